@@ -1,0 +1,157 @@
+"""The interest store: every user's interests, as many as the user has, in flat tensors.
+
+User u has K_u interests (paper, section III: a ragged d x K_u matrix), and K_u differs between users and grows.
+The store is one table with a row for each interest, sorted by (user, interest_id): no Python list, no loop over
+users. An interest keeps its ``interest_id`` for life; ids of one user count up and are never used again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class InterestRows:
+    """Where the interests of a batch of B users stand in the store, padded to the longest K.
+
+    ``rows`` (B, K) int64 are row numbers (0 where padded), ``mask`` (B, K) bool is True for real interests.
+    """
+
+    rows: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class InterestStore:
+    """R interests of U users.
+
+    ``user`` (R,) int64, ``interest_id`` (R,) int64 and ``born`` (R,) int64 (ordinal of the span of birth) describe
+    each row; ``vectors`` (R, d) float32 are the interests; ``queries`` (R, q) float32 are the attention queries
+    that ComiRec-SA learns for each interest, with q = 0 for the routing extractors; ``query_moments`` (R, 2, q)
+    are Adam's moments of those.
+    """
+
+    user: Tensor
+    interest_id: Tensor
+    born: Tensor
+    vectors: Tensor
+    queries: Tensor
+    query_moments: Tensor
+
+    @classmethod
+    def empty(cls, dim: int, query_units: int = 0) -> InterestStore:
+        """A store of no user."""
+        none = torch.zeros(0, dtype=torch.int64)
+        queries = torch.zeros(0, query_units)
+        return cls(none, none, none, torch.zeros(0, dim), queries, torch.zeros(0, 2, query_units))
+
+    @classmethod
+    def random(
+        cls,
+        users: Tensor,
+        count: int,
+        dim: int,
+        *,
+        scale: float,
+        born: int,
+        generator: torch.Generator,
+        first_id: Tensor | int = 0,
+        query_units: int = 0,
+    ) -> InterestStore:
+        """``count`` new interests for each of ``users`` (n,), sorted: vectors from N(0, scale^2 I).
+
+        ``first_id`` (n,) is the first free interest id of each user.
+        """
+        rows = len(users) * count
+        order = torch.arange(count).repeat(len(users))
+        start = torch.as_tensor(first_id, dtype=torch.int64).expand(len(users)).repeat_interleave(count)
+        queries = torch.randn(rows, query_units, generator=generator) / max(query_units, 1) ** 0.5
+        return cls(
+            user=users.repeat_interleave(count),
+            interest_id=start + order,
+            born=torch.full((rows,), born, dtype=torch.int64),
+            vectors=torch.randn(rows, dim, generator=generator) * scale,
+            queries=queries,
+            query_moments=torch.zeros(rows, 2, query_units),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @cached_property
+    def _index(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Distinct users (U,), first row of each (U,), number of rows of each (U,)."""
+        users, counts = torch.unique_consecutive(self.user, return_counts=True)
+        return users, counts.cumsum(0) - counts, counts
+
+    @property
+    def users(self) -> Tensor:
+        """The users that have interests (U,), ascending."""
+        return self._index[0]
+
+    @property
+    def counts(self) -> Tensor:
+        """K_u of each of ``users`` (U,)."""
+        return self._index[2]
+
+    @property
+    def dim(self) -> int:
+        """d, the length of an interest."""
+        return self.vectors.shape[1]
+
+    def counts_of(self, users: Tensor) -> Tensor:
+        """K_u of each of ``users`` (B,), 0 for a user without interests."""
+        _, count = self._locate(users)
+        return count
+
+    def _locate(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        known, starts, counts = self._index
+        if len(known) == 0:
+            return torch.zeros_like(users), torch.zeros_like(users)
+        slot = torch.searchsorted(known, users).clamp_(max=len(known) - 1)
+        found = known[slot] == users
+        return starts[slot], torch.where(found, counts[slot], 0)
+
+    def rows_of(self, users: Tensor) -> InterestRows:
+        """Row numbers of the interests of ``users`` (B,), padded to the batch's largest K (at least 1)."""
+        start, count = self._locate(users)
+        width = max(int(count.max()) if len(count) else 0, 1)
+        order = torch.arange(width)
+        mask = order < count[:, None]
+        return InterestRows(torch.where(mask, start[:, None] + order, 0), mask)
+
+    def take(self, rows: Tensor) -> InterestStore:
+        """The rows that an index or boolean mask (R,) selects; the index must keep the order of rows."""
+        return InterestStore(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def of_users(self, users: Tensor) -> InterestStore:
+        """The interests of ``users`` only."""
+        return self.take(torch.isin(self.user, users))
+
+    def union(self, other: InterestStore) -> InterestStore:
+        """All rows of both stores, in (user, interest_id) order. The two must not share an interest."""
+        joined = [torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)]
+        by_id = torch.argsort(joined[1], stable=True)
+        order = by_id[torch.argsort(joined[0][by_id], stable=True)]
+        return InterestStore(*(column[order] for column in joined))
+
+    def updated(self, changes: InterestStore) -> InterestStore:
+        """This store as of a later span: the users of ``changes`` have exactly the interests they have there."""
+        return self.take(~torch.isin(self.user, changes.users)).union(changes)
+
+    def replaced(self, **columns: Tensor) -> InterestStore:
+        """A store with some columns replaced, row for row."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return InterestStore(**(own | columns))
+
+    def next_ids(self, users: Tensor) -> Tensor:
+        """For each of ``users`` (B,) the first interest id that the user never had (B,)."""
+        start, count = self._locate(users)
+        last = torch.where(count > 0, start + count - 1, 0)
+        if not len(self):
+            return torch.zeros_like(users)
+        return torch.where(count > 0, self.interest_id[last] + 1, 0)
