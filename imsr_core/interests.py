@@ -32,7 +32,7 @@ class InterestStore:
     ``user`` (R,) int64, ``interest_id`` (R,) int64 and ``born`` (R,) int64 (ordinal of the span of birth) describe
     each row; ``vectors`` (R, d) float32 are the interests; ``queries`` (R, q) float32 are the attention queries
     that ComiRec-SA learns for each interest, with q = 0 for the routing extractors; ``query_moments`` (R, 2, q)
-    are Adam's moments of those.
+    and ``query_steps`` (R,) are Adam's state of those.
     """
 
     user: Tensor
@@ -41,13 +41,15 @@ class InterestStore:
     vectors: Tensor
     queries: Tensor
     query_moments: Tensor
+    query_steps: Tensor
 
     @classmethod
     def empty(cls, dim: int, query_units: int = 0) -> InterestStore:
         """A store of no user."""
         none = torch.zeros(0, dtype=torch.int64)
         queries = torch.zeros(0, query_units)
-        return cls(none, none, none, torch.zeros(0, dim), queries, torch.zeros(0, 2, query_units))
+        moments = torch.zeros(0, 2, query_units)
+        return cls(none, none, none, torch.zeros(0, dim), queries, moments, torch.zeros(0))
 
     @classmethod
     def random(
@@ -77,6 +79,7 @@ class InterestStore:
             vectors=torch.randn(rows, dim, generator=generator) * scale,
             queries=queries,
             query_moments=torch.zeros(rows, 2, query_units),
+            query_steps=torch.zeros(rows),
         )
 
     def __len__(self) -> int:

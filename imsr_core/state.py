@@ -1,0 +1,93 @@
+"""M_t: everything that the `interests` line knows after span t, and that span t + 1 starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from imsr_core.config import InterestsConfig
+from imsr_core.errors import NonFiniteError
+from imsr_core.extractors import Extractor, build_extractor
+from imsr_core.interests import InterestStore
+from imsr_core.objectives import unit
+from imsr_core.rows import RowTable
+
+
+def seeded(seed: int, span: int, purpose: int) -> torch.Generator:
+    """A generator that depends on nothing but the seed, the span's ordinal and what it is for."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + span) * 31 + purpose)
+
+
+@dataclass
+class ModelState:
+    """Item table, extractor, their optimiser, and the interests of the users that were loaded.
+
+    ``spans`` counts the spans learnt so far: 1 after pre-training. ``extractor_optimizer`` maps a parameter's name
+    to Adam's (first moment, second moment, step) of it.
+    """
+
+    config: InterestsConfig
+    items: RowTable
+    extractor: Extractor
+    store: InterestStore
+    spans: int = 0
+    extractor_optimizer: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def initial(cls, config: InterestsConfig) -> ModelState:
+        """A model that has seen nothing: no item, no user, fresh extractor."""
+        dim, seed = config.model.dim, config.training.seed
+        return cls(
+            config=config,
+            items=RowTable.of(torch.zeros(0, dim)),
+            extractor=build_extractor(config.model, seeded(seed, 0, purpose=0)),
+            store=InterestStore.empty(dim, config.model.query_units),
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Items that the model knows: rows of its table."""
+        return len(self.items)
+
+    def item_vectors(self) -> Tensor:
+        """(N, d) item vectors as scores use them: at length 1 unless normalisation is off."""
+        return unit(self.items.weight, self.config.model.normalize_items)
+
+    def with_items(self, n_items: int) -> ModelState:
+        """This state with fresh rows for items up to ``n_items``; old rows and their moments are untouched."""
+        new = n_items - self.n_items
+        if new <= 0:
+            return self
+        generator = seeded(self.config.training.seed, self.spans, purpose=1)
+        fresh = RowTable.random(new, self.config.model.dim, generator)
+        return ModelState(
+            self.config,
+            self.items.append(fresh),
+            self.extractor,
+            self.store,
+            self.spans,
+            self.extractor_optimizer,
+        )
+
+    def clone(self) -> ModelState:
+        """A copy that can be trained while this one stays as it is."""
+        extractor = build_extractor(self.config.model, torch.Generator().manual_seed(0))
+        extractor.load_state_dict(self.extractor.state_dict())
+        moments = {
+            name: (first.clone(), second.clone(), step.clone())
+            for name, (first, second, step) in self.extractor_optimizer.items()
+        }
+        return ModelState(self.config, self.items.clone(), extractor, self.store, self.spans, moments)
+
+    def require_finite(self, when: str) -> None:
+        """Raise `NonFiniteError` naming the tensor if anything in the state is NaN or infinite."""
+        named = {"item table": self.items.weight, "interests": self.store.vectors, "queries": self.store.queries}
+        named |= dict(self.extractor.named_parameters())
+        for name, tensor in named.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise NonFiniteError(
+                    f"{when}: the {name} holds NaN or infinite values",
+                    hint="the current version stays in place; try a lower [training] learning_rate",
+                )

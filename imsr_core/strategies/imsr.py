@@ -1,0 +1,205 @@
+"""IMSR: learn a span from the span alone (Wang and Shen, ICDE 2023, algorithm 2).
+
+    detect    which users have new interests            NID   detector.py
+    propose   delta K random vectors for each of them
+    train     L_SS + lambda L_EIR on the span           EIR   retainer.py, trainer.py
+    extract   H^t from the span and the stored H^{t-1}        extraction.py
+    trim      what the existing interests explain       PIT   trimmer.py
+    append    what is left
+
+What the paper leaves open, decided: a new user starts with K_0 random vectors without prior mass; a new item gets a
+random row; a user with one interaction trains on it if interests are stored (they stand in for the history); a user
+without interactions is not touched; an empty span gives M_t = M_{t-1}. Pre-training is the same code with every user
+new, its own learning rate and early stopping.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imsr_core.batches import TargetSampler
+from imsr_core.detector import clarity, detect, threshold
+from imsr_core.extraction import extract_interests
+from imsr_core.interests import InterestStore
+from imsr_core.ragged import SpanSequences, drop_empty
+from imsr_core.state import ModelState, seeded
+from imsr_core.strategies.protocol import Change, InterestChanges, Progress, SpanUpdate, quantiles, silent
+from imsr_core.trainer import SpanTrainer, WorkingInterests
+from imsr_core.trimmer import orthonormal_basis, survives
+
+
+def imsr(state: ModelState, span: SpanSequences, n_items: int, progress: Progress = silent) -> SpanUpdate:
+    """Learn one span.
+
+    ``state`` is M_{t-1}; its store must hold the interests of the span's users (others may be absent). ``span`` holds
+    the span's interactions; ``n_items`` is the size of the catalogue after it. Returns M_t and what changed; ``state``
+    is left as it was. Raises `NonFiniteError` if training diverges.
+    """
+    span = drop_empty(span)
+    before, known_items = state, state.n_items
+    state = state.clone().with_items(n_items)
+    state.config = before.config
+    detection = _detect(before, span, known_items)
+    working = _working_interests(state, span, detection, known_items)
+    trainer, losses = _train(state, span, working, before.spans == 0, progress)
+    vectors = extract_interests(state, span, working, trainer.queries.weight)
+    state.spans = before.spans + 1
+    kept, changes = _trim(before, working, vectors, trainer, detection)
+    state.store = before.store.updated(kept) if len(kept) else before.store
+    state.require_finite(f"span {before.spans}")
+    return SpanUpdate(
+        state=state,
+        interests=kept,
+        changes=changes,
+        losses=losses,
+        new_users=int(detection.new.sum()),
+        detected=int(detection.fired.sum()),
+        threshold=detection.threshold,
+        clarity_quantiles=quantiles(detection.clarity),
+    )
+
+
+@dataclass(frozen=True)
+class _Detection:
+    """Of the span's users (U,): their index, who is new, their clarity, who gets proposals."""
+
+    users: Tensor
+    new: Tensor
+    clarity: Tensor
+    fired: Tensor
+    threshold: float
+
+
+def _detect(before: ModelState, span: SpanSequences, known_items: int) -> _Detection:
+    users = torch.from_numpy(span.users)
+    new = before.store.counts_of(users) == 0
+    config = before.config.detector
+    if not config.enabled or before.spans == 0:
+        unknown = torch.full((len(users),), math.nan, dtype=torch.float64)
+        return _Detection(users, new, unknown, torch.zeros_like(new), math.nan)
+    known = span.items < known_items
+    values = clarity(
+        before.store,
+        users,
+        torch.from_numpy(span.rows[known]),
+        torch.from_numpy(span.items[known]),
+        before.item_vectors(),
+        before.config.model.logit_scale,
+    )
+    return _Detection(users, new, values, detect(values, config), threshold(values, config))
+
+
+def _working_interests(
+    state: ModelState, span: SpanSequences, detection: _Detection, known_items: int
+) -> WorkingInterests:
+    """Stored interests, K_0 for each new user, and the proposals, in one store."""
+    config, ordinal = state.config, state.spans
+    model, detector = config.model, config.detector
+    generator = seeded(config.training.seed, ordinal, purpose=2)
+    sizes = {"dim": model.dim, "scale": detector.new_scale, "born": ordinal, "query_units": model.query_units}
+    stored = state.store.of_users(detection.users)
+    fresh = InterestStore.random(
+        detection.users[detection.new], model.initial_interests, **sizes, generator=generator
+    )
+    chosen = detection.users[detection.fired]
+    room = (model.max_interests - stored.counts_of(chosen)).clamp(min=0, max=detector.new_interests)
+    proposals = InterestStore.random(
+        chosen, detector.new_interests, **sizes, generator=generator, first_id=stored.next_ids(chosen)
+    )
+    order = torch.arange(detector.new_interests).repeat(len(chosen))
+    proposals = proposals.take(order < room.repeat_interleave(detector.new_interests))
+    store = stored.union(fresh).union(proposals)
+    old = store.born < ordinal
+    proposed = ~old & torch.isin(store.user, chosen)
+    basis = _stored_basis(store, old, chosen) if config.trimmer.enabled and len(chosen) else None
+    teacher = state.item_vectors()[:known_items].clone() if config.retainer.enabled and len(stored) else None
+    return WorkingInterests(store, old * model.mass, proposed, basis, teacher)
+
+
+def _stored_basis(store: InterestStore, old: Tensor, users: Tensor) -> Tensor:
+    """An orthonormal basis (R, d) of each user's stored interests, in the rows of those interests."""
+    basis = torch.zeros_like(store.vectors)
+    for part in users.split(4096):
+        found = store.rows_of(part)
+        real = found.mask & old[found.rows]
+        basis[found.rows[real]] = orthonormal_basis(store.vectors[found.rows], real)[real]
+    return basis
+
+
+def _train(
+    state: ModelState, span: SpanSequences, working: WorkingInterests, base: bool, progress: Progress
+) -> tuple[SpanTrainer, list[float]]:
+    training, model = state.config.training, state.config.model
+    generator = seeded(training.seed, state.spans, purpose=3)
+    rng = np.random.default_rng([training.seed, state.spans])
+    rate = training.base_learning_rate if base else training.learning_rate
+    trainer = SpanTrainer(state, span, working, rate, generator)
+    has_prior = torch.zeros(len(span), dtype=torch.bool)
+    has_prior[torch.isin(trainer.users, working.store.user[working.mass > 0])] = True
+    sampler = TargetSampler.of(
+        span,
+        has_prior.numpy(),
+        history=model.history,
+        window=training.window,
+        per_user=training.targets_per_user,
+        batch_size=training.batch_size,
+    )
+    if not len(sampler.positions):
+        return trainer, []
+    if base:
+        epochs, patience = training.base_epochs, training.patience
+        return trainer, trainer.fit_until_flat(sampler, epochs, patience, rng, progress)
+    return trainer, trainer.fit(sampler, training.epochs, rng, progress)
+
+
+def _trim(
+    before: ModelState, working: WorkingInterests, vectors: Tensor, trainer: SpanTrainer, detection: _Detection
+) -> tuple[InterestStore, InterestChanges]:
+    """The interests that stay, with their new vectors, and what happened to each."""
+    config, store = before.config, working.store
+    keep = torch.ones(len(store), dtype=torch.bool)
+    if config.trimmer.enabled:
+        keep = ~working.proposed | survives(vectors, config.trimmer.c2)
+    queries = trainer.queries
+    stored = store.born < before.spans
+    ids = _dense_ids(store, keep, ~stored, store.take(stored))
+    updated = store.replaced(
+        interest_id=ids,
+        vectors=vectors,
+        queries=queries.weight,
+        query_moments=torch.stack([queries.moment1, queries.moment2], 1),
+        query_steps=queries.steps,
+    )
+    names = list(Change)
+    change = torch.full((len(store),), names.index(Change.BORN))
+    change[stored] = names.index(Change.KEPT)
+    change[~keep] = names.index(Change.TRIMMED)
+    cosine = functional.cosine_similarity(store.vectors.double(), vectors.double(), dim=-1)
+    slot = torch.searchsorted(detection.users, store.user) if len(store) else store.user
+    changes = InterestChanges(
+        user=store.user,
+        interest_id=torch.where(keep, ids, -1),
+        change=change,
+        clarity=detection.clarity[slot],
+        residual=torch.where(working.proposed, vectors.norm(dim=-1).double(), math.nan),
+        drift=torch.where(stored, 1 - cosine, math.nan),
+    )
+    return updated.take(keep), changes
+
+
+
+def _dense_ids(store: InterestStore, keep: Tensor, new: Tensor, stored: InterestStore) -> Tensor:
+    """Interest ids (R,) without the gaps that trimmed proposals leave: a user's new ones count on from the old."""
+    surviving = (keep & new).long()
+    running = surviving.cumsum(0)
+    found = store.rows_of(store.users)
+    start = found.rows[:, 0]
+    offset = (running[start] - surviving[start]).repeat_interleave(store.counts)
+    base = stored.next_ids(store.users).repeat_interleave(store.counts)
+    return torch.where(new, base + running - offset - 1, store.interest_id)

@@ -1,0 +1,251 @@
+"""The visible loop of one span: gather, extract, L_SS + L_EIR, step (paper, algorithm 2).
+
+A step touches the rows of the items and interests in its batch and nothing else, so its cost does not depend on the
+size of the catalogue or the number of users.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imsr_core.batches import TargetBatch, TargetSampler
+from imsr_core.config import InterestsConfig
+from imsr_core.errors import NonFiniteError
+from imsr_core.extractors import Prior
+from imsr_core.interests import InterestStore
+from imsr_core.objectives import label_aware, sampled_softmax, unit
+from imsr_core.ragged import SpanSequences
+from imsr_core.retainer import Distillation, retainer_loss
+from imsr_core.rows import RowTable
+from imsr_core.state import ModelState
+from imsr_core.trimmer import orthogonal_part
+
+#: Called after each step with (steps done, steps in all at most, loss of the step).
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class WorkingInterests:
+    """The interests of a span's users while the span trains.
+
+    ``store`` holds stored interests, those of new users, and the ones that the detector proposed. ``mass`` (R,) is
+    the prior mass: m for stored ones, 0 for new ones. ``proposed`` (R,) marks the detector's. ``basis`` (R, d) spans
+    each user's stored interests (zero rows elsewhere); None if the trimmer is off. ``item_count_before`` is how many
+    items the teacher knows.
+    """
+
+    store: InterestStore
+    mass: Tensor
+    proposed: Tensor
+    basis: Tensor | None
+    teacher_items: Tensor | None
+
+    def prior(self, users: Tensor, queries: Tensor | None = None) -> tuple[Prior, Tensor, Tensor]:
+        """Prior, ``proposed`` (B, K) and store rows (B, K) of ``users`` (B,)."""
+        found = self.store.rows_of(users)
+        keep = found.mask[..., None]
+        source = self.store.queries if queries is None else queries
+        prior = Prior(
+            start=self.store.vectors[found.rows] * keep,
+            mass=self.mass[found.rows] * found.mask,
+            mask=found.mask,
+            queries=source[found.rows] * keep,
+        )
+        return prior, self.proposed[found.rows] & found.mask, found.rows
+
+    def separate(self, interests: Tensor, proposed: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
+        """Interests (B, K, d) with the proposed ones made orthogonal to the stored ones (PIT, step 1)."""
+        if self.basis is None or not bool(proposed.any()):
+            return interests
+        basis = self.basis[rows] * mask[..., None]
+        return torch.where(proposed[..., None], orthogonal_part(interests, basis), interests)
+
+
+@dataclass
+class SpanTrainer:
+    """Trains a state in place on one span's sequences."""
+
+    state: ModelState
+    sequences: SpanSequences
+    working: WorkingInterests
+    learning_rate: float
+    generator: torch.Generator
+    queries: RowTable = field(init=False)
+    optimizer: torch.optim.Adam = field(init=False)
+
+    def __post_init__(self) -> None:
+        store = self.working.store
+        self.queries = RowTable(
+            store.queries.clone(),
+            store.query_moments[:, 0].clone(),
+            store.query_moments[:, 1].clone(),
+            store.query_steps.clone(),
+        )
+        self.optimizer = torch.optim.Adam(self.state.extractor.parameters(), lr=self.learning_rate)
+        self.users = torch.from_numpy(self.sequences.users)
+        if self.config.training.moments == "reset":
+            self.state.items.reset_moments()
+            self.queries.reset_moments()
+        else:
+            self._restore_extractor_moments()
+
+    @property
+    def config(self) -> InterestsConfig:
+        return self.state.config
+
+    def fit(self, sampler: TargetSampler, epochs: int, rng: np.random.Generator, progress: Progress) -> list[float]:
+        """``epochs`` passes over the sampler's targets; the mean loss of each."""
+        total = epochs * sampler.batches_per_epoch()
+        losses, done = [], 0
+        for _ in range(epochs):
+            sums = [0.0, 0]
+            for batch in sampler.epoch(rng):
+                loss = self.step(batch)
+                done += 1
+                sums[0] += loss * len(batch)
+                sums[1] += len(batch)
+                progress(done, total, loss)
+            losses.append(sums[0] / max(sums[1], 1))
+        self._store_moments()
+        return losses
+
+    def fit_until_flat(
+        self, sampler: TargetSampler, epochs: int, patience: int, rng: np.random.Generator, progress: Progress
+    ) -> list[float]:
+        """At most ``epochs`` passes; stops after ``patience`` epochs without a better loss on held-out targets and
+        goes back to the best weights. Returns the held-out losses."""
+        train, held = sampler.split(0.05, 5_000, rng)
+        if not patience or not len(held.positions):
+            return self.fit(sampler, epochs, rng, progress)
+        total, done = epochs * train.batches_per_epoch(), 0
+        best, losses = None, []
+        for _ in range(epochs):
+            for batch in train.epoch(rng):
+                loss = self.step(batch)
+                done += 1
+                progress(done, total, loss)
+            losses.append(self.validation_loss(held))
+            if losses[-1] <= min(losses):
+                self._store_moments()
+                best = (self.state.clone(), copy.deepcopy(self.queries))
+            if len(losses) - 1 - int(np.argmin(losses)) >= patience:
+                break
+        if best is not None:
+            kept, self.queries = best
+            self.state.items, self.state.extractor_optimizer = kept.items, kept.extractor_optimizer
+            self.state.extractor.load_state_dict(kept.extractor.state_dict())
+        return losses
+
+    @torch.no_grad()
+    def validation_loss(self, held: TargetSampler) -> float:
+        """Mean loss over held-out targets, with draws that are the same in every epoch."""
+        rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+        losses = [(float(self.loss(batch, generator)[0]), len(batch)) for batch in held.epoch(rng)]
+        return sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
+
+    def step(self, batch: TargetBatch) -> float:
+        """One optimiser step; the loss before it. Raises `NonFiniteError` and leaves the step undone."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, leaves = self.loss(batch, self.generator)
+        loss.backward()
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise NonFiniteError(
+                f"the loss became {value} in span {self.state.spans} (a batch of {len(batch)} targets)",
+                hint="the current version stays in place; try a lower [training] learning_rate",
+            )
+        for table, ids, leaf in leaves:
+            if leaf.grad is not None:
+                table.step(ids, leaf.grad, self.learning_rate)
+        self.optimizer.step()
+        return value
+
+    def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list]:
+        """L_SS + lambda L_EIR of a batch, and the (table, ids, leaf) whose rows the step must update."""
+        model = self.config.model
+        negatives = self._negatives(generator)
+        ids, place = torch.unique(torch.cat([batch.history.flatten(), batch.target, negatives]), return_inverse=True)
+        leaf = self.state.items.leaf(ids)
+        vectors = unit(leaf, model.normalize_items)
+        sizes = [batch.history.numel(), len(batch), len(negatives)]
+        history, target, negative = (functional.embedding(part, vectors) for part in place.split(sizes))
+        history = history.view(*batch.history.shape, -1)
+        leaves = [(self.state.items, ids, leaf)]
+        interests, prior, stored = self._extract(batch, history, leaves)
+        user = label_aware(interests, prior.mask, target, model.logit_scale, model.label_attention == "hard")
+        hits = batch.target[:, None] == negatives
+        loss = sampled_softmax(user, target, negative, hits, model.logit_scale)
+        retainer = self.config.retainer
+        if retainer.enabled and retainer.weight and self.working.teacher_items is not None:
+            size = min(retainer.items, len(negatives))
+            distilled = self._distillation(batch, interests, prior, stored, target, negatives[:size], negative[:size])
+            loss = loss + retainer.weight * retainer_loss(distilled, retainer)
+        return loss, leaves
+
+    def _negatives(self, generator: torch.Generator) -> Tensor:
+        known, wanted = self.state.n_items, self.config.training.negatives
+        if not wanted or wanted >= known:
+            return torch.arange(known)
+        return torch.randint(known, (wanted,), generator=generator)
+
+    def _extract(self, batch: TargetBatch, history: Tensor, leaves: list) -> tuple[Tensor, Prior, Tensor]:
+        users = self.users[batch.user_row]
+        if not self.queries.weight.shape[1]:
+            prior, proposed, rows = self.working.prior(users)
+        else:
+            found = self.working.store.rows_of(users)
+            ids, place = torch.unique(found.rows, return_inverse=True)
+            leaf = self.queries.leaf(ids)
+            leaves.append((self.queries, ids, leaf))
+            prior, proposed, rows = self.working.prior(users)
+            queries = functional.embedding(place, leaf) * found.mask[..., None]
+            prior = Prior(prior.start, prior.mass, prior.mask, queries)
+        interests = self.state.extractor(history, batch.mask, prior)
+        interests = self.working.separate(interests, proposed, rows, prior.mask)
+        return interests, prior, prior.mask & (prior.mass > 0)
+
+    def _distillation(
+        self,
+        batch: TargetBatch,
+        interests: Tensor,
+        prior: Prior,
+        stored: Tensor,
+        target: Tensor,
+        items: Tensor,
+        vectors: Tensor,
+    ) -> Distillation:
+        teacher = self.working.teacher_items
+        assert teacher is not None
+        last = len(teacher) - 1
+        return Distillation(
+            student=interests,
+            teacher=prior.start,
+            existing=stored,
+            student_target=target,
+            teacher_target=teacher[batch.target.clamp(max=last)],
+            student_items=vectors,
+            teacher_items=teacher[items.clamp(max=last)],
+            known_target=batch.target <= last,
+            known_items=items <= last,
+            scale=self.config.model.logit_scale,
+        )
+
+    def _store_moments(self) -> None:
+        self.state.extractor_optimizer = {
+            name: (slot["exp_avg"].clone(), slot["exp_avg_sq"].clone(), slot["step"].clone())
+            for name, parameter in self.state.extractor.named_parameters()
+            if (slot := self.optimizer.state.get(parameter))
+        }
+
+    def _restore_extractor_moments(self) -> None:
+        for name, parameter in self.state.extractor.named_parameters():
+            if name in self.state.extractor_optimizer:
+                first, second, step = (tensor.clone() for tensor in self.state.extractor_optimizer[name])
+                self.optimizer.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
