@@ -1,0 +1,73 @@
+"""Named places where a run can be made to fail on purpose, so that crash safety is tested and not hoped for.
+
+``IMSR_FAIL=ingest.before_commit`` kills the process the first time it gets there;
+``IMSR_FAIL=ingest.renamed_one:3:raise`` raises at the third time. Without the variable a hit does nothing.
+The points are an enum, so a test that walks over it covers a new point by its existing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from enum import StrEnum
+
+from imsr_core.errors import ConfigError, ImsrError
+
+VARIABLE = "IMSR_FAIL"
+
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
+ACTIONS = (*_SIGNALS, "raise")
+
+#: How often each point was passed by this process while the variable named it.
+_passed: dict[str, int] = {}
+
+
+class FailPoint(StrEnum):
+    """Every step after which a crash leaves something on disk that the next run has to deal with."""
+
+    PUBLISH_SEALED = "publish.sealed"
+    PUBLISH_RENAMED = "publish.renamed"
+    INGEST_STAGED = "ingest.staged"
+    INGEST_RENAMED_ONE = "ingest.renamed_one"
+    INGEST_BEFORE_COMMIT = "ingest.before_commit"
+    INGEST_AFTER_COMMIT = "ingest.after_commit"
+    LEASE_TAKEN = "lease.taken"
+
+
+class InjectedFailure(ImsrError):
+    """Raised by a fail point whose action is ``raise``."""
+
+
+def hit(point: FailPoint) -> None:
+    """Fail here if the environment asks for it: ``IMSR_FAIL=name[:nth[:action]]``.
+
+    Raises:
+        InjectedFailure: the action is ``raise``.
+        ConfigError: the variable names no known point, no positive count or no known action.
+    """
+    wanted = os.environ.get(VARIABLE)
+    if not wanted:
+        return
+    name, nth, action = _parse(wanted)
+    if name != point:
+        return
+    _passed[name] = _passed.get(name, 0) + 1
+    if _passed[name] != nth:
+        return
+    if action == "raise":
+        raise InjectedFailure(f"fail point {name} (pass {nth})", hint=f"unset {VARIABLE} to run normally")
+    os.kill(os.getpid(), _SIGNALS[action])
+
+
+def _parse(wanted: str) -> tuple[FailPoint, int, str]:
+    name, _, rest = wanted.partition(":")
+    count, _, action = rest.partition(":")
+    try:
+        point, nth = FailPoint(name), int(count or 1)
+    except ValueError as error:
+        raise ConfigError(
+            f"{VARIABLE}={wanted}: {error}", hint=f"points: {', '.join(FailPoint)}; form: name[:nth[:action]]"
+        ) from error
+    if nth < 1 or (action or "kill") not in ACTIONS:
+        raise ConfigError(f"{VARIABLE}={wanted}: nth is 1 or more", hint=f"actions: {', '.join(ACTIONS)}")
+    return point, nth, action or "kill"

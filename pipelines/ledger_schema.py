@@ -1,0 +1,188 @@
+"""The tables of the ledger, their rows as dataclasses, and the states a span can be in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class SpanState(StrEnum):
+    """What has happened to a span. ``STALE``: its data, or the data of a span before it, changed since."""
+
+    PENDING = "pending"
+    INGESTED = "ingested"
+    SEQUENCED = "sequenced"
+    TRAINED = "trained"
+    EVALUATED = "evaluated"
+    PUBLISHED = "published"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    STALE = "stale"
+
+
+#: States in which work was done that rests on the span's data: new data makes them stale.
+BUILT = frozenset(
+    {
+        SpanState.SEQUENCED,
+        SpanState.TRAINED,
+        SpanState.EVALUATED,
+        SpanState.PUBLISHED,
+        SpanState.REJECTED,
+        SpanState.FAILED,
+    }
+)
+
+
+@dataclass(frozen=True)
+class SpanRow:
+    """A span and its state. ``data_version`` is the version in force (None: no data yet)."""
+
+    span_id: str
+    start_us: int
+    end_us: int
+    data_version: int | None
+    state: SpanState
+    error: str | None = None
+    updated_at: str = ""
+
+
+@dataclass(frozen=True)
+class SpanVersionRow:
+    """One immutable set of a span's interactions. ``path`` is relative to the workspace."""
+
+    span_id: str
+    data_version: int
+    path: str
+    fingerprint: str
+    rows: int
+    users: int
+    items: int
+    created_at: str
+    batch_id: str | None = None
+
+
+@dataclass(frozen=True)
+class SequencesRow:
+    """The per-user sequences of a span version; ``parent_span`` is the span whose vocabulary it extends."""
+
+    span_id: str
+    fingerprint: str
+    path: str
+    parent_span: str | None
+    users: int
+    items: int
+    events: int
+    truncated: int
+    new_users: int
+    new_items: int
+    created_at: str
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A model version of one line. ``summary`` is JSON for people: verdict, counts, seconds."""
+
+    version_id: str
+    line: str
+    span_id: str
+    parent: str | None
+    state: str
+    path: str
+    fingerprint: str
+    strategy: str
+    created_at: str
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromotionRow:
+    """One move of a line's current pointer, from ``previous`` to ``version_id``."""
+
+    seq: int
+    line: str
+    version_id: str
+    previous: str | None
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One number: ``metric`` of a version on a slice of a span, over ``n`` targets."""
+
+    version_id: str
+    span_id: str
+    slice: str
+    protocol: str
+    metric: str
+    value: float
+    n: int
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """One ingest. ``files``: name, sha256, mapping and counts of each file."""
+
+    batch_id: str
+    ingested_at: str
+    files: tuple[dict[str, Any], ...]
+    read: int
+    kept: int
+    duplicate: int
+    quarantined: int
+    quarantine_path: str | None = None
+
+
+@dataclass(frozen=True)
+class LeaseRow:
+    """Who may write. ``holder`` is None when nobody does; ``token`` only ever grows."""
+
+    name: str
+    holder: dict[str, Any] | None
+    token: int
+    heartbeat: float
+
+
+SCHEMA_VERSION = 1
+
+_STATES = ", ".join(f"'{state}'" for state in SpanState)
+
+SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE batches (
+    batch_id TEXT PRIMARY KEY, ingested_at TEXT NOT NULL, files TEXT NOT NULL,
+    read INTEGER NOT NULL, kept INTEGER NOT NULL, duplicate INTEGER NOT NULL, quarantined INTEGER NOT NULL,
+    quarantine_path TEXT,
+    CHECK (read = kept + duplicate + quarantined));
+CREATE TABLE spans (
+    span_id TEXT PRIMARY KEY, start_us INTEGER NOT NULL, end_us INTEGER NOT NULL, data_version INTEGER,
+    state TEXT NOT NULL CHECK (state IN ({_STATES})), error TEXT, updated_at TEXT NOT NULL,
+    CHECK (start_us < end_us));
+CREATE TABLE span_versions (
+    span_id TEXT NOT NULL REFERENCES spans, data_version INTEGER NOT NULL, path TEXT NOT NULL UNIQUE,
+    fingerprint TEXT NOT NULL, rows INTEGER NOT NULL, users INTEGER NOT NULL, items INTEGER NOT NULL,
+    created_at TEXT NOT NULL, batch_id TEXT REFERENCES batches,
+    PRIMARY KEY (span_id, data_version));
+CREATE TABLE sequences (
+    span_id TEXT NOT NULL REFERENCES spans, fingerprint TEXT NOT NULL, path TEXT NOT NULL UNIQUE,
+    parent_span TEXT, users INTEGER NOT NULL, items INTEGER NOT NULL, events INTEGER NOT NULL,
+    truncated INTEGER NOT NULL, new_users INTEGER NOT NULL, new_items INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (span_id, fingerprint));
+CREATE TABLE versions (
+    version_id TEXT PRIMARY KEY, line TEXT NOT NULL, span_id TEXT NOT NULL, parent TEXT, state TEXT NOT NULL,
+    path TEXT NOT NULL, fingerprint TEXT NOT NULL, strategy TEXT NOT NULL, created_at TEXT NOT NULL,
+    summary TEXT NOT NULL);
+CREATE TABLE promotions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL, version_id TEXT NOT NULL REFERENCES versions,
+    previous TEXT, reason TEXT NOT NULL, at TEXT NOT NULL);
+CREATE TABLE pointers (line TEXT PRIMARY KEY, version_id TEXT NOT NULL REFERENCES versions);
+CREATE TABLE metrics (
+    version_id TEXT NOT NULL, span_id TEXT NOT NULL, slice TEXT NOT NULL, protocol TEXT NOT NULL,
+    metric TEXT NOT NULL, value REAL NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (version_id, span_id, slice, protocol, metric));
+CREATE TABLE leases (
+    name TEXT PRIMARY KEY, holder TEXT, token INTEGER NOT NULL, heartbeat REAL NOT NULL);
+PRAGMA user_version = {SCHEMA_VERSION};
+"""

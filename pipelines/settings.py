@@ -1,0 +1,147 @@
+"""``imsr.toml``: read, checked against the dataclasses, and written with its documentation.
+
+Each section is a frozen dataclass and each key one of its fields. An unknown section, key or choice is
+refused with the nearest name; a wrong type is refused with key and value.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import tomllib
+import types
+from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from imsr_core.config import (
+    DetectorConfig,
+    InterestsConfig,
+    ModelConfig,
+    RetainerConfig,
+    TrainingConfig,
+    TrimmerConfig,
+)
+from imsr_core.errors import ConfigError
+from pipelines.settings_sections import (
+    EvaluationSettings,
+    IngestSettings,
+    SequencesSettings,
+    SourceSettings,
+    SpansSettings,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of ``imsr.toml``: one attribute a section."""
+
+    source: SourceSettings = field(default_factory=SourceSettings)
+    spans: SpansSettings = field(default_factory=SpansSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
+    sequences: SequencesSettings = field(default_factory=SequencesSettings)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    retainer: RetainerConfig = field(default_factory=RetainerConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    trimmer: TrimmerConfig = field(default_factory=TrimmerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    @property
+    def interests(self) -> InterestsConfig:
+        """The hyper-parameters of the ``interests`` line."""
+        names = [f.name for f in fields(InterestsConfig)]
+        return InterestsConfig(**{name: getattr(self, name) for name in names})
+
+
+def load_settings(path: Path | None = None, *, text: str | None = None) -> Settings:
+    """Settings from a TOML file, or from its ``text``; what is not set has its default.
+
+    Raises:
+        ConfigError: unreadable, no TOML, or a section, key, choice, type or value that cannot be.
+    """
+    where = str(path) if path is not None else "settings"
+    try:
+        content = path.read_text(encoding="utf-8") if path is not None else text or ""
+        document = tomllib.loads(content)
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}", hint="run: imsr init") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{where} is no valid TOML: {error}", hint='text needs quotes: key = "text"'
+        ) from error
+    sections = get_type_hints(Settings)
+    read = {}
+    for name, table in document.items():
+        if name not in sections:
+            raise ConfigError(f"{where}: unknown section [{name}]", hint=_nearest(name, sections, "sections"))
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where}: {name} is a section", hint=f"write [{name}] on a line of its own")
+        read[name] = _section(sections[name], name, table)
+    return Settings(**read)
+
+
+def _section(kind: type, section: str, table: dict[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    for key, value in table.items():
+        if key not in hints:
+            raise ConfigError(f"[{section}] has no key {key!r}", hint=_nearest(key, hints, "keys"))
+    return kind(**{key: _value(hints[key], f"[{section}] {key}", value) for key, value in table.items()})
+
+
+def _value(hint: Any, where: str, value: Any) -> Any:
+    """``value`` as the field's type, without guessing: only an int where a float is wanted is converted."""
+    choices, kinds = _shape(hint)
+    if choices and value in choices and isinstance(value, str):
+        return value
+    if choices and isinstance(value, str):
+        raise ConfigError(f"{where} = {value!r} is no choice", hint=_nearest(value, choices, "choices"))
+    if float in kinds and type(value) is int:
+        return float(value)
+    if type(value) not in kinds:
+        wanted = " or ".join(sorted({"text" if k is str else k.__name__ for k in kinds}))
+        raise ConfigError(f"{where} = {value!r}: must be {wanted}", hint=f"it is {type(value).__name__} now")
+    return value
+
+
+def _shape(hint: Any) -> tuple[tuple[str, ...], set[type]]:
+    """The choices and the types that a field's annotation allows (``None`` apart: TOML has none)."""
+    if get_origin(hint) is Literal:
+        return get_args(hint), {str}
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [_shape(part) for part in get_args(hint) if part is not type(None)]
+        return sum((p[0] for p in parts), ()), set().union(*(p[1] for p in parts))
+    return (), {hint}
+
+
+def _nearest(name: str, known: Any, what: str) -> str:
+    close = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    listing = f"{what}: {', '.join(known)}"
+    return f"did you mean {close[0]!r}? {listing}" if close else listing
+
+
+def default_toml() -> str:
+    """A commented ``imsr.toml`` with every key at its default; reading it gives ``Settings()``."""
+    parts = ["# Settings of this workspace. Every key is shown with its default; a key left out keeps it.\n"]
+    for section, kind in get_type_hints(Settings).items():
+        summary = (kind.__doc__ or "").strip().splitlines()[0]
+        parts.append(f"\n# {summary}\n[{section}]\n")
+        hints = get_type_hints(kind)
+        parts.extend(_toml_key(f, _shape(hints[f.name])[0]) for f in fields(kind))
+    return "".join(parts)
+
+
+def _toml_key(entry: Field[Any], choices: tuple[str, ...]) -> str:
+    doc = entry.metadata["doc"]
+    if choices:
+        doc += f" [{' | '.join(choices)}]"
+    comment = textwrap.fill(doc, 100, initial_indent="# ", subsequent_indent="#   ")
+    line = f"# {entry.name} = (unset)" if entry.default is None else f"{entry.name} = {_toml(entry.default)}"
+    return f"{comment}\n{line}\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -1,0 +1,138 @@
+"""The settings that are not hyper-parameters: where columns are, how time is cut, how the jobs run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from imsr_core.errors import ConfigError
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso8601"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def _doc(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+def _require(ok: bool, section: str, key: str, value: object, wanted: str) -> None:
+    if not ok:
+        raise ConfigError(
+            f"[{section}] {key} = {value!r}: must be {wanted}", hint=f"change {key} in imsr.toml"
+        )
+
+
+def duration_seconds(text: str) -> int:
+    """Seconds of a duration such as ``90s``, ``15m``, ``1h``, ``2d``. Raises ValueError for anything else."""
+    match = re.fullmatch(r"([0-9]+)([smhdw])", text)
+    if not match:
+        raise ValueError(f"{text!r} is no duration")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """Which column of the incoming files is what. An empty name means that the files have no such column."""
+
+    user_id: str = _doc("user_id", "column with the user's id (any text; leading zeros and case are kept)")
+    item_id: str = _doc("item_id", "column with the item's id")
+    timestamp: str = _doc("timestamp", "column with the time of the event")
+    event_type: str = _doc("", "column with the kind of event (view, purchase, ...)")
+    value: str = _doc("", "column with a number (rating, quantity, price)")
+    event_id: str = _doc(
+        "", "column with an id of the event; if set, events of one span are de-duplicated by it"
+    )
+    time_unit: TimeUnit = _doc(
+        "auto",
+        "what the time column holds; auto: typed columns as they are, ISO 8601 text (no offset = UTC), "
+        "or whole numbers whose size fits one unit only",
+    )
+
+    def __post_init__(self) -> None:
+        for key in ("user_id", "item_id", "timestamp"):
+            _require(bool(getattr(self, key)), "source", key, getattr(self, key), "the name of a column")
+
+    def columns(self) -> dict[str, str]:
+        """Our name -> the files' name, for the columns that the files have."""
+        names = ("user_id", "item_id", "timestamp", "event_type", "value", "event_id")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+@dataclass(frozen=True)
+class SpansSettings:
+    """How time is cut. Frozen at the first ingest: spans already made keep their borders."""
+
+    unit: Literal["hour", "day", "week", "month", "cut"] = _doc(
+        "month", "calendar unit (UTC; weeks are ISO weeks), or cut = the papers' protocol"
+    )
+    pretrain: int = _doc(1, "number of first spans that train the base model together")
+    alpha: float = _doc(0.5, "cut: the part of the log's time that is the first span")
+    count: int = _doc(6, "cut: number of equal spans after the first")
+
+    def __post_init__(self) -> None:
+        _require(self.pretrain >= 1, "spans", "pretrain", self.pretrain, "at least 1")
+        _require(0 < self.alpha < 1, "spans", "alpha", self.alpha, "between 0 and 1")
+        _require(self.count >= 1, "spans", "count", self.count, "at least 1")
+
+
+@dataclass(frozen=True)
+class IngestSettings:
+    """What a row must be to enter the lake."""
+
+    buckets: int = _doc(16, "files a span is split into by a hash of the user; frozen at the first ingest")
+    max_id_bytes: int = _doc(256, "longer ids are quarantined")
+    max_clock_skew: str = _doc("1h", "events further in the future than this are quarantined (s, m, h, d, w)")
+    min_year: int = _doc(1970, "events before this year are quarantined")
+    memory_limit_mb: int = _doc(512, "memory of the engine that reads and sorts; beyond it works on disk")
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.buckets <= 1024, "ingest", "buckets", self.buckets, "1 .. 1024")
+        _require(1 <= self.max_id_bytes <= 65536, "ingest", "max_id_bytes", self.max_id_bytes, "1 .. 65536")
+        _require(1 <= self.min_year <= 9998, "ingest", "min_year", self.min_year, "1 .. 9998")
+        _require(self.memory_limit_mb >= 64, "ingest", "memory_limit_mb", self.memory_limit_mb, "at least 64")
+        ok = re.fullmatch(r"[0-9]{1,6}[smhdw]", self.max_clock_skew) is not None
+        _require(
+            ok, "ingest", "max_clock_skew", self.max_clock_skew, "a duration such as '90s', '15m', '1h', '2d'"
+        )
+
+    @property
+    def max_clock_skew_seconds(self) -> int:
+        """``max_clock_skew`` in seconds."""
+        return duration_seconds(self.max_clock_skew)
+
+
+@dataclass(frozen=True)
+class SequencesSettings:
+    """The Beam job that turns a span into one sequence a user."""
+
+    max_events_per_user: int = _doc(
+        1000, "events of one user in one span that are kept, the most recent ones"
+    )
+    runner: str = _doc("FnApiRunner", "Beam runner; FnApiRunner runs on this machine and needs nothing else")
+    workers: int = _doc(1, "number of Beam workers")
+    mode: Literal["in_memory", "multi_threading", "multi_processing"] = _doc(
+        "in_memory", "how the workers of FnApiRunner run"
+    )
+
+    def __post_init__(self) -> None:
+        ok = self.max_events_per_user >= 1
+        _require(ok, "sequences", "max_events_per_user", self.max_events_per_user, "at least 1")
+        _require(self.workers >= 1, "sequences", "workers", self.workers, "at least 1")
+        _require(bool(self.runner), "sequences", "runner", self.runner, "the name of a Beam runner")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a version is measured."""
+
+    top_n: int = _doc(20, "length of the recommended lists that are scored")
+    protocol: Literal["prequential", "holdout"] = _doc(
+        "prequential",
+        "prequential = score a span before training on it; holdout = the papers' last item test, second last "
+        "validation",
+    )
+
+    def __post_init__(self) -> None:
+        _require(self.top_n >= 1, "evaluation", "top_n", self.top_n, "at least 1")
