@@ -255,7 +255,8 @@ class Snapshot:
 
     def paths(self) -> set[str]:
         """Every path that the ledger names; what else lies in the workspace is an orphan."""
-        sql = """SELECT path FROM span_versions UNION SELECT path FROM sequences UNION SELECT path FROM versions
+        sql = """SELECT path FROM span_versions UNION SELECT path FROM sequences
+                 UNION SELECT path FROM versions
                  UNION SELECT quarantine_path FROM batches WHERE quarantine_path IS NOT NULL"""
         return {row[0] for row in self._connection.execute(sql)}
 
@@ -272,7 +273,7 @@ class Transaction(Snapshot):
         lease = self.lease()
         if lease is None or lease.token != token or lease.holder is None:
             raise LeaseLost(
-                f"this run (lease {token}) no longer holds the workspace; lease {lease.token if lease else '-'} does",
+                f"this run (lease {token}) no longer holds the workspace",
                 hint="nothing of it was recorded; run the command again",
             )
 

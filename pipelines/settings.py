@@ -84,7 +84,7 @@ def load_settings(path: Path | None = None, *, text: str | None = None) -> Setti
 
 def _section(kind: type, section: str, table: dict[str, Any]) -> Any:
     hints = get_type_hints(kind)
-    for key, value in table.items():
+    for key in table:
         if key not in hints:
             raise ConfigError(f"[{section}] has no key {key!r}", hint=_nearest(key, hints, "keys"))
     return kind(**{key: _value(hints[key], f"[{section}] {key}", value) for key, value in table.items()})

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from imsr_core.errors import ConfigError
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso8601"]
-
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -44,7 +42,7 @@ class SourceSettings:
     event_id: str = _doc(
         "", "column with an id of the event; if set, events of one span are de-duplicated by it"
     )
-    time_unit: TimeUnit = _doc(
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso8601"] = _doc(
         "auto",
         "what the time column holds; auto: typed columns as they are, ISO 8601 text (no offset = UTC), "
         "or whole numbers whose size fits one unit only",

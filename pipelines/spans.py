@@ -183,10 +183,9 @@ class Calendar:
         return Span(start, start + _LENGTHS[self.unit], _label(start, self.unit))
 
     def _cut_span(self, number: int) -> Span:
-        bounds = [
-            self.origin_us + (self.base_us + (n - 1) * self.step_us if n else 0) for n in (number, number + 1)
-        ]
-        return Span(from_us(bounds[0]), from_us(bounds[1]), f"s{number:03d}")
+        end = self.origin_us + self.base_us + number * self.step_us
+        start = end - self.step_us if number else self.origin_us
+        return Span(from_us(start), from_us(end), f"s{number:03d}")
 
     def _parse(self, span_id: str) -> Span | None:
         if self.unit == "cut":
