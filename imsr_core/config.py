@@ -146,7 +146,7 @@ class TrainingConfig:
     window: int = _doc(5, "a target is drawn up to this many steps ahead of its history; 1 = the next item")
     negatives: int = _doc(500, "negatives shared by a batch; 0 = full softmax over the catalogue")
     moments: Literal["carry", "reset"] = _doc(
-        "reset", "carry = Adam's moments of a row go on across spans; reset = each span starts them afresh"
+        "carry", "carry = Adam's moments of a row go on across spans; reset = each span starts them afresh"
     )
 
     def __post_init__(self) -> None:

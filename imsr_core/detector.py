@@ -82,4 +82,3 @@ def detect(clarities: Tensor, config: DetectorConfig) -> Tensor:
     if not config.enabled or config.new_interests == 0:
         return torch.zeros(len(clarities), dtype=torch.bool)
     return clarities < threshold(clarities, config)
-

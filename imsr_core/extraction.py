@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from imsr_core.batches import recent_items
 from imsr_core.ragged import SpanSequences
@@ -17,23 +18,34 @@ CHUNK = 1024
 @torch.no_grad()
 def extract_interests(
     state: ModelState, sequences: SpanSequences, working: WorkingInterests, queries: Tensor
-) -> Tensor:
-    """The interests (R, d) of the span's users after the span, row for row of the working store.
+) -> tuple[Tensor, Tensor]:
+    """The interests (R, d) of the span's users after the span, row for row of the working store, and their support
+    (R,): how many of the items that were read are nearest to each.
 
     ``queries`` (R, q) are the trained ones. Reads the ``history`` most recent items of each user. Proposed interests
     come out orthogonal to the *new* values of the user's other interests if the trimmer is on.
     """
     vectors = state.item_vectors()
     result = working.store.vectors.clone()
+    support = torch.zeros(len(working.store), dtype=torch.int64)
     for first in range(0, len(sequences), CHUNK):
         last = min(first + CHUNK, len(sequences))
         items, mask = recent_items(sequences, first, last, state.config.model.history)
         users = torch.from_numpy(sequences.users[first:last])
         prior, proposed, rows = working.prior(users, queries)
-        interests = state.extractor(vectors[items] * mask[..., None], mask, prior)
+        embedded = vectors[items] * mask[..., None]
+        interests = state.extractor(embedded, mask, prior)
         if working.basis is not None and bool(proposed.any()):
             basis = orthonormal_basis(interests, prior.mask & ~proposed)
             separate = orthogonal_part(interests.double(), basis.double()).float()
             interests = torch.where(proposed[..., None], separate, interests)
         result[rows[prior.mask]] = interests[prior.mask]
-    return result
+        support.index_add_(0, rows.flatten(), _support(embedded, mask, interests, prior.mask).flatten())
+    return result, support
+
+
+def _support(items: Tensor, item_mask: Tensor, interests: Tensor, mask: Tensor) -> Tensor:
+    """Items (B, n, d) nearest to each interest (B, K, d): (B, K) counts."""
+    scores = (items @ interests.transpose(1, 2)).masked_fill(~mask[:, None, :], -torch.inf)
+    votes = functional.one_hot(scores.argmax(-1), interests.shape[1])
+    return (votes * item_mask[..., None]).sum(1)

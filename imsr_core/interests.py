@@ -29,15 +29,18 @@ class InterestRows:
 class InterestStore:
     """R interests of U users.
 
-    ``user`` (R,) int64, ``interest_id`` (R,) int64 and ``born`` (R,) int64 (ordinal of the span of birth) describe
-    each row; ``vectors`` (R, d) float32 are the interests; ``queries`` (R, q) float32 are the attention queries
-    that ComiRec-SA learns for each interest, with q = 0 for the routing extractors; ``query_moments`` (R, 2, q)
-    and ``query_steps`` (R,) are Adam's state of those.
+    Each row is described by int64 columns (R,): ``user``, ``interest_id``, ``born`` (ordinal of the span of birth),
+    ``active`` (ordinal of the last span in which an item was nearest to it) and ``support`` (how many items were).
+    ``vectors`` (R, d) float32 are the interests; ``queries`` (R, q) float32 are the attention queries that ComiRec-SA
+    learns for each interest, with q = 0 for the routing extractors; ``query_moments`` (R, 2, q) and ``query_steps``
+    (R,) are Adam's state of those.
     """
 
     user: Tensor
     interest_id: Tensor
     born: Tensor
+    active: Tensor
+    support: Tensor
     vectors: Tensor
     queries: Tensor
     query_moments: Tensor
@@ -49,7 +52,7 @@ class InterestStore:
         none = torch.zeros(0, dtype=torch.int64)
         queries = torch.zeros(0, query_units)
         moments = torch.zeros(0, 2, query_units)
-        return cls(none, none, none, torch.zeros(0, dim), queries, moments, torch.zeros(0))
+        return cls(none, none, none, none, none, torch.zeros(0, dim), queries, moments, torch.zeros(0))
 
     @classmethod
     def random(
@@ -76,6 +79,8 @@ class InterestStore:
             user=users.repeat_interleave(count),
             interest_id=start + order,
             born=torch.full((rows,), born, dtype=torch.int64),
+            active=torch.full((rows,), born, dtype=torch.int64),
+            support=torch.zeros(rows, dtype=torch.int64),
             vectors=torch.randn(rows, dim, generator=generator) * scale,
             queries=queries,
             query_moments=torch.zeros(rows, 2, query_units),

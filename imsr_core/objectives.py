@@ -30,9 +30,7 @@ def label_aware(interests: Tensor, mask: Tensor, targets: Tensor, scale: float, 
     return (weights[:, None, :] @ interests).squeeze(1)
 
 
-def sampled_softmax(
-    users: Tensor, targets: Tensor, negatives: Tensor, hits: Tensor, scale: float
-) -> Tensor:
+def sampled_softmax(users: Tensor, targets: Tensor, negatives: Tensor, hits: Tensor, scale: float) -> Tensor:
     """Mean cross entropy of each target against the batch's shared negatives.
 
     ``users`` (B, d) are label-aware user vectors, ``targets`` (B, d), ``negatives`` (n, d); ``hits`` (B, n) marks

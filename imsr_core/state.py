@@ -83,7 +83,11 @@ class ModelState:
 
     def require_finite(self, when: str) -> None:
         """Raise `NonFiniteError` naming the tensor if anything in the state is NaN or infinite."""
-        named = {"item table": self.items.weight, "interests": self.store.vectors, "queries": self.store.queries}
+        named = {
+            "item table": self.items.weight,
+            "interests": self.store.vectors,
+            "queries": self.store.queries,
+        }
         named |= dict(self.extractor.named_parameters())
         for name, tensor in named.items():
             if not bool(torch.isfinite(tensor).all()):

@@ -37,8 +37,8 @@ class WorkingInterests:
 
     ``store`` holds stored interests, those of new users, and the ones that the detector proposed. ``mass`` (R,) is
     the prior mass: m for stored ones, 0 for new ones. ``proposed`` (R,) marks the detector's. ``basis`` (R, d) spans
-    each user's stored interests (zero rows elsewhere); None if the trimmer is off. ``item_count_before`` is how many
-    items the teacher knows.
+    each user's stored interests (zero rows elsewhere); None if the trimmer is off. ``teacher_items`` (N, d) are the
+    item vectors as they were before the span; None if the retainer is off.
     """
 
     store: InterestStore

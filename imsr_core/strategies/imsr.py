@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from imsr_core.detector import clarity, detect, threshold
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, drop_empty
+from imsr_core.rows import RowTable
 from imsr_core.state import ModelState, seeded
 from imsr_core.strategies.protocol import Change, InterestChanges, Progress, SpanUpdate, quantiles, silent
 from imsr_core.trainer import SpanTrainer, WorkingInterests
@@ -48,9 +50,9 @@ def imsr(state: ModelState, span: SpanSequences, n_items: int, progress: Progres
     detection = _detect(before, span, known_items)
     working = _working_interests(state, span, detection, known_items)
     trainer, losses = _train(state, span, working, before.spans == 0, progress)
-    vectors = extract_interests(state, span, working, trainer.queries.weight)
+    vectors, support = extract_interests(state, span, working, trainer.queries.weight)
     state.spans = before.spans + 1
-    kept, changes = _trim(before, working, vectors, trainer, detection)
+    kept, changes = _trim(before, working, vectors, support, trainer.queries, detection)
     state.store = before.store.updated(kept) if len(kept) else before.store
     state.require_finite(f"span {before.spans}")
     return SpanUpdate(
@@ -102,16 +104,19 @@ def _working_interests(
     config, ordinal = state.config, state.spans
     model, detector = config.model, config.detector
     generator = seeded(config.training.seed, ordinal, purpose=2)
-    sizes = {"dim": model.dim, "scale": detector.new_scale, "born": ordinal, "query_units": model.query_units}
     stored = state.store.of_users(detection.users)
-    fresh = InterestStore.random(
-        detection.users[detection.new], model.initial_interests, **sizes, generator=generator
+    draw = partial(
+        InterestStore.random,
+        dim=model.dim,
+        query_units=model.query_units,
+        scale=detector.new_scale,
+        born=ordinal,
+        generator=generator,
     )
+    fresh = draw(detection.users[detection.new], model.initial_interests)
     chosen = detection.users[detection.fired]
     room = (model.max_interests - stored.counts_of(chosen)).clamp(min=0, max=detector.new_interests)
-    proposals = InterestStore.random(
-        chosen, detector.new_interests, **sizes, generator=generator, first_id=stored.next_ids(chosen)
-    )
+    proposals = draw(chosen, detector.new_interests, first_id=stored.next_ids(chosen))
     order = torch.arange(detector.new_interests).repeat(len(chosen))
     proposals = proposals.take(order < room.repeat_interleave(detector.new_interests))
     store = stored.union(fresh).union(proposals)
@@ -159,18 +164,24 @@ def _train(
 
 
 def _trim(
-    before: ModelState, working: WorkingInterests, vectors: Tensor, trainer: SpanTrainer, detection: _Detection
+    before: ModelState,
+    working: WorkingInterests,
+    vectors: Tensor,
+    support: Tensor,
+    queries: RowTable,
+    detection: _Detection,
 ) -> tuple[InterestStore, InterestChanges]:
     """The interests that stay, with their new vectors, and what happened to each."""
     config, store = before.config, working.store
     keep = torch.ones(len(store), dtype=torch.bool)
     if config.trimmer.enabled:
         keep = ~working.proposed | survives(vectors, config.trimmer.c2)
-    queries = trainer.queries
     stored = store.born < before.spans
     ids = _dense_ids(store, keep, ~stored, store.take(stored))
     updated = store.replaced(
         interest_id=ids,
+        active=torch.where(support > 0, before.spans, store.active),
+        support=support,
         vectors=vectors,
         queries=queries.weight,
         query_moments=torch.stack([queries.moment1, queries.moment2], 1),
@@ -191,7 +202,6 @@ def _trim(
         drift=torch.where(stored, 1 - cosine, math.nan),
     )
     return updated.take(keep), changes
-
 
 
 def _dense_ids(store: InterestStore, keep: Tensor, new: Tensor, stored: InterestStore) -> Tensor:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from imsr_core.interests import InterestStore
