@@ -32,6 +32,17 @@ class FailPoint(StrEnum):
     INGEST_BEFORE_COMMIT = "ingest.before_commit"
     INGEST_AFTER_COMMIT = "ingest.after_commit"
     LEASE_TAKEN = "lease.taken"
+    SEQUENCES_BUCKET_WRITTEN = "sequences.bucket_written"
+    SEQUENCES_BEFORE_COMMIT = "sequences.before_commit"
+    EVALUATE_BEFORE_COMMIT = "evaluate.before_commit"
+    TRAIN_STARTED = "train.started"
+    TRAIN_STAGED = "train.staged"
+    TRAIN_BEFORE_COMMIT = "train.before_commit"
+    TRAIN_AFTER_COMMIT = "train.after_commit"
+    PROMOTE_BEFORE_COMMIT = "promote.before_commit"
+    PROMOTE_AFTER_COMMIT = "promote.after_commit"
+    CATALOG_STAGED = "catalog.staged"
+    CATALOG_REPLACED = "catalog.replaced"
 
 
 class InjectedFailure(ImsrError):

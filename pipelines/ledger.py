@@ -119,9 +119,7 @@ class Ledger:
             raise LedgerError(f"{self.path} is missing", hint="restore it from a backup or run: imsr doctor")
         uri = f"{self.path.absolute().as_uri()}?mode=rw"
         try:
-            with closing(
-                sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-            ) as connection:
+            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
                 connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA journal_mode = DELETE")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -131,19 +129,16 @@ class Ledger:
                 try:
                     yield connection
                 except BaseException:
-                    connection.execute("ROLLBACK")
+                    if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+                        connection.execute("ROLLBACK")
                     raise
                 connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            raise LedgerError(
-                f"{self.path}: {error}", hint="is another process writing, or the disk full?"
-            ) from error
+            raise LedgerError(f"{self.path}: {error}", hint="is another process writing, or the disk full?") from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.IntegrityError):
                 raise
-            raise LedgerError(
-                f"{self.path}: {error}", hint="restore it from a backup or run: imsr doctor"
-            ) from error
+            raise LedgerError(f"{self.path}: {error}", hint="restore it from a backup or run: imsr doctor") from error
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
@@ -227,16 +222,12 @@ class Snapshot:
 
     def promotions(self, line: str | None = None) -> list[PromotionRow]:
         """The log of all pointer moves, oldest first."""
-        return self._rows(
-            PromotionRow, "SELECT * FROM promotions WHERE ?1 IS NULL OR line = ?1 ORDER BY seq", line
-        )
+        return self._rows(PromotionRow, "SELECT * FROM promotions WHERE ?1 IS NULL OR line = ?1 ORDER BY seq", line)
 
     def metrics(self, version_id: str | None = None) -> list[MetricRow]:
         """Metrics of one version, or all."""
         sql = "SELECT * FROM metrics WHERE ?1 IS NULL OR version_id = ?1"
-        return self._rows(
-            MetricRow, f"{sql} ORDER BY version_id, span_id, slice, protocol, metric", version_id
-        )
+        return self._rows(MetricRow, f"{sql} ORDER BY version_id, span_id, slice, protocol, metric", version_id)
 
     def batches(self) -> list[BatchRow]:
         """All ingests, oldest first."""
@@ -248,6 +239,11 @@ class Snapshot:
                  WHERE f.value ->> '$.sha256' = ? AND f.value ->> '$.mapping' = ? LIMIT 1"""
         row = self._connection.execute(sql, (sha256, mapping)).fetchone()
         return None if row is None else row[0]
+
+    def next_batch_id(self) -> str:
+        """The id of the next batch: ``b000001``, ``b000002``, ..."""
+        (count,) = self._connection.execute("SELECT count(*) FROM batches").fetchone()
+        return f"b{count + 1:06d}"
 
     def lease(self, name: str = LEASE) -> LeaseRow | None:
         """The lease as it is stored."""
@@ -295,9 +291,7 @@ class Transaction(Snapshot):
         """Insert or replace a span."""
         self._insert("spans", row, replace=True)
 
-    def set_span_state(
-        self, span_id: str, state: SpanState, *, at: datetime, error: str | None = None
-    ) -> None:
+    def set_span_state(self, span_id: str, state: SpanState, *, at: datetime, error: str | None = None) -> None:
         """Move a span to ``state``. Raises LedgerError if the span is unknown."""
         sql = "UPDATE spans SET state = ?, error = ?, updated_at = ? WHERE span_id = ?"
         if self._connection.execute(sql, (state, error, iso(at), span_id)).rowcount == 0:
@@ -324,9 +318,7 @@ class Transaction(Snapshot):
         previous = self.pointer(line)
         sql = "INSERT INTO pointers VALUES (?, ?) ON CONFLICT DO UPDATE SET version_id = excluded.version_id"
         self._connection.execute(sql, (line, version_id))
-        self._insert(
-            "promotions", PromotionRow(0, line, version_id, previous, reason, iso(at)), skip=("seq",)
-        )
+        self._insert("promotions", PromotionRow(0, line, version_id, previous, reason, iso(at)), skip=("seq",))
         return self.promotions(line)[-1]
 
     def put_metrics(self, rows: Iterable[MetricRow]) -> None:
@@ -337,11 +329,6 @@ class Transaction(Snapshot):
     def add_batch(self, row: BatchRow) -> None:
         """Record an ingest."""
         self._insert("batches", row)
-
-    def next_batch_id(self) -> str:
-        """The id of the next batch: ``b000001``, ``b000002``, ..."""
-        (count,) = self._connection.execute("SELECT count(*) FROM batches").fetchone()
-        return f"b{count + 1:06d}"
 
     def put_lease(self, row: LeaseRow) -> None:
         """Insert or replace a lease (see ``pipelines.lease``)."""

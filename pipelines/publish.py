@@ -116,9 +116,7 @@ def move_into_place(staged: Path, final: Path) -> None:
     except OSError as error:
         if not final.exists():
             raise
-        raise PublishError(
-            f"{final} exists already", hint="run the command again; it clears orphans"
-        ) from error
+        raise PublishError(f"{final} exists already", hint="run the command again; it clears orphans") from error
     fsync_path(final.parent)
     hit(FailPoint.PUBLISH_RENAMED)
 

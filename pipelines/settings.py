@@ -68,9 +68,7 @@ def load_settings(path: Path | None = None, *, text: str | None = None) -> Setti
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}", hint="run: imsr init") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{where} is no valid TOML: {error}", hint='text needs quotes: key = "text"'
-        ) from error
+        raise ConfigError(f"{where} is no valid TOML: {error}", hint='text needs quotes: key = "text"') from error
     sections = get_type_hints(Settings)
     read = {}
     for name, table in document.items():

@@ -17,9 +17,7 @@ def _doc(default: Any, doc: str) -> Any:
 
 def _require(ok: bool, section: str, key: str, value: object, wanted: str) -> None:
     if not ok:
-        raise ConfigError(
-            f"[{section}] {key} = {value!r}: must be {wanted}", hint=f"change {key} in imsr.toml"
-        )
+        raise ConfigError(f"[{section}] {key} = {value!r}: must be {wanted}", hint=f"change {key} in imsr.toml")
 
 
 def duration_seconds(text: str) -> int:
@@ -39,9 +37,7 @@ class SourceSettings:
     timestamp: str = _doc("timestamp", "column with the time of the event")
     event_type: str = _doc("", "column with the kind of event (view, purchase, ...)")
     value: str = _doc("", "column with a number (rating, quantity, price)")
-    event_id: str = _doc(
-        "", "column with an id of the event; if set, events of one span are de-duplicated by it"
-    )
+    event_id: str = _doc("", "column with an id of the event; if set, events of one span are de-duplicated by it")
     time_unit: Literal["auto", "s", "ms", "us", "ns", "iso8601"] = _doc(
         "auto",
         "what the time column holds; auto: typed columns as they are, ISO 8601 text (no offset = UTC), "
@@ -91,9 +87,7 @@ class IngestSettings:
         _require(1 <= self.min_year <= 9998, "ingest", "min_year", self.min_year, "1 .. 9998")
         _require(self.memory_limit_mb >= 64, "ingest", "memory_limit_mb", self.memory_limit_mb, "at least 64")
         ok = re.fullmatch(r"[0-9]{1,6}[smhdw]", self.max_clock_skew) is not None
-        _require(
-            ok, "ingest", "max_clock_skew", self.max_clock_skew, "a duration such as '90s', '15m', '1h', '2d'"
-        )
+        _require(ok, "ingest", "max_clock_skew", self.max_clock_skew, "a duration such as '90s', '15m', '1h', '2d'")
 
     @property
     def max_clock_skew_seconds(self) -> int:
@@ -105,9 +99,7 @@ class IngestSettings:
 class SequencesSettings:
     """The Beam job that turns a span into one sequence a user."""
 
-    max_events_per_user: int = _doc(
-        1000, "events of one user in one span that are kept, the most recent ones"
-    )
+    max_events_per_user: int = _doc(1000, "events of one user in one span that are kept, the most recent ones")
     runner: str = _doc("FnApiRunner", "Beam runner; FnApiRunner runs on this machine and needs nothing else")
     workers: int = _doc(1, "number of Beam workers")
     mode: Literal["in_memory", "multi_threading", "multi_processing"] = _doc(

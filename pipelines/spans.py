@@ -89,9 +89,7 @@ class Calendar:
         if self.unit not in get_args(Unit):
             raise SpanError(f"no calendar unit {self.unit!r}", hint=f"one of {', '.join(get_args(Unit))}")
         if self.unit == "cut" and (self.base_us < 1 or self.step_us < 1):
-            raise SpanError(
-                "a cut calendar needs lengths", hint="make it with Calendar.cut(first, last, alpha, count)"
-            )
+            raise SpanError("a cut calendar needs lengths", hint="make it with Calendar.cut(first, last, alpha, count)")
 
     @classmethod
     def cut(cls, first: datetime, last: datetime, alpha: float, count: int) -> Calendar:

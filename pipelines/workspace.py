@@ -59,9 +59,7 @@ class Workspace:
         """
         workspace = cls(Path(root).absolute())
         if workspace.settings_file.exists():
-            raise WorkspaceError(
-                f"{workspace.root} already is a workspace", hint="edit its imsr.toml instead"
-            )
+            raise WorkspaceError(f"{workspace.root} already is a workspace", hint="edit its imsr.toml instead")
         text = default_toml() if settings_toml is None else settings_toml
         load_settings(text=text)
         for folder in FOLDERS:
@@ -149,7 +147,5 @@ class Workspace:
         path = self.root / pure
         inside = path.resolve().is_relative_to(self.root.resolve())
         if pure.is_absolute() or ".." in pure.parts or not inside:
-            raise WorkspaceError(
-                f"{stored!r} leads out of the workspace {self.root}", hint="run: imsr doctor"
-            )
+            raise WorkspaceError(f"{stored!r} leads out of the workspace {self.root}", hint="run: imsr doctor")
         return path
