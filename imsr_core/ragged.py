@@ -135,7 +135,7 @@ def concatenate(parts: Sequence[SpanSequences]) -> SpanSequences:
 
 
 def take_rows(sequences: SpanSequences, rows: IntArray) -> SpanSequences:
-    """The users at these positions (R,), strictly increasing; see ``SpanSequences.users``."""
+    """The users at these positions (R,) of ``users``, in this order (which must leave users increasing)."""
     starts, counts = sequences.offsets[:-1][rows], sequences.counts[rows]
     return _gather(sequences, sequences.users[rows], starts, counts)
 

@@ -1,0 +1,78 @@
+"""The Beam graph of the sequences job: Create(buckets) | Reshuffle | ParDo(build a bucket).
+
+One element is one bucket, never one event: a worker reads, sorts and writes a whole file with numpy. The
+graph keeps to what every runner, Dask's among them, executes rightly: one terminal branch, no output from
+``finish_bundle``, no tagged outputs, no windows or state, and nothing read from metrics. Some runners run
+an element twice; the sink (see ``bucket_sequences``) does not mind.
+
+Import this module only where a job runs: it imports Apache Beam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from imsr_core.errors import ImsrError
+from pipelines.beam_runner import BeamJobError, RunnerOptions, deadline, import_beam, importable_workers
+from pipelines.bucket_sequences import BucketTask, build_bucket
+
+beam = import_beam()
+
+
+class BuildBucket(beam.DoFn):  # type: ignore[name-defined]
+    """Build one bucket and pass on the name of its file."""
+
+    def process(self, task: BucketTask) -> Iterator[str]:
+        """Yield ``task.out`` once the file is there, whole."""
+        build_bucket(task)
+        yield task.out
+
+
+def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> None:
+    """Build all buckets with Beam, and return when the runner says that it is done.
+
+    What was done is read from the files afterwards, never taken from the runner.
+
+    Raises:
+        ConfigError: a runner flag that Beam does not know.
+        BeamJobError: the job failed or ran out of time; the message ends with the worker's error.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    flags = PipelineOptions(options.flags(partitions=len(tasks)))
+    with ExitStack() as stack:
+        stack.enter_context(importable_workers())
+        if options.can_lose_workers:
+            stack.enter_context(deadline(options.timeout_seconds, "sequences"))
+        pipeline = beam.Pipeline(options=flags)
+        (
+            pipeline
+            | "Buckets" >> beam.Create(list(tasks), reshuffle=False)
+            | "Spread over workers" >> beam.Reshuffle()
+            | "Build bucket" >> beam.ParDo(BuildBucket())
+        )
+        try:
+            result = pipeline.run()
+            stack.callback(_close_client, result)
+            result.wait_until_finish()
+        except BeamJobError:
+            raise
+        except Exception as error:
+            raise BeamJobError(
+                f"sequences: the Beam job failed on {options.runner}: {_last_line(error)}",
+                hint=error.hint if isinstance(error, ImsrError) else "",
+            ) from error
+
+
+def _last_line(error: Exception) -> str:
+    """Runners hand a worker's error over as the text of its traceback: the last line says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _close_client(result: object) -> None:
+    """The Dask runner opens a client of its own and never closes it."""
+    client = getattr(result, "client", None)
+    if client is not None:
+        client.close()
