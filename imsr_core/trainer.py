@@ -171,7 +171,9 @@ class SpanTrainer:
         """L_SS + lambda L_EIR of a batch, and the (table, ids, leaf) whose rows the step must update."""
         model = self.config.model
         negatives = self._negatives(generator)
-        ids, place = torch.unique(torch.cat([batch.history.flatten(), batch.target, negatives]), return_inverse=True)
+        # a padded place stands for the target, which is in the batch anyway: no other row may be touched
+        history = batch.history.where(batch.mask, batch.target[:, None])
+        ids, place = torch.unique(torch.cat([history.flatten(), batch.target, negatives]), return_inverse=True)
         leaf = self.state.items.leaf(ids)
         vectors = unit(leaf, model.normalize_items)
         sizes = [batch.history.numel(), len(batch), len(negatives)]
@@ -201,7 +203,9 @@ class SpanTrainer:
             prior, proposed, rows = self.working.prior(users)
         else:
             found = self.working.store.rows_of(users)
-            ids, place = torch.unique(found.rows, return_inverse=True)
+            # a padded place stands for the user's own first interest: nobody else's row may be touched
+            own = found.rows.where(found.mask, found.rows[:, :1])
+            ids, place = torch.unique(own, return_inverse=True)
             leaf = self.queries.leaf(ids)
             leaves.append((self.queries, ids, leaf))
             prior, proposed, rows = self.working.prior(users)
