@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -36,13 +36,15 @@ class WorkingInterests:
     """The interests of a span's users while the span trains.
 
     ``store`` holds stored interests, those of new users, and the ones that the detector proposed. ``mass`` (R,) is
-    the prior mass: m for stored ones, 0 for new ones. ``proposed`` (R,) marks the detector's. ``basis`` (R, d) spans
+    the prior mass: m for stored ones, 0 for new ones; ``stored`` (R,) tells them apart where m is 0. ``proposed`` (R,)
+    marks the detector's. ``basis`` (R, d) spans
     each user's stored interests (zero rows elsewhere); None if the trimmer is off. ``teacher_items`` (N, d) are the
     item vectors as they were before the span; None if the retainer is off.
     """
 
     store: InterestStore
     mass: Tensor
+    stored: Tensor
     proposed: Tensor
     basis: Tensor | None
     teacher_items: Tensor | None
@@ -56,6 +58,7 @@ class WorkingInterests:
             start=self.store.vectors[found.rows] * keep,
             mass=self.mass[found.rows] * found.mask,
             mask=found.mask,
+            stored=self.stored[found.rows] & found.mask,
             queries=source[found.rows] * keep,
         )
         return prior, self.proposed[found.rows] & found.mask, found.rows
@@ -210,10 +213,10 @@ class SpanTrainer:
             leaves.append((self.queries, ids, leaf))
             prior, proposed, rows = self.working.prior(users)
             queries = functional.embedding(place, leaf) * found.mask[..., None]
-            prior = Prior(prior.start, prior.mass, prior.mask, queries)
+            prior = replace(prior, queries=queries)
         interests = self.state.extractor(history, batch.mask, prior)
         interests = self.working.separate(interests, proposed, rows, prior.mask)
-        return interests, prior, prior.mask & (prior.mass > 0)
+        return interests, prior, prior.stored
 
     def _distillation(
         self,

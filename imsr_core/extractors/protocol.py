@@ -14,13 +14,14 @@ class Prior:
 
     ``start`` (B, K, d): the stored interests, and the random starts of new ones. ``mass`` (B, K): how many items
     each weighs; 0 for a new interest, whose start breaks the symmetry of the routing but must not enter the
-    result. ``mask`` (B, K): True for real interests. ``queries`` (B, K, q): ComiRec-SA's own query of each
-    interest, q = 0 otherwise.
+    result. ``mask`` (B, K): True for real interests. ``stored`` (B, K): True for those with a past, also where m is 0
+    for all. ``queries`` (B, K, q): ComiRec-SA's own query of each interest, q = 0 otherwise.
     """
 
     start: Tensor
     mass: Tensor
     mask: Tensor
+    stored: Tensor
     queries: Tensor
 
 

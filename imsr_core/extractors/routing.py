@@ -108,4 +108,4 @@ class MindExtractor(_RoutingExtractor):
         # counted from the most recent item, so that padding at the front changes nothing
         fixed = self.start_logits[-length:, :width]
         stored = super().first_logits(mapped, prior)
-        return torch.where(prior.mass[:, None, :] > 0, stored, fixed)
+        return torch.where(prior.stored[:, None, :], stored, fixed)

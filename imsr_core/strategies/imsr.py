@@ -124,7 +124,7 @@ def _working_interests(
     proposed = ~old & torch.isin(store.user, chosen)
     basis = _stored_basis(store, old, chosen) if config.trimmer.enabled and len(chosen) else None
     teacher = state.item_vectors()[:known_items].clone() if config.retainer.enabled and len(stored) else None
-    return WorkingInterests(store, old * model.mass, proposed, basis, teacher)
+    return WorkingInterests(store, old * model.mass, old, proposed, basis, teacher)
 
 
 def _stored_basis(store: InterestStore, old: Tensor, users: Tensor) -> Tensor:
