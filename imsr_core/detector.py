@@ -74,7 +74,9 @@ def threshold(clarities: Tensor, config: DetectorConfig) -> float:
     known = clarities[~clarities.isnan()]
     if not len(known) or config.c1 == 0:
         return 0.0
-    return math.inf if config.c1 == 1 else float(known.sort().values[math.ceil(config.c1 * len(known)) - 1])
+    # the comparison is strict, so the value in place n is that of the first user who does not fire: n users do
+    fires = int(config.c1 * len(known))
+    return math.inf if fires == len(known) else float(known.sort().values[fires])
 
 
 def detect(clarities: Tensor, config: DetectorConfig) -> Tensor:
