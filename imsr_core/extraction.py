@@ -10,7 +10,7 @@ from imsr_core.batches import recent_items
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.trainer import WorkingInterests
-from imsr_core.trimmer import orthogonal_part, orthonormal_basis
+from imsr_core.trimmer import orthogonal_part, orthonormal_basis, survives
 
 CHUNK = 1024
 
@@ -20,12 +20,13 @@ def extract_interests(
     state: ModelState, sequences: SpanSequences, working: WorkingInterests, queries: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The interests (R, d) of the span's users after the span, row for row of the working store, and their support
-    (R,): how many of the items that were read are nearest to each.
+    (R,): how many of the items that were read are nearest to each, of those that survive the trimmer.
 
     ``queries`` (R, q) are the trained ones. Reads the ``history`` most recent items of each user. Proposed interests
     come out orthogonal to the *new* values of the user's other interests if the trimmer is on.
     """
     vectors = state.item_vectors()
+    c2 = state.config.trimmer.c2 if state.config.trimmer.enabled else 0.0
     result = working.store.vectors.clone()
     support = torch.zeros(len(working.store), dtype=torch.int64)
     for first in range(0, len(sequences), CHUNK):
@@ -40,7 +41,9 @@ def extract_interests(
             separate = orthogonal_part(interests.double(), basis.double()).float()
             interests = torch.where(proposed[..., None], separate, interests)
         result[rows[prior.mask]] = interests[prior.mask]
-        support.index_add_(0, rows.flatten(), _support(embedded, mask, interests, prior.mask).flatten())
+        # an item nearest to an interest that is trimmed belongs to the next best
+        stays = prior.mask & ~(proposed & ~survives(interests, c2))
+        support.index_add_(0, rows.flatten(), _support(embedded, mask, interests, stays).flatten())
     return result, support
 
 
