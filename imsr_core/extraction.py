@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imsr_core.batches import recent_items
+from imsr_core.errors import NonFiniteError
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.trainer import WorkingInterests
@@ -22,7 +23,7 @@ def extract_interests(
     """The interests (R, d) of the span's users after the span, row for row of the working store, and their support
     (R,): how many of the items that were read are nearest to each, of those that survive the trimmer.
 
-    ``queries`` (R, q) are the trained ones. Reads the ``history`` most recent items of each user. Proposed interests
+    Raises `NonFiniteError` if the trained model reads NaN. ``queries`` (R, q) are the trained ones. Reads the ``history`` most recent items of each user. Proposed interests
     come out orthogonal to the *new* values of the user's other interests if the trimmer is on.
     """
     vectors = state.item_vectors()
@@ -36,6 +37,11 @@ def extract_interests(
         prior, proposed, rows = working.prior(users, queries)
         embedded = vectors[items] * mask[..., None]
         interests = state.extractor(embedded, mask, prior)
+        if not bool(torch.isfinite(interests).all()):
+            raise NonFiniteError(
+                f"span {state.spans}: the interests extracted after training hold NaN or infinite values",
+                hint="the current version stays in place; try a lower [training] learning_rate",
+            )
         if working.basis is not None and bool(proposed.any()):
             basis = orthonormal_basis(interests, prior.mask & ~proposed)
             separate = orthogonal_part(interests.double(), basis.double()).float()

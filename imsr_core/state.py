@@ -87,6 +87,9 @@ class ModelState:
             "item table": self.items.weight,
             "interests": self.store.vectors,
             "queries": self.store.queries,
+            "items' first moment": self.items.moment1,
+            "items' second moment": self.items.moment2,
+            "queries' moments": self.store.query_moments,
         }
         named |= dict(self.extractor.named_parameters())
         for name, tensor in named.items():

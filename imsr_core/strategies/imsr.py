@@ -45,6 +45,7 @@ def imsr(state: ModelState, span: SpanSequences, n_items: int, progress: Progres
     """
     span = drop_empty(span)
     before, known_items = state, state.n_items
+    before.require_finite(f"before span {before.spans}")
     state = state.clone().with_items(n_items)
     state.config = before.config
     detection = _detect(before, span, known_items)
