@@ -60,7 +60,8 @@ class ModelState:
         new = n_items - self.n_items
         if new <= 0:
             return self
-        generator = seeded(self.config.training.seed, self.spans, purpose=1)
+        # by the row it starts from, so that growing twice within a span does not draw the same rows twice
+        generator = seeded(self.config.training.seed, self.n_items, purpose=1)
         fresh = RowTable.random(new, self.config.model.dim, generator)
         return ModelState(
             self.config,
