@@ -197,7 +197,8 @@ class SpanTrainer:
     def _negatives(self, generator: torch.Generator) -> Tensor:
         known, wanted = self.state.n_items, self.config.training.negatives
         if not wanted or wanted >= known:
-            return torch.arange(known)
+            # shuffled, since the retainer distils the first few: in order it would only ever see the oldest items
+            return torch.randperm(known, generator=generator)
         return torch.randint(known, (wanted,), generator=generator)
 
     def _extract(self, batch: TargetBatch, history: Tensor, leaves: list) -> tuple[Tensor, Prior, Tensor]:
