@@ -53,13 +53,13 @@ def top_items(
     """The n best items of each of ``users`` (B,).
 
     ``exclude`` is a pair (row, item) of equal length: positions in ``users`` and items that must not be shown to
-    that user (what was seen before).
+    that user (what was seen before); items that ``items`` does not have yet are ignored.
     """
     n = min(n, len(items))
     lists = []
     for first, scores, interest in score_chunks(store, users, items):
         if exclude is not None:
-            here = (exclude[0] >= first) & (exclude[0] < first + len(scores))
+            here = (exclude[0] >= first) & (exclude[0] < first + len(scores)) & (exclude[1] < len(items))
             scores[exclude[0][here] - first, exclude[1][here]] = -torch.inf
         top = scores.topk(n, dim=1)
         lists.append((top.indices, top.values, interest.gather(1, top.indices)))
