@@ -153,6 +153,7 @@ class TrainingConfig:
         def check(ok: bool, key: str, wanted: str) -> None:
             _require(ok, "training", key, getattr(self, key), wanted)
 
+        check(0 <= self.seed < 2**32, "seed", "0 .. 2^32 - 1")
         for key in ("batch_size", "window"):
             check(getattr(self, key) >= 1, key, "at least 1")
         for key in ("base_epochs", "epochs", "patience", "targets_per_user", "negatives"):
