@@ -11,9 +11,9 @@ Loading checks every tensor's name, shape and type against the configuration, an
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -51,11 +51,35 @@ def config_to_dict(config: InterestsConfig) -> dict[str, dict[str, Any]]:
 
 
 def config_from_dict(values: dict[str, dict[str, Any]]) -> InterestsConfig:
-    """The inverse of `config_to_dict`. Raises `CheckpointError` on an unknown or missing section or key."""
+    """The inverse of `config_to_dict`. Raises `CheckpointError` on an unknown or missing section or key, and on a
+    value of the wrong type."""
     try:
-        return InterestsConfig(**{name: SECTIONS[name](**section) for name, section in values.items()})
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        _require_names("section", set(values), set(SECTIONS))
+        for name, section in SECTIONS.items():
+            _require_names(f"key of [{name}]", set(values[name]), {f.name for f in fields(section)})
+        config = InterestsConfig(**{name: section(**values[name]) for name, section in SECTIONS.items()})
+        _require_types(config)
+    except (TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"config.json does not describe a model: {error}", hint=ADVICE) from error
+    return config
+
+
+def _require_names(what: str, given: set[str], wanted: set[str]) -> None:
+    if given != wanted:
+        state = "unknown" if given - wanted else "missing"
+        raise CheckpointError(f"config.json: {state} {what}: {min(given ^ wanted, key=str)!r}", hint=ADVICE)
+
+
+def _require_types(config: InterestsConfig) -> None:
+    """A whole number may stand for a float, nothing else: a dim of 64.5 must not reach torch."""
+    for name, section in SECTIONS.items():
+        hints = get_type_hints(section)
+        for f in fields(section):
+            value, hint = getattr(getattr(config, name), f.name), hints[f.name]
+            choices = get_args(hint)
+            wanted = {str} if get_origin(hint) is Literal else set(choices or (hint,))
+            if type(value) not in wanted and not (type(value) is int and float in wanted):
+                raise TypeError(f"[{name}] {f.name} = {value!r}")
 
 
 def save_state(state: ModelState, folder: Path) -> None:
@@ -77,20 +101,17 @@ def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: b
     ``optimizer = False`` skips the moments: enough to score, not to learn on. Raises `CheckpointError` naming the
     file if one is missing, damaged, or not of the shape that the configuration says.
     """
-    described = _read_json(folder / "config.json")
-    if described.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / 'config.json'}: format {described.get('format')!r}, expected {FORMAT}")
-    config = config_from_dict(described.get("config", {}))
+    config, spans = _read_config(folder / "config.json")
     state = ModelState.initial(config)
-    state.spans = int(described.get("spans", 0))
-    tensors = _read_tensors(folder / "model.safetensors")
-    weight = _take(tensors, "items.weight", (None, config.model.dim), folder)
+    state.spans = spans
+    path = folder / "model.safetensors"
+    tensors = _read_tensors(path)
+    weight = _take(tensors, "items.weight", (None, config.model.dim), path)
     own = state.extractor.state_dict()
     state.extractor.load_state_dict(
-        {name: _take(tensors, f"extractor.{name}", tuple(like.shape), folder) for name, like in own.items()}
+        {name: _take(tensors, f"extractor.{name}", tuple(like.shape), path) for name, like in own.items()}
     )
-    if tensors:
-        raise CheckpointError(f"{folder / 'model.safetensors'}: unexpected tensor {min(tensors)!r}", hint=ADVICE)
+    _require_no_more(tensors, path)
     state.items = RowTable.of(weight)
     if optimizer:
         _load_moments(state, folder)
@@ -100,28 +121,48 @@ def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: b
 
 
 def _load_moments(state: ModelState, folder: Path) -> None:
-    tensors = _read_tensors(folder / "optimizer.safetensors")
+    path = folder / "optimizer.safetensors"
+    tensors = _read_tensors(path)
     shape = tuple(state.items.weight.shape)
-    moment1, moment2 = (_take(tensors, f"items.{name}", shape, folder) for name in ("moment1", "moment2"))
-    steps = _take(tensors, "items.steps", shape[:1], folder)
+    moment1, moment2 = (_take(tensors, f"items.{name}", shape, path) for name in ("moment1", "moment2"))
+    steps = _take(tensors, "items.steps", shape[:1], path)
     state.items = RowTable(state.items.weight, moment1, moment2, steps)
     for name, parameter in state.extractor.named_parameters():
         keys = [f"extractor.{name}.{key}" for key in ("moment1", "moment2", "step")]
-        if keys[0] not in tensors:
+        if not any(key in tensors for key in keys):
             continue
         like = tuple(parameter.shape)
-        first, second = _take(tensors, keys[0], like, folder), _take(tensors, keys[1], like, folder)
-        state.extractor_optimizer[name] = (first, second, _take(tensors, keys[2], (), folder))
+        first, second = _take(tensors, keys[0], like, path), _take(tensors, keys[1], like, path)
+        state.extractor_optimizer[name] = (first, second, _take(tensors, keys[2], (), path))
+    _require_no_more(tensors, path)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
 
 
+def _require_no_more(tensors: dict[str, Tensor], path: Path) -> None:
+    if tensors:
+        raise CheckpointError(f"{path}: unexpected tensor {min(tensors)!r}", hint=ADVICE)
+
+
+def _read_config(path: Path) -> tuple[InterestsConfig, int]:
+    described = _read_json(path)
+    if described.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {described.get('format')!r}, expected {FORMAT}", hint=ADVICE)
+    spans = described.get("spans")
+    if type(spans) is not int or spans < 0:
+        raise CheckpointError(f"{path}: spans is {spans!r}, expected a count", hint=ADVICE)
+    try:
+        return config_from_dict(described.get("config", {})), spans
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.parent}: {error.message}", hint=ADVICE) from error
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}", hint=ADVICE) from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: not a JSON object", hint=ADVICE)
@@ -135,16 +176,16 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}", hint=ADVICE) from error
 
 
-def _take(tensors: dict[str, Tensor], name: str, shape: tuple[int | None, ...], folder: Path) -> Tensor:
+def _take(tensors: dict[str, Tensor], name: str, shape: tuple[int | None, ...], path: Path) -> Tensor:
     tensor = tensors.pop(name, None)
     if tensor is None:
-        raise CheckpointError(f"{folder}: tensor {name!r} is missing", hint=ADVICE)
+        raise CheckpointError(f"{path}: tensor {name!r} is missing", hint=ADVICE)
     fits = tensor.dim() == len(shape) and all(
         want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
     )
     if not fits or tensor.dtype != torch.float32:
         found = f"{tuple(tensor.shape)} {tensor.dtype}"
-        raise CheckpointError(f"{folder}: tensor {name!r} is {found}, expected {shape} float32", hint=ADVICE)
+        raise CheckpointError(f"{path}: tensor {name!r} is {found}, expected {shape} float32", hint=ADVICE)
     if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{folder}: tensor {name!r} holds NaN or infinite values", hint=ADVICE)
+        raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinite values", hint=ADVICE)
     return tensor
