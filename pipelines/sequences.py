@@ -41,6 +41,7 @@ from pipelines.vocabulary import SpanIds, Vocabulary, write_delta
 from pipelines.workspace import Workspace
 
 BUCKET_FILES = "bucket=*.parquet"
+_LABEL = "sequences"
 _REBUILD = (SpanState.PENDING, SpanState.INGESTED, SpanState.STALE)
 
 
@@ -112,6 +113,7 @@ def sequence_span(
     options = options or RunnerOptions(settings.runner, settings.mode, settings.workers)
     now = now or datetime.now(UTC)
     with borrow(workspace, lease, f"sequences of {span_id}") as held:
+        _sweep(workspace, span_id, held)
         with workspace.ledger.snapshot() as snapshot:
             span, version = _span_with_data(snapshot, span_id)
             chain = parent_chain(workspace, snapshot, span)
@@ -120,7 +122,7 @@ def sequence_span(
             row = snapshot.sequence(span_id, link.fingerprint)
         if row is not None:
             return _keep(workspace, row, link, held, now)
-        staging = open_staging(workspace, f"sequences-{span_id}")
+        staging = open_staging(workspace, _LABEL)
         try:
             counts = build_sequences(
                 span_files=files,
@@ -218,6 +220,17 @@ def _count(files: Sequence[Path], ids: SpanIds, out: Path) -> SequenceCounts:
     return counts
 
 
+def _sweep(workspace: Workspace, span_id: str, lease: Lease) -> None:
+    """Remove what a killed run left: its staging folder, and folders of this span that it never committed."""
+    for path in workspace.staging.glob(f"{_LABEL}.*"):
+        shutil.rmtree(path)
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        named = tx.paths()
+        for folder in workspace.sequences_folder(span_id, "any").parent.glob("*"):
+            if workspace.relative(folder) not in named:
+                discard_orphan(workspace, folder, tx)
+
+
 def _span_with_data(snapshot: Snapshot, span_id: str) -> tuple[SpanRow, SpanVersionRow]:
     span, version = snapshot.span(span_id), snapshot.span_version(span_id)
     if span is None or version is None:
@@ -245,7 +258,6 @@ def _publish(
     counts: SequenceCounts,
     now: datetime,
 ) -> SequencesRow:
-    discard_orphan(workspace, link.folder, tx)
     move_into_place(staging, link.folder)
     row = SequencesRow(
         span_id=link.span_id,
