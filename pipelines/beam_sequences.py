@@ -60,15 +60,18 @@ def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> Non
             raise
         except Exception as error:
             raise BeamJobError(
-                f"sequences: the Beam job failed on {options.runner}: {_last_line(error)}",
+                f"sequences: the Beam job failed on {options.runner}: {_reason(error)}",
                 hint=error.hint if isinstance(error, ImsrError) else "",
             ) from error
 
 
-def _last_line(error: Exception) -> str:
-    """Runners hand a worker's error over as the text of its traceback: the last line says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """What happened: a worker's error may arrive as itself, or as the text of its traceback."""
+    if isinstance(error, ImsrError):
+        return error.message
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("->")]  # the hint comes last, if there is one
+    return said[-1] if said else type(error).__name__
 
 
 def _close_client(result: object) -> None:

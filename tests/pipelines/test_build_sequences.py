@@ -15,6 +15,7 @@ from lake_logs import Event, contents, oracle, write_lake, written
 
 from imsr_core.errors import ConfigError
 from pipelines.beam_runner import BeamJobError, RunnerOptions, deadline, import_beam
+from pipelines.bucket_sequences import BucketTask
 from pipelines.parquet_files import ParquetFileError
 from pipelines.sequence_loader import load_history, load_sequences
 from pipelines.sequences import SequenceCounts, SequencesError, build_sequences
@@ -127,6 +128,17 @@ def test_a_damaged_lake_file_is_named_in_the_error(tmp_path, mode, place):
     files[1].write_bytes(data)
     with pytest.raises((BeamJobError, ParquetFileError), match=rf"{files[1].name}: damaged Parquet file"):
         build(files, tmp_path / "out", options=RunnerOptions(mode=mode, timeout_seconds=60))
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading", "multi_processing"])
+def test_an_error_on_a_worker_reaches_the_caller_in_one_line(tmp_path, mode):
+    from pipelines.beam_sequences import run_bucket_tasks
+
+    gone = str(tmp_path / "bucket=07.parquet")
+    options = RunnerOptions(mode=mode, timeout_seconds=60)
+    with pytest.raises(BeamJobError, match=r"bucket=07\.parquet: no such file") as caught:
+        run_bucket_tasks([BucketTask(gone, gone, gone, gone, 10)], options)
+    assert len(caught.value.message.splitlines()) == 1
 
 
 def test_work_that_a_runner_loses_is_noticed(tmp_path, monkeypatch):
