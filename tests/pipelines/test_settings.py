@@ -1,0 +1,75 @@
+import tomllib
+
+import pytest
+
+from imsr_core.errors import ConfigError
+from pipelines.settings import Settings, default_toml, load_settings
+
+
+def test_the_default_file_holds_every_key_and_reads_back_as_the_defaults():
+    text = default_toml()
+    assert load_settings(text=text) == Settings() == load_settings(text="")
+    document = tomllib.loads(text)
+    assert list(document) == list(Settings.__dataclass_fields__)
+    for name, section in document.items():
+        keys = type(getattr(Settings(), name)).__dataclass_fields__
+        assert [key for key in keys if f"\n{key} = " in text or f"\n# {key} = (unset)" in text] == list(keys)
+        assert set(section) <= set(keys)
+
+
+def test_every_key_is_documented():
+    for name in Settings.__dataclass_fields__:
+        for key, entry in type(getattr(Settings(), name)).__dataclass_fields__.items():
+            assert entry.metadata.get("doc"), f"[{name}] {key}"
+
+
+def test_a_value_reaches_its_section():
+    settings = load_settings(text='[source]\nuser_id = "who"\n[model]\nprior_mass = 3\n[trimmer]\nc2 = inf')
+    assert settings.source.user_id == "who"
+    assert settings.model.prior_mass == 3.0
+    assert isinstance(settings.model.prior_mass, float)
+    assert settings.interests.trimmer.c2 == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[sauce]", ["unknown section [sauce]", "did you mean 'source'?"]),
+        ("[source]\nuserid = 'u'", ["[source] has no key 'userid'", "did you mean 'user_id'?"]),
+        ("[source]\ntime_unit = 'sec'", ["time_unit = 'sec'", "auto, s, ms, us, ns, iso8601"]),
+        ("[spans]\nunit = 'weak'", ["[spans] unit = 'weak'", "did you mean 'week'?"]),
+        ("[ingest]\nbuckets = '16'", ["[ingest] buckets = '16'", "must be int", "str"]),
+        ("[ingest]\nbuckets = true", ["[ingest] buckets = True", "must be int"]),
+        ("[ingest]\nbuckets = 16.0", ["[ingest] buckets = 16.0", "must be int"]),
+        ("[ingest]\nbuckets = 0", ["[ingest] buckets = 0", "1 .. 1024"]),
+        ("[ingest]\nmax_clock_skew = '1 hour'", ["max_clock_skew = '1 hour'", "duration"]),
+        ("[spans]\nalpha = 1.5", ["alpha = 1.5", "between 0 and 1"]),
+        ("[spans]\nunit = ['day']", ["unit = ['day']", "must be text"]),
+        ("[source]\nitem_id = ''", ["item_id = ''", "name of a column"]),
+        ("[detector]\nenabled = 1", ["[detector] enabled = 1", "must be bool"]),
+        ("[model]\nprior_mass = 'none'", ["prior_mass = 'none'", "must be float"]),
+        ("[model]\nextractor = 'comirec'", ["extractor = 'comirec'", "did you mean 'comirec-"]),
+        ("[training]\nepochs = -1", ["epochs = -1"]),
+        ("source = 3", ["source is a section"]),
+        ("[source", ["no valid TOML"]),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(text, says):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(text=text)
+    for words in says:
+        assert words in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path):
+    with pytest.raises(ConfigError, match="imsr init"):
+        load_settings(tmp_path / "imsr.toml")
+    (tmp_path / "imsr.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no valid TOML"):
+        load_settings(tmp_path / "imsr.toml")
+
+
+def test_durations():
+    for text, seconds in {"90s": 90, "15m": 900, "1h": 3600, "2d": 172_800, "1w": 604_800}.items():
+        settings = load_settings(text=f"[ingest]\nmax_clock_skew = '{text}'")
+        assert settings.ingest.max_clock_skew_seconds == seconds
