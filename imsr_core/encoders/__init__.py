@@ -39,7 +39,7 @@ ENCODERS: dict[str, type[Encoder]] = {
 def build_encoder(config: EncoderConfig) -> Encoder:
     """The encoder's shape, without memory for weights: they are handed to ``run``."""
     with torch.device("meta"):
-        return ENCODERS[config.name](config)
+        return ENCODERS[config.name](config).eval()
 
 
 def initial_weights(config: EncoderConfig, n_items: int, seed: int) -> dict[str, Tensor]:
@@ -49,9 +49,8 @@ def initial_weights(config: EncoderConfig, n_items: int, seed: int) -> dict[str,
     """
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
-    for name, shape in (
-        (name, parameter.shape) for name, parameter in build_encoder(config).named_parameters()
-    ):
+    shapes = {name: parameter.shape for name, parameter in build_encoder(config).named_parameters()}
+    for name, shape in shapes.items():
         if name == ITEM_TABLE:
             weights[name] = initial_rows(FIRST_ITEM + n_items, config.dim, generator)
             weights[name][PAD] = 0.0

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -21,6 +22,15 @@ ITEM_TABLE = "items.weight"
 """Name of the item table among an encoder's weights; the only one whose number of rows grows."""
 
 NO_CHANGE = Adapter()
+
+SPARSE_ROWS = 50_000
+"""A table from this many rows on gets sparse gradients: a step's cost must not follow the catalogue."""
+
+
+def lookup(table: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a table (V, d) -> (..., d); the gradient of a large table touches these rows only."""
+    sparse = table.is_leaf and table.requires_grad and len(table) >= SPARSE_ROWS
+    return F.embedding(rows, table, sparse=sparse)
 
 
 class Encoder(nn.Module, ABC):
@@ -62,7 +72,7 @@ class Encoder(nn.Module, ABC):
     def encode(self, items: Tensor, adapter: Adapter = NO_CHANGE) -> Tensor:
         """Table rows (B, L) int64 -> hidden states (B, L, d); zero where ``items`` is PAD."""
         valid = (items != PAD).unsqueeze(-1)
-        vectors = adapter.embed(items, self.items(items)) * valid
+        vectors = adapter.embed(items, lookup(self.items.weight, items)) * valid
         return self.transform(vectors, valid, adapter) * valid
 
     def user_vector(self, items: Tensor, adapter: Adapter = NO_CHANGE, pooling: Pooling = "last") -> Tensor:

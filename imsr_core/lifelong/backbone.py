@@ -1,0 +1,100 @@
+"""What most methods share: an ordinary T1, heads, task tokens, and how their tensors are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from imsr_core.encoders import Encoder, build_encoder, initial_rows, initial_weights
+from imsr_core.lifelong.config import TokenMode
+from imsr_core.lifelong.fitting import fit
+from imsr_core.lifelong.heads import Head, initial_head
+from imsr_core.lifelong.problems import BaseProblem, Problem, TaskProblem
+from imsr_core.lifelong.seeds import phase_seed
+from imsr_core.lifelong.state import LifelongState, TaskRecord, named, subset
+from imsr_core.lifelong.training import Tensors
+from imsr_core.lifelong.view import Reading, View
+
+
+def fresh_base(problem: BaseProblem) -> Tensors:
+    """Random ``encoder/...`` and ``head/T1/...`` tensors; T1's head has a bias."""
+    seed = phase_seed(problem.seed, problem.name, "initial encoder")
+    weights = initial_weights(problem.encoder, problem.n_items, seed)
+    return on_device({**named("encoder", weights), **fresh_head(problem, bias=True)}, problem)
+
+
+def fresh_head(problem: Problem, *, bias: bool) -> Tensors:
+    """Random ``head/<task>/...`` tensors."""
+    dim = problem.encoder.dim if isinstance(problem, BaseProblem) else problem.dim
+    head = initial_head(problem.n_labels, dim, phase_seed(problem.seed, problem.name, "initial head"), bias=bias)
+    return on_device(named(f"head/{problem.name}", head), problem)
+
+
+def fresh_token(problem: TaskProblem, mode: TokenMode) -> Tensors:
+    """``token/<task>``, a vector of the task's own, where the token is trained; else nothing."""
+    if mode != "trained":
+        return {}
+    generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "initial token"))
+    return on_device({f"token/{problem.name}": initial_rows(1, problem.dim, generator)[0]}, problem)
+
+
+def on_device(tensors: Mapping[str, Tensor], problem: Problem) -> Tensors:
+    """The tensors where the problem's examples are."""
+    return {name: tensor.to(problem.config.device) for name, tensor in tensors.items()}
+
+
+def head_in(tensors: Mapping[str, Tensor], task_name: str) -> Head:
+    """The head of a task among these tensors."""
+    head = subset(f"head/{task_name}", tensors)
+    return Head(head["weight"], head.get("bias"))
+
+
+def base_reading(encoder: Encoder) -> Reading:
+    """T1 reads a causal encoder at the last item, another in a hole after it."""
+    return "items" if encoder.causal else "mask"
+
+
+def task_reading(mode: TokenMode) -> Reading:
+    """A later task reads at the last item, or at the task token."""
+    return "items" if mode == "none" else "token"
+
+
+def learn_plain_base(method: str, problem: BaseProblem) -> LifelongState:
+    """T1 with every weight trained: the version that the star-shaped methods start from."""
+    encoder = build_encoder(problem.encoder)
+
+    def view_of(tensors: Tensors, _: object) -> View:
+        head = head_in(tensors, problem.name)
+        return View(encoder, subset("encoder", tensors), head, problem.n_items, reading=base_reading(encoder))
+
+    result = fit(problem, fresh_base(problem), view_of, "train", problem.config.pretrain)
+    record = record_of(problem, {"train": result.report()})
+    return first_state(method, problem, record, result.parameters)
+
+
+def first_state(method: str, problem: BaseProblem, record: TaskRecord, tensors: Mapping[str, Tensor]) -> LifelongState:
+    """A version with T1 only."""
+    split = problem.config.split
+    return LifelongState(method, problem.encoder, split, problem.n_items, (record,), dict(tensors))
+
+
+def record_of(problem: Problem, phases: dict[str, dict[str, float]], **details: object) -> TaskRecord:
+    """The record of a task that was just learnt."""
+    return TaskRecord(
+        problem.name,
+        problem.kind,
+        problem.n_labels,
+        problem.n_items,
+        problem.seed,
+        phases,
+        {"validated_on": problem.validated_on, **details},
+    )
+
+
+def base_view(state: LifelongState, task_name: str) -> View:
+    """T1 of a version whose backbone no task edits."""
+    encoder = build_encoder(state.encoder)
+    record = state.task(task_name)
+    return View(encoder, state.group("encoder"), state.head(task_name), record.n_items, reading=base_reading(encoder))

@@ -1,0 +1,182 @@
+"""Every hyper-parameter of the `users` line, with its default, its meaning and where it comes from.
+
+The defaults are the decisions of a compact re-implementation; a default that is not the papers' says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from imsr_core.encoders.config import EncoderConfig
+from imsr_core.errors import ConfigError
+
+TokenMode = Literal["none", "fixed", "trained"]
+Insertion = Literal["serial-1", "serial-2", "parallel"]
+C = TypeVar("C")
+
+
+def _doc(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+def _check(section: object, ok: bool, key: str, wanted: str) -> None:
+    if not ok:
+        name = type(section).__name__.removesuffix("Config").lower()
+        raise ConfigError(
+            f"[{name}] {key} = {getattr(section, key)!r}: must be {wanted}",
+            hint=f"change {key} of the users line",
+        )
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """One training phase. The parameters of the best epoch on validation are kept, never the last."""
+
+    epochs: int = _doc(60, "epochs at most")
+    min_epochs: int = _doc(5, "epochs at least: a task may sit on a plateau before it climbs (PeterRec)")
+    patience: int = _doc(5, "stop after this many epochs without a better validation score")
+    batch_size: int = _doc(256, "examples in a step (papers: 32 for T1, 512 or 1024 for a task)")
+    learning_rate: float = _doc(1e-3, "step size (papers: 1e-3 for T1, 1e-4 or 1e-3 for a task)")
+    optimizer: Literal["adam", "adamw", "sgd"] = _doc("adam", "adam (papers), adamw or sgd")
+    weight_decay: float = _doc(0.0, "weight decay (papers: 0); frozen weights do not decay")
+    momentum: float = _doc(0.0, "momentum of sgd")
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "min_epochs", "patience", "batch_size"):
+            _check(self, getattr(self, key) >= 1, key, "at least 1")
+        _check(self, self.learning_rate > 0, "learning_rate", "above 0")
+        _check(self, self.optimizer in ("adam", "adamw", "sgd"), "optimizer", "adam, adamw or sgd")
+        _check(self, self.weight_decay >= 0, "weight_decay", "0 or more")
+        _check(self, 0 <= self.momentum < 1, "momentum", "in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """How a head is trained. Evaluation always ranks all labels."""
+
+    loss: Literal["softmax", "bpr"] = _doc(
+        "softmax", "softmax = cross-entropy; bpr = softplus(negative - positive), one uniform negative"
+    )
+    full_softmax_limit: int = _doc(20_000, "up to this many labels the softmax runs over all of them")
+    negatives: int = _doc(1_000, "above it, uniform negatives shared by the batch (papers: 20 % of all items)")
+    head_l2: float = _doc(0.0, "factor of |head|^2 / 2, divided by the batch (papers' code: 0.02 undivided)")
+    unknown_rate: float = _doc(0.01, "share of T1's inputs replaced by UNKNOWN, so that its row means something")
+    mask_rate: float = _doc(0.3, "share of items hidden in masked pre-training (GRec: 0.3)")
+
+    def __post_init__(self) -> None:
+        _check(self, self.loss in ("softmax", "bpr"), "loss", "'softmax' or 'bpr'")
+        _check(self, self.full_softmax_limit >= 0, "full_softmax_limit", "0 or more")
+        _check(self, self.negatives >= 1, "negatives", "at least 1")
+        _check(self, self.head_l2 >= 0, "head_l2", "0 or more")
+        _check(self, 0 <= self.unknown_rate < 1, "unknown_rate", "in [0, 1)")
+        _check(self, 0 < self.mask_rate < 1, "mask_rate", "in (0, 1)")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """One split by user for all tasks: nobody trains one task and tests another."""
+
+    seed: int = _doc(0, "seed of the hash that assigns users; fixed with the first task")
+    train: float = _doc(0.80, "share of users who train (papers: 0.80)")
+    validation: float = _doc(0.05, "share of users who select (papers: 0.05); the rest tests")
+
+    def __post_init__(self) -> None:
+        _check(self, 0 < self.train < 1, "train", "in (0, 1)")
+        _check(self, self.validation > 0 and self.train + self.validation < 1, "validation", "in (0, 1 - train)")
+
+
+@dataclass(frozen=True)
+class ConureConfig:
+    """Conure (SIGIR 2021): share out one backbone's weights among tasks."""
+
+    pruning_rate: float = _doc(0.7, "share of the free weights given back after a task (released: 0.7)")
+    prune_items: bool = _doc(False, "also prune the item table (the paper's Table 5)")
+    token: TokenMode = _doc("none", "read a task at the last item (figure: none) or at a task token (code: fixed)")
+
+    def __post_init__(self) -> None:
+        _check(self, 0 <= self.pruning_rate < 1, "pruning_rate", "in [0, 1)")
+        _check(self, self.token in get_args(TokenMode), "token", f"one of {get_args(TokenMode)}")
+
+
+@dataclass(frozen=True)
+class PeterRecConfig:
+    """PeterRec (SIGIR 2020): small patches for each task in a frozen backbone."""
+
+    insertion: Insertion = _doc("serial-2", "after both layers of a block, after the second, or beside both")
+    reduction: int = _doc(8, "r: a patch's bottleneck has d / r channels (paper: 8; 4 in the later demo)")
+    train_norms: bool = _doc(False, "give each task its own copy of every block's second norm (papers: yes)")
+    token: TokenMode = _doc("fixed", "what stands for the task token: fixed = a random row (papers), trained, none")
+
+    def __post_init__(self) -> None:
+        _check(self, self.insertion in get_args(Insertion), "insertion", f"one of {get_args(Insertion)}")
+        _check(self, self.reduction >= 1, "reduction", "at least 1")
+        _check(self, self.token in get_args(TokenMode), "token", f"one of {get_args(TokenMode)}")
+
+
+@dataclass(frozen=True)
+class TeraconConfig:
+    """TERACON (KDD 2023): task masks that know each other, and distillation of the past."""
+
+    distillation: float = _doc(0.7, "alpha, weight of knowledge retention (paper: 0.7); 0 = no protection")
+    s_max: float = _doc(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)")
+    clamp: float = _doc(6.0, "bound on task embeddings (released: 6)")
+    gate_factor: float = _doc(6.0, "c in rho = 1 - sigmoid(c cos) (released: 6)")
+    start_rate: float = _doc(0.9, "rho of every past task before the first step (released: 0.9)")
+    min_sampled: int = _doc(1, "users distilled for each past task in a batch, at least (released: 0, and NaN)")
+    distilled_labels: int = _doc(20_000, "labels compared in one distillation; above it a random subset a step")
+    carry_relations: bool = _doc(False, "keep the old tasks' relation weights, new inputs at 0 (not the paper)")
+
+    def __post_init__(self) -> None:
+        _check(self, self.distillation >= 0, "distillation", "0 or more")
+        _check(self, self.s_max > 1, "s_max", "above 1")
+        _check(self, self.clamp > 0, "clamp", "above 0")
+        _check(self, self.gate_factor > 0, "gate_factor", "above 0")
+        _check(self, 0 < self.start_rate <= 1, "start_rate", "in (0, 1]")
+        _check(self, self.min_sampled >= 1, "min_sampled", "at least 1")
+        _check(self, self.distilled_labels >= 1, "distilled_labels", "at least 1")
+
+
+@dataclass(frozen=True)
+class LifelongConfig:
+    """The whole configuration of the `users` line; the part that serving needs is stored in the version."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    pretrain: PhaseConfig = field(default_factory=PhaseConfig)
+    task: PhaseConfig = field(default_factory=PhaseConfig)
+    retrain: PhaseConfig = field(default_factory=PhaseConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    conure: ConureConfig = field(default_factory=ConureConfig)
+    peterrec: PeterRecConfig = field(default_factory=PeterRecConfig)
+    teracon: TeraconConfig = field(default_factory=TeraconConfig)
+    finetuned_sites: int = _doc(2, "layers that FineLast trains, counted from the end (2 = the last block)")
+    device: str = _doc("cpu", "where training and serving run: cpu, cuda, ...")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values (tuples become lists)."""
+    plain = dataclasses.asdict(config)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+
+def from_json(kind: type[C], data: dict[str, Any]) -> C:
+    """The inverse of ``to_json``.
+
+    Raises:
+        ConfigError: an unknown key or a value out of range.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise ConfigError(f"{kind.__name__}: unknown keys {sorted(unknown)}", hint="was it written by a newer version?")
+    values = {key: _restore(hints[key], value) for key, value in data.items()}
+    return kind(**values)
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_json(typing.cast(type, hint), value)
+    return tuple(value) if isinstance(value, list) else value

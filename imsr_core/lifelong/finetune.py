@@ -1,0 +1,156 @@
+"""The baselines that keep each task to itself: SinMo, DNN, FineSmax, FineCLS, FineLast, FineAll, MTL.
+
+A later task stores only the backbone parameters it trained, as ``tuned/<task>/...``; the others are T1's. So T1 and
+all other tasks stay bit for bit, at the price of up to one backbone a task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from imsr_core.encoders import ITEM_TABLE, Adapter, Encoder, build_encoder, initial_weights
+from imsr_core.lifelong.backbone import (
+    base_reading,
+    base_view,
+    fresh_head,
+    head_in,
+    learn_plain_base,
+    on_device,
+    record_of,
+)
+from imsr_core.lifelong.config import LifelongConfig
+from imsr_core.lifelong.fitting import ExtraLoss, fit
+from imsr_core.lifelong.growing import first_open_row, merged_table, open_rows
+from imsr_core.lifelong.heads import Head, initial_head
+from imsr_core.lifelong.pretraining import next_item_loss
+from imsr_core.lifelong.problems import BaseProblem, TaskProblem
+from imsr_core.lifelong.protocol import LifelongMethod
+from imsr_core.lifelong.seeds import phase_seed
+from imsr_core.lifelong.state import LifelongState, named, subset
+from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.lifelong.training import Step, Tensors
+from imsr_core.lifelong.view import View
+
+
+class FineTune(LifelongMethod):
+    """T1's backbone, of which each task trains a part in a copy of its own."""
+
+    def tuned(self, encoder: Encoder, config: LifelongConfig) -> tuple[str, ...]:
+        """Names of the backbone parameters that a task trains: all of them, unless a subclass says less."""
+        return tuple(name for name, _ in encoder.named_parameters())
+
+    def start(self, state: LifelongState, problem: TaskProblem) -> Tensors:
+        """Where the backbone starts from: T1's weights."""
+        return state.group("encoder")
+
+    def auxiliary(self, state: LifelongState, problem: TaskProblem) -> tuple[Tensors, ExtraLoss | None]:
+        """Tensors (``auxiliary/...``) and a loss that only training needs; none here."""
+        return {}, None
+
+    def learn_base(self, problem: BaseProblem) -> LifelongState:
+        return learn_plain_base(self.name, problem)
+
+    def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
+        weights, task = self.start(state, problem), problem.name
+        trained = {name: weights[name] for name in self.tuned(build_encoder(state.encoder), problem.config)}
+        helpers, extra_loss = self.auxiliary(state, problem)
+        start = named(f"tuned/{task}", trained) | fresh_head(problem, bias=True) | helpers
+        start |= {} if ITEM_TABLE in trained else open_rows(state)
+        result = fit(
+            problem,
+            start,
+            lambda tensors, _: _task_view(state, tensors, task, problem.n_items),
+            "train",
+            problem.config.task,
+            extra_loss=extra_loss,
+        )
+        own = (f"tuned/{task}/", f"head/{task}/")
+        learnt = {name: t for name, t in result.parameters.items() if name.startswith(own)}
+        learnt |= merged_table(state, result.parameters)
+        return state.replaced(learnt, task=record_of(problem, {"train": result.report()}))
+
+    def view(self, state: LifelongState, task_name: str) -> View:
+        if state.position(task_name) == 0:
+            return base_view(state, task_name)
+        return _task_view(state, state.tensors, task_name, state.task(task_name).n_items)
+
+
+class FineAll(FineTune):
+    """T1's backbone copied and trained whole for each task."""
+
+    name: ClassVar[str] = "fineall"
+
+
+class FineSmax(FineTune):
+    """Only the softmax is trained (PeterRec calls it FineCLS)."""
+
+    name: ClassVar[str] = "finesmax"
+
+    def tuned(self, encoder: Encoder, config: LifelongConfig) -> tuple[str, ...]:
+        return ()
+
+
+class FineLast(FineTune):
+    """The last layers and the softmax are trained; ``finetuned_sites`` says how many layers."""
+
+    name: ClassVar[str] = "finelast"
+
+    def tuned(self, encoder: Encoder, config: LifelongConfig) -> tuple[str, ...]:
+        sites = range(max(0, encoder.sites - config.finetuned_sites), encoder.sites)
+        return tuple(name for site in sites for name in encoder.site_parameters(site))
+
+
+class SinMo(FineTune):
+    """A single model for each task, from random weights: what forward transfer is measured against."""
+
+    name: ClassVar[str] = "sinmo"
+
+    def start(self, state: LifelongState, problem: TaskProblem) -> Tensors:
+        seed = phase_seed(problem.seed, problem.name, "initial encoder")
+        return on_device(initial_weights(state.encoder, state.n_items, seed), problem)
+
+
+class DNN(SinMo):
+    """SinMo with the shallow encoder: a mean of item vectors and an MLP for each task."""
+
+    name: ClassVar[str] = "dnn"
+
+    def configure(self, config: LifelongConfig) -> LifelongConfig:
+        return dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, name="dssm"))
+
+
+class MTL(SinMo):
+    """Joint training of T1's objective and one task's, two at a time, from random weights.
+
+    Decided (the papers say no more): T1's loss runs on the same batch's sequences with weight 1, and T1 itself is
+    served by the backbone that was trained on it alone.
+    """
+
+    name: ClassVar[str] = "mtl"
+
+    def auxiliary(self, state: LifelongState, problem: TaskProblem) -> tuple[Tensors, ExtraLoss | None]:
+        seed = phase_seed(problem.seed, problem.name, "initial auxiliary head")
+        labels = state.task(BASE_TASK).n_labels
+        head = on_device(named("auxiliary", initial_head(labels, problem.dim, seed, bias=True)), problem)
+        generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "auxiliary"))
+
+        def next_item(tensors: Tensors, inputs: Tensor, _: Step) -> Tensor:
+            view = _task_view(state, tensors, problem.name, problem.n_items)
+            view.encoder.train()
+            base = Head(tensors["auxiliary/weight"], tensors["auxiliary/bias"])
+            view = dataclasses.replace(view, head=base, reading=base_reading(view.encoder))
+            return next_item_loss(view, inputs, problem.config.objective, generator)
+
+        return head, next_item
+
+
+def _task_view(state: LifelongState, tensors: Mapping[str, Tensor], task: str, n_items: int) -> View:
+    """T1's backbone with the parameters that the task tuned."""
+    weights = {**state.group("encoder"), **subset(f"tuned/{task}", tensors)}
+    adapter = Adapter(new_rows=tensors.get("rows"), first_new=first_open_row(state))
+    return View(build_encoder(state.encoder), weights, head_in(tensors, task), n_items, adapter)

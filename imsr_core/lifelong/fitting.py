@@ -1,0 +1,59 @@
+"""Training one phase of a task through a method's view of it: what every method calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from imsr_core.lifelong.config import PhaseConfig
+from imsr_core.lifelong.evaluation import score
+from imsr_core.lifelong.problems import Problem
+from imsr_core.lifelong.seeds import phase_seed
+from imsr_core.lifelong.training import AfterStep, PhaseResult, Step, Tensors, train_phase
+from imsr_core.lifelong.view import View
+
+ViewOf = Callable[[Tensors, Step | None], View]
+"""(trainable tensors, step or None when scoring) -> the task as it is served with them."""
+
+ExtraLoss = Callable[[Tensors, Tensor, Step], Tensor]
+"""(trainable tensors, the batch's input rows, step) -> a scalar added to the loss."""
+
+
+def fit(
+    problem: Problem,
+    start: Mapping[str, Tensor],
+    view_of: ViewOf,
+    phase: str,
+    settings: PhaseConfig,
+    *,
+    movable: Mapping[str, Tensor] | None = None,
+    after_step: AfterStep | None = None,
+    extra_loss: ExtraLoss | None = None,
+) -> PhaseResult:
+    """Train ``start`` on the problem; see ``training.train_phase`` for ``movable`` and ``after_step``.
+
+    Args:
+        phase: name of the phase; with the task and the seed it decides every random number.
+        extra_loss: a further term of the total loss, such as the distillation of older tasks.
+    """
+    seed = phase_seed(problem.seed, problem.name, phase)
+    generator = torch.Generator().manual_seed(seed)
+
+    def batch_loss(parameters: Tensors, positions: Tensor, step: Step) -> Tensor:
+        view = view_of(parameters, step)
+        view.encoder.train()
+        loss = problem.loss(view, positions, generator)
+        return loss if extra_loss is None else loss + extra_loss(parameters, problem.inputs(positions), step)
+
+    return train_phase(
+        start,
+        batch_loss,
+        lambda parameters: score(view_of(parameters, None), problem.validation, problem.kind),
+        n_examples=len(problem),
+        config=settings,
+        seed=seed,
+        movable=movable,
+        after_step=after_step,
+    )

@@ -1,0 +1,144 @@
+"""A task made ready for training: split by user, cut to the encoder's length, on the right device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from imsr_core.encoders import EncoderConfig
+from imsr_core.encoders.tokens import PAD, left_pad
+from imsr_core.lifelong.config import LifelongConfig, SplitConfig
+from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.losses import head_loss
+from imsr_core.lifelong.pretraining import next_item_loss
+from imsr_core.lifelong.splits import parts_of
+from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.tasks import BASE_TASK, Examples, TaskData, TaskKind, next_item_examples, task_examples
+from imsr_core.lifelong.view import View
+from imsr_core.ragged import SpanSequences
+
+
+@dataclass(frozen=True, eq=False)
+class BaseProblem:
+    """T1: next-item prediction.
+
+    Attributes:
+        rows: (U, L + 1) training users' items, left-padded, two items at least.
+        validation: the last item of each validation user.
+        validated_on: "validation", or "train" where the split left nobody to validate on.
+    """
+
+    encoder: EncoderConfig
+    n_items: int
+    rows: Tensor
+    validation: Examples
+    validated_on: str
+    config: LifelongConfig
+    seed: int
+    name: str = BASE_TASK
+    kind: TaskKind = "next_item"
+
+    @property
+    def n_labels(self) -> int:
+        """|X|: every item is a label."""
+        return self.n_items
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def inputs(self, positions: Tensor) -> Tensor:
+        """The rows (B, L + 1) of these examples (B,)."""
+        return self.rows[positions.to(self.rows.device)]
+
+    def loss(self, view: View, positions: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean loss of these examples."""
+        return next_item_loss(view, self.inputs(positions), self.config.objective, generator)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskProblem:
+    """A later task; attributes as of ``BaseProblem`` and ``TaskData``."""
+
+    dim: int
+    name: str
+    kind: TaskKind
+    n_labels: int
+    n_items: int
+    train: Examples
+    validation: Examples
+    validated_on: str
+    config: LifelongConfig
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def inputs(self, positions: Tensor) -> Tensor:
+        """The rows (B, L) of these examples (B,)."""
+        return self.train.inputs[self.train.rows[positions.to(self.train.rows.device)]]
+
+    def loss(self, view: View, positions: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean loss of these examples."""
+        labels = self.train.labels[positions.to(self.train.labels.device)]
+        vectors = view.vectors(self.inputs(positions))
+        return head_loss(vectors, labels, view.head, self.config.objective, generator)
+
+
+Problem = BaseProblem | TaskProblem
+
+
+def base_problem(sequences: SpanSequences, config: LifelongConfig, seed: int, n_items: int | None) -> BaseProblem:
+    """Prepare T1.
+
+    Raises:
+        TaskError: no training user has two items, or the sequences hold items beyond ``n_items``.
+    """
+    length, largest = config.encoder.length, int(sequences.items.max(initial=-1))
+    n_items = largest + 1 if n_items is None else n_items
+    if largest >= n_items:
+        raise TaskError(f"{BASE_TASK}: item {largest} in a catalogue of {n_items}", hint="pass the whole vocabulary")
+    rows = left_pad(sequences, length + 1)
+    is_train = torch.from_numpy(parts_of(sequences.users, config.split) == 0)
+    rows = rows[is_train & (rows[:, -2] != PAD)]
+    if not len(rows):
+        raise TaskError(f"{BASE_TASK}: no training user has two items", hint="pre-train on a longer span")
+    examples = next_item_examples(sequences, length)
+    validation, validated_on = _validation(examples, config.split)
+    device = config.device
+    return BaseProblem(config.encoder, n_items, rows.to(device), validation.to(device), validated_on, config, seed)
+
+
+def task_problem(state: LifelongState, task: TaskData, config: LifelongConfig, seed: int) -> TaskProblem:
+    """Prepare a later task with the version's own encoder length and split.
+
+    Raises:
+        TaskError: the version has the task already, or no labelled user is in the training part.
+    """
+    if task.name in state.task_names:
+        raise TaskError(f"task {task.name} is already in this version", hint="choose another name")
+    examples = task_examples(task, state.encoder.length)
+    train = examples.part("train", state.split)
+    if not len(train):
+        raise TaskError(f"task {task.name}: no labelled user is in the training part", hint="label more users")
+    validation, validated_on = _validation(examples, state.split)
+    device = config.device
+    return TaskProblem(
+        state.encoder.dim,
+        task.name,
+        task.kind,
+        task.n_labels,
+        state.n_items,
+        train.to(device),
+        validation.to(device),
+        validated_on,
+        config,
+        seed,
+    )
+
+
+def _validation(examples: Examples, split: SplitConfig) -> tuple[Examples, str]:
+    """The validation part or, where it is empty, the training part, and its name."""
+    validation = examples.part("validation", split)
+    return (validation, "validation") if len(validation) else (examples.part("train", split), "train")

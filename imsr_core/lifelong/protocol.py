@@ -1,0 +1,113 @@
+"""The one protocol of every lifelong method: pretrain, add_task, predict.
+
+    state = method.pretrain(sequences, config, seed)
+    state = method.add_task(state, task, config, seed)      # a new version; the parent is never edited
+    logits = method.predict(state, "age", sequences)        # (U, Y)
+
+A method is a stateless object: everything it learnt is in the ``LifelongState``. A new method implements
+``learn_base``, ``learn_task`` and ``view``; training, splitting, serving and evaluation come with this class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from imsr_core.encoders.tokens import left_pad
+from imsr_core.errors import CheckpointError
+from imsr_core.lifelong.config import LifelongConfig
+from imsr_core.lifelong.evaluation import evaluate
+from imsr_core.lifelong.problems import BaseProblem, TaskProblem, base_problem, task_problem
+from imsr_core.lifelong.splits import Part
+from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples, task_examples
+from imsr_core.lifelong.view import View, batched_vectors
+from imsr_core.ragged import SpanSequences
+
+
+class LifelongMethod(ABC):
+    """One way to keep learning tasks on one encoder."""
+
+    name: ClassVar[str]
+
+    exact: ClassVar[bool] = True
+    """True: adding a task leaves every older task's scores bit for bit as they were."""
+
+    @abstractmethod
+    def learn_base(self, problem: BaseProblem) -> LifelongState:
+        """Learn T1 from scratch."""
+
+    @abstractmethod
+    def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
+        """Learn one more task; tensors of ``state`` must not be written to."""
+
+    @abstractmethod
+    def view(self, state: LifelongState, task_name: str) -> View:
+        """How this version serves one of its tasks."""
+
+    def configure(self, config: LifelongConfig) -> LifelongConfig:
+        """The configuration as this method uses it."""
+        return config
+
+    def pretrain(
+        self, sequences: SpanSequences, config: LifelongConfig, seed: int, n_items: int | None = None
+    ) -> LifelongState:
+        """Learn T1, next-item prediction, and fix the encoder's shape and the split by user.
+
+        Args:
+            sequences: each user's items; the most recent ``encoder.length`` + 1 are used.
+            n_items: size of the vocabulary; None takes the largest item seen.
+        """
+        problem = base_problem(sequences, self.configure(config), seed, n_items)
+        return self.learn_base(problem).to("cpu")
+
+    def add_task(self, state: LifelongState, task: TaskData, config: LifelongConfig, seed: int) -> LifelongState:
+        """Learn ``task`` and return the new version; ``state`` is left as it is, also when this fails.
+
+        The version's own encoder and split are used, not the configuration's.
+
+        Raises:
+            TaskError: the task's name is taken, or it has no training user.
+            CapacityError: (Conure) no free weights are left.
+        """
+        self._check_owner(state)
+        problem = task_problem(state, task, self.configure(config), seed)
+        return self.learn_task(state.to(config.device), problem).to("cpu")
+
+    def user_vectors(self, state: LifelongState, task_name: str, sequences: SpanSequences) -> Tensor:
+        """Each user's vector as the task sees it, (U, d)."""
+        self._check_owner(state)
+        view = self.view(state, task_name)
+        inputs = left_pad(sequences, state.encoder.length).to(view.head.weight.device)
+        return batched_vectors(view, inputs)
+
+    @torch.no_grad()
+    def predict(self, state: LifelongState, task_name: str, sequences: SpanSequences) -> Tensor:
+        """Scores of all labels of one task, (U, Y); of T1: of the item that follows each sequence."""
+        return self.view(state, task_name).head.logits(self.user_vectors(state, task_name, sequences))
+
+    def evaluate(self, state: LifelongState, task: TaskData, part: Part = "test") -> dict[str, float]:
+        """Metrics of a task on one part of its labelled users; empty where the part is."""
+        examples = task_examples(task, state.encoder.length).part(part, state.split)
+        view = self.view(state, task.name)
+        return evaluate(view, examples.to(str(view.head.weight.device)), task.kind)
+
+    def evaluate_base(self, state: LifelongState, sequences: SpanSequences, part: Part = "test") -> dict[str, float]:
+        """Metrics of T1: the last item of each user of one part, from the items before it.
+
+        A user whose last item is newer than T1's head has no example: T1's output layer is closed.
+        """
+        view = self.view(state, BASE_TASK)
+        examples = next_item_examples(sequences, state.encoder.length).part(part, state.split)
+        examples = examples.with_labels_below(len(view.head.weight))
+        return evaluate(view, examples.to(str(view.head.weight.device)), "next_item")
+
+    def _check_owner(self, state: LifelongState) -> None:
+        if state.method != self.name:
+            raise CheckpointError(
+                f"this version was made by {state.method}, not by {self.name}",
+                hint=f"use the method {state.method}, or pre-train a new version with {self.name}",
+            )

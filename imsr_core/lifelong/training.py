@@ -1,0 +1,165 @@
+"""The one training loop of the `users` line: epochs, early stopping, the best parameters, frozen values kept.
+
+A method hands in leaf tensors by name, a loss and a score. Some elements of a tensor may be frozen (Conure):
+their gradient is set to zero and, because momentum, weight decay or restored moments move a weight without any
+gradient, their *values* are put back after every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from imsr_core.errors import ConfigError, NonFiniteError
+from imsr_core.lifelong.config import PhaseConfig
+from imsr_core.lifelong.evaluation import Score
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training is: batch ``batch`` of ``batches`` in epoch ``epoch``, all counted from 0."""
+
+    epoch: int
+    batch: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """A finished phase: the parameters of its best epoch."""
+
+    parameters: Tensors
+    score: Score
+    best_epoch: int
+    epochs: int
+
+    def report(self) -> dict[str, float]:
+        """What a version records of the phase."""
+        return {
+            "metric": self.score.metric,
+            "log_likelihood": self.score.likelihood,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+        }
+
+
+BatchLoss = Callable[[Tensors, Tensor, Step], Tensor]
+"""(parameters, positions of the batch's examples (B,), step) -> scalar loss."""
+
+ScoreOf = Callable[[Tensors], Score]
+AfterStep = Callable[[Tensors, Step], None]
+
+
+def train_phase(
+    start: Mapping[str, Tensor],
+    batch_loss: BatchLoss,
+    score_of: ScoreOf,
+    *,
+    n_examples: int,
+    config: PhaseConfig,
+    seed: int,
+    movable: Mapping[str, Tensor] | None = None,
+    after_step: AfterStep | None = None,
+) -> PhaseResult:
+    """Train copies of ``start`` and return those of the best epoch; ``start`` itself is never changed.
+
+    Args:
+        start: name -> initial value.
+        n_examples: examples are addressed by positions 0 .. n_examples - 1, shuffled in each epoch.
+        seed: of the shuffling, and of dropout.
+        movable: name -> bool mask; elements where it is False keep their value bit for bit.
+        after_step: may edit parameters in place under no_grad after each optimiser step.
+
+    Raises:
+        NonFiniteError: the total loss is NaN or infinite; nothing of the phase is kept.
+    """
+    parameters = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
+    freeze = _Freeze(parameters, movable or {})
+    optimizers: list[torch.optim.Optimizer] = []
+    best: PhaseResult | None = None
+    batches = -(-n_examples // config.batch_size)
+    with _seeded(seed, next(iter(parameters.values())).device):
+        for epoch in range(config.epochs):
+            order = torch.randperm(n_examples)
+            for batch, positions in enumerate(order.split(config.batch_size)):
+                step = Step(epoch, batch, batches)
+                loss = batch_loss(parameters, positions, step)
+                _check_finite(loss, step)
+                for parameter in parameters.values():
+                    parameter.grad = None
+                loss.backward()
+                freeze.mask_gradients()
+                optimizers = optimizers or _optimizers(parameters, config)
+                for optimizer in optimizers:
+                    optimizer.step()
+                freeze.restore_values()
+                if after_step is not None:
+                    with torch.no_grad():
+                        after_step(parameters, step)
+            reached = score_of(parameters)
+            if best is None or reached > best.score:
+                copies = {name: value.detach().clone() for name, value in parameters.items()}
+                best = PhaseResult(copies, reached, epoch, epoch + 1)
+            elif epoch + 1 >= config.min_epochs and epoch - best.best_epoch >= config.patience:
+                break
+    assert best is not None  # PhaseConfig has at least one epoch
+    return PhaseResult(best.parameters, best.score, best.best_epoch, epoch + 1)
+
+
+class _Freeze:
+    """Keeps the frozen elements of parameters at their values."""
+
+    def __init__(self, parameters: Tensors, movable: Mapping[str, Tensor]) -> None:
+        self._held = [(parameters[name], mask, parameters[name].detach().clone()) for name, mask in movable.items()]
+
+    def mask_gradients(self) -> None:
+        for parameter, mask, _ in self._held:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(~mask, 0.0)
+
+    @torch.no_grad()
+    def restore_values(self) -> None:
+        for parameter, mask, value in self._held:
+            parameter.copy_(torch.where(mask, parameter, value))
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators (dropout has none of its own) inside the block, restore them after."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check_finite(loss: Tensor, step: Step) -> None:
+    if not torch.isfinite(loss):
+        raise NonFiniteError(
+            f"the loss is {loss.item()} in epoch {step.epoch}, batch {step.batch}",
+            hint="nothing was kept; lower learning_rate and train again",
+        )
+
+
+def _optimizers(parameters: Tensors, config: PhaseConfig) -> list[torch.optim.Optimizer]:
+    """After the first backward pass, because only gradients tell which tables are sparse."""
+    sparse = [p for p in parameters.values() if p.grad is not None and p.grad.is_sparse]
+    dense = [p for p in parameters.values() if p.grad is None or not p.grad.is_sparse]
+    rate, decay = config.learning_rate, config.weight_decay
+    if sparse and decay:
+        raise ConfigError(
+            "weight_decay cannot be combined with a large catalogue's sparse rows", hint="set weight_decay = 0"
+        )
+    made: list[torch.optim.Optimizer] = []
+    if config.optimizer == "sgd":
+        return [torch.optim.SGD(list(parameters.values()), lr=rate, momentum=config.momentum, weight_decay=decay)]
+    if sparse:
+        made.append(torch.optim.SparseAdam(sparse, lr=rate))
+    if dense:
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        made.append(kind(dense, lr=rate, weight_decay=decay))
+    return made
