@@ -39,7 +39,8 @@ class RunnerOptions:
         workers: FnApiRunner only: threads or processes; ``in_memory`` has 1.
         beam_flags: more Beam flags, as on a command line ("--flink_master=...", "--dask_client_address=...").
         timeout_seconds: when a job that workers run is given up. A worker process that is killed leaves the
-            FnApiRunner waiting for ever, so this must be finite for ``multi_processing``.
+            FnApiRunner waiting for ever, so this must be finite for ``multi_processing`` (whose workers, by
+            the way, log to stderr and listen on all network interfaces: not for an exposed host).
 
     Raises:
         ConfigError: a value that cannot work.
@@ -90,7 +91,7 @@ class RunnerOptions:
         """
         if self.is_fn_api:
             own = [f"--direct_running_mode={self.mode}", f"--direct_num_workers={self.workers}"]
-            own += ["--runner=FnApiRunner", "--default_sdk_harness_log_level=WARNING"]
+            own.append("--runner=FnApiRunner")
         elif self.is_dask:
             own = [f"--runner={DASK_RUNNER}"]
             # Dask puts 128 elements into one partition: unasked, one worker would get every bucket.

@@ -5,12 +5,13 @@
 
 The log is ingested once, as one span. Then each side runs from the span's lake files to written Parquet: new
 ids are numbered, events are grouped by user in the order of time, and cut to the most recent. Every run's
-rows are compared, so a figure can only come from equal results.
+rows are compared, so a figure can only come from equal results. Both sides get the same cores: --cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -129,12 +130,14 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000, help="size of the generated log")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--max-events-per-user", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=1, help="threads of DuckDB, and workers of Beam")
+    parser.add_argument("--cores", type=int, default=1, help="cores of the process: DuckDB's threads, Beam's workers")
     parser.add_argument("--mode", choices=["in_memory", "multi_threading", "multi_processing"], default="in_memory")
     parser.add_argument("--source", default="", help="lines of the [source] section, if columns have other names")
     arguments = parser.parse_args()
     import_beam()  # its import is not part of the figure
-    options = RunnerOptions(mode=arguments.mode, workers=arguments.threads)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
+    workers = 1 if arguments.mode == "in_memory" else arguments.cores
+    options = RunnerOptions(mode=arguments.mode, workers=workers)
     limit = arguments.max_events_per_user
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -144,15 +147,15 @@ def main() -> None:
         files = ingest_as_one_span(log, folder / "workspace", arguments.source)
         events = sum(pq.read_metadata(file).num_rows for file in files)
         print(f"one span of {events:,} events in {len(files)} buckets, at most {limit:,} events a user")
-        beam_name = f"Beam, FnApiRunner {arguments.mode} {arguments.threads}"
+        beam_name = f"Beam, {arguments.mode}, {workers} worker(s)"
         beam, ours = measure(
             beam_name, events, arguments.repeat, lambda out: run_beam(files, out, limit, options), folder
         )
         sql, theirs = measure(
-            f"DuckDB, {arguments.threads} thread(s)",
+            f"DuckDB, {arguments.cores} thread(s)",
             events,
             arguments.repeat,
-            lambda out: run_duckdb(files, out, limit, arguments.threads),
+            lambda out: run_duckdb(files, out, limit, arguments.cores),
             folder,
         )
     if not ours.equals(theirs):
