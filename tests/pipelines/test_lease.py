@@ -160,10 +160,14 @@ def test_a_reused_process_number_does_not_count_as_alive(workspace):
 
 
 def test_the_loser_hears_why_its_files_are_gone(workspace):
-    with pytest.raises(LeaseLost) as caught, hold(workspace, "one") as lease:
-        with workspace.ledger.transaction() as tx:
-            tx.put_lease(LeaseRow(LEASE, tx.lease().holder, lease.token + 1, time.time()))
-        raise FileNotFoundError("staging/ingest.123/x")
+    def lose() -> None:
+        with hold(workspace, "one") as lease:
+            with workspace.ledger.transaction() as tx:
+                tx.put_lease(LeaseRow(LEASE, tx.lease().holder, lease.token + 1, time.time()))
+            raise FileNotFoundError("staging/ingest.123/x")
+
+    with pytest.raises(LeaseLost) as caught:
+        lose()
     assert isinstance(caught.value.__context__, FileNotFoundError)
 
 

@@ -70,10 +70,14 @@ def test_rows_come_back_as_they_went_in(ledger):
 
 
 def test_an_exception_undoes_everything(ledger):
-    with pytest.raises(RuntimeError), ledger.transaction() as tx:
-        tx.put_span(span("a", 0))
-        tx.put_meta("k", "v")
-        raise RuntimeError
+    def fail() -> None:
+        with ledger.transaction() as tx:
+            tx.put_span(span("a", 0))
+            tx.put_meta("k", "v")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with ledger.snapshot() as view:
         assert view.spans() == []
         assert view.meta("k") is None

@@ -4,16 +4,16 @@ from hypothesis import strategies as st
 
 from pipelines.schema import bucket_of, bucket_sql, tie_of, tie_sql
 
+DATABASE = duckdb.connect(config={"threads": 1})
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
 @given(st.lists(st.tuples(texts, texts, st.integers(-(2**60), 2**60)), min_size=1, max_size=30), st.integers(1, 1024))
 def test_sql_and_python_agree_on_bucket_and_tie(rows, buckets):
     users, items, times = (list(column) for column in zip(*rows, strict=True))
-    with duckdb.connect() as connection:
-        sql = f"""SELECT {bucket_sql("u", buckets)}, {tie_sql("u", "i", "t")}
-                  FROM (SELECT unnest(?::VARCHAR[]) AS u, unnest(?::VARCHAR[]) AS i, unnest(?::BIGINT[]) AS t)"""
-        found = connection.execute(sql, [users, items, times]).fetchall()
+    sql = f"""SELECT {bucket_sql("u", buckets)}, {tie_sql("u", "i", "t")}
+              FROM (SELECT unnest(?::VARCHAR[]) AS u, unnest(?::VARCHAR[]) AS i, unnest(?::BIGINT[]) AS t)"""
+    found = DATABASE.execute(sql, [users, items, times]).fetchall()
     assert found == [(bucket_of(u, buckets), tie_of(u, i, t)) for u, i, t in rows]
 
 

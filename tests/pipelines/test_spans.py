@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 
 import duckdb
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from pipelines.spans import MICROSECOND, Calendar, Span, SpanError, from_us, to_us
 
 FIRST, LAST = datetime(2017, 1, 1, tzinfo=UTC), datetime(2017, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+DATABASE = duckdb.connect(config={"threads": 1})
 CUT = Calendar.cut(FIRST, LAST, 0.5, 6)
 CALENDARS = [*(Calendar(unit) for unit in ("hour", "day", "week", "month")), CUT]
 
@@ -62,7 +64,7 @@ def test_spans_between_covers_the_range_without_gaps(calendar, start, length):
     end = start + min(length, 40 * 3_600_000_000) * MICROSECOND
     spans = calendar.spans_between(start, end)
     assert (spans == []) == (start == end)
-    for one, two in zip(spans, spans[1:], strict=False):
+    for one, two in pairwise(spans):
         assert one.end == two.start
     if spans:
         assert start in spans[0]
@@ -73,9 +75,8 @@ def test_spans_between_covers_the_range_without_gaps(calendar, start, length):
 @given(data=st.data())
 def test_sql_agrees_with_python(calendar, data):
     times = data.draw(st.lists(later_moments if calendar.unit == "cut" else moments, min_size=1, max_size=30))
-    with duckdb.connect() as connection:
-        sql = f"SELECT {calendar.duckdb_expression('make_timestamp(us)')} FROM (SELECT unnest(?::BIGINT[]) AS us)"
-        found = [row[0] for row in connection.execute(sql, [[to_us(t) for t in times]]).fetchall()]
+    sql = f"SELECT {calendar.duckdb_expression('make_timestamp(us)')} FROM (SELECT unnest(?::BIGINT[]) AS us)"
+    found = [row[0] for row in DATABASE.execute(sql, [[to_us(t) for t in times]]).fetchall()]
     assert found == [calendar.span_of(t).id for t in times]
 
 
@@ -114,9 +115,8 @@ def test_the_cut_of_the_papers():
 def test_time_before_the_cut_has_no_span():
     with pytest.raises(SpanError, match="before the first span"):
         CUT.span_of(FIRST - MICROSECOND)
-    with duckdb.connect() as connection:
-        sql = f"SELECT {CUT.duckdb_expression('make_timestamp(?)')}"
-        assert connection.execute(sql, [to_us(FIRST) - 1] * sql.count("?")).fetchall() == [(None,)]
+    sql = f"SELECT {CUT.duckdb_expression('make_timestamp(us)')} FROM (SELECT ? AS us)"
+    assert DATABASE.execute(sql, [to_us(FIRST) - 1]).fetchall() == [(None,)]
 
 
 @pytest.mark.parametrize("bad", ["2017-13", "2017-3", "../../x", "", "2017-03-14", "s001", "２017-03", "2017-03\n"])
