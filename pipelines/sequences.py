@@ -11,6 +11,7 @@ and any number of workers.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from pipelines.sequence_chain import (
     parent_chain,
     write_manifest,
 )
+from pipelines.settings import SequencesSettings
 from pipelines.vocabulary import SpanIds, Vocabulary, write_delta
 from pipelines.workspace import Workspace
 
@@ -110,7 +112,7 @@ def sequence_span(
         BeamJobError: the job failed; nothing was published.
     """
     settings = workspace.settings.sequences
-    options = options or RunnerOptions(settings.runner, settings.mode, settings.workers)
+    options = options or runner_options(settings)
     now = now or datetime.now(UTC)
     with borrow(workspace, lease, f"sequences of {span_id}") as held:
         _sweep(workspace, span_id, held)
@@ -138,6 +140,12 @@ def sequence_span(
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return SequenceOutcome(row, link.folder, built=True)
+
+
+def runner_options(settings: SequencesSettings) -> RunnerOptions:
+    """Where Beam runs, by the ``[sequences]`` settings."""
+    flags = tuple(shlex.split(settings.beam_flags))
+    return RunnerOptions(settings.runner, settings.mode, settings.workers, flags, settings.timeout_seconds)
 
 
 def build_sequences(

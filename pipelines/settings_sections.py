@@ -105,12 +105,15 @@ class SequencesSettings:
     mode: Literal["in_memory", "multi_threading", "multi_processing"] = _doc(
         "in_memory", "how the workers of FnApiRunner run"
     )
+    beam_flags: str = _doc("", "more flags for another Beam runner, as on a command line; unknown ones are refused")
+    timeout_seconds: float = _doc(3600.0, "when a job of several workers is given up")
 
     def __post_init__(self) -> None:
         ok = self.max_events_per_user >= 1
         _require(ok, "sequences", "max_events_per_user", self.max_events_per_user, "at least 1")
         _require(self.workers >= 1, "sequences", "workers", self.workers, "at least 1")
         _require(bool(self.runner), "sequences", "runner", self.runner, "the name of a Beam runner")
+        _require(self.timeout_seconds > 0, "sequences", "timeout_seconds", self.timeout_seconds, "above 0")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""The command line: `imsr --help` is the table of contents."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flows.commands import data, demo, inspect, recommend, runs
+from flows.console import errors
+from imsr_core.errors import ImsrError
+
+app = typer.Typer(
+    name="imsr",
+    help="Incremental multi-interest recommendation over time spans: every night a new span, a new model version.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+START, WORK, LOOK = "Start", "Work", "Look"
+
+app.command("demo", rich_help_panel=START)(demo.demo)
+app.command("init", rich_help_panel=START)(data.init)
+app.command("ingest", rich_help_panel=WORK)(data.ingest_files)
+app.command("run", rich_help_panel=WORK)(runs.run)
+app.command("recommend", rich_help_panel=WORK)(recommend.recommend)
+app.command("status", rich_help_panel=LOOK)(inspect.status)
+app.command("versions", rich_help_panel=LOOK)(inspect.versions)
+app.command("sql", rich_help_panel=LOOK)(inspect.sql)
+app.command("views", rich_help_panel=LOOK)(inspect.views)
+
+
+def main() -> None:
+    """Run a command; an error of the user's making is one message with what to do, and exit code 1."""
+    try:
+        app()
+    except ImsrError as error:
+        errors.print(f"[red bold]error:[/] {_plain(error.message)}", soft_wrap=True)
+        if error.hint:
+            errors.print(f"  -> {_plain(error.hint)}", soft_wrap=True)
+        sys.exit(1)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,1 @@
+"""The commands of `imsr`, by topic; `flows.cli` puts them together."""

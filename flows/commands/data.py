@@ -1,0 +1,82 @@
+"""`imsr init`, `imsr ingest`: a workspace, and events in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.console import console, show_table
+from pipelines.ingest import IngestReport, ingest
+from pipelines.settings import SourceSettings
+from pipelines.warehouse import publish_catalog
+from pipelines.workspace import Workspace
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to make; it may exist.")] = Path("."),
+    settings: Annotated[
+        Path | None, typer.Option("--settings", help="Start from this imsr.toml instead of all defaults.")
+    ] = None,
+) -> None:
+    """Make a workspace: folders, an empty ledger, and an imsr.toml that documents every setting."""
+    text = settings.read_text(encoding="utf-8") if settings else None
+    workspace = Workspace.create(folder, text)
+    source = SourceSettings() if text is None else workspace.settings.source
+    console.print(f"workspace: {workspace.root}")
+    console.print("next:")
+    console.print(
+        f"  1. look at [source] and [spans] in {workspace.settings_file}\n"
+        f"     (now: columns {source.user_id}, {source.item_id}, {source.timestamp}; "
+        f"spans by {workspace.settings.spans.unit})"
+    )
+    console.print(f"  2. imsr ingest -w {folder} YOUR_FILES...     (CSV, JSON lines, Parquet, RecBole .inter)")
+    console.print(f"  3. imsr run -w {folder}")
+
+
+def ingest_files(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Event files; without any, everything in WORKSPACE/landing.")
+    ] = None,
+    workspace: WorkspaceOption = Path("."),
+    again: Annotated[bool, typer.Option("--again", help="Read files that were ingested before, too.")] = False,
+) -> None:
+    """Bring event files into the lake: checked, de-duplicated, one Parquet partition a span.
+
+    Rows that cannot be used go to the quarantine with the reason; nothing is dropped. Running it twice changes
+    nothing. Events for a span that was learnt already make a new version of the span, and what was built on the old
+    one becomes stale.
+    """
+    opened = Workspace.open(workspace)
+    found = files if files else landed(opened)
+    if not found:
+        console.print(f"nothing to ingest: {opened.root / 'landing'} is empty")
+        return
+    with console.status("reading"):
+        report = ingest(opened, found, now=current_time(), again=again)
+        publish_catalog(opened)
+    show_ingest(report)
+
+
+def landed(workspace: Workspace) -> list[Path]:
+    """The files in the workspace's landing folder, by name."""
+    return sorted(path for path in (workspace.root / "landing").rglob("*") if path.is_file())
+
+
+def show_ingest(report: IngestReport) -> None:
+    """Say what an ingest did; the counts add up: read = kept + duplicate + quarantined."""
+    rows = [
+        [file.name, file.read, file.kept, file.duplicate, file.quarantined, file.skipped or file.time_unit]
+        for file in report.files
+    ]
+    total = ["all", report.read, report.kept, report.duplicate, report.quarantined, ""]
+    show_table("", ["file", "read", "kept", "duplicate", "quarantined", "time"], [*rows, total])
+    for reason, count in sorted(report.reasons.items()):
+        console.print(f"quarantined {count:,}: {reason}     (see them: imsr sql 'FROM quarantine')")
+    if report.span_versions:
+        spans = [row.span_id for row in report.span_versions]
+        console.print(f"spans: {spans[0]} .. {spans[-1]} ({len(spans)}); next: imsr run")
+    if report.stale:
+        console.print(f"[yellow]stale, to be learnt again by the next run: {', '.join(report.stale)}[/]")

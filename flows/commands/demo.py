@@ -1,0 +1,49 @@
+"""`imsr demo`: the real job on the sample that comes with the code. Nothing is special-cased."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import sample_data
+from flows.commands.data import show_ingest
+from flows.commands.options import current_time
+from flows.commands.runs import run_due
+from flows.console import console, show_outcomes
+from pipelines.ingest import ingest
+from pipelines.warehouse import connect, publish_catalog
+from pipelines.workspace import Workspace
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to make the workspace.")] = Path("demo-workspace"),
+) -> None:
+    """A year of grocery shopping, month by month: ingest, Beam sequences, pre-training, eight nightly updates.
+
+    The data are a cut of The Complete Journey (see sample_data/README.md). If the workspace is there already, the
+    demo goes on where it was.
+    """
+    if (folder / "imsr.toml").exists():
+        workspace = Workspace.open(folder)
+    else:
+        workspace = Workspace.create(folder, (sample_data.path() / "imsr.toml").read_text(encoding="utf-8"))
+    files = sorted((sample_data.path() / "landing").iterdir())
+    with console.status(f"ingesting {len(files)} monthly files"):
+        report = ingest(workspace, files, now=current_time())
+        publish_catalog(workspace)
+    show_ingest(report)
+    outcomes = run_due(workspace)
+    if outcomes:
+        show_outcomes(outcomes, workspace.settings.evaluation.top_n)
+    else:
+        console.print("nothing is due: the demo has run here before")
+    console.print(f"\nworkspace: {workspace.root}\ntry next:")
+    with connect(workspace) as connection:
+        busiest = "SELECT user_id FROM interactions GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
+        (user,) = connection.execute(busiest).fetchall()[0]
+    console.print(f"  imsr status -w {folder}")
+    console.print(f"  imsr recommend -w {folder} --user {user} -n 10")
+    query = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY 1 ORDER BY 1"
+    console.print(f'  imsr sql -w {folder} "{query}"')

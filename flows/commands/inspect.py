@@ -1,0 +1,141 @@
+"""`imsr status`, `imsr versions`, `imsr sql`: look, change nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import duckdb
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.console import console, show_table
+from imsr_core.errors import ImsrError
+from pipelines.ledger import Snapshot
+from pipelines.plan import due_of
+from pipelines.versions import LINE
+from pipelines.warehouse import connect, publish_catalog
+from pipelines.workspace import Workspace
+
+
+class QueryError(ImsrError):
+    """A query that DuckDB refuses."""
+
+
+def status(workspace: WorkspaceOption = Path(".")) -> None:
+    """One screen: which spans there are, what happened to each, which version is current, what is due."""
+    opened = Workspace.open(workspace)
+    with opened.ledger.snapshot() as view:
+        spans = view.spans()
+        rows = {row.span_id: row for row in view.current_span_versions()}
+        current = view.pointer(LINE)
+        learnt = _versions_by_span(view)
+        lease = view.lease()
+    console.print(f"workspace   {opened.root}")
+    console.print(f"current     {current or 'none yet'}")
+    if lease is not None and lease.holder is not None:
+        holder = lease.holder
+        console.print(f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}")
+    table = [
+        [
+            span.span_id,
+            rows[span.span_id].rows if span.span_id in rows else None,
+            span.data_version,
+            span.state,
+            learnt.get(span.span_id),
+            span.error,
+        ]
+        for span in spans
+    ]
+    show_table("", ["span", "events", "data version", "state", "version", "error"], table)
+    runs = due_of(spans, pretrain=opened.settings.spans.pretrain, now=current_time())
+    if not spans:
+        console.print("no events yet; next: imsr ingest FILES")
+    elif runs:
+        console.print(f"due: {len(runs)}; next: imsr run")
+    else:
+        console.print("nothing is due")
+
+
+def versions(workspace: WorkspaceOption = Path(".")) -> None:
+    """All model versions, oldest first, and which one is current."""
+    opened = Workspace.open(workspace)
+    with opened.ledger.snapshot() as view:
+        rows = view.versions()
+        pointers = {view.pointer(row.line) for row in rows}
+    columns = ["version", "line", "parent", "strategy", "state", "users", "items", "interests/user", "current"]
+    table = [
+        [
+            row.version_id,
+            row.line,
+            row.parent,
+            row.strategy,
+            row.state,
+            row.summary.get("users"),
+            row.summary.get("items"),
+            f"{row.summary.get('mean_interests', 0):.2f}",
+            row.version_id in pointers,
+        ]
+        for row in rows
+    ]
+    show_table("", columns, table)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="SQL; '-' reads it from standard input.")],
+    workspace: WorkspaceOption = Path("."),
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    limit: Annotated[int, typer.Option("--limit", help="Rows to show at most; 0 = all.")] = 50,
+) -> None:
+    """Query the workspace with DuckDB, also while a run is writing.
+
+    Views: spans, interactions, quarantine, users, items, sequences, versions, promotions, metrics, interests,
+    interest_history, interest_counts, interest_changes, recommendations; and interests_as_of('VERSION'). The session
+    reads the workspace and nothing else.
+    """
+    text = sys.stdin.read() if query == "-" else query
+    opened = Workspace.open(workspace)
+    with connect(opened) as connection:
+        try:
+            result = connection.execute(text)
+            columns = [column[0] for column in result.description or []]
+            rows = result.fetchall() if not limit or csv else result.fetchmany(limit + 1)
+        except duckdb.Error as error:
+            raise QueryError(str(error), hint="the views are listed by: imsr sql --help") from error
+    if csv:
+        _print_csv(columns, rows)
+        return
+    show_table("", columns, rows[: limit or None])
+    if limit and len(rows) > limit:
+        console.print(f"(the first {limit} rows; --limit 0 shows all)")
+
+
+def views(workspace: WorkspaceOption = Path(".")) -> None:
+    """Write views.sql and catalog.duckdb anew, and say how to use them from the duckdb shell and from Python."""
+    opened = Workspace.open(workspace)
+    publish_catalog(opened)
+    console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}")
+    console.print(f"or             duckdb -init {opened.views_file}")
+    console.print(
+        "Python         from pipelines.warehouse import connect; connect(Workspace.open('.')).sql('FROM spans')"
+    )
+
+
+def _versions_by_span(view: Snapshot) -> dict[str, str]:
+    """The version of the current chain that learnt each span."""
+    known = {row.version_id: row for row in view.versions(LINE)}
+    row = known.get(view.pointer(LINE) or "")
+    found: dict[str, str] = {}
+    while row is not None:
+        found |= dict.fromkeys(row.summary.get("spans", [row.span_id]), row.version_id)
+        row = known.get(row.parent or "")
+    return found
+
+
+def _print_csv(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    import csv as csv_module
+
+    writer = csv_module.writer(sys.stdout)
+    writer.writerow(columns)
+    writer.writerows(rows)

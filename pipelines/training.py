@@ -1,0 +1,202 @@
+"""Train a version from its parent and a span's sequences, and put it into the ledger as a candidate."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imsr_core.checkpoint import config_to_dict
+from imsr_core.config import InterestsConfig
+from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
+from imsr_core.state import ModelState
+from imsr_core.strategies import Change, SpanUpdate, strategy_named
+from pipelines.failpoints import FailPoint, hit
+from pipelines.lease import Lease
+from pipelines.ledger import SequencesRow, Snapshot, SpanState, VersionRow, iso
+from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal
+from pipelines.sequence_chain import chain_of
+from pipelines.sequence_loader import load_sequences
+from pipelines.versions import LINE, Lineage, Version, fingerprint_of, installed_packages, write_version
+from pipelines.workspace import Workspace
+
+#: Strategy name that the ledger shows for a base model.
+PRETRAIN = "pretrain"
+
+#: Called with (steps done, steps in all at most, loss of the step).
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """Everything that determines a version: its parent, the spans it learns with their sequences, and how."""
+
+    workspace: Workspace
+    parent: Version | None
+    spans: tuple[str, ...]
+    sequences: tuple[SequencesRow, ...]
+    config: InterestsConfig
+    strategy: str
+    protocol: str
+
+    @property
+    def span_id(self) -> str:
+        """The last span that is learnt; the version is named after it."""
+        return self.spans[-1]
+
+    @property
+    def name(self) -> str:
+        """The strategy as the ledger names it: a version without a parent is pre-trained."""
+        return PRETRAIN if self.parent is None else self.strategy
+
+    @property
+    def fingerprint(self) -> str:
+        """See `pipelines.versions.fingerprint_of`."""
+        data = {row.span_id: row.fingerprint for row in self.sequences}
+        parent = self.parent.lineage.fingerprint if self.parent else None
+        return fingerprint_of(parent, data, self.config, self.name, self.protocol)
+
+    def folders(self) -> list[Path]:
+        """Sequence folders of the spans, oldest first."""
+        return [self.workspace.resolve(row.path) for row in self.sequences]
+
+    def vocabulary_folders(self) -> list[Path]:
+        """Vocabulary deltas up to and including the last span, oldest first."""
+        last = self.sequences[-1]
+        return [link.folder for link in chain_of(self.workspace, last.span_id, last.fingerprint)]
+
+    def load(self) -> SpanSequences:
+        """What is learnt: all events, or all but each user's last two of each span under the paper's protocol."""
+        parts = [load_sequences(folder) for folder in self.folders()]
+        if self.protocol == "holdout":
+            parts = [all_but_last(part, 2) for part in parts]
+        return drop_empty(concatenate(parts))
+
+
+def existing_candidate(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
+    """A version of this fingerprint that is complete on disk, so that nothing needs to be trained again."""
+    for row in view.versions(LINE):
+        if row.fingerprint == fingerprint and is_ready(workspace.resolve(row.path)):
+            return row
+    return None
+
+
+def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progress: Progress) -> VersionRow:
+    """The version that ``source`` determines: found if it was trained before, else trained and recorded.
+
+    Raises:
+        NonFiniteError: training diverged; nothing is recorded, the current version stays.
+    """
+    workspace = source.workspace
+    with workspace.ledger.snapshot() as view:
+        row = existing_candidate(view, workspace, source.fingerprint)
+        attempts = [r for r in view.versions(LINE) if r.span_id == source.span_id]
+    if row is not None:
+        return row
+    version_id = f"{source.span_id}.{len(attempts) + 1}"
+    started = time.perf_counter()
+    update = _learn(source, progress)
+    staging = open_staging(workspace, f"version-{version_id}")
+    try:
+        row = _write(source, version_id, update, staging, now, time.perf_counter() - started)
+        with workspace.ledger.transaction(fence=lease.token) as tx:
+            final = workspace.version_folder(version_id)
+            discard_orphan(workspace, final, tx)
+            move_into_place(staging, final)
+            hit(FailPoint.TRAIN_BEFORE_COMMIT)
+            tx.add_version(row)
+            for span_id in source.spans:
+                tx.set_span_state(span_id, SpanState.TRAINED, at=now)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    hit(FailPoint.TRAIN_AFTER_COMMIT)
+    return row
+
+
+def _learn(source: TrainingInput, progress: Progress) -> SpanUpdate:
+    sequences = source.load()
+    n_items = _catalogue_size(source)
+    if source.parent is None:
+        state = ModelState.initial(source.config)
+    else:
+        state = source.parent.load(sequences.users, optimizer=True)
+        state.config = source.config
+    hit(FailPoint.TRAIN_STARTED)
+    return strategy_named(source.strategy)(state, sequences, n_items, progress)
+
+
+def _catalogue_size(source: TrainingInput) -> int:
+    from pipelines.vocabulary import Vocabulary
+
+    return Vocabulary.open(source.vocabulary_folders()).n_items
+
+
+def _write(
+    source: TrainingInput, version_id: str, update: SpanUpdate, staging: Path, now: datetime, seconds: float
+) -> VersionRow:
+    from pipelines.vocabulary import Vocabulary
+
+    workspace, parent = source.workspace, source.parent
+    folders = source.vocabulary_folders()
+    lineage = Lineage(
+        version_id=version_id,
+        span_id=source.span_id,
+        spans=(*(parent.lineage.spans if parent else ()), source.span_id),
+        parent=parent.row.version_id if parent else None,
+        strategy=source.name,
+        protocol=source.protocol,
+        fingerprint=source.fingerprint,
+        data={row.span_id: row.fingerprint for row in source.sequences},
+        vocabulary=tuple(workspace.relative(folder) for folder in folders),
+        interests=parent.lineage.interests if parent else (),
+        config=config_to_dict(source.config),
+        packages=installed_packages(),
+    )
+    write_version(staging, update, lineage, parent, Vocabulary.open(folders))
+    seal(staging)
+    hit(FailPoint.TRAIN_STAGED)
+    return VersionRow(
+        version_id=version_id,
+        line=LINE,
+        span_id=source.span_id,
+        parent=lineage.parent,
+        state="candidate",
+        path=workspace.relative(workspace.version_folder(version_id)),
+        fingerprint=lineage.fingerprint,
+        strategy=source.name,
+        created_at=iso(now),
+        summary=_summary(update, parent) | {"spans": list(source.spans), "train_seconds": round(seconds, 3)},
+    )
+
+
+def _summary(update: SpanUpdate, parent: Version | None) -> dict[str, Any]:
+    """What `imsr status` and the views show of a version."""
+    before = parent.row.summary if parent else {"users": 0, "interests": 0}
+    new_interests = update.changes.count(Change.BORN) - update.changes.count(Change.FORGOTTEN)
+    users = before["users"] + update.new_users
+    interests = before["interests"] + new_interests
+    return {
+        "users": users,
+        "items": update.state.n_items,
+        "interests": interests,
+        "mean_interests": interests / users if users else 0.0,
+        "active_users": len(update.interests.users),
+        "new_users": update.new_users,
+        "detected_users": update.detected,
+        "born": update.changes.count(Change.BORN),
+        "trimmed": update.changes.count(Change.TRIMMED),
+        "forgotten": update.changes.count(Change.FORGOTTEN),
+        "losses": [round(loss, 6) for loss in update.losses],
+        "clarity_threshold": _finite(update.threshold),
+        "clarity_quantiles": update.clarity_quantiles,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if torch.isfinite(torch.tensor(value)) else None

@@ -1,0 +1,88 @@
+-- The views of an imsr workspace, written anew at every publish.
+-- They name explicit, immutable files: a session goes on answering from the state that it opened, while runs write.
+
+CREATE OR REPLACE VIEW spans AS
+  SELECT s.span_id, make_timestamp(s.start_us) AS start_time, make_timestamp(s.end_us) AS end_time, s.state,
+         s.data_version, v.rows AS events, v.users, v.items, s.error, s.updated_at
+  FROM ${spans} s LEFT JOIN ${span_versions} v USING (span_id, data_version)
+  ORDER BY start_time;
+
+CREATE OR REPLACE VIEW versions AS
+  SELECT version_id, line, span_id, parent, state, strategy, created_at,
+         (summary ->> 'users')::BIGINT AS users, (summary ->> 'items')::BIGINT AS items,
+         (summary ->> 'interests')::BIGINT AS interests, (summary ->> 'mean_interests')::DOUBLE AS mean_interests,
+         (summary ->> 'active_users')::BIGINT AS active_users, (summary ->> 'new_users')::BIGINT AS new_users,
+         (summary ->> 'detected_users')::BIGINT AS detected_users, (summary ->> 'born')::BIGINT AS born,
+         (summary ->> 'trimmed')::BIGINT AS trimmed, (summary ->> 'forgotten')::BIGINT AS forgotten,
+         (summary ->> 'train_seconds')::DOUBLE AS train_seconds, summary, fingerprint, path,
+         version_id IN (SELECT version_id FROM ${pointers}) AS current
+  FROM ${versions};
+
+-- Which version was live when: one row for each move of a line's pointer.
+CREATE OR REPLACE VIEW promotions AS
+  SELECT seq, line, version_id, previous, reason, "at"::TIMESTAMPTZ AS live_from,
+         lead("at"::TIMESTAMPTZ) OVER (PARTITION BY line ORDER BY seq) AS live_until
+  FROM ${promotions};
+
+-- Test-then-train: the version's score on a span that it had not seen. Slices: all, last, repeat, explore, everything.
+CREATE OR REPLACE VIEW metrics AS
+  SELECT m.span_id, m.version_id, v.strategy, m.slice, m.protocol, m.metric, m.value, m.n
+  FROM ${metrics} m JOIN ${versions} v USING (version_id)
+  ORDER BY m.span_id, m.slice, m.metric;
+
+-- What each version is built on, itself included (depth 0): which interest files are in force as of it.
+CREATE OR REPLACE VIEW version_chain AS SELECT version_id, ancestor, depth FROM ${version_chain};
+
+CREATE OR REPLACE VIEW interactions AS
+  SELECT span AS span_id, user_id, item_id, "timestamp", event_type, value, event_id, source, ingest_time
+  FROM ${interactions};
+
+CREATE OR REPLACE VIEW quarantine AS SELECT * FROM ${quarantine};
+
+-- The ids of the current chain with their dense indices, which never move.
+CREATE OR REPLACE VIEW users AS SELECT user_id, user_index, span AS first_span FROM ${users};
+CREATE OR REPLACE VIEW items AS SELECT item_id, item_index, span AS first_span FROM ${items};
+
+CREATE OR REPLACE VIEW sequences AS
+  SELECT s.span AS span_id, u.user_id, s.user_index, s.items, s.timestamps, len(s.items) AS events, s.truncated
+  FROM ${sequences} s JOIN users u USING (user_index);
+
+-- Interests as each version wrote them: of the users in its span (of everybody, where a chain starts over).
+CREATE OR REPLACE VIEW interest_history AS
+  SELECT version_id, span_id, user_id, user_index, interest_id, born_span, active_span, support, norm, vector
+  FROM ${interests};
+
+-- All interests as of any version: SELECT * FROM interests_as_of('2017-09.1').
+CREATE OR REPLACE MACRO interests_as_of(wanted) AS TABLE
+  SELECT h.* EXCLUDE (version_id, span_id), h.span_id AS updated_span
+  FROM interest_history h JOIN version_chain c ON c.ancestor = h.version_id
+  WHERE c.version_id = wanted
+  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY h.user_index);
+
+-- All interests as of the current version.
+CREATE OR REPLACE VIEW interests AS
+  SELECT h.* EXCLUDE (version_id, span_id), h.span_id AS updated_span
+  FROM interest_history h JOIN version_chain c ON c.ancestor = h.version_id
+  WHERE c.version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')
+  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY h.user_index);
+
+-- K_u of every user after every span of the current version's history; active: the user had events in the span.
+CREATE OR REPLACE VIEW interest_counts AS
+  WITH counts AS (
+    SELECT version_id, user_id, user_index, count(*) AS interests, count(*) FILTER (born_span = span_id) AS born
+    FROM interest_history GROUP BY ALL)
+  SELECT l.span_id, l.version_id, k.user_id, k.interests, CASE WHEN c.depth = 0 THEN k.born ELSE 0 END AS born,
+         c.depth = 0 AS active
+  FROM ${lineage} l
+  JOIN version_chain c ON c.version_id = l.version_id
+  JOIN counts k ON k.version_id = c.ancestor
+  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY l.version_id, k.user_index);
+
+-- What each span did to each interest: born, kept, trimmed, forgotten. clarity is the user's NID score (mean KL, low =
+-- puzzled), residual the PIT length of a proposed interest's orthogonal part, drift 1 - cosine(before, after).
+CREATE OR REPLACE VIEW interest_changes AS
+  SELECT version_id, span_id, user_id, interest_id, change, clarity, residual, drift FROM ${changes};
+
+-- Lists written by `imsr recommend --all`.
+CREATE OR REPLACE VIEW recommendations AS
+  SELECT version_id, user_id, rank, item_id, score, interest_id, reason FROM ${recommendations};
