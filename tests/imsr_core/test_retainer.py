@@ -1,0 +1,95 @@
+"""EIR: every form against a loop over users, interests and items."""
+
+import literal_formulas as literal
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imsr_core.config import RetainerConfig
+from imsr_core.retainer import Distillation, retainer_loss
+
+SHAPES = {"b": st.integers(1, 4), "k": st.integers(1, 5), "n": st.integers(0, 4), "d": st.integers(1, 6)}
+
+
+def draw(b: int, k: int, n: int, d: int, seed: int, scale: float = 3.0) -> Distillation:
+    generator = torch.Generator().manual_seed(seed)
+
+    def vectors(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def coin(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator) < 0.6
+
+    return Distillation(
+        student=vectors(b, k, d),
+        teacher=vectors(b, k, d),
+        existing=coin(b, k),
+        student_target=vectors(b, d),
+        teacher_target=vectors(b, d),
+        student_items=vectors(n, d),
+        teacher_items=vectors(n, d),
+        known_target=coin(b),
+        known_items=coin(n),
+        scale=scale,
+    )
+
+
+def by_hand(batch: Distillation, form: str, tau: float) -> float:
+    total, factor = 0.0, batch.scale / tau
+    for u in range(len(batch.student)):
+        for k in range(batch.student.shape[1]):
+            if not batch.existing[u, k]:
+                continue
+            student, teacher = batch.student[u, k].tolist(), batch.teacher[u, k].tolist()
+            target, old_target = batch.student_target[u].tolist(), batch.teacher_target[u].tolist()
+            known = bool(batch.known_target[u])
+            if form == "euclidean":
+                total += literal.eir_euclidean(student, teacher)
+            elif form == "bce":
+                total += literal.eir_bce(student, teacher, target, old_target, factor) if known else 0.0
+            else:
+                places = [i for i in range(len(batch.known_items)) if batch.known_items[i]]
+                items = [target] * known + [batch.student_items[i].tolist() for i in places]
+                old = [old_target] * known + [batch.teacher_items[i].tolist() for i in places]
+                total += literal.eir_listwise(student, teacher, items, old, factor)
+    return total / len(batch.student)
+
+
+@pytest.mark.parametrize("form", ["listwise", "bce", "euclidean"])
+@given(**SHAPES, seed=st.integers(0, 999), tau=st.sampled_from([0.5, 1.0, 2.0]))
+def test_each_form_equals_its_equation(form, b, k, n, d, seed, tau):
+    batch = draw(b, k, n, d, seed)
+    loss = retainer_loss(batch, RetainerConfig(form=form, temperature=tau))
+    assert float(loss) == pytest.approx(by_hand(batch, form, tau), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("form", ["listwise", "euclidean"])
+def test_a_student_that_equals_its_teacher_loses_nothing(form):
+    batch = draw(3, 4, 5, 6, seed=1)
+    same = Distillation(
+        **vars(batch)
+        | {
+            "student": batch.teacher,
+            "student_target": batch.teacher_target,
+            "student_items": batch.teacher_items,
+        }
+    )
+    assert float(retainer_loss(same, RetainerConfig(form=form))) == pytest.approx(0.0, abs=1e-12)
+    assert float(retainer_loss(batch, RetainerConfig(form=form))) > 0.01
+
+
+def test_the_teacher_is_fixed_and_new_interests_are_free():
+    batch = draw(2, 3, 4, 5, seed=2)
+    student, teacher = batch.student.clone().requires_grad_(), batch.teacher.clone().requires_grad_()
+    traced = Distillation(**vars(batch) | {"student": student, "teacher": teacher})
+    retainer_loss(traced, RetainerConfig(form="listwise")).backward()
+    assert teacher.grad is None
+    assert not student.grad[~batch.existing].any()
+    assert student.grad[batch.existing].any()
+
+
+def test_logits_that_differ_beyond_exp_stay_finite():
+    batch = draw(2, 3, 4, 5, seed=3, scale=1e4)
+    for form in ("listwise", "bce", "euclidean"):
+        assert torch.isfinite(retainer_loss(batch, RetainerConfig(form=form)))
