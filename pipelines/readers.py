@@ -98,8 +98,10 @@ def read_file(connection: duckdb.DuckDBPyConnection, file: EventFile, source: So
     except (duckdb.Error, pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         if isinstance(error, duckdb.OutOfMemoryException):
             raise
-        first = str(error).strip().splitlines()[0][:300]
-        raise ReadError(f"{file.path}: cannot be read as {kind}: {first}", hint="nothing was ingested") from error
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        mixed = "state machine" in first  # what DuckDB says then
+        hint = "do all its lines end alike (\\n or \\r\\n)?" if mixed else "nothing was ingested"
+        raise ReadError(f"{file.path}: cannot be read as {kind}: {first}", hint=hint) from error
 
 
 def _check_gzip(path: Path) -> None:

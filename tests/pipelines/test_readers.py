@@ -270,6 +270,12 @@ def test_files_that_are_not_what_they_are_called(tmp_path):
         read(tmp_path / "none.csv", link=tmp_path / "folder.csv")
 
 
+def test_mixed_line_ends_are_refused_because_records_could_be_misread(tmp_path):
+    (tmp_path / "e.csv").write_bytes(b"user_id,item_id,timestamp\r\nu,i,1\nv,i,2\r\n")
+    with pytest.raises(ReadError, match="do all its lines end alike"):
+        read(tmp_path / "e.csv")
+
+
 def test_nested_columns_and_doubled_names_are_refused(tmp_path):
     path = write_parquet(tmp_path / "e.parquet", {"user_id": [["a"]], "item_id": ["i"], "timestamp": [1]})
     with pytest.raises(ReadError, match="'user_id' is list"):
