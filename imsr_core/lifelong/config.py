@@ -125,7 +125,9 @@ class TeraconConfig:
     clamp: float = _doc(6.0, "bound on task embeddings (released: 6)")
     gate_factor: float = _doc(6.0, "c in rho = 1 - sigmoid(c cos) (released: 6)")
     start_rate: float = _doc(0.9, "rho of every past task before the first step (released: 0.9)")
-    min_sampled: int = _doc(1, "users distilled for each past task in a batch, at least (released: 0, and NaN)")
+    min_sampled: int = _doc(
+        20, "users of a batch distilled for each past task, at least (released: 0, and NaN; DITTO: 20)"
+    )
     distilled_labels: int = _doc(20_000, "labels compared in one distillation; above it a random subset a step")
     carry_relations: bool = _doc(False, "keep the old tasks' relation weights, new inputs at 0 (not the paper)")
 
