@@ -159,7 +159,8 @@ class TrainingConfig:
         for key in ("base_epochs", "epochs", "patience", "targets_per_user", "negatives"):
             check(getattr(self, key) >= 0, key, "0 or more")
         for key in ("base_learning_rate", "learning_rate"):
-            check(getattr(self, key) > 0, key, "above 0")
+            # beyond this a step overflows float32 inside the optimiser, before any check of ours
+            check(0 < getattr(self, key) <= 1e30, key, "above 0 and at most 1e30")
         check(self.moments in ("carry", "reset"), "moments", "'carry' or 'reset'")
 
 
