@@ -1,3 +1,4 @@
+import errno
 import json
 import random
 import shutil
@@ -22,7 +23,8 @@ from ingest_cases import (
 )
 
 from imsr_core.errors import ConfigError
-from pipelines.ingest import frozen_calendar
+from pipelines import ingest as ingest_module
+from pipelines.ingest import IngestError, frozen_calendar
 from pipelines.lease import LeaseHeld, hold
 from pipelines.ledger import SpanState
 from pipelines.publish import PublishError
@@ -376,6 +378,21 @@ def test_a_file_that_changes_while_it_is_read_is_refused(workspace, tmp_path):
     with pytest.raises(ReadError, match=r"other\.csv: changed while it was read"):
         run(workspace, path, other, progress=meddle)
     assert states(workspace) == {}
+
+
+def test_a_full_disk_is_said_and_changes_nothing(workspace, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = write_csv(tmp_path / "log.csv", ROWS)
+    before = files_below(workspace.root)
+    for step in ("seal", "move_into_place"):
+        with monkeypatch.context() as patch:
+            patch.setattr(ingest_module, step, full)
+            with pytest.raises(IngestError, match="no space left"):
+                run(workspace, path)
+        assert files_below(workspace.root) == before
+    assert run(workspace, path).kept == 4
 
 
 def test_a_naive_time_of_the_run_is_refused(workspace, tmp_path):
