@@ -191,6 +191,6 @@ def test_a_task_token_is_the_tasks_own(versions, sequences, probe, token) -> Non
     config = small_config(conure=ConureConfig(token=token), task=QUICK, retrain=QUICK)
     parent = versions("conure")[0]
     child = CONURE.add_task(parent, planted_task("genre", sequences), config, seed=1)
-    assert (f"token/genre" in child.tensors) == (token == "trained")
+    assert ("token/genre" in child.tensors) == (token == "trained")
     assert torch.equal(child.tensors[f"encoder/{ITEM_TABLE}"], parent.tensors[f"encoder/{ITEM_TABLE}"])
     assert torch.equal(CONURE.predict(child, BASE_TASK, probe), CONURE.predict(parent, BASE_TASK, probe))

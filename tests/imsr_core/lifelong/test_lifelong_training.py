@@ -1,0 +1,141 @@
+"""The training loop: the best epoch, frozen values, finite losses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from imsr_core.errors import ConfigError, NonFiniteError
+from imsr_core.lifelong.config import PhaseConfig
+from imsr_core.lifelong.evaluation import Score
+from imsr_core.lifelong.training import train_phase
+
+PHASE = PhaseConfig(epochs=8, min_epochs=1, patience=2, batch_size=4, learning_rate=0.1)
+
+
+def run(scores, phase=PHASE, **options):  # type: ignore[no-untyped-def]
+    """Pull a vector to 5 from 0; epoch e is scored scores[e]."""
+    seen, left = [], iter(scores)
+
+    def score_of(parameters):  # type: ignore[no-untyped-def]
+        seen.append(parameters["w"].detach().clone())
+        return Score(next(left), 0.0)
+
+    result = train_phase(
+        {"w": torch.zeros(3)},
+        lambda p, positions, step: (p["w"] - 5).square().sum(),
+        score_of,
+        n_examples=10,
+        config=phase,
+        seed=0,
+        **options,
+    )
+    return result, seen
+
+
+def test_the_best_epoch_is_kept_not_the_last() -> None:
+    result, seen = run([0.1, 0.9, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    assert (result.best_epoch, result.epochs, result.score.metric) == (1, 4, 0.9)
+    assert torch.equal(result.parameters["w"], seen[1])
+
+
+def test_a_plateau_shorter_than_min_epochs_does_not_stop_training() -> None:
+    flat_then_rising = [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.9]
+    assert run(flat_then_rising)[0].best_epoch == 0
+    assert run(flat_then_rising, dataclasses.replace(PHASE, min_epochs=8))[0].best_epoch == 7
+
+
+def test_likelihood_settles_equal_metrics() -> None:
+    left = iter([(0.5, -1.0), (0.5, -0.5), (0.5, -0.7), (0.5, -0.6)])
+    result = train_phase(
+        {"w": torch.zeros(1)},
+        lambda p, positions, step: p["w"].sum(),
+        lambda p: Score(*next(left)),
+        n_examples=4,
+        config=dataclasses.replace(PHASE, epochs=4),
+        seed=0,
+    )
+    assert result.best_epoch == 1
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        PHASE,
+        dataclasses.replace(PHASE, optimizer="adamw", weight_decay=0.5),
+        dataclasses.replace(PHASE, optimizer="sgd", learning_rate=0.01, momentum=0.9),
+    ],
+    ids=lambda p: p.optimizer,
+)
+def test_frozen_elements_keep_their_bits(phase) -> None:
+    movable = {"w": torch.tensor([True, False, True])}
+    start = torch.tensor([0.1, 0.3, 0.7])
+    result = train_phase(
+        {"w": start},
+        lambda p, positions, step: (p["w"] - 5).square().sum(),
+        lambda p: Score(float(p["w"].sum().detach()), 0.0),
+        n_examples=10,
+        config=phase,
+        seed=0,
+        movable=movable,
+    )
+    assert result.parameters["w"][1] == start[1]
+    assert (result.parameters["w"][[0, 2]] != start[[0, 2]]).all()
+    assert torch.equal(start, torch.tensor([0.1, 0.3, 0.7]))
+
+
+def test_every_example_is_used_once_an_epoch_and_the_tail_too() -> None:
+    epochs: dict[int, list[int]] = {}
+    train_phase(
+        {"w": torch.zeros(1)},
+        lambda p, positions, step: epochs.setdefault(step.epoch, []).extend(positions.tolist()) or p["w"].sum(),
+        lambda p: Score(0.0, 0.0),
+        n_examples=10,
+        config=dataclasses.replace(PHASE, epochs=2, min_epochs=2),
+        seed=0,
+    )
+    assert [sorted(seen) for seen in epochs.values()] == [list(range(10))] * 2
+    assert epochs[0] != epochs[1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_phase() -> None:
+    with pytest.raises(NonFiniteError, match="epoch 0, batch 0"):
+        train_phase(
+            {"w": torch.zeros(1)},
+            lambda p, positions, step: p["w"].sum() / 0.0 * 0.0,
+            lambda p: Score(0.0, 0.0),
+            n_examples=4,
+            config=PHASE,
+            seed=0,
+        )
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    run([0.1] * 8)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_sparse_tables_train_and_refuse_weight_decay() -> None:
+    def loss(p, positions, step):  # type: ignore[no-untyped-def]
+        return torch.nn.functional.embedding(positions, p["t"], sparse=True).square().sum() + p["w"].square().sum()
+
+    start = {"t": torch.ones(20, 2), "w": torch.ones(2)}
+    config = dataclasses.replace(PHASE, epochs=1)
+    result = train_phase(start, loss, lambda p: Score(0.0, 0.0), n_examples=10, config=config, seed=0)
+    assert (result.parameters["t"][:10] < 1).all()
+    assert torch.equal(result.parameters["t"][10:], torch.ones(10, 2))
+    assert (result.parameters["w"] < 1).all()
+    with pytest.raises(ConfigError, match="weight_decay"):
+        train_phase(
+            start,
+            loss,
+            lambda p: Score(0.0, 0.0),
+            n_examples=10,
+            config=dataclasses.replace(config, optimizer="adamw", weight_decay=0.1),
+            seed=0,
+        )
