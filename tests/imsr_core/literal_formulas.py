@@ -114,8 +114,8 @@ def eir_listwise(
     if not items:
         return 0.0
     new = softmax([factor * dot(e, student) for e in items])
-    old = softmax([factor * dot(e, teacher) for e in old_items])
-    return sum(q * math.log(q / p) for q, p in zip(old, new, strict=True))
+    soft = softmax([factor * dot(e, teacher) for e in old_items])
+    return sum(q * math.log(q / p) for q, p in zip(soft, new, strict=True))
 
 
 def eir_euclidean(student: Vector, teacher: Vector) -> float:

@@ -62,6 +62,7 @@ SECTIONS = {
         ("training", "negatives", -1),
         ("training", "base_learning_rate", 0.0),
         ("training", "learning_rate", math.nan),
+        ("training", "learning_rate", math.inf),
         ("training", "moments", "keep"),
     ],
 )
