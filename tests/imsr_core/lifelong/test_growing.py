@@ -22,7 +22,10 @@ def with_new_items() -> TaskData:
     """A task whose users end with items 48 .. 59, which tell its label."""
     old = planted_sequences()
     rng = np.random.default_rng(4)
-    lists = [[*old.items[a:b].tolist(), int(rng.integers(N_OLD, N_NEW))] for a, b in zip(old.offsets, old.offsets[1:])]
+    lists = [
+        [*old.items[a:b].tolist(), int(rng.integers(N_OLD, N_NEW))]
+        for a, b in zip(old.offsets[:-1], old.offsets[1:], strict=True)
+    ]
     grown = sequences_of(lists)
     labels = (grown.items[grown.offsets[1:] - 1] - N_OLD) // 6
     return TaskData("new", grown, grown.users, labels, 2)
