@@ -89,9 +89,9 @@ def span_row(outcome: SpanOutcome, top_n: int) -> list[object]:
     return [
         " .. ".join(dict.fromkeys((outcome.run.spans[0], outcome.run.spans[-1]))),
         outcome.events,
-        outcome.users,
-        outcome.new_users,
-        outcome.new_items,
+        summary.get("active_users"),
+        summary.get("new_users"),
+        sum(row.new_items for row in outcome.sequences),
         _rounded(outcome.metric(f"hr@{top_n}")),
         _rounded(outcome.metric(f"ndcg@{top_n}")),
         _fixed(summary.get("mean_interests"), 2),

@@ -6,62 +6,40 @@ was done is the ledger, so a flow run that dies is finished by the next one, wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, tags, task
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 
 from flows.commands.data import landed
-from pipelines import night
 from pipelines.ingest import IngestReport, ingest
 from pipelines.lease import Lease, hold
-from pipelines.ledger import SequencesRow, VersionRow
+from pipelines.night import SpanOutcome, run_span
 from pipelines.plan import PlannedRun, due
 from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
 
 #: Seconds after which a step is given up; a Beam worker that was killed would otherwise hang for ever.
 STEP_TIMEOUT = 4 * 3600
-
-# The steps take the workspace's live lease, which no cache could have a key for, and caching is the ledger's work.
-step = {"cache_policy": None, "timeout_seconds": STEP_TIMEOUT, "persist_result": False}
-
-
-@task(name="ingest", retries=1, retry_delay_seconds=30, **step)
-def ingest_step(workspace: Workspace, lease: Lease, files: Sequence[Path], now: datetime) -> IngestReport:
-    """See `pipelines.ingest.ingest`."""
-    return ingest(workspace, files, now=now, lease=lease)
+#: Steps that are tried once more: a disk or a Beam worker may hiccup, a training that diverged will not converge.
+RETRIED = {"ingest": 1, "sequences": 1}
 
 
-@task(name="sequences", retries=1, retry_delay_seconds=30, **step)
-def sequences_step(workspace: Workspace, lease: Lease, run: PlannedRun, now: datetime) -> list[SequencesRow]:
-    """See `pipelines.night.build_sequences`."""
-    return night.build_sequences(workspace, run, lease, now)
-
-
-@task(name="evaluate", **step)
-def evaluate_step(
-    workspace: Workspace, lease: Lease, run: PlannedRun, rows: list[SequencesRow], outcome: night.SpanOutcome
-) -> None:
-    """See `pipelines.night.test_parent`."""
-    night.test_parent(workspace, run, rows, lease, outcome)
-
-
-@task(name="train", **step)
-def train_step(
-    workspace: Workspace, lease: Lease, run: PlannedRun, rows: list[SequencesRow], now: datetime
-) -> VersionRow:
-    """See `pipelines.night.train`."""
-    return night.train(workspace, run, rows, lease, now, lambda done, total, loss: None)
-
-
-@task(name="publish", **step)
-def publish_step(workspace: Workspace, lease: Lease, run: PlannedRun, version: VersionRow, now: datetime) -> None:
-    """See `pipelines.night.promote`."""
-    night.promote(workspace, run, version, lease, now)
+def as_task(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a step as a Prefect task of its name. Nothing is cached: whether a step is done is the ledger's to say."""
+    wrap = task(
+        name=step,
+        retries=RETRIED.get(step, 0),
+        retry_delay_seconds=30.0,
+        timeout_seconds=STEP_TIMEOUT,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    return wrap(function)(*arguments)
 
 
 @flow(name="nightly", log_prints=True)
@@ -72,30 +50,30 @@ def nightly(workspace: str, files: list[str] | None = None, now: str | None = No
     """
     opened = Workspace.open(workspace)
     moment = datetime.fromisoformat(now).astimezone(UTC) if now else datetime.now(UTC)
-    versions = []
     with hold(opened, "nightly flow") as lease:
         found = [Path(file) for file in files] if files is not None else landed(opened)
         if found:
-            report = ingest_step(opened, lease, found, moment)
-            get_run_logger().info("ingest: read %d, kept %d", report.read, report.kept)
-        for run in due(opened, now=moment):
-            with tags(f"span:{run.span_id}", "strategy:imsr"):
-                versions.append(_learn(opened, lease, run, moment).version_id)
+            report = as_task("ingest", _ingest, opened, found, moment, lease)
+            get_run_logger().info("ingest: read %d, kept %d rows", report.read, report.kept)
+        versions = [_learn(opened, lease, run, moment) for run in due(opened, now=moment)]
         publish_catalog(opened)
     return versions
 
 
-def _learn(workspace: Workspace, lease: Lease, run: PlannedRun, now: datetime) -> VersionRow:
-    outcome = night.SpanOutcome(run)
-    rows = sequences_step(workspace, lease, run, now)
-    evaluate_step(workspace, lease, run, rows, outcome)
-    version = train_step(workspace, lease, run, rows, now)
-    publish_step(workspace, lease, run, version, now)
-    create_table_artifact(_table(outcome, version), key=f"span-{run.span_id}".lower(), description=str(run))
-    return version
+def _ingest(workspace: Workspace, files: list[Path], now: datetime, lease: Lease) -> IngestReport:
+    return ingest(workspace, files, now=now, lease=lease)
 
 
-def _table(outcome: night.SpanOutcome, version: VersionRow) -> list[dict[str, Any]]:
+def _learn(workspace: Workspace, lease: Lease, run: PlannedRun, now: datetime) -> str:
+    with tags(f"span:{run.span_id}", "strategy:imsr"):
+        outcome = run_span(workspace, run, lease, now=now, call=as_task)
+        create_table_artifact(_table(outcome), key=f"span-{run.span_id}".lower(), description=str(run))
+    assert outcome.version is not None
+    return outcome.version.version_id
+
+
+def _table(outcome: SpanOutcome) -> list[dict[str, Any]]:
+    assert outcome.version is not None
     shown = ("users", "items", "mean_interests", "born", "trimmed", "train_seconds")
     tested = [{"what": f"{row.metric} ({row.slice})", "value": round(row.value, 4)} for row in outcome.metrics]
-    return [*tested, *({"what": name, "value": version.summary[name]} for name in shown)]
+    return [*tested, *({"what": name, "value": outcome.version.summary[name]} for name in shown)]

@@ -19,13 +19,16 @@ from pipelines.failpoints import FailPoint, hit
 from pipelines.lease import Lease
 from pipelines.ledger import MetricRow, SequencesRow, SpanState, VersionRow
 from pipelines.plan import PlannedRun, parent_of
-from pipelines.sequence_chain import chain_of, latest_rows
+from pipelines.sequence_chain import chain_of
 from pipelines.sequence_loader import load_sequences
 from pipelines.sequences import sequence_span
 from pipelines.training import Progress, TrainingInput, train_version
 from pipelines.versions import LINE, Version
 from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
+
+#: Runs a step: (name, function, its arguments) -> its result.
+Call = Callable[..., Any]
 
 
 @dataclass
@@ -35,12 +38,14 @@ class SpanOutcome:
 
     run: PlannedRun
     version: VersionRow | None = None
-    events: int = 0
-    users: int = 0
-    new_users: int = 0
-    new_items: int = 0
+    sequences: list[SequencesRow] = field(default_factory=list)
     metrics: list[MetricRow] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        """Events that the run learnt from."""
+        return sum(row.events for row in self.sequences)
 
     def metric(self, name: str, member: str = "all") -> float | None:
         """The parent's metric on a slice of the span, None if it was not tested."""
@@ -51,17 +56,38 @@ class SpanOutcome:
         return sum(self.seconds.values())
 
 
+def plainly(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a step as the plain function that it is."""
+    return function(*arguments)
+
+
 def run_span(
-    workspace: Workspace, run: PlannedRun, lease: Lease, *, now: datetime, progress: Progress = silent
+    workspace: Workspace,
+    run: PlannedRun,
+    lease: Lease,
+    *,
+    now: datetime,
+    progress: Progress = silent,
+    call: Call = plainly,
 ) -> SpanOutcome:
-    """Do everything for one planned run; on an error the span is marked failed, with the reason, and it is raised."""
+    """Do everything for one planned run; on an error the span is marked failed, with the reason, and it is raised.
+
+    ``call`` runs a step of this name; a flow passes one that runs it as a task.
+    """
     outcome = SpanOutcome(run)
+
+    def timed(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return call(step, function, *arguments)
+        finally:
+            outcome.seconds[step] = time.perf_counter() - started
+
     try:
-        rows = _timed(outcome, "sequences", build_sequences, workspace, run, lease, now)
-        _count(outcome, rows)
-        _timed(outcome, "evaluate", test_parent, workspace, run, rows, lease, outcome)
-        outcome.version = _timed(outcome, "train", train, workspace, run, rows, lease, now, progress)
-        _timed(outcome, "publish", promote, workspace, run, outcome.version, lease, now)
+        outcome.sequences = timed("sequences", build_sequences, workspace, run, lease, now)
+        outcome.metrics = timed("evaluate", test_parent, workspace, run, outcome.sequences, lease)
+        outcome.version = timed("train", train, workspace, run, outcome.sequences, lease, now, progress)
+        timed("publish", promote, workspace, run, outcome.version, lease, now)
     except ImsrError as error:
         mark_failed(workspace, run, lease, error, now=now)
         raise
@@ -73,23 +99,21 @@ def build_sequences(workspace: Workspace, run: PlannedRun, lease: Lease, now: da
     return [sequence_span(workspace, span_id, lease=lease, now=now).row for span_id in run.spans]
 
 
-def test_parent(
-    workspace: Workspace, run: PlannedRun, rows: list[SequencesRow], lease: Lease, outcome: SpanOutcome
-) -> None:
-    """Score the version that the run starts from on the run's span, before it learns it."""
+def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow], lease: Lease) -> list[MetricRow]:
+    """Score the version that the run starts from on the run's span, before it learns it. Empty for a base run."""
+    protocol = workspace.settings.evaluation.protocol
     with workspace.ledger.snapshot() as view:
         parent = parent_of(view, run)
-        protocol = workspace.settings.evaluation.protocol
         known = view.metrics(parent.version_id) if parent else []
     if parent is None:
-        return
-    outcome.metrics = [row for row in known if (row.span_id, row.protocol) == (run.span_id, protocol)]
-    if outcome.metrics:
-        return
-    outcome.metrics = score(workspace, parent.version_id, rows[-1], protocol)
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        tx.put_metrics(outcome.metrics)
-        hit(FailPoint.EVALUATE_BEFORE_COMMIT)
+        return []
+    metrics = [row for row in known if (row.span_id, row.protocol) == (run.span_id, protocol)]
+    if not metrics:
+        metrics = score(workspace, parent.version_id, rows[-1], protocol)
+        with workspace.ledger.transaction(fence=lease.token) as tx:
+            tx.put_metrics(metrics)
+            hit(FailPoint.EVALUATE_BEFORE_COMMIT)
+    return metrics
 
 
 def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
@@ -145,21 +169,3 @@ def mark_failed(workspace: Workspace, run: PlannedRun, lease: Lease, error: Imsr
     with workspace.ledger.transaction(fence=lease.token) as tx:
         for span_id in run.spans:
             tx.set_span_state(span_id, SpanState.FAILED, at=now, error=error.message)
-
-
-def _count(outcome: SpanOutcome, rows: list[SequencesRow]) -> None:
-    outcome.events = sum(row.events for row in rows)
-    outcome.users = max((row.users for row in rows), default=0)
-    outcome.new_users = sum(row.new_users for row in rows)
-    outcome.new_items = sum(row.new_items for row in rows)
-
-
-def _timed(outcome: SpanOutcome, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    started = time.perf_counter()
-    try:
-        return function(*arguments)
-    finally:
-        outcome.seconds[step] = time.perf_counter() - started
-
-
-__all__ = ["SpanOutcome", "build_sequences", "latest_rows", "mark_failed", "promote", "run_span", "score", "train"]
