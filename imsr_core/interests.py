@@ -163,3 +163,17 @@ class InterestStore:
         if not len(self):
             return torch.zeros_like(users)
         return torch.where(count > 0, self.interest_id[last] + 1, 0)
+
+
+def dense_ids(store: InterestStore, keep: Tensor, new: Tensor) -> Tensor:
+    """Interest ids (R,) without the gaps that trimmed interests leave.
+
+    ``keep`` (R,) marks the interests that stay and ``new`` (R,) those without an id of their own yet: a user's new
+    ones count on from the old, which keep theirs.
+    """
+    surviving = (keep & new).long()
+    running = surviving.cumsum(0)
+    start = store.rows_of(store.users).rows[:, 0]
+    offset = (running[start] - surviving[start]).repeat_interleave(store.counts)
+    base = store.take(~new).next_ids(store.users).repeat_interleave(store.counts)
+    return torch.where(new, base + running - offset - 1, store.interest_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from imsr_core.errors import ConfigError
 from imsr_core.strategies.fine_tune import fine_tune
+from imsr_core.strategies.full_retrain import full_retrain
 from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import Change, InterestChanges, SpanUpdate, Strategy
 
@@ -15,6 +16,7 @@ __all__ = ["STRATEGIES", "Change", "InterestChanges", "SpanUpdate", "Strategy", 
 STRATEGIES: dict[str, Strategy] = {
     "imsr": imsr,
     "fine_tune": fine_tune,
+    "full_retrain": full_retrain,
 }
 
 

@@ -12,7 +12,7 @@ from imsr_core.config import InterestsConfig
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.strategies.imsr import imsr
-from imsr_core.strategies.protocol import Progress, SpanUpdate, silent
+from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent
 
 
 def without_modules(config: InterestsConfig) -> InterestsConfig:
@@ -25,7 +25,15 @@ def without_modules(config: InterestsConfig) -> InterestsConfig:
     )
 
 
-def fine_tune(state: ModelState, span: SpanSequences, n_items: int, progress: Progress = silent) -> SpanUpdate:
+def fine_tune(
+    state: ModelState,
+    span: SpanSequences,
+    n_items: int,
+    progress: Progress = silent,
+    *,
+    visible: SpanSequences | None = None,
+    history: History | None = None,
+) -> SpanUpdate:
     """One span of plain fine-tuning; see `imsr_core.strategies.imsr.imsr` for arguments and result."""
     plain = ModelState(
         without_modules(state.config),
@@ -35,6 +43,6 @@ def fine_tune(state: ModelState, span: SpanSequences, n_items: int, progress: Pr
         state.spans,
         state.extractor_optimizer,
     )
-    update = imsr(plain, span, n_items, progress)
+    update = imsr(plain, span, n_items, progress, visible=visible)
     update.state.config = state.config
     return update

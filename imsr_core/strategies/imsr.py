@@ -27,33 +27,61 @@ from torch.nn import functional
 from imsr_core.batches import TargetSampler
 from imsr_core.detector import clarity, detect, threshold
 from imsr_core.extraction import extract_interests
-from imsr_core.interests import InterestStore
+from imsr_core.interests import InterestStore, dense_ids
 from imsr_core.ragged import SpanSequences, drop_empty
 from imsr_core.rows import RowTable
 from imsr_core.state import ModelState, seeded
-from imsr_core.strategies.protocol import Change, InterestChanges, Progress, SpanUpdate, quantiles, silent
+from imsr_core.strategies.protocol import (
+    Change,
+    History,
+    InterestChanges,
+    Progress,
+    SpanUpdate,
+    quantiles,
+    silent,
+    visible_part,
+)
 from imsr_core.trainer import SpanTrainer, WorkingInterests
 from imsr_core.trimmer import orthonormal_basis, survives
 
 
-def imsr(state: ModelState, span: SpanSequences, n_items: int, progress: Progress = silent) -> SpanUpdate:
+def imsr(
+    state: ModelState,
+    span: SpanSequences,
+    n_items: int,
+    progress: Progress = silent,
+    *,
+    visible: SpanSequences | None = None,
+    history: History | None = None,
+    like: InterestStore | None = None,
+) -> SpanUpdate:
     """Learn one span.
 
     ``state`` is M_{t-1}; its store must hold the interests of the span's users (others may be absent). ``span`` holds
-    the span's interactions; ``n_items`` is the size of the catalogue after it. Returns M_t and what changed; ``state``
-    is left as it was. Raises `NonFiniteError` if training diverges.
+    the span's interactions; ``n_items`` is the size of the catalogue after it. With ``visible``, only its events are
+    learnt from (see `Strategy`). ``history`` is never read: a span is learnt from the span alone. A new user starts
+    with as many interests as it has in ``like``, K_0 where it has none or there is no ``like``.
+
+    Returns M_t and what changed; ``state`` is left as it was. Raises `NonFiniteError` if training diverges and
+    `SequenceError` if ``visible`` does not have the users of the span.
     """
     span = drop_empty(span)
+    seen = span if visible is None else visible_part(span, visible)
     before, known_items = state, state.n_items
     before.require_finite(f"before span {before.spans}")
     state = state.clone().with_items(n_items)
     state.config = before.config
-    detection = _detect(before, span, known_items)
-    working = _working_interests(state, span, detection, known_items)
-    trainer, losses = _train(state, span, working, before.spans == 0, progress)
-    vectors, support = extract_interests(state, span, working, trainer.queries.weight)
+    detection = _detect(before, seen, known_items)
+    working = _working_interests(state, detection, known_items, like)
+    trainer, losses = _train(state, seen, working, before.spans == 0, progress)
+
+    def write(sequences: SpanSequences) -> tuple[InterestStore, InterestChanges]:
+        vectors, support = extract_interests(state, sequences, working, trainer.queries.weight)
+        return _trim(before, working, vectors, support, trainer.queries, detection)
+
+    kept, changes = write(span)
+    blind = None if visible is None else write(seen)[0]
     state.spans = before.spans + 1
-    kept, changes = _trim(before, working, vectors, support, trainer.queries, detection)
     state.store = before.store.updated(kept) if len(kept) else before.store
     state.require_finite(f"span {before.spans}")
     return SpanUpdate(
@@ -61,6 +89,7 @@ def imsr(state: ModelState, span: SpanSequences, n_items: int, progress: Progres
         interests=kept,
         changes=changes,
         losses=losses,
+        blind=blind,
         new_users=int(detection.new.sum()),
         detected=int(detection.fired.sum()),
         threshold=detection.threshold,
@@ -99,7 +128,7 @@ def _detect(before: ModelState, span: SpanSequences, known_items: int) -> _Detec
 
 
 def _working_interests(
-    state: ModelState, span: SpanSequences, detection: _Detection, known_items: int
+    state: ModelState, detection: _Detection, known_items: int, like: InterestStore | None
 ) -> WorkingInterests:
     """Stored interests, K_0 for each new user, and the proposals, in one store."""
     config, ordinal = state.config, state.spans
@@ -114,7 +143,10 @@ def _working_interests(
         born=ordinal,
         generator=generator,
     )
-    fresh = draw(detection.users[detection.new], model.initial_interests)
+    newcomers = detection.users[detection.new]
+    wanted = _starting_counts(newcomers, model.initial_interests, like)
+    fresh = draw(newcomers, int(wanted.max())) if len(newcomers) else draw(newcomers, 0)
+    fresh = fresh.take(fresh.interest_id < wanted.repeat_interleave(fresh.counts))
     chosen = detection.users[detection.fired]
     room = (model.max_interests - stored.counts_of(chosen)).clamp(min=0, max=detector.new_interests)
     proposals = draw(chosen, detector.new_interests, first_id=stored.next_ids(chosen))
@@ -126,6 +158,15 @@ def _working_interests(
     basis = _stored_basis(store, old, chosen) if config.trimmer.enabled and len(chosen) else None
     teacher = state.item_vectors()[:known_items].clone() if config.retainer.enabled and len(stored) else None
     return WorkingInterests(store, old * model.mass, old, proposed, basis, teacher)
+
+
+def _starting_counts(users: Tensor, default: int, like: InterestStore | None) -> Tensor:
+    """Interests (n,) that each of ``users`` (n,) starts with."""
+    wanted = torch.full_like(users, default)
+    if like is None:
+        return wanted
+    counts = like.counts_of(users)
+    return counts.where(counts > 0, wanted)
 
 
 def _stored_basis(store: InterestStore, old: Tensor, users: Tensor) -> Tensor:
@@ -178,7 +219,7 @@ def _trim(
     if config.trimmer.enabled:
         keep = ~working.proposed | survives(vectors, config.trimmer.c2)
     stored = store.born < before.spans
-    ids = _dense_ids(store, keep, ~stored, store.take(stored))
+    ids = dense_ids(store, keep, ~stored)
     updated = store.replaced(
         interest_id=ids,
         active=torch.where(support > 0, before.spans, store.active),
@@ -203,14 +244,3 @@ def _trim(
         drift=torch.where(stored, 1 - cosine, math.nan),
     )
     return updated.take(keep), changes
-
-
-def _dense_ids(store: InterestStore, keep: Tensor, new: Tensor, stored: InterestStore) -> Tensor:
-    """Interest ids (R,) without the gaps that trimmed proposals leave: a user's new ones count on from the old."""
-    surviving = (keep & new).long()
-    running = surviving.cumsum(0)
-    found = store.rows_of(store.users)
-    start = found.rows[:, 0]
-    offset = (running[start] - surviving[start]).repeat_interleave(store.counts)
-    base = stored.next_ids(store.users).repeat_interleave(store.counts)
-    return torch.where(new, base + running - offset - 1, store.interest_id)

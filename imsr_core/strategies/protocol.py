@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
 from torch import Tensor
 
 from imsr_core.interests import InterestStore
-from imsr_core.ragged import SpanSequences
+from imsr_core.ragged import SequenceError, SpanSequences, drop_empty
 from imsr_core.state import ModelState
 
 
@@ -52,7 +52,8 @@ class SpanUpdate:
 
     ``state`` is M_t; ``interests`` holds all interests of the users in the span and nobody else's (the rest did not
     change); ``losses`` one per epoch; ``clarity_quantiles`` maps a quantile to the users' mean KL, so that an
-    absolute c1 can be chosen; ``detected`` users got proposals.
+    absolute c1 can be chosen; ``detected`` users got proposals. ``blind`` holds the interests of the span's users as
+    they are without the events that were hidden from learning; None if none were.
     """
 
     state: ModelState
@@ -63,6 +64,13 @@ class SpanUpdate:
     detected: int
     threshold: float = math.nan
     clarity_quantiles: dict[str, float] = field(default_factory=dict)
+    blind: InterestStore | None = None
+
+    def unseen(self) -> ModelState:
+        """M_t as it is without the hidden events: weights that never saw them, and the ``blind`` interests."""
+        if self.blind is None:
+            return self.state
+        return replace(self.state, store=self.state.store.updated(self.blind))
 
 
 #: Called with (steps done, steps in all at most, loss of the step).
@@ -73,12 +81,42 @@ def silent(done: int, total: int, loss: float) -> None:
     """A `Progress` that shows nothing."""
 
 
+#: Gives everything that happened before the span, for a strategy that looks back. Called only by those that do.
+History = Callable[[], SpanSequences]
+
+
 class Strategy(Protocol):
     """How M_t is made from M_{t-1} and the span."""
 
-    def __call__(self, state: ModelState, span: SpanSequences, n_items: int, progress: Progress = silent) -> SpanUpdate:
-        """Learn one span. ``n_items`` is the size of the catalogue after it. ``state`` is left as it was."""
+    def __call__(
+        self,
+        state: ModelState,
+        span: SpanSequences,
+        n_items: int,
+        progress: Progress = silent,
+        *,
+        visible: SpanSequences | None = None,
+        history: History | None = None,
+    ) -> SpanUpdate:
+        """Learn one span. ``n_items`` is the size of the catalogue after it. ``state`` is left as it was.
+
+        ``visible`` is the span without the events that M_t will be judged on. Weights, targets and detection come
+        from ``visible`` alone. The interests of M_t are read from the whole span, so that what is served knows all
+        that happened; `SpanUpdate.blind` are those that are read from ``visible``. ``history`` gives what happened
+        before the span; a strategy may ignore it.
+        """
         ...
+
+
+def visible_part(span: SpanSequences, visible: SpanSequences) -> SpanSequences:
+    """``visible`` without empty users. Raises `SequenceError` unless each of the span's users has an event in it."""
+    visible = drop_empty(visible)
+    if visible.users.tolist() != span.users.tolist():
+        raise SequenceError(
+            f"the visible events are of {len(visible)} users, the span's of {len(span)}",
+            hint="hide at most all but one event of each user",
+        )
+    return visible
 
 
 def quantiles(values: Tensor, at: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[str, float]:
