@@ -33,11 +33,13 @@ from pipelines.lake import SpanContent, SpanWriter
 from pipelines.lease import Lease, borrow
 from pipelines.ledger import BatchRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
 from pipelines.ledger_schema import BUILT
+from pipelines.lookback import boundary_us
 from pipelines.publish import discard_orphan, file_sha256, move_into_place, open_staging, seal, verify_folder
 from pipelines.readers import ReadError
 from pipelines.schema import QUARANTINE_SCHEMA, bucket_name
 from pipelines.settings import Settings
 from pipelines.spans import Calendar, Span, from_us
+from pipelines.validation import Reason
 from pipelines.workspace import Workspace
 
 __all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest"]
@@ -60,6 +62,7 @@ class _Plan:
     calendar: Calendar | None
     fresh: dict[int, Path]
     files: list[FileReport]
+    oldest_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def ingest(
     progress: Callable[[str], None] | None = None,
     lease: Lease | None = None,
     again: bool = False,
+    accept_late: bool = False,
 ) -> IngestReport:
     """Bring the events of ``files`` into the lake.
 
@@ -90,6 +94,8 @@ def ingest(
         progress: called with a line of text now and then.
         lease: the caller's lease; without one the ingest takes one for itself.
         again: read files that were ingested before, too (their rows in the lake count as duplicates).
+        accept_late: take events however late they are (see ``[ingest] lookback_spans``); implies ``again``, so that
+            a file whose rows were refused as too late can be given once more.
 
     Raises:
         ReadError, TimeUnitError: a file cannot be read, or its time unit cannot be told.
@@ -102,7 +108,10 @@ def ingest(
     with borrow(workspace, lease, "imsr ingest") as held:
         _sweep(workspace, held)
         with workspace.ledger.snapshot() as view:
-            plan = _plan(workspace, view, [Path(file) for file in files], again)
+            plan = _plan(workspace, view, [Path(file) for file in files], again or accept_late)
+            if not accept_late:
+                oldest = boundary_us(view, workspace.settings.ingest.lookback_spans)
+                plan = dataclasses.replace(plan, oldest_us=oldest)
         if not plan.fresh:
             return IngestReport(None, tuple(plan.files), {}, (), ())
         work = open_staging(workspace, _LABEL)
@@ -187,9 +196,11 @@ def _run(
         with workspace.ledger.snapshot() as view:
             existing = _existing_files(workspace, view, spans)
             versions = {span.id: _next_version(view, span.id) for span in spans}
-        changed = intake.deduplicate(existing)
+        intake.deduplicate(existing)
+        if plan.oldest_us is not None:
+            _quarantine_late(files, intake.refuse_before(plan.oldest_us, Reason.TOO_LATE))
         files = _count(files, intake.kept(), plan.fresh)
-        say(f"{sum(changed.values()):,} new rows in {len(changed)} spans")
+        say(f"{sum(file.kept for file in files):,} new rows")
         contents = _stage(intake, work, spans)
         staged = [
             _version(workspace, span, versions[span.id], content, plan.batch_id, now, work)
@@ -223,6 +234,12 @@ def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileR
         )
         say(f"{path.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
     return reports
+
+
+def _quarantine_late(files: list[FileReport], late: dict[int, int]) -> None:
+    for number, rows in late.items():
+        report = files[number - 1]
+        files[number - 1] = dataclasses.replace(report, kept=report.kept - rows, quarantined=report.quarantined + rows)
 
 
 def _count(files: list[FileReport], kept: dict[int, int], fresh: Iterable[int]) -> list[FileReport]:
@@ -346,6 +363,7 @@ def _record_spans(tx: Transaction, staged: list[_Staged], now: datetime) -> list
         span, version = each.span, each.row.data_version
         tx.put_span(SpanRow(span.id, span.start_us, span.end_us, version, state, None, iso(now)))
         tx.add_span_version(each.row)
+        tx.delete("metrics", span_id=span.id)  # measured on the data as they were
         if built:
             stale.append(span.id)
     changed = {each.span.id for each in staged}

@@ -146,6 +146,23 @@ class Intake:
         counts = self._connection.execute("SELECT number, count(*) FROM firsts GROUP BY number").fetchall()
         return dict(counts)
 
+    def refuse_before(self, boundary_us: int, reason: str) -> dict[int, int]:
+        """Move the rows to keep that lie before a time to ``bad``: file number -> rows moved.
+
+        Only new rows: a cumulative export goes on delivering what was taken long ago. The quarantine has their times
+        as ISO 8601 in UTC.
+        """
+        late = f"(SELECT good.* FROM firsts JOIN good USING (ordinal) WHERE us < {boundary_us})"
+        file = f"CAST(ordinal >> {_FILE_SHIFT} AS INTEGER)"
+        iso = "strftime(make_timestamp(us), '%Y-%m-%dT%H:%M:%S.%fZ')"
+        moved = self._connection.execute(f"SELECT {file}, count(*) FROM {late} GROUP BY ALL").fetchall()
+        self._connection.execute(f"""
+            INSERT INTO bad SELECT {file}, ordinal - ((ordinal >> {_FILE_SHIFT}) << {_FILE_SHIFT}), '{reason}',
+                user_id, item_id, {iso}, event_type, CAST(value AS VARCHAR), event_id, NULL
+            FROM {late}""")
+        self._connection.execute(f"DELETE FROM firsts WHERE ordinal IN (SELECT ordinal FROM {late})")
+        return dict(moved)
+
     def kept(self) -> dict[int, int]:
         """File number -> rows of it to keep."""
         sql = f"SELECT ordinal >> {_FILE_SHIFT}, count(*) FROM firsts GROUP BY ALL"

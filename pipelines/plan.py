@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imsr_core.errors import ImsrError
+from pipelines.ingest import frozen_calendar
 from pipelines.ledger import Snapshot, SpanRow, SpanState, VersionRow
-from pipelines.spans import to_us
+from pipelines.spans import Span, from_us, to_us
 from pipelines.versions import LINE
 from pipelines.workspace import Workspace
 
@@ -64,6 +65,21 @@ def due_of(spans: list[SpanRow], *, pretrain: int, now: datetime) -> list[Planne
             reason = _reason([span]) if span.state not in DONE else "the model that it was learnt from changes"
             runs.append(PlannedRun((span.span_id,), False, reason))
     return runs
+
+
+def missing_nights(view: Snapshot, *, now: datetime) -> list[Span]:
+    """Closed spans of the calendar, after the first with data, for which nothing was ever ingested; by time.
+
+    They block nothing: the next span is learnt from the last one that has data.
+    """
+    calendar = frozen_calendar(view)
+    spans = view.spans()
+    if calendar is None or not spans:
+        return []
+    known = {span.span_id for span in spans if span.data_version is not None}
+    until = max(to_us(now), spans[-1].end_us)
+    closed = calendar.spans_between(from_us(spans[0].start_us), from_us(until))
+    return [span for span in closed if span.id not in known and span.end_us <= until]
 
 
 def run_for(workspace: Workspace, span_id: str, *, now: datetime) -> PlannedRun | None:

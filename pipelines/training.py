@@ -28,6 +28,8 @@ from pipelines.workspace import Workspace
 
 #: Strategy name that the ledger shows for a base model.
 PRETRAIN = "pretrain"
+#: Key in a version's summary: when its span was restated. It is still there to read, but is not taken for the new one.
+SET_ASIDE = "restated_at"
 
 #: Called with (steps done, steps in all at most, loss of the step).
 Progress = Callable[[int, int, float], None]
@@ -82,7 +84,7 @@ class TrainingInput:
 def existing_candidate(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
     """A version of this fingerprint that is complete on disk, so that nothing needs to be trained again."""
     for row in view.versions(LINE):
-        if row.fingerprint == fingerprint and is_ready(workspace.resolve(row.path)):
+        if row.fingerprint == fingerprint and SET_ASIDE not in row.summary and is_ready(workspace.resolve(row.path)):
             return row
     return None
 

@@ -1,6 +1,7 @@
 """What is wrong with a row: SQL over the raw table, evaluated by DuckDB column by column.
 
-The first reason that applies is given, in the order of ``Reason``.
+The first reason that applies is given, in the order of ``Reason``; ``too_late`` is no fault of the row and is judged
+last, of rows that are not in the lake already (see ``pipelines.lookback``).
 
 Time units. ``iso8601``: ``YYYY-MM-DD``, optionally followed by ``T`` or a space, a time of day and an offset
 (``Z``, ``+02:00``); without an offset it is UTC. ``s ms us ns``: numbers since 1970, whole or not; fractions of
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     TIMESTAMP_IN_FUTURE = "timestamp_in_future"
     BEFORE_FIRST_SPAN = "before_first_span"
     BAD_VALUE = "bad_value"
+    TOO_LATE = "too_late"
 
 
 class TimeUnitError(ImsrError):

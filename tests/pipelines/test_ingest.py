@@ -112,7 +112,7 @@ def test_every_reason_reaches_quarantine_with_the_row_as_it_came(tmp_path):
         file.write("only,two\r\n")
     report = run(workspace, path)
     assert (report.read, report.kept, report.duplicate, report.quarantined) == (10, 0, 0, 10)
-    assert report.reasons == dict.fromkeys(sorted(Reason), 1)
+    assert report.reasons == dict.fromkeys(sorted(set(Reason) - {Reason.TOO_LATE}), 1)
     rows = quarantine(workspace)
     names = ("user_id", "item_id", "timestamp", "event_type", "value", "event_id")
     assert {r["reason"]: tuple(r[n] or "" for n in names) for r in rows if r["reason"] in bad} == bad
