@@ -9,19 +9,31 @@ from imsr_core.errors import ConfigError
 from imsr_core.strategies.fine_tune import fine_tune
 from imsr_core.strategies.full_retrain import full_retrain
 from imsr_core.strategies.imsr import imsr
-from imsr_core.strategies.protocol import Change, InterestChanges, SpanUpdate, Strategy
+from imsr_core.strategies.protocol import Change, History, InterestChanges, SpanUpdate, Strategy
 
-__all__ = ["STRATEGIES", "Change", "InterestChanges", "SpanUpdate", "Strategy", "strategy_named"]
+__all__ = [
+    "STARTING_OVER",
+    "STRATEGIES",
+    "Change",
+    "History",
+    "InterestChanges",
+    "SpanUpdate",
+    "Strategy",
+    "strategy_named",
+]
 
+#: Strategies that a chain of spans can use: they go on from M_{t-1} and learn the span alone.
 STRATEGIES: dict[str, Strategy] = {
     "imsr": imsr,
     "fine_tune": fine_tune,
-    "full_retrain": full_retrain,
 }
+#: Strategies that begin a new chain from the whole history.
+STARTING_OVER: dict[str, Strategy] = {"full_retrain": full_retrain}
 
 
 def strategy_named(name: str) -> Strategy:
     """The strategy of this name. Raises `ConfigError` listing the names there are."""
-    if name not in STRATEGIES:
-        raise ConfigError(f"there is no strategy {name!r}", hint=f"choose one of: {', '.join(STRATEGIES)}")
-    return STRATEGIES[name]
+    known = STRATEGIES | STARTING_OVER
+    if name not in known:
+        raise ConfigError(f"there is no strategy {name!r}", hint=f"choose one of: {', '.join(known)}")
+    return known[name]
