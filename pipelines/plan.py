@@ -57,9 +57,9 @@ def due_of(spans: list[SpanRow], *, pretrain: int, now: datetime) -> list[Planne
     if len(base) < pretrain:
         return []
     runs = []
-    if any(span.state not in DONE for span in base) and any(span.data_version is not None for span in base):
-        with_data = tuple(span.span_id for span in base if span.data_version is not None)
-        runs.append(PlannedRun(with_data, True, _reason(base)))
+    with_data = [span for span in base if span.data_version is not None]
+    if any(span.state not in DONE for span in with_data):
+        runs.append(PlannedRun(tuple(span.span_id for span in with_data), True, _reason(with_data)))
     for span in rest:
         if span.data_version is not None and (runs or span.state not in DONE):
             reason = _reason([span]) if span.state not in DONE else "the model that it was learnt from changes"
