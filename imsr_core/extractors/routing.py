@@ -25,7 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from imsr_core.config import ModelConfig
-from imsr_core.extractors.protocol import Extractor, Prior, masked_softmax
+from imsr_core.extractors.protocol import Extractor, Prior
+
+#: A logit whose share of a softmax is exactly 0.
+NEVER = -1e30
 
 
 def squash(x: Tensor) -> Tensor:
@@ -47,22 +50,21 @@ class _RoutingExtractor(Extractor):
         raise NotImplementedError
 
     def first_logits(self, mapped: Tensor, prior: Prior) -> Tensor:
-        """b_ik (B, n, K) before the first iteration."""
-        return mapped @ prior.start.transpose(1, 2)
+        """b_ik (B, K, n) before the first iteration."""
+        return prior.start @ mapped.transpose(1, 2)
 
     def forward(self, items: Tensor, item_mask: Tensor, prior: Prior) -> Tensor:
         mapped = self.map_items(items) * item_mask[..., None]  # (B, n, d)
         past = prior.mass[..., None] * prior.start  # (B, K, d)
-        interests = prior.mask[:, None, :]  # (B, 1, K)
         with torch.no_grad():
             votes = mapped.detach()
-            logits = self.first_logits(votes, prior)  # (B, n, K)
+            # a padded interest starts so low that it never gets a share
+            logits = self.first_logits(votes, prior).masked_fill(~prior.mask[..., None], NEVER)  # (B, K, n)
             for _ in range(self.iterations - 1):
-                coupling = masked_softmax(logits, interests, -1)
-                capsule = squash(past + coupling.transpose(1, 2) @ votes)
-                logits = logits + votes @ capsule.transpose(1, 2)
-            coupling = masked_softmax(logits, interests, -1)
-        return squash(past + coupling.transpose(1, 2) @ mapped) * prior.mask[..., None]
+                capsule = squash(torch.baddbmm(past, logits.softmax(1), votes))  # (B, K, d)
+                logits = torch.baddbmm(logits, capsule, votes.transpose(1, 2))
+            coupling = logits.softmax(1)
+        return squash(torch.baddbmm(past, coupling, mapped)) * prior.mask[..., None]
 
 
 class DynamicRoutingExtractor(_RoutingExtractor):
@@ -104,8 +106,8 @@ class MindExtractor(_RoutingExtractor):
         return self.map(items)
 
     def first_logits(self, mapped: Tensor, prior: Prior) -> Tensor:
-        length, width = mapped.shape[1], prior.start.shape[1]
+        width = prior.start.shape[1]
         # counted from the most recent item, so that padding at the front changes nothing
-        fixed = self.start_logits[-length:, :width]
+        fixed = self.start_logits[len(self.start_logits) - mapped.shape[1] :, :width]
         stored = super().first_logits(mapped, prior)
-        return torch.where(prior.stored[:, None, :], stored, fixed)
+        return torch.where(prior.stored[..., None], stored, fixed.T)
