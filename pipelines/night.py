@@ -88,7 +88,7 @@ def run_span(
         outcome.metrics = timed("evaluate", test_parent, workspace, run, outcome.sequences, lease)
         outcome.version = timed("train", train, workspace, run, outcome.sequences, lease, now, progress)
         timed("publish", promote, workspace, run, outcome.version, lease, now)
-    except ImsrError as error:
+    except Exception as error:
         mark_failed(workspace, run, lease, error, now=now)
         raise
     return outcome
@@ -164,8 +164,9 @@ def promote(workspace: Workspace, run: PlannedRun, version: VersionRow, lease: L
     publish_catalog(workspace)
 
 
-def mark_failed(workspace: Workspace, run: PlannedRun, lease: Lease, error: ImsrError, *, now: datetime) -> None:
+def mark_failed(workspace: Workspace, run: PlannedRun, lease: Lease, error: Exception, *, now: datetime) -> None:
     """Record why a run failed. The pointer stays where it was."""
+    reason = error.message if isinstance(error, ImsrError) else f"{type(error).__name__}: {error}"
     with workspace.ledger.transaction(fence=lease.token) as tx:
         for span_id in run.spans:
-            tx.set_span_state(span_id, SpanState.FAILED, at=now, error=error.message)
+            tx.set_span_state(span_id, SpanState.FAILED, at=now, error=reason)
