@@ -104,15 +104,14 @@ def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow],
     protocol = workspace.settings.evaluation.protocol
     with workspace.ledger.snapshot() as view:
         parent = parent_of(view, run)
-        known = view.metrics(parent.version_id) if parent else []
     if parent is None:
         return []
-    metrics = [row for row in known if (row.span_id, row.protocol) == (run.span_id, protocol)]
-    if not metrics:
-        metrics = score(workspace, parent.version_id, rows[-1], protocol)
-        with workspace.ledger.transaction(fence=lease.token) as tx:
-            tx.put_metrics(metrics)
-            hit(FailPoint.EVALUATE_BEFORE_COMMIT)
+    # never taken from the ledger: what is there may be of the span's data before they were restated
+    metrics = score(workspace, parent.version_id, rows[-1], protocol)
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        tx.delete("metrics", version_id=parent.version_id, span_id=run.span_id, protocol=protocol)
+        tx.put_metrics(metrics)
+        hit(FailPoint.EVALUATE_BEFORE_COMMIT)
     return metrics
 
 
