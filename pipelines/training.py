@@ -14,6 +14,7 @@ import torch
 
 from imsr_core.checkpoint import config_to_dict
 from imsr_core.config import InterestsConfig
+from imsr_core.errors import ConfigError
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
@@ -128,9 +129,21 @@ def _learn(source: TrainingInput, progress: Progress) -> SpanUpdate:
         state = ModelState.initial(source.config)
     else:
         state = source.parent.load(sequences.users, optimizer=True)
+        _require_same_shape(source.parent, state.config, source.config)
         state.config = source.config
     hit(FailPoint.TRAIN_STARTED)
     return strategy_named(source.strategy)(state, sequences, n_items, progress)
+
+
+def _require_same_shape(parent: Version, old: InterestsConfig, new: InterestsConfig) -> None:
+    """The tensors of a chain have the shapes that its base was made with."""
+    for key, shape in (("extractor", "extractor"), ("dim", "dim"), ("attention_units", "query_units")):
+        if getattr(old.model, shape) != getattr(new.model, shape):
+            raise ConfigError(
+                f"[model] {key} = {getattr(new.model, key)!r}: version {parent.row.version_id} was made with "
+                f"{getattr(old.model, key)!r}",
+                hint=f"set {key} back in imsr.toml, or make a new workspace for a model of another shape",
+            )
 
 
 def _catalogue_size(source: TrainingInput) -> int:
