@@ -147,6 +147,9 @@ class StrategyContract:
             assert support == Counter(expected)
             live = update.interests.support > 0
             assert set(update.interests.active[live].tolist()) == {t}
+            before, idle = states[t].store, update.interests.take(~live & (update.interests.born < t))
+            rows = before.rows_of(idle.user).rows.gather(1, idle.interest_id[:, None])[:, 0]
+            assert not len(idle) or torch.equal(idle.active, before.active[rows])
 
     def test_one_seed_gives_the_same_bits_and_another_gives_others(self, extractor):
         states, _, _ = chain(self.name, extractor)

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from planted_logs import CLUSTER, EXTRACTORS, copy_of, planted_span, random_span, tiny_config
+from planted_logs import CLUSTER, EXTRACTORS, INCREMENTAL, copy_of, planted_span, random_span, tiny_config
 from torch.nn import functional
 
 from imsr_core.retrieval import top_items
@@ -49,7 +49,7 @@ def share_of_top(state: ModelState, likes: dict[int, list[int]], n: int) -> floa
     return float(torch.tensor(liked).double().mean())
 
 
-BOTH = pytest.mark.parametrize(("strategy", "extractor"), [(s, e) for s in STRATEGIES for e in EXTRACTORS])
+BOTH = pytest.mark.parametrize(("strategy", "extractor"), [(s, e) for s in INCREMENTAL for e in EXTRACTORS])
 
 
 @BOTH

@@ -175,6 +175,41 @@ def test_the_retainer_of_a_small_catalogue_sees_all_of_it(monkeypatch):
     assert seen == set(range(ITEMS + 4))
 
 
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_proposals_train_in_the_space_that_the_trimmer_will_leave_them(extractor, monkeypatch):
+    cosines, whole = [], trainer_module.SpanTrainer._extract
+
+    def watch(self, batch, history, leaves):
+        interests, prior, stored = whole(self, batch, history, leaves)
+        unit = functional.normalize(interests.detach().double(), dim=-1)
+        old = functional.normalize(prior.start.double(), dim=-1) * prior.stored[..., None]
+        proposed = self.working.proposed[self.working.store.rows_of(self.users[batch.user_row]).rows]
+        cosines.append((unit @ old.transpose(1, 2))[proposed & prior.mask].flatten())
+        return interests, prior, stored
+
+    monkeypatch.setattr(trainer_module.SpanTrainer, "_extract", watch)
+    second_span(tiny_config(extractor, detector={"c1": 1.0}))
+    assert torch.cat(cosines).abs().max() < 1e-4
+    assert len(torch.cat(cosines)) > 50
+
+
+def test_each_span_draws_its_own_order(monkeypatch):
+    order: list[list[int]] = []
+    whole = trainer_module.SpanTrainer.step
+
+    def watch(self, batch):
+        order[-1].extend(batch.target.tolist())
+        return whole(self, batch)
+
+    state, span = learnt(tiny_config()), random_span(3, range(12), ITEMS)
+    monkeypatch.setattr(trainer_module.SpanTrainer, "step", watch)
+    for _ in range(2):
+        order.append([])
+        state = fine_tune(state, span, ITEMS).state
+    assert len(order[0]) == len(order[1])
+    assert order[0] != order[1]
+
+
 # ---- what a step may touch -------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from planted_logs import (
     EXTRACTORS,
+    INCREMENTAL,
     assert_equal,
     copy_of,
     random_span,
@@ -22,9 +23,10 @@ from imsr_core.ragged import SpanSequences, empty_sequences
 from imsr_core.retrieval import top_items
 from imsr_core.state import ModelState
 from imsr_core.strategies import STRATEGIES, SpanUpdate
+from imsr_core.trainer import SpanTrainer
 
 ITEMS = 16
-EACH = pytest.mark.parametrize(("strategy", "extractor"), [(s, e) for s in STRATEGIES for e in EXTRACTORS])
+EACH = pytest.mark.parametrize(("strategy", "extractor"), [(s, e) for s in INCREMENTAL for e in EXTRACTORS])
 
 
 def learn(state: ModelState, span: SpanSequences, items: int, strategy: str = "imsr") -> SpanUpdate:
@@ -188,6 +190,21 @@ def test_a_huge_learning_rate_is_an_error_or_stays_finite(strategy, extractor, r
 def test_divergence_is_a_named_error_where_nothing_is_normalised(strategy, extractor):
     state = learnt(extractor, model={"normalize_items": False}, training={"learning_rate": 1e30})
     refused(state, strategy, "lower|span 1")
+
+
+@EACH
+def test_a_model_that_breaks_in_its_last_step_is_not_handed_on(strategy, extractor, monkeypatch):
+    """A gradient may be NaN where the loss is not: no later loss would tell."""
+    state, whole = learnt(extractor), SpanTrainer.fit
+
+    def broken(self: SpanTrainer, *arguments: object) -> list[float]:
+        losses = whole(self, *arguments)
+        self.state.items.weight[ITEMS, 0] = math.nan  # an item of the catalogue that nobody touched
+        return losses
+
+    monkeypatch.setattr(SpanTrainer, "fit", broken)
+    with pytest.raises(NonFiniteError, match="item table"):
+        STRATEGIES[strategy](state, random_span(5, range(12), ITEMS), ITEMS + 1)
 
 
 # ---- growth ----------------------------------------------------------------------------------------------------
