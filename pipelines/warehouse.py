@@ -110,8 +110,8 @@ def _is_current(workspace: Workspace, stamp: str) -> bool:
 def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB session with the views as they are now.
 
-    ``sandbox`` lets the session read the workspace and nothing else: no other file, no COPY out, no ATTACH, no
-    extension, and no way to change that.
+    ``sandbox`` keeps the session to the workspace's folders: no other file, no extension, and no way to change that.
+    In those folders DuckDB would still write; for queries of other people use `pipelines.sandbox.run_query`.
     """
     if not workspace.views_file.exists():
         publish_catalog(workspace)

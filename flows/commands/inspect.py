@@ -6,21 +6,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import duckdb
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
-from imsr_core.errors import ImsrError
 from pipelines.ledger import Snapshot
 from pipelines.plan import due_of
+from pipelines.sandbox import run_query
 from pipelines.versions import LINE
 from pipelines.warehouse import connect, publish_catalog
 from pipelines.workspace import Workspace
-
-
-class QueryError(ImsrError):
-    """A query that DuckDB refuses."""
 
 
 def status(workspace: WorkspaceOption = Path(".")) -> None:
@@ -97,12 +92,9 @@ def sql(
     text = sys.stdin.read() if query == "-" else query
     opened = Workspace.open(workspace)
     with connect(opened) as connection:
-        try:
-            result = connection.execute(text)
-            columns = [column[0] for column in result.description or []]
-            rows = result.fetchall() if not limit or csv else result.fetchmany(limit + 1)
-        except duckdb.Error as error:
-            raise QueryError(str(error), hint="the views are listed by: imsr sql --help") from error
+        result = run_query(connection, text)
+        columns = [column[0] for column in result.description or []]
+        rows = result.fetchall() if not limit or csv else result.fetchmany(limit + 1)
     if csv:
         _print_csv(columns, rows)
         return
