@@ -72,7 +72,7 @@ CREATE OR REPLACE VIEW interest_counts AS
     SELECT version_id, user_id, user_index, count(*) AS interests, count(*) FILTER (born_span = span_id) AS born
     FROM interest_history GROUP BY ALL)
   SELECT l.span_id, l.version_id, k.user_id, k.interests, CASE WHEN c.depth = 0 THEN k.born ELSE 0 END AS born,
-         c.depth = 0 AS active
+         (l.version_id, k.user_id) IN (SELECT (version_id, user_id) FROM ${changes}) AS active
   FROM ${lineage} l
   JOIN version_chain c ON c.version_id = l.version_id
   JOIN counts k ON k.version_id = c.ancestor

@@ -69,13 +69,12 @@ def publish_catalog(workspace: Workspace) -> bool:
     stamp = _stamp(sources, tables)
     if _is_current(workspace, stamp):
         return False
-    generation = _next_generation(workspace)
-    generation.mkdir(parents=True)
+    generation = _make_generation(workspace)
     for name, table in tables.items():
         path = generation / f"{name}.parquet"
         write_table(table, path)
         sources[name] = [path]
-    text = stamp + _views_text(sources)
+    text = stamp + _home(workspace) + _views_text(sources)
     temporary = workspace.staging / f"{generation.name}.duckdb"
     _write_catalog(temporary, text)
     hit(FailPoint.CATALOG_STAGED)
@@ -97,6 +96,18 @@ def _stamp(sources: dict[str, list[Path]], tables: dict[str, pa.Table]) -> str:
     return f"-- state {digest.hexdigest()}\n"
 
 
+def _is_at_home(workspace: Workspace) -> bool:
+    """Whether the views were written for this folder: they name files by their whole path."""
+    if not workspace.views_file.exists():
+        return False
+    with workspace.views_file.open(encoding="utf-8") as file:
+        return [file.readline(), file.readline()][1] == _home(workspace)
+
+
+def _home(workspace: Workspace) -> str:
+    return f"-- workspace {json.dumps(str(workspace.root))}\n"
+
+
 def _is_current(workspace: Workspace, stamp: str) -> bool:
     if not workspace.views_file.exists() or not workspace.catalog_file.exists():
         return False
@@ -113,7 +124,7 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
     ``sandbox`` keeps the session to the workspace's folders: no other file, no extension, and no way to change that.
     In those folders DuckDB would still write; for queries of other people use `pipelines.sandbox.run_query`.
     """
-    if not workspace.views_file.exists():
+    if not _is_at_home(workspace):
         publish_catalog(workspace)
     connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     connection.execute("SET TimeZone = 'UTC'")
@@ -239,9 +250,15 @@ def _write_catalog(path: Path, text: str) -> None:
     fsync_path(path)
 
 
-def _next_generation(workspace: Workspace) -> Path:
-    numbers = [int(path.name[1:]) for path in _generations(workspace)]
-    return workspace.root / "catalog" / f"g{max(numbers, default=0) + 1:08d}"
+def _make_generation(workspace: Workspace) -> Path:
+    while True:
+        numbers = [int(path.name[1:]) for path in _generations(workspace)]
+        folder = workspace.root / "catalog" / f"g{max(numbers, default=0) + 1:08d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # another process publishes, too
+            continue
+        return folder
 
 
 def _generations(workspace: Workspace) -> list[Path]:
