@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imsr_core.errors import ImsrError
+from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.interests import InterestStore
 from imsr_core.retrieval import TopItems, top_items
 from imsr_core.state import ModelState
@@ -86,12 +86,18 @@ class Recommender:
         return (self.state.store.counts_of(indices) > 0).numpy()
 
     def top_n(self, user_ids: Sequence[str], n: int = 20, *, exclude_seen: bool = False) -> pa.Table:
-        """The ``n`` best items of each user: user_id, rank (from 1), item_id, score, interest_id, reason.
+        """The ``n`` best items of each user, each named once: user_id, rank (from 1), item_id, score, interest_id, reason.
 
         The union of the lists of all interests, best score first. ``exclude_seen`` leaves out what the user had
         before. A user without interests gets the most popular items of the version's last span (reason "popular",
         score and interest_id NULL); everybody else's rows have reason "interest".
+
+        Raises:
+            ConfigError: ``n`` is below 1.
         """
+        if n < 1:
+            raise ConfigError(f"{n} items for each user", hint="ask for 1 or more")
+        user_ids = list(dict.fromkeys(user_ids))
         indices = self._indices(user_ids)
         users = torch.from_numpy(indices)
         exclude = self._seen(indices) if exclude_seen else None
