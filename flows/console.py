@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.night import SpanOutcome
 
@@ -30,7 +31,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
         numeric = any(isinstance(row[n], int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(text(cell) for cell in row))
+        table.add_row(*(Text(text(cell)) for cell in row))  # not str: an id may look like markup
     console.print(table)
 
 
