@@ -49,7 +49,7 @@ def nightly(workspace: str, files: list[str] | None = None, now: str | None = No
     ``now`` (ISO 8601, UTC) stands in for the clock: spans that end after it are not closed yet.
     """
     opened = Workspace.open(workspace)
-    moment = datetime.fromisoformat(now).astimezone(UTC) if now else datetime.now(UTC)
+    moment = _utc(datetime.fromisoformat(now)) if now else datetime.now(UTC)
     with hold(opened, "nightly flow") as lease:
         found = [Path(file) for file in files] if files is not None else landed(opened)
         if found:
@@ -58,6 +58,10 @@ def nightly(workspace: str, files: list[str] | None = None, now: str | None = No
         versions = [_learn(opened, lease, run, moment) for run in due(opened, now=moment)]
         publish_catalog(opened)
     return versions
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _ingest(workspace: Workspace, files: list[Path], now: datetime, lease: Lease) -> IngestReport:
