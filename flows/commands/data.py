@@ -18,7 +18,8 @@ from pipelines.workspace import Workspace
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make; it may exist.")] = Path("."),
     settings: Annotated[
-        Path | None, typer.Option("--settings", help="Start from this imsr.toml instead of all defaults.")
+        Path | None,
+        typer.Option("--settings", exists=True, dir_okay=False, help="Start from this imsr.toml, not from all defaults."),
     ] = None,
 ) -> None:
     """Make a workspace: folders, an empty ledger, and an imsr.toml that documents every setting."""
