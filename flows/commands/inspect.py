@@ -109,9 +109,8 @@ def views(workspace: WorkspaceOption = Path(".")) -> None:
     publish_catalog(opened)
     console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}")
     console.print(f"or             duckdb -init {opened.views_file}")
-    console.print(
-        "Python         from pipelines.warehouse import connect; connect(Workspace.open('.')).sql('FROM spans')"
-    )
+    console.print("Python         from pipelines.warehouse import connect; from pipelines.workspace import Workspace")
+    console.print(f"               connect(Workspace.open({str(opened.root)!r})).sql('FROM spans')")
 
 
 def _versions_by_span(view: Snapshot) -> dict[str, str]:
