@@ -51,6 +51,8 @@ _CLASSES: tuple[type[LifelongMethod], ...] = (
 METHODS: dict[str, type[LifelongMethod]] = {method.name: method for method in _CLASSES}
 """Every lifelong method and baseline by name."""
 
+_ALIASES = {"finecls": "finesmax"}  # PeterRec's name and Conure's for the same baseline
+
 
 def get_method(name: str) -> LifelongMethod:
     """The method of that name.
@@ -58,6 +60,7 @@ def get_method(name: str) -> LifelongMethod:
     Raises:
         ConfigError: there is none; the nearest name is suggested.
     """
+    name = _ALIASES.get(name, name)
     if name not in METHODS:
         near = difflib.get_close_matches(name, METHODS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(METHODS)}"

@@ -53,7 +53,7 @@ class PeterRec(LifelongMethod):
     def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
         check_base(state)
         config = problem.config.peterrec
-        start = self._fresh_task(state, problem) | open_rows(state)
+        start = self.fresh_task(state, problem) | open_rows(state)
         facts = {"insertion": config.insertion, "reading": task_reading(config.token), "base_hash": base_hash(state)}
         result = fit(
             problem,
@@ -71,7 +71,7 @@ class PeterRec(LifelongMethod):
             return base_view(state, task_name)
         return _task_view(state, state.tensors, task_name, record.n_items, record.details)
 
-    def _fresh_task(self, state: LifelongState, problem: TaskProblem) -> Tensors:
+    def fresh_task(self, state: LifelongState, problem: TaskProblem) -> Tensors:
         """The trainable set: patches, head and, where configured, norms and token."""
         config, task = problem.config.peterrec, problem.name
         encoder = build_encoder(state.encoder)

@@ -166,6 +166,7 @@ def test_a_version_of_one_method_is_refused_by_another(versions, probe) -> None:
 def test_names_are_checked_and_the_nearest_is_suggested(versions, probe, sequences) -> None:
     with pytest.raises(ConfigError, match="'conure'"):
         get_method("conur")
+    assert get_method("finecls").name == "finesmax"
     with pytest.raises(TaskError, match="no task 'age'"):
         get_method("conure").predict(versions("conure", ())[0], "age", probe)
     parent = versions("peterrec", ("genre",))[-1]

@@ -56,7 +56,7 @@ def test_invariant_01_the_base_and_all_other_tasks_are_bitwise_unchanged(
 def test_invariant_02_a_fresh_patch_is_the_pretrained_function(versions, sequences, probe, patch, encoder) -> None:
     base = versions("peterrec", (), encoder)[0]
     problem = task_problem(base, planted_task("genre", sequences), small_config(encoder, peterrec=patch), 1)
-    start = PETERREC._fresh_task(base, problem)
+    start = PETERREC.fresh_task(base, problem)
     reading = "items" if patch.token == "none" else "token"
     facts = {"insertion": patch.insertion, "reading": reading}
     record = TaskRecord("genre", "classes", 4, base.n_items, 1, details=facts)
