@@ -25,6 +25,9 @@ from torch.nn import functional
 
 from imsr_core.config import RetainerConfig
 
+#: A logit whose share of a softmax is exactly 0.
+LOWEST = -1e30
+
 
 @dataclass(frozen=True)
 class Distillation:
@@ -71,16 +74,16 @@ def _bce(batch: Distillation, config: RetainerConfig) -> Tensor:
 
 def _listwise(batch: Distillation, config: RetainerConfig) -> Tensor:
     factor = batch.scale / config.temperature
+    strange = ~batch.known_target
     with torch.no_grad():
-        known = torch.cat([batch.known_target[:, None], batch.known_items.expand(len(batch.student), -1)], 1)
-        teacher = factor * _all_logits(batch.teacher, batch.teacher_target, batch.teacher_items)
-        teacher = teacher.masked_fill(~known[:, None, :], torch.finfo(teacher.dtype).min)
-        log_teacher = teacher.log_softmax(-1)
-    student = factor * _all_logits(batch.student, batch.student_target, batch.student_items)
-    student = student.masked_fill(~known[:, None, :], torch.finfo(student.dtype).min)
-    log_student = student.log_softmax(-1)
+        items = batch.teacher_items[batch.known_items]
+        log_teacher = _list_logits(batch.teacher, batch.teacher_target, items, factor, strange).log_softmax(-1)
+    items = batch.student_items[batch.known_items]
+    log_student = _list_logits(batch.student, batch.student_target, items, factor, strange).log_softmax(-1)
     return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)  # (B, K)
 
 
-def _all_logits(interests: Tensor, target: Tensor, items: Tensor) -> Tensor:
-    return torch.cat([_target_logits(interests, target)[..., None], interests @ items.T], -1)  # (B, K, 1 + n)
+def _list_logits(interests: Tensor, target: Tensor, items: Tensor, factor: float, strange: Tensor) -> Tensor:
+    """Scaled logits (B, K, 1 + n) of the target and the items; a strange target gets no share."""
+    first = _target_logits(interests, target).masked_fill(strange[:, None], LOWEST)
+    return factor * torch.cat([first[..., None], interests @ items.T], -1)
