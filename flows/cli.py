@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from flows.commands import data, demo, inspect, recommend, runs
+from flows.commands import backfill, data, demo, inspect, plan, recommend, restate, runs, serve
 from flows.console import errors
+from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
 
 app = typer.Typer(
@@ -24,7 +25,12 @@ app.command("demo", rich_help_panel=START)(demo.demo)
 app.command("init", rich_help_panel=START)(data.init)
 app.command("ingest", rich_help_panel=WORK)(data.ingest_files)
 app.command("run", rich_help_panel=WORK)(runs.run)
+app.command("backfill", rich_help_panel=WORK)(backfill.backfill)
+app.command("restate", rich_help_panel=WORK)(restate.restate)
+app.command("nightly", rich_help_panel=WORK)(serve.nightly)
+app.command("serve", rich_help_panel=WORK)(serve.serve)
 app.command("recommend", rich_help_panel=WORK)(recommend.recommend)
+app.command("plan", rich_help_panel=LOOK)(plan.plan)
 app.command("status", rich_help_panel=LOOK)(inspect.status)
 app.command("versions", rich_help_panel=LOOK)(inspect.versions)
 app.command("sql", rich_help_panel=LOOK)(inspect.sql)
@@ -33,6 +39,7 @@ app.command("views", rich_help_panel=LOOK)(inspect.views)
 
 def main() -> None:
     """Run a command; an error of the user's making is one message with what to do, and exit code 1."""
+    end_cleanly_on_sigterm()
     try:
         app()
     except ImsrError as error:

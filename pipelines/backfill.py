@@ -19,7 +19,7 @@ from pipelines.ingest import frozen_calendar
 from pipelines.lease import Lease
 from pipelines.ledger import Snapshot, SpanRow, SpanState
 from pipelines.plan import PlanError, PlannedRun, due_of
-from pipelines.restate import LEARNT, Restatement, as_stale, record_stale, restatement_of
+from pipelines.restate import LEARNT, Restatement, record_stale, restatement_of
 from pipelines.workspace import Workspace
 
 #: Key in the ledger's ``meta``: the range of a backfill of ``all`` that was begun and is not finished.
@@ -79,7 +79,7 @@ def plan_backfill(
             begin = next((s for s in spans if low <= s.start_us <= high and s.state in LEARNT), None)
             if begin is not None and not resumed:
                 restatement = restatement_of(view, begin.span_id, pretrain=pretrain, now=now)
-                due = due_of(as_stale(spans, restatement.spans), pretrain=pretrain, now=now)
+                due = list(restatement.runs)
     chosen = _within(due, spans, low, high)
     position = due.index(chosen[0]) if chosen else len(due)
     if chosen and position:
@@ -118,7 +118,7 @@ class Pace:
     left: list[PlannedRun]
     _seconds: dict[bool, float] = field(default_factory=dict)
     _events: dict[bool, int] = field(default_factory=dict)
-    _done: int = 0
+    _done: dict[bool, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, workspace: Workspace, runs: Sequence[PlannedRun]) -> Pace:
@@ -133,7 +133,7 @@ class Pace:
         self.left.remove(run)
         self._seconds[run.base] = self._seconds.get(run.base, 0.0) + seconds
         self._events[run.base] = self._events.get(run.base, 0) + self.events[run.span_id]
-        self._done += 1
+        self._done[run.base] = self._done.get(run.base, 0) + 1
 
     def seconds_left(self) -> float | None:
         """Seconds for the runs that are left; None as long as nothing like them was seen."""
@@ -148,8 +148,8 @@ class Pace:
         seconds = self.seconds_left()
         if seconds is None or not self.left:
             return ""
-        spans = "1 span" if self._done == 1 else f"{self._done} spans"
-        return f"about {duration(seconds)} left, judging by {spans}"
+        done = sum(self._done[kind] for kind in {run.base for run in self.left})
+        return f"about {duration(seconds)} left, judging by {done} {'span' if done == 1 else 'spans'}"
 
 
 def duration(seconds: float) -> str:

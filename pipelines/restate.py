@@ -64,7 +64,10 @@ def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime
     if position < pretrain:
         position = 0
     stale = tuple(span.span_id for span in spans[position:] if span.state in LEARNT)
-    runs = due_of(as_stale(spans, stale), pretrain=pretrain, now=now)
+    runs = [
+        replace(run, reason="restated") if set(stale) & set(run.spans) else run
+        for run in due_of(as_stale(spans, stale), pretrain=pretrain, now=now)
+    ]
     versions = tuple(row.version_id for row in _versions_of(view, stale))
     return Restatement(span_id, stale, versions, tuple(runs))
 

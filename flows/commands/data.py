@@ -19,7 +19,9 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Folder to make; it may exist.")] = Path("."),
     settings: Annotated[
         Path | None,
-        typer.Option("--settings", exists=True, dir_okay=False, help="Start from this imsr.toml, not from all defaults."),
+        typer.Option(
+            "--settings", exists=True, dir_okay=False, help="Start from this imsr.toml, not from all defaults."
+        ),
     ] = None,
 ) -> None:
     """Make a workspace: folders, an empty ledger, and an imsr.toml that documents every setting."""
@@ -43,12 +45,15 @@ def ingest_files(
     ] = None,
     workspace: WorkspaceOption = Path("."),
     again: Annotated[bool, typer.Option("--again", help="Read files that were ingested before, too.")] = False,
+    accept_late: Annotated[
+        bool, typer.Option("--accept-late", help="Take events that are older than [ingest] lookback_spans, too.")
+    ] = False,
 ) -> None:
     """Bring event files into the lake: checked, de-duplicated, one Parquet partition a span.
 
     Rows that cannot be used go to the quarantine with the reason; nothing is dropped. Running it twice changes
-    nothing. Events for a span that was learnt already make a new version of the span, and what was built on the old
-    one becomes stale.
+    nothing. Events for one of the newest learnt spans make a new version of the span, and what was built on the old
+    one becomes stale and is learnt again; events later than that go to the quarantine (`--accept-late` takes them).
     """
     opened = Workspace.open(workspace)
     found = files if files else landed(opened)
@@ -56,14 +61,15 @@ def ingest_files(
         console.print(f"nothing to ingest: {opened.root / 'landing'} is empty")
         return
     with console.status("reading"):
-        report = ingest(opened, found, now=current_time(), again=again)
+        report = ingest(opened, found, now=current_time(), again=again, accept_late=accept_late)
         publish_catalog(opened)
     show_ingest(report)
 
 
-def landed(workspace: Workspace) -> list[Path]:
-    """The files in the workspace's landing folder, by name."""
-    return sorted(path for path in (workspace.root / "landing").rglob("*") if path.is_file())
+def landed(workspace: Workspace, folder: Path | None = None) -> list[Path]:
+    """The files in a landing folder, else the workspace's, by name. Hidden files (a copy under way) are left alone."""
+    found = (folder or workspace.root / "landing").rglob("*")
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def show_ingest(report: IngestReport) -> None:

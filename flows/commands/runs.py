@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
+from flows.commands.plan import show_runs
 from flows.console import console, show_outcomes, span_progress
-from pipelines.lease import hold
+from pipelines.backfill import Pace
+from pipelines.lease import Lease, hold
 from pipelines.night import SpanOutcome, run_span
 from pipelines.plan import PlannedRun, due, run_for
 from pipelines.warehouse import publish_catalog
@@ -19,6 +23,7 @@ from pipelines.workspace import Workspace
 def run(
     workspace: WorkspaceOption = Path("."),
     span: Annotated[str | None, typer.Option("--span", help="Only this span; earlier ones must be learnt.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and write nothing.")] = False,
 ) -> None:
     """Learn every closed span that is due, in order: sequences, test, train, publish.
 
@@ -26,6 +31,10 @@ def run(
     span was learnt. A run that was killed goes on where it was; with nothing to do it says so.
     """
     opened = Workspace.open(workspace)
+    if dry_run:
+        show_runs(opened, planned_runs(opened, span))
+        console.print("dry run: nothing was changed")
+        return
     outcomes = run_due(opened, span)
     if not outcomes:
         what = f"span {span} is learnt already" if span else "nothing is due"
@@ -34,21 +43,35 @@ def run(
     show_outcomes(outcomes, opened.settings.evaluation.top_n)
 
 
+def planned_runs(workspace: Workspace, span: str | None = None) -> list[PlannedRun]:
+    """What is due, or the run of one span."""
+    now = current_time()
+    if span is None:
+        return due(workspace, now=now)
+    one = run_for(workspace, span, now=now)
+    return [one] if one else []
+
+
 def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
     """Run what is due, or one span, with live progress, holding the workspace's lease."""
-    now = current_time()
-    outcomes = []
     with hold(workspace, "imsr run") as lease:
-        if span is not None:
-            one = run_for(workspace, span, now=now)
-            planned = [one] if one else []
-        else:
-            planned = due(workspace, now=now)
-        for number, each in enumerate(planned, 1):
-            with span_progress(f"[{number}/{len(planned)}] {_label(each)}") as progress:
-                outcomes.append(run_span(workspace, each, lease, now=current_time(), progress=progress))
-            console.print(_line(outcomes[-1], workspace.settings.evaluation.top_n))
+        outcomes = learn_all(workspace, planned_runs(workspace, span), lease)
         publish_catalog(workspace)
+    return outcomes
+
+
+def learn_all(workspace: Workspace, planned: Sequence[PlannedRun], lease: Lease) -> list[SpanOutcome]:
+    """Run these in order, with live progress, an estimate of the time left, and a line for each that is done."""
+    outcomes = []
+    pace = Pace.of(workspace, planned)
+    for number, each in enumerate(planned, 1):
+        label = ", ".join(filter(None, (f"[{number}/{len(planned)}] {_label(each)}", str(pace))))
+        started = time.monotonic()
+        with span_progress(label) as progress:
+            outcomes.append(run_span(workspace, each, lease, now=current_time(), progress=progress))
+        pace.finished(each, time.monotonic() - started)
+        line = _line(outcomes[-1], workspace.settings.evaluation.top_n)
+        console.print(", ".join(filter(None, (line, str(pace)))))
     return outcomes
 
 

@@ -1,0 +1,162 @@
+"""What a flow run shows in the Prefect UI: tags, a bar while a span trains, and a report at its end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+
+from pipelines.ledger import MetricRow, VersionRow
+from pipelines.night import SpanOutcome
+from pipelines.versions import Lineage
+from pipelines.workspace import Workspace
+
+#: Seconds between two updates of a bar: each one is a request and a row in Prefect's database.
+UPDATE_SECONDS = 1.0
+
+_COUNTS = {
+    "events learnt": "events",
+    "users": "users",
+    "items": "items",
+    "users of the span": "active_users",
+    "new users": "new_users",
+    "interests a user": "mean_interests",
+    "interests born": "born",
+    "interests trimmed": "trimmed",
+    "seconds of training": "train_seconds",
+}
+
+
+def artifact_key(span_id: str, kind: str) -> str:
+    """The key under which Prefect keeps one kind of artifact of a span: lower-case letters, digits and dashes."""
+    return f"span-{span_id}-{kind}".lower()
+
+
+def span_tags(span_id: str, version: VersionRow | None = None) -> list[str]:
+    """The tags of a span's run; strategy and version are known once it is learnt."""
+    tags = [f"span:{span_id}"]
+    return tags if version is None else [*tags, f"strategy:{version.strategy}", f"version:{version.version_id}"]
+
+
+def tag_flow_run(tags: list[str]) -> None:
+    """Add tags to the flow run that this is called from; they can then be searched for in the UI."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(context.flow_run.id).tags
+        client.update_flow_run(context.flow_run.id, tags=sorted({*known, *tags}))
+
+
+@dataclass
+class ProgressArtifact:
+    """A progress bar of one span, to be called as ``pipelines.training.Progress``; made at the first call."""
+
+    span_id: str
+    _artifact: UUID | None = None
+    _shown: float = field(default=float("-inf"))
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        now = time.monotonic()
+        if done < total and now - self._shown < UPDATE_SECONDS:
+            return
+        self._shown = now
+        percent = 100.0 * done / max(total, 1)
+        text = f"span {self.span_id}: step {done} of at most {total}, loss {loss:.3f}"
+        self._show(percent, text)
+
+    def close(self) -> None:
+        """Fill the bar: training may end early, or there was nothing left to train."""
+        if self._artifact is not None:
+            self._show(100.0, f"span {self.span_id}: trained")
+
+    def _show(self, percent: float, text: str) -> None:
+        if self._artifact is None:
+            key = artifact_key(self.span_id, "progress")
+            self._artifact = create_progress_artifact(percent, key=key, description=text)  # type: ignore[assignment]
+        else:
+            update_progress_artifact(self._artifact, percent, description=text)
+
+
+def show_outcome(workspace: Workspace, outcome: SpanOutcome) -> None:
+    """Tag the run, and leave a report (Markdown) and the metrics (a table) of the span."""
+    version = outcome.version
+    assert version is not None
+    span_id = outcome.run.span_id
+    tag_flow_run(span_tags(span_id, version))
+    rows = metric_rows(workspace, outcome)
+    what = f"version {version.version_id} against the one before it, on span {span_id}"
+    create_markdown_artifact(report(workspace, outcome, rows), key=artifact_key(span_id, "report"), description=what)
+    create_table_artifact(rows, key=artifact_key(span_id, "metrics"), description=what)
+
+
+def metric_rows(workspace: Workspace, outcome: SpanOutcome) -> list[dict[str, Any]]:
+    """One row a metric and slice of the span: the new version, the version that it started from, both measured on it.
+
+    The version before was measured before the span was learnt; the new one has a value where a gate measured it.
+    """
+    version, span_id = outcome.version, outcome.run.span_id
+    assert version is not None
+    with workspace.ledger.snapshot() as view:
+        new = _by_slice(view.metrics(version.version_id), span_id)
+        before = _by_slice(outcome.metrics, span_id)
+    return [
+        {
+            "metric": metric,
+            "slice": member,
+            "version": new.get((metric, member)),
+            "before": before.get((metric, member)),
+        }
+        for metric, member in dict.fromkeys([*before, *new])
+    ]
+
+
+def report(workspace: Workspace, outcome: SpanOutcome, rows: list[dict[str, Any]]) -> str:
+    """The span as a page of Markdown: verdict, metrics, what happened to the interests, lineage."""
+    version, run = outcome.version, outcome.run
+    assert version is not None
+    summary = version.summary | {"events": outcome.events}
+    with workspace.ledger.snapshot() as view:
+        state = (view.version(version.version_id) or version).state
+        current = view.pointer(version.line)
+    serving = "it is current" if current == version.version_id else f"current is {current}"
+    lineage = Lineage.read(workspace.resolve(version.path))
+    lines = [
+        f"# {run.span_id}: version {version.version_id}, {state}",
+        f"{run}. Strategy `{version.strategy}`; {serving}.",
+        "## Metrics",
+        _table(["metric", "slice", "version", "before"], [list(row.values()) for row in rows])
+        if rows
+        else "Nothing to compare with: this is the first version.",
+        "## Numbers",
+        _table(["", ""], [[name, summary[key]] for name, key in _COUNTS.items() if key in summary]),
+        "## Lineage",
+        f"learnt from `{version.parent or 'nothing'}`; fingerprint `{version.fingerprint[:16]}`",
+        _table(["span", "data"], [[span, f"`{data}`"] for span, data in lineage.data.items()]),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _by_slice(rows: list[MetricRow], span_id: str) -> dict[tuple[str, str], float]:
+    return {(row.metric, row.slice): round(row.value, 5) for row in rows if row.span_id == span_id}
+
+
+def _table(columns: list[str], rows: list[list[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", r"\|")

@@ -1,0 +1,34 @@
+"""The backfill flow: a range of spans, in the order of the chain."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.steps import learn, moment
+from pipelines.backfill import Which, begin, finish, plan_backfill
+from pipelines.lease import hold
+from pipelines.warehouse import publish_catalog
+from pipelines.workspace import Workspace
+
+
+@flow(name="backfill", log_prints=True)
+def backfill(
+    workspace: str,
+    first: str | None = None,
+    last: str | None = None,
+    which: Which = Which.MISSING,
+    now: str | None = None,
+) -> list[str]:
+    """Learn the spans from ``first`` to ``last`` (None = open) that are missing, failed too, or all of them again.
+
+    Run again after an interruption it goes on where it was. Returns the new versions. ``now``: as for nightly.
+    """
+    opened = Workspace.open(workspace)
+    at = moment(now)
+    with hold(opened, "backfill flow") as lease:
+        planned = plan_backfill(opened, first=first, last=last, which=Which(which), now=at)
+        begin(opened, planned, lease, now=at)
+        versions = learn(opened, planned.runs, lease, at)
+        finish(opened, planned, lease)
+        publish_catalog(opened)
+    return versions

@@ -1,0 +1,59 @@
+"""`imsr backfill`: learn a range of spans, in order, going on where an interrupted one stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.commands.plan import show_restatement, show_runs
+from flows.commands.runs import learn_all
+from flows.console import console, show_outcomes
+from pipelines.backfill import BackfillPlan, Which, begin, finish, plan_backfill
+from pipelines.lease import hold
+from pipelines.warehouse import publish_catalog
+from pipelines.workspace import Workspace
+
+
+def backfill(
+    workspace: WorkspaceOption = Path("."),
+    first: Annotated[str | None, typer.Option("--from", help="First span; else the earliest.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last span, included; else the latest.")] = None,
+    which: Annotated[
+        Which, typer.Option("--which", help="missing: never learnt; failed: these and failed ones; all: learn again.")
+    ] = Which.MISSING,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+) -> None:
+    """Learn the spans of a range in the order of the chain; a span that builds on an unlearnt one is refused.
+
+    Given again after an interruption it goes on where it was.
+    """
+    opened = Workspace.open(workspace)
+    if dry_run:
+        _show(opened, plan_backfill(opened, first=first, last=last, which=which, now=current_time()))
+        console.print("dry run: nothing was changed")
+        return
+    with hold(opened, "imsr backfill") as lease:
+        planned = plan_backfill(opened, first=first, last=last, which=which, now=current_time())
+        _show(opened, planned)
+        begin(opened, planned, lease, now=current_time())
+        outcomes = learn_all(opened, planned.runs, lease)
+        finish(opened, planned, lease)
+        publish_catalog(opened)
+    if outcomes:
+        show_outcomes(outcomes, opened.settings.evaluation.top_n)
+
+
+def _show(workspace: Workspace, planned: BackfillPlan) -> None:
+    if planned.resumed:
+        console.print("going on with the backfill of this range that was interrupted")
+    if planned.restatement is not None:
+        show_restatement(workspace, planned.restatement)
+    elif planned.runs:
+        show_runs(workspace, planned.runs)
+    else:
+        console.print("nothing to learn in this range; see: imsr status")
+    if planned.runs and planned.beyond:
+        console.print(f"[yellow]due after the range: {', '.join(planned.beyond)}; next: imsr run[/]")

@@ -1,0 +1,79 @@
+"""`imsr plan`: what would run and why. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from flows.commands.data import landed
+from flows.commands.options import WorkspaceOption, current_time
+from flows.console import console, show_table
+from pipelines.backfill import Pace
+from pipelines.plan import PlannedRun, due, missing_nights
+from pipelines.restate import Restatement
+from pipelines.spans import Span
+from pipelines.workspace import Workspace
+
+#: Spans without data that are named one by one.
+NAMED = 10
+
+
+def plan(workspace: WorkspaceOption = Path(".")) -> None:
+    """Say what the next run would do and why, and which nights brought no data. Writes nothing."""
+    opened = Workspace.open(workspace)
+    now = current_time()
+    runs = due(opened, now=now)
+    show_runs(opened, runs)
+    if not runs:
+        console.print("nothing is due")
+    show_missing_nights(opened, now)
+    files = landed(opened)
+    if files:
+        console.print(f"landing has {len(files)} files; `imsr ingest` and `imsr nightly` read those that are new")
+
+
+def show_runs(workspace: Workspace, runs: Sequence[PlannedRun]) -> None:
+    """A table of planned runs, in order."""
+    if not runs:
+        return
+    events = Pace.of(workspace, runs).events
+    rows = [
+        [" .. ".join(dict.fromkeys((run.spans[0], run.spans[-1]))), _what(run), events[run.span_id], run.reason]
+        for run in runs
+    ]
+    show_table("would run, in this order", ["span", "what", "events", "why"], rows)
+
+
+def show_missing_nights(workspace: Workspace, now: datetime) -> None:
+    """Name the closed spans for which no data came: between spans with data, and since the last one."""
+    with workspace.ledger.snapshot() as view:
+        spans = view.spans()
+        missing = missing_nights(view, now=now)
+    last_us = spans[-1].start_us if spans else 0
+    gaps = [span for span in missing if span.start_us < last_us]
+    since = [span for span in missing if span.start_us > last_us]
+    if gaps:
+        console.print(f"[yellow]no data, passed over: {_names(gaps)}[/]")
+    if since:
+        console.print(f"[yellow]no data since {spans[-1].span_id}: {_names(since)}[/]")
+
+
+def show_restatement(workspace: Workspace, restatement: Restatement) -> None:
+    """List what becomes stale, with the versions that stay beside the new ones, then what is learnt again."""
+    count = len(restatement.spans)
+    console.print(f"{count} {'span becomes' if count == 1 else 'spans become'} stale: {', '.join(restatement.spans)}")
+    if restatement.widened:
+        console.print(f"(from {restatement.spans[0]} on: {restatement.asked} is part of the base model)")
+    console.print(f"kept, not used again: {', '.join(restatement.versions) or 'no version'}")
+    show_runs(workspace, restatement.runs)
+
+
+def _what(run: PlannedRun) -> str:
+    return "pre-train" if run.base else "update"
+
+
+def _names(spans: Sequence[Span]) -> str:
+    if len(spans) <= NAMED:
+        return ", ".join(span.id for span in spans)
+    return f"{spans[0].id} .. {spans[-1].id} ({len(spans)} spans)"

@@ -1,0 +1,42 @@
+"""`imsr restate`: learn a span again, and everything that rests on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.commands.plan import show_restatement
+from flows.commands.runs import learn_all
+from flows.console import console, show_outcomes
+from pipelines.lease import hold
+from pipelines.plan import due
+from pipelines.restate import mark_stale, plan_restatement
+from pipelines.warehouse import publish_catalog
+from pipelines.workspace import Workspace
+
+
+def restate(
+    span: Annotated[str, typer.Argument(help="The first span to learn again.")],
+    workspace: WorkspaceOption = Path("."),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+) -> None:
+    """Learn a span and all later ones again, in order, as new versions beside the earlier ones.
+
+    First lists every span that becomes stale, and asks. Interrupted it is finished by `imsr run`.
+    """
+    opened = Workspace.open(workspace)
+    show_restatement(opened, plan_restatement(opened, span, now=current_time()))
+    if dry_run:
+        console.print("dry run: nothing was changed")
+        return
+    if not yes:
+        typer.confirm("go on?", abort=True)
+    with hold(opened, "imsr restate") as lease:
+        mark_stale(opened, span, lease, now=current_time())
+        outcomes = learn_all(opened, due(opened, now=current_time()), lease)
+        publish_catalog(opened)
+    show_outcomes(outcomes, opened.settings.evaluation.top_n)

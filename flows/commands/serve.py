@@ -1,0 +1,72 @@
+"""`imsr nightly`, `imsr serve`: the nightly flow, once or by a schedule. Prefect is imported only here: it is slow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption
+from flows.console import console
+from imsr_core.errors import ConfigError
+from pipelines.workspace import Workspace
+
+LandingOption = Annotated[
+    Path | None,
+    typer.Option("--landing", help="Folder with new event files.", show_default="WORKSPACE/landing"),
+]
+
+
+def nightly(workspace: WorkspaceOption = Path("."), landing: LandingOption = None) -> None:
+    """One night as a Prefect flow: ingest what has landed, learn what is due.
+
+    The flow run shows up on the server of PREFECT_API_URL, or on a temporary one. `imsr ingest` and `imsr run` do the
+    same without Prefect.
+    """
+    opened = Workspace.open(workspace)
+    folder = _landing(opened, landing)
+    _quiet()
+    from flows.nightly import nightly as flow
+
+    versions = flow(str(opened.root), str(folder))
+    console.print(f"new versions: {', '.join(versions)}" if versions else "nothing was due")
+
+
+def serve(
+    workspace: WorkspaceOption = Path("."),
+    cron: Annotated[str, typer.Option("--cron", help="When, in UTC: minute hour day month weekday.")] = "0 2 * * *",
+    landing: LandingOption = None,
+    port: Annotated[int, typer.Option("--port", help="Port of the Prefect server that is started.")] = 4200,
+) -> None:
+    """Run the nightly flow by a schedule on this machine, until Ctrl-C or SIGTERM.
+
+    Starts a Prefect server on the loopback address with its UI, unless PREFECT_API_URL names one. One run at a time;
+    the schedule is paused on the way out. A run that was cut off is finished by the next one.
+    """
+    opened = Workspace.open(workspace)
+    folder = _landing(opened, landing)
+    _quiet()
+    from flows.serve import prefect_server, serve_nightly
+
+    with prefect_server(port) as url:
+        console.print(f"Prefect: {url.removesuffix('/api')}     nightly by cron {cron!r} (UTC), Ctrl-C ends it")
+        serve_nightly(str(opened.root), cron=cron, landing=str(folder), name=opened.root.name)
+
+
+def _landing(workspace: Workspace, folder: Path | None) -> Path:
+    chosen = (folder or workspace.root / "landing").absolute()
+    if not chosen.is_dir():
+        raise ConfigError(f"{chosen} is not a folder", hint="make it, or name another with --landing")
+    return chosen
+
+
+def _quiet() -> None:
+    """Before Prefect is imported: nothing is reported to its makers, and loopback needs no proxy."""
+    from flows.serve import HOST, QUIET
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), HOST, "localhost")))

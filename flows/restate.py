@@ -1,0 +1,29 @@
+"""The restate flow: a span and everything learnt after it, again."""
+
+from __future__ import annotations
+
+from prefect import flow, get_run_logger
+
+from flows.steps import learn, moment
+from pipelines.lease import hold
+from pipelines.plan import due
+from pipelines.restate import mark_stale, plan_restatement
+from pipelines.warehouse import publish_catalog
+from pipelines.workspace import Workspace
+
+
+@flow(name="restate", log_prints=True)
+def restate(workspace: str, span: str, now: str | None = None) -> list[str]:
+    """List what becomes stale, mark it, and rebuild it in order as new versions, which are returned.
+
+    Interrupted it is finished by the nightly flow. ``now``: as for nightly.
+    """
+    opened = Workspace.open(workspace)
+    at = moment(now)
+    with hold(opened, "restate flow") as lease:
+        stale = plan_restatement(opened, span, now=at).spans
+        get_run_logger().info("%d spans become stale: %s", len(stale), ", ".join(stale))
+        mark_stale(opened, span, lease, now=at)
+        versions = learn(opened, due(opened, now=at), lease, at)
+        publish_catalog(opened)
+    return versions

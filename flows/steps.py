@@ -1,0 +1,70 @@
+"""The steps of a span as Prefect tasks, for every flow.
+
+The steps are plain functions of `pipelines`; the truth about what was done is the ledger, so that a flow run that dies
+is finished by the next one, or by a plain `imsr run`, whatever Prefect believes about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import get_run_logger, tags, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.artifacts import ProgressArtifact, show_outcome, span_tags
+from pipelines.backfill import Pace
+from pipelines.lease import Lease
+from pipelines.night import run_span
+from pipelines.plan import PlannedRun
+from pipelines.workspace import Workspace
+
+#: Seconds after which a step is given up; a Beam worker that was killed would otherwise hang for ever.
+STEP_TIMEOUT = 4 * 3600
+#: Steps that are tried once more: a disk or a Beam worker may hiccup, a training that diverged will not converge.
+RETRIED = {"ingest": 1, "sequences": 1}
+
+
+def as_task(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a step as a Prefect task of its name. Nothing is cached: whether a step is done is the ledger's to say."""
+    wrap = task(
+        name=step,
+        retries=RETRIED.get(step, 0),
+        retry_delay_seconds=30.0,
+        timeout_seconds=STEP_TIMEOUT,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    return wrap(function)(*arguments)
+
+
+def learn(workspace: Workspace, runs: Sequence[PlannedRun], lease: Lease, now: datetime) -> list[str]:
+    """Learn these in order, each step as a task, and show each span's outcome; returns the version ids."""
+    pace = Pace.of(workspace, runs)
+    versions = []
+    for number, run in enumerate(runs, 1):
+        started = datetime.now(UTC)
+        version = _learn_one(workspace, run, lease, now)
+        pace.finished(run, (datetime.now(UTC) - started).total_seconds())
+        get_run_logger().info("%d of %d: version %s %s", number, len(runs), version, pace)
+        versions.append(version)
+    return versions
+
+
+def moment(now: str | None) -> datetime:
+    """The time that a flow works with: what it was given (ISO 8601; UTC without an offset), else the clock."""
+    if now is None:
+        return datetime.now(UTC)
+    given = datetime.fromisoformat(now)
+    return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+
+
+def _learn_one(workspace: Workspace, run: PlannedRun, lease: Lease, now: datetime) -> str:
+    progress = ProgressArtifact(run.span_id)
+    with tags(*span_tags(run.span_id)):
+        outcome = run_span(workspace, run, lease, now=now, progress=progress, call=as_task)
+        progress.close()
+        show_outcome(workspace, outcome)
+    assert outcome.version is not None
+    return outcome.version.version_id
