@@ -26,7 +26,9 @@ from imsr_core.config import (
 from imsr_core.errors import ConfigError
 from pipelines.settings_sections import (
     EvaluationSettings,
+    GateSettings,
     IngestSettings,
+    RefreshSettings,
     SequencesSettings,
     SourceSettings,
     SpansSettings,
@@ -47,6 +49,8 @@ class Settings:
     trimmer: TrimmerConfig = field(default_factory=TrimmerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    refresh: RefreshSettings = field(default_factory=RefreshSettings)
 
     @property
     def interests(self) -> InterestsConfig:

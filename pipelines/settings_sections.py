@@ -135,3 +135,53 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         _require(self.top_n >= 1, "evaluation", "top_n", self.top_n, "at least 1")
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What a new version must show before it goes live."""
+
+    enabled: bool = _doc(True, "off: a version goes live as soon as it can be loaded and asked")
+    holdout: float = _doc(
+        0.02,
+        "share of a span's events that are kept from learning, to judge the new version on; at most the last event "
+        "of a user with two or more. The interests that go live know them all the same",
+    )
+    min_events: int = _doc(30, "with fewer hidden events, in all or in a slice, quality is not judged")
+    metric: Literal["ndcg", "hr"] = _doc("ndcg", "what decides whether the new version is worse than the current one")
+    max_drop: float = _doc(
+        0.0, "rejected if the metric fell by more than this: if its whole confidence interval lies below the drop"
+    )
+    slice_max_drop: float = _doc(0.05, "the same for each slice: old and new users, old and new items")
+    confidence: float = _doc(0.95, "of the interval of the change")
+    resamples: int = _doc(1000, "how often the paired bootstrap draws the users anew")
+    min_hr: float = _doc(0.0, "absolute bar, for a first version too: hit rate on the hidden events")
+    min_ndcg: float = _doc(0.0, "absolute bar, for a first version too: NDCG on the hidden events")
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, key: str, wanted: str) -> None:
+            _require(ok, "gate", key, getattr(self, key), wanted)
+
+        check(0 <= self.holdout <= 0.5, "holdout", "0 .. 0.5")
+        check(self.min_events >= 1, "min_events", "at least 1")
+        check(0.5 <= self.confidence < 1, "confidence", "0.5 or more and below 1")
+        check(self.resamples >= 100, "resamples", "at least 100")
+        for key in ("max_drop", "slice_max_drop", "min_hr", "min_ndcg"):
+            check(0 <= getattr(self, key) <= 1, key, "0 .. 1")
+
+    @property
+    def hidden_share(self) -> float:
+        """``holdout``, or 0 where the gate is off."""
+        return self.holdout if self.enabled else 0.0
+
+
+@dataclass(frozen=True)
+class RefreshSettings:
+    """Training from scratch beside the chain, to see what the updates have lost."""
+
+    every_spans: int = _doc(
+        0, "after this many learnt spans a night also trains a shadow from scratch; 0 = only `imsr refresh` does"
+    )
+
+    def __post_init__(self) -> None:
+        _require(self.every_spans >= 0, "refresh", "every_spans", self.every_spans, "0 or more")

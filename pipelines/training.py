@@ -15,16 +15,18 @@ import torch
 from imsr_core.checkpoint import config_to_dict
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import ConfigError
+from imsr_core.holdout import hide_last
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.failpoints import FailPoint, hit
+from pipelines.gate_events import GateEvents, rank_hidden, salt_of
 from pipelines.lease import Lease
 from pipelines.ledger import SequencesRow, Snapshot, SpanState, VersionRow, iso
 from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal
 from pipelines.sequence_chain import chain_of
 from pipelines.sequence_loader import load_sequences
-from pipelines.versions import LINE, Lineage, Version, fingerprint_of, installed_packages, write_version
+from pipelines.versions import GONE, LINE, Lineage, Version, VersionError, fingerprint_of, installed_packages, write_version
 from pipelines.workspace import Workspace
 
 #: Strategy name that the ledger shows for a base model.
@@ -38,7 +40,11 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class TrainingInput:
-    """Everything that determines a version: its parent, the spans it learns with their sequences, and how."""
+    """Everything that determines a version: its parent, the spans it learns with their sequences, and how.
+
+    ``holdout`` is the share of the last span's events that are kept from learning; they are ranked up to ``top_n``.
+    With ``like`` the version is a shadow: it starts over on all spans, beside the chain whose head that version is.
+    """
 
     workspace: Workspace
     parent: Version | None
@@ -47,6 +53,9 @@ class TrainingInput:
     config: InterestsConfig
     strategy: str
     protocol: str
+    holdout: float = 0.0
+    top_n: int = 20
+    like: Version | None = None
 
     @property
     def span_id(self) -> str:
@@ -55,15 +64,17 @@ class TrainingInput:
 
     @property
     def name(self) -> str:
-        """The strategy as the ledger names it: a version without a parent is pre-trained."""
-        return PRETRAIN if self.parent is None else self.strategy
+        """The strategy as the ledger names it: a version that begins the first chain is pre-trained."""
+        return PRETRAIN if self.parent is None and self.like is None else self.strategy
 
     @property
     def fingerprint(self) -> str:
         """See `pipelines.versions.fingerprint_of`."""
         data = {row.span_id: row.fingerprint for row in self.sequences}
         parent = self.parent.lineage.fingerprint if self.parent else None
-        return fingerprint_of(parent, data, self.config, self.name, self.protocol)
+        like = self.like.lineage.fingerprint if self.like else None
+        how = (self.config, self.name, self.protocol)
+        return fingerprint_of(parent, data, *how, holdout=self.holdout, like=like)
 
     def folders(self) -> list[Path]:
         """Sequence folders of the spans, oldest first."""
@@ -74,18 +85,19 @@ class TrainingInput:
         last = self.sequences[-1]
         return [link.folder for link in chain_of(self.workspace, last.span_id, last.fingerprint)]
 
-    def load(self) -> SpanSequences:
-        """What is learnt: all events, or all but each user's last two of each span under the paper's protocol."""
+    def load(self) -> list[SpanSequences]:
+        """What is learnt of each span: all events, or all but each user's last two under the paper's protocol."""
         parts = [load_sequences(folder) for folder in self.folders()]
         if self.protocol == "holdout":
             parts = [all_but_last(part, 2) for part in parts]
-        return drop_empty(concatenate(parts))
+        return [drop_empty(part) for part in parts]
 
 
 def existing_candidate(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
     """A version of this fingerprint that is complete on disk, so that nothing needs to be trained again."""
     for row in view.versions(LINE):
-        if row.fingerprint == fingerprint and SET_ASIDE not in row.summary and is_ready(workspace.resolve(row.path)):
+        usable = row.state not in GONE and SET_ASIDE not in row.summary
+        if row.fingerprint == fingerprint and usable and is_ready(workspace.resolve(row.path)):
             return row
     return None
 
@@ -95,6 +107,7 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
 
     Raises:
         NonFiniteError: training diverged; nothing is recorded, the current version stays.
+        VersionError: the parent numbers its ids by other data than those in force.
     """
     workspace = source.workspace
     with workspace.ledger.snapshot() as view:
@@ -104,9 +117,10 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
         return row
     version_id = f"{source.span_id}.{len(attempts) + 1}"
     started = time.perf_counter()
-    update = _learn(source, progress)
+    update, events = _learn(source, progress)
     staging = open_staging(workspace, f"version-{version_id}")
     try:
+        events.write(staging)
         row = _write(source, version_id, update, staging, now, time.perf_counter() - started)
         with workspace.ledger.transaction(fence=lease.token) as tx:
             final = workspace.version_folder(version_id)
@@ -114,7 +128,7 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
             move_into_place(staging, final)
             hit(FailPoint.TRAIN_BEFORE_COMMIT)
             tx.add_version(row)
-            for span_id in source.spans:
+            for span_id in source.spans if source.like is None else ():
                 tx.set_span_state(span_id, SpanState.TRAINED, at=now)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -122,17 +136,53 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
     return row
 
 
-def _learn(source: TrainingInput, progress: Progress) -> SpanUpdate:
-    sequences = source.load()
-    n_items = _catalogue_size(source)
-    if source.parent is None:
-        state = ModelState.initial(source.config)
-    else:
-        state = source.parent.load(sequences.users, optimizer=True)
-        _require_same_shape(source.parent, state.config, source.config)
-        state.config = source.config
+def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateEvents]:
+    """The update, and how it ranks the events that were kept from it."""
+    parts, n_items = source.load(), _catalogue_size(source)
+    past = concatenate(parts[:-1]) if source.like else None
+    span = concatenate(parts) if past is None else parts[-1]
+    before = _start(source, span)
+    visible, hidden = hide_last(span, source.holdout, salt_of(source.config.training.seed, source.span_id))
     hit(FailPoint.TRAIN_STARTED)
-    return strategy_named(source.strategy)(state, sequences, n_items, progress)
+    update = strategy_named(source.strategy)(
+        before,
+        span,
+        n_items,
+        progress,
+        visible=visible if len(hidden) else None,
+        history=None if past is None else lambda: past,
+    )
+    current = before if source.parent is not None else None
+    events = rank_hidden(hidden, current, update.unseen(), source.top_n)
+    if source.like is not None:
+        events = events.compared_with(GateEvents.read(source.like.folder))
+    return update, events
+
+
+def _start(source: TrainingInput, span: SpanSequences) -> ModelState:
+    """What the strategy starts from: nothing, the parent, or for a shadow the chain's numbers of interests."""
+    if source.like is not None:
+        state = source.like.load()
+    elif source.parent is None:
+        return ModelState.initial(source.config)
+    else:
+        _require_same_numbering(source.parent, source)
+        state = source.parent.load(span.users, optimizer=True)
+        _require_same_shape(source.parent, state.config, source.config)
+    state.config = source.config
+    return state
+
+
+def _require_same_numbering(parent: Version, source: TrainingInput) -> None:
+    """Users and items must have the indices in the span that they have in the parent."""
+    folders = [source.workspace.relative(folder) for folder in source.vocabulary_folders()]
+    known = list(parent.lineage.vocabulary)
+    if folders[: len(known)] != known:
+        raise VersionError(
+            f"version {parent.row.version_id} cannot learn span {source.span_id}: it was made before the data of an "
+            "earlier span changed",
+            hint="promote a version that was made since (see: imsr versions), or restate the span that changed",
+        )
 
 
 def _require_same_shape(parent: Version, old: InterestsConfig, new: InterestsConfig) -> None:
@@ -181,12 +231,14 @@ def _write(
         line=LINE,
         span_id=source.span_id,
         parent=lineage.parent,
-        state="candidate",
+        state="candidate" if source.like is None else "shadow",
         path=workspace.relative(workspace.version_folder(version_id)),
         fingerprint=lineage.fingerprint,
         strategy=source.name,
         created_at=iso(now),
-        summary=_summary(update, parent) | {"spans": list(source.spans), "train_seconds": round(seconds, 3)},
+        summary=_summary(update, parent)
+        | {"spans": list(source.spans), "train_seconds": round(seconds, 3)}
+        | ({"beside": source.like.row.version_id} if source.like else {}),
     )
 
 

@@ -4,6 +4,7 @@
         config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint)
         interests.parquet       interests of the users that the span touched (see `interest_files`)
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
+        gate.parquet            events that were kept from learning, and their ranks (see `gate_events`)
         lineage.json            parent, data fingerprints, vocabulary, interest chain, configuration, packages
         READY                   size and hash of every file
 
@@ -42,6 +43,9 @@ from pipelines.workspace import Workspace
 LINE = "interests"
 #: Raise when the same inputs would give another model.
 MODEL_FORMAT = 1
+#: States of a version that retention removed: all of it, or all but the interests that later versions read.
+PRUNED, ARCHIVED = "pruned", "archived"
+GONE = frozenset({PRUNED, ARCHIVED})
 PACKAGES = ("imsr", "torch", "numpy", "pyarrow", "duckdb", "apache-beam")
 
 
@@ -88,9 +92,20 @@ class Lineage:
 
 
 def fingerprint_of(
-    parent: str | None, data: dict[str, str], config: InterestsConfig, strategy: str, protocol: str
+    parent: str | None,
+    data: dict[str, str],
+    config: InterestsConfig,
+    strategy: str,
+    protocol: str,
+    *,
+    holdout: float = 0.0,
+    like: str | None = None,
 ) -> str:
-    """What determines a version: ``parent`` is the parent's fingerprint, ``data`` the sequences' by span."""
+    """What determines a version: ``parent`` is the parent's fingerprint, ``data`` the sequences' by span.
+
+    ``holdout`` is the share of events that are kept from learning, ``like`` the fingerprint of the version whose
+    numbers of interests a model that starts over takes.
+    """
     content = {
         "format": MODEL_FORMAT,
         "parent": parent,
@@ -98,6 +113,8 @@ def fingerprint_of(
         "config": config_to_dict(config),
         "strategy": strategy,
         "protocol": protocol,
+        "holdout": holdout,
+        "like": like,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -155,6 +172,11 @@ def _row(view: Snapshot, version_id: str | None) -> VersionRow:
     row = view.version(wanted)
     if row is None:
         raise VersionError(f"there is no version {wanted!r}", hint="list them with: imsr versions")
+    if row.state in GONE:
+        raise VersionError(
+            f"version {wanted} is no longer kept: {row.summary.get('removed', row.state)}",
+            hint=f"list what is left with: imsr versions; learn its span again with: imsr restate {row.span_id}",
+        )
     return row
 
 
