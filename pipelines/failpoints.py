@@ -43,6 +43,17 @@ class FailPoint(StrEnum):
     PROMOTE_AFTER_COMMIT = "promote.after_commit"
     CATALOG_STAGED = "catalog.staged"
     CATALOG_REPLACED = "catalog.replaced"
+    REWRITE_STARTED = "rewrite.started"
+    REWRITE_REPLACED = "rewrite.replaced"
+    REWRITE_SEALED = "rewrite.sealed"
+    FORGET_JOURNALED = "forget.journaled"
+    FORGET_LANDING_REPLACED = "forget.landing_replaced"
+    FORGET_BEFORE_COMMIT = "forget.before_commit"
+    FORGET_AFTER_COMMIT = "forget.after_commit"
+    FORGET_VIEWS_WRITTEN = "forget.views_written"
+    PRUNE_BEFORE_COMMIT = "prune.before_commit"
+    PRUNE_AFTER_COMMIT = "prune.after_commit"
+    PRUNE_REMOVED_ONE = "prune.removed_one"
 
 
 class InjectedFailure(ImsrError):

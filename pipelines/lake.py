@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.parquet_files import read_table
 from pipelines.schema import CONTENT_SCHEMA, LAKE_SCHEMA, bucket_name
 
 ROW_GROUP_ROWS = 131_072
@@ -68,6 +69,24 @@ class SpanContent:
     users: int
     items: int
     fingerprint: str
+
+
+def content_of(folder: Path) -> SpanContent:
+    """Counts and fingerprint of the bucket files in a folder, read again.
+
+    Raises:
+        ParquetFileError: a file is damaged.
+    """
+    fingerprint, rows, users = Fingerprint(), 0, 0
+    items: list[pa.Array] = []
+    for path in sorted(folder.glob("bucket=*.parquet"), key=lambda path: int(path.stem.partition("=")[2])):
+        table = read_table(path, CONTENT_SCHEMA.names)
+        for batch in table.to_batches():
+            fingerprint.update(batch)
+        rows += table.num_rows
+        users += pc.count_distinct(table["user_id"]).as_py()  # a user is in one bucket only
+        items.append(_distinct([table["item_id"].combine_chunks()]))
+    return SpanContent(rows, users, len(_distinct(items)), fingerprint.hexdigest())
 
 
 class SpanWriter:

@@ -124,6 +124,7 @@ class Ledger:
                 connection.execute("PRAGMA journal_mode = DELETE")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("PRAGMA secure_delete = ON")  # what was forgotten leaves no bytes behind
                 connection.execute(begin)
                 self._check_schema(connection)
                 try:
@@ -236,7 +237,8 @@ class Snapshot:
     def batch_with_file(self, sha256: str, mapping: str) -> str | None:
         """The id of the batch that ingested a file of this content under this source mapping."""
         sql = """SELECT batch_id FROM batches, json_each(batches.files) AS f
-                 WHERE f.value ->> '$.sha256' = ? AND f.value ->> '$.mapping' = ? LIMIT 1"""
+                 WHERE ? IN (f.value ->> '$.sha256', f.value ->> '$.rewritten')
+                   AND f.value ->> '$.mapping' = ? LIMIT 1"""
         row = self._connection.execute(sql, (sha256, mapping)).fetchone()
         return None if row is None else row[0]
 
@@ -252,7 +254,7 @@ class Snapshot:
     def paths(self) -> set[str]:
         """Every path that the ledger names; what else lies in the workspace is an orphan."""
         sql = """SELECT path FROM span_versions UNION SELECT path FROM sequences
-                 UNION SELECT path FROM versions
+                 UNION SELECT path FROM versions WHERE state <> 'pruned'
                  UNION SELECT quarantine_path FROM batches WHERE quarantine_path IS NOT NULL"""
         return {row[0] for row in self._connection.execute(sql)}
 
@@ -301,9 +303,17 @@ class Transaction(Snapshot):
         """Record a new version of a span; ``put_span`` puts it in force."""
         self._insert("span_versions", row)
 
+    def put_span_version(self, row: SpanVersionRow) -> None:
+        """Insert or replace a span version; only forgetting changes one."""
+        self._insert("span_versions", row, replace=True)
+
     def add_sequences(self, row: SequencesRow) -> None:
         """Record the sequences of a span."""
         self._insert("sequences", row)
+
+    def put_sequences(self, row: SequencesRow) -> None:
+        """Insert or replace the sequences of a span; only forgetting changes them."""
+        self._insert("sequences", row, replace=True)
 
     def add_version(self, row: VersionRow) -> None:
         """Record a model version."""
@@ -330,13 +340,17 @@ class Transaction(Snapshot):
         """Record an ingest."""
         self._insert("batches", row)
 
+    def put_batch(self, row: BatchRow) -> None:
+        """Insert or replace an ingest; only forgetting changes one."""
+        self._insert("batches", row, replace=True)
+
     def put_lease(self, row: LeaseRow) -> None:
         """Insert or replace a lease (see ``pipelines.lease``)."""
         self._insert("leases", row, replace=True)
 
     def delete(self, table: str, **key: Any) -> int:
         """Delete the rows of ``table`` that match ``key``; for restating and forgetting. Returns how many."""
-        if table not in {"span_versions", "sequences", "versions", "metrics"} or not key:
+        if table not in {"meta", "span_versions", "sequences", "versions", "metrics"} or not key:
             raise LedgerError(f"rows of {table!r} are not deleted")
         where = " AND ".join(f"{column} = ?" for column in key)
         return self._connection.execute(f"DELETE FROM {table} WHERE {where}", tuple(key.values())).rowcount

@@ -135,7 +135,7 @@ def _select(expressions: dict[str, str], malformed: str = "NULL") -> str:
 
 
 def _read_csv(connection: duckdb.DuckDBPyConnection, file: EventFile, source: SourceSettings, table: str) -> None:
-    delimiter, header = _csv_header(file, source)
+    delimiter, header = csv_header(file, source)
     columns = ", ".join(f"'c{n}': 'VARCHAR'" for n in range(len(header)))
     positions = _locate(file, source, header)
     connection.execute(f"""
@@ -152,7 +152,8 @@ def _read_csv(connection: duckdb.DuckDBPyConnection, file: EventFile, source: So
     connection.execute(f"DROP TABLE {table}_rejects; DROP TABLE {table}_scan")
 
 
-def _csv_header(file: EventFile, source: SourceSettings) -> tuple[str, list[str]]:
+def csv_header(file: EventFile, source: SourceSettings) -> tuple[str, list[str]]:
+    """The delimiter and the names of the columns (without types) of a CSV or RecBole file."""
     opener = gzip.open if file.compressed else open
     with opener(file.path, "rb") as stream:
         line = stream.readline(_HEADER_BYTES).decode("utf-8-sig").rstrip("\r\n")

@@ -74,6 +74,12 @@ def write_manifest(folder: Path, link: Link, chain: Sequence[Link]) -> None:
     write_atomic(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
+def write_manifest_of(folder: Path, data_fingerprint: str, out: Path) -> None:
+    """Write the ``sequences.json`` of ``folder`` to ``out``, made from data of another fingerprint."""
+    manifest = _read_manifest(folder / MANIFEST) | {"data_fingerprint": data_fingerprint}
+    write_atomic(out, (json.dumps(manifest, indent=1) + "\n").encode())
+
+
 def chain_of(workspace: Workspace, span_id: str, fingerprint: str) -> list[Link]:
     """The sequences of a span and all its ancestors, oldest first.
 
@@ -91,6 +97,16 @@ def chain_of(workspace: Workspace, span_id: str, fingerprint: str) -> list[Link]
         links.append(Link(*named, manifest["data_fingerprint"], folder))
         parent = manifest["parent"]
     return links[::-1]
+
+
+def parent_folder(workspace: Workspace, folder: Path) -> Path | None:
+    """The sequences that those in ``folder`` continue; None for the first span's.
+
+    Raises:
+        SequenceChainError: the ``sequences.json`` is missing or damaged.
+    """
+    parent = _read_manifest(folder / MANIFEST)["parent"]
+    return workspace.sequences_folder(parent["span"], parent["fingerprint"]) if parent else None
 
 
 def vocabulary_of(workspace: Workspace, span_id: str, fingerprint: str) -> Vocabulary:
@@ -133,6 +149,16 @@ def _chain_in_force(
     row = latest.get(wanted[-1][0])
     chain = chain_of(workspace, row.span_id, row.fingerprint) if row else []
     return chain if [(link.span_id, link.data_fingerprint) for link in chain] == wanted else None
+
+
+def link_of(folder: Path) -> Link:
+    """The link that the ``sequences.json`` of a folder describes.
+
+    Raises:
+        SequenceChainError: it is missing or damaged.
+    """
+    manifest = _read_manifest(folder / MANIFEST)
+    return Link(manifest["span"], manifest["fingerprint"], manifest["data_fingerprint"], folder)
 
 
 def _read_manifest(path: Path) -> dict:

@@ -3,6 +3,9 @@
 A vocabulary is the ordered list of its delta folders, oldest first. Each holds ``users.parquet`` (user_id,
 user_index) and ``items.parquet`` (item_id, item_index) with the ids that were new in one span. Indices run
 0, 1, 2, ... over the whole chain, so an old id never moves and a model's tables only grow at the end.
+
+A user who was forgotten leaves a tombstone in place of the id, so that nobody's index moves. It ends in NUL, which no
+id that passed ingestion contains, and is never found by a look-up.
 """
 
 from __future__ import annotations
@@ -38,6 +41,15 @@ _DISTINCT_IDS = """
     GROUP BY id
     ORDER BY first_event, id
 """
+
+
+#: Ends a tombstone. Ids that contain NUL are quarantined, so that no id can be one.
+_TOMBSTONE_END = "\0"
+
+
+def tombstone(digest: str) -> str:
+    """What stands in place of a forgotten user's id; ``digest`` must be new each time."""
+    return f"forgotten:{digest}{_TOMBSTONE_END}"
 
 
 class VocabularyError(ImsrError):
@@ -93,8 +105,12 @@ class Vocabulary:
         return self
 
     def users_of(self, user_ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> IntArray:
-        """(n,) ids -> (n,) user indices; -1 where the vocabulary does not have the id."""
-        return _indices_of(self._users, user_ids)
+        """(n,) ids -> (n,) user indices; -1 where the vocabulary does not have the id, or has a tombstone."""
+        asked = user_ids if isinstance(user_ids, pa.Array | pa.ChunkedArray) else pa.array(user_ids, pa.string())
+        buried = pc.fill_null(pc.ends_with(asked.cast(pa.string()), _TOMBSTONE_END), False).to_numpy(
+            zero_copy_only=False
+        )
+        return np.where(buried, -1, _indices_of(self._users, asked))
 
     def items_of(self, item_ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> IntArray:
         """(n,) ids -> (n,) item indices; -1 where the vocabulary does not have the id."""

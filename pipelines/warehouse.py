@@ -21,6 +21,8 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pipelines.failpoints import FailPoint, hit
 from pipelines.ledger import (
@@ -31,10 +33,10 @@ from pipelines.ledger import (
     SpanVersionRow,
     VersionRow,
 )
-from pipelines.parquet_files import write_table
+from pipelines.parquet_files import read_table, write_table
 from pipelines.publish import fsync_path, write_atomic
 from pipelines.sequence_chain import chain_of, latest_rows
-from pipelines.versions import LINE, Lineage
+from pipelines.versions import LINE, PRUNED, Lineage
 from pipelines.workspace import Workspace
 
 #: Older generations are kept for sessions that still read them.
@@ -61,13 +63,16 @@ _ARROW = {"str": pa.string(), "str | None": pa.string(), "int": pa.int64(), "int
 _ARROW |= {"float": pa.float64(), "SpanState": pa.string(), "dict[str, Any]": pa.string()}
 
 
-def publish_catalog(workspace: Workspace) -> bool:
-    """Write the next generation of the views and switch to it; False if the views are up to date already."""
+def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
+    """Write the next generation of the views and switch to it; False if the views are up to date already.
+
+    ``anew`` writes them in any case, as after damage.
+    """
     with workspace.ledger.snapshot() as view:
         sources = _data_files(workspace, view)
         tables = _ledger_tables(workspace, view)
     stamp = _stamp(sources, tables)
-    if _is_current(workspace, stamp):
+    if not anew and _is_current(workspace, stamp):
         return False
     generation = _make_generation(workspace)
     for name, table in tables.items():
@@ -85,6 +90,26 @@ def publish_catalog(workspace: Workspace) -> bool:
     hit(FailPoint.CATALOG_REPLACED)
     _drop_old_generations(workspace)
     return True
+
+
+def catalog_is_current(workspace: Workspace) -> bool:
+    """Whether the views that are published are those of the ledger as it is."""
+    with workspace.ledger.snapshot() as view:
+        stamp = _stamp(_data_files(workspace, view), _ledger_tables(workspace, view))
+    return _is_current(workspace, stamp)
+
+
+def drop_generations_with(workspace: Workspace, pattern: str) -> None:
+    """Remove older generations whose text (of errors, for one) matches a regular expression (RE2)."""
+    for folder in _generations(workspace)[:-1]:
+        if any(_matches(path, pattern) for path in sorted(folder.glob("*.parquet"))):
+            shutil.rmtree(folder)
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    names = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+    texts = read_table(path, names).columns
+    return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for column in texts)
 
 
 def _stamp(sources: dict[str, list[Path]], tables: dict[str, pa.Table]) -> str:
@@ -141,7 +166,7 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
 def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     sequences = _newest_chain(workspace, view)
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
-    folders = [workspace.resolve(row.path) for row in view.versions(LINE)]
+    folders = [workspace.resolve(row.path) for row in view.versions(LINE) if row.state != PRUNED]
     return {
         "interactions": _files(lake, "bucket=*.parquet"),
         "quarantine": [workspace.resolve(b.quarantine_path) for b in view.batches() if b.quarantine_path],
@@ -202,7 +227,7 @@ def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Tab
     """(version, ancestor, depth) of every interest file that is read as of a version."""
     chains: list[tuple[str, str, int]] = []
     for row in versions:
-        if row.line == LINE:
+        if row.line == LINE and row.state != PRUNED:
             files = Lineage.read(workspace.resolve(row.path)).interests
             chains += [(row.version_id, path.split("/")[1], depth) for depth, path in enumerate(reversed(files))]
     columns = list(zip(*chains, strict=True)) or [(), (), ()]

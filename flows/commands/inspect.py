@@ -106,7 +106,7 @@ def sql(
 def views(workspace: WorkspaceOption = Path(".")) -> None:
     """Write views.sql and catalog.duckdb anew, and say how to use them from the duckdb shell and from Python."""
     opened = Workspace.open(workspace)
-    publish_catalog(opened)
+    publish_catalog(opened, anew=True)
     console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}")
     console.print(f"or             duckdb -init {opened.views_file}")
     console.print("Python         from pipelines.warehouse import connect; from pipelines.workspace import Workspace")
