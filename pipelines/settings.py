@@ -29,6 +29,7 @@ from pipelines.settings_sections import (
     GateSettings,
     IngestSettings,
     RefreshSettings,
+    RetentionSettings,
     SequencesSettings,
     SourceSettings,
     SpansSettings,
@@ -51,6 +52,7 @@ class Settings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
     @property
     def interests(self) -> InterestsConfig:

@@ -185,3 +185,15 @@ class RefreshSettings:
 
     def __post_init__(self) -> None:
         _require(self.every_spans >= 0, "refresh", "every_spans", self.every_spans, "0 or more")
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """What `imsr prune` keeps besides what is in use."""
+
+    keep_versions: int = _doc(30, "the last versions that were live, and the last that were made, of each line")
+    keep_days: int = _doc(0, "everything that is younger than this many days")
+
+    def __post_init__(self) -> None:
+        _require(self.keep_versions >= 1, "retention", "keep_versions", self.keep_versions, "at least 1")
+        _require(0 <= self.keep_days <= 36500, "retention", "keep_days", self.keep_days, "0 .. 36500")
