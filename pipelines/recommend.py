@@ -86,7 +86,7 @@ class Recommender:
         return (self.state.store.counts_of(indices) > 0).numpy()
 
     def top_n(self, user_ids: Sequence[str], n: int = 20, *, exclude_seen: bool = False) -> pa.Table:
-        """The ``n`` best items of each user, each named once: user_id, rank (from 1), item_id, score, interest_id, reason.
+        """The ``n`` best items of each user, once: user_id, rank (from 1), item_id, score, interest_id, reason.
 
         The union of the lists of all interests, best score first. ``exclude_seen`` leaves out what the user had
         before. A user without interests gets the most popular items of the version's last span (reason "popular",
