@@ -56,15 +56,15 @@ class FineTune(LifelongMethod):
         return learn_plain_base(self.name, problem)
 
     def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
-        weights, task = self.start(state, problem), problem.name
-        trained = {name: weights[name] for name in self.tuned(build_encoder(state.encoder), problem.config)}
+        weights, task, encoder = self.start(state, problem), problem.name, build_encoder(state.encoder)
+        trained = {name: weights[name] for name in self.tuned(encoder, problem.config)}
         helpers, extra_loss = self.auxiliary(state, problem)
         start = named(f"tuned/{task}", trained) | fresh_head(problem, bias=True) | helpers
         start |= {} if ITEM_TABLE in trained else open_rows(state)
         result = fit(
             problem,
             start,
-            lambda tensors, _: _task_view(state, tensors, task, problem.n_items),
+            lambda tensors, _: _task_view(encoder, state, tensors, task, problem.n_items),
             "train",
             problem.config.task,
             extra_loss=extra_loss,
@@ -77,7 +77,8 @@ class FineTune(LifelongMethod):
     def view(self, state: LifelongState, task_name: str) -> View:
         if state.position(task_name) == 0:
             return base_view(state, task_name)
-        return _task_view(state, state.tensors, task_name, state.task(task_name).n_items)
+        encoder, n_items = build_encoder(state.encoder), state.task(task_name).n_items
+        return _task_view(encoder, state, state.tensors, task_name, n_items)
 
 
 class FineAll(FineTune):
@@ -138,19 +139,20 @@ class MTL(SinMo):
         labels = state.task(BASE_TASK).n_labels
         head = on_device(named("auxiliary", initial_head(labels, problem.dim, seed, bias=True)), problem)
         generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "auxiliary"))
+        encoder = build_encoder(state.encoder)
 
         def next_item(tensors: Tensors, inputs: Tensor, _: Step) -> Tensor:
-            view = _task_view(state, tensors, problem.name, problem.n_items)
-            view.encoder.train()
+            view = _task_view(encoder, state, tensors, problem.name, problem.n_items)
+            encoder.train()
             base = Head(tensors["auxiliary/weight"], tensors["auxiliary/bias"])
-            view = dataclasses.replace(view, head=base, reading=base_reading(view.encoder))
+            view = dataclasses.replace(view, head=base, reading=base_reading(encoder))
             return next_item_loss(view, inputs, problem.config.objective, generator)
 
         return head, next_item
 
 
-def _task_view(state: LifelongState, tensors: Mapping[str, Tensor], task: str, n_items: int) -> View:
+def _task_view(encoder: Encoder, state: LifelongState, tensors: Mapping[str, Tensor], task: str, n_items: int) -> View:
     """T1's backbone with the parameters that the task tuned."""
     weights = {**state.group("encoder"), **subset(f"tuned/{task}", tensors)}
     adapter = Adapter(new_rows=tensors.get("rows"), first_new=first_open_row(state))
-    return View(build_encoder(state.encoder), weights, head_in(tensors, task), n_items, adapter)
+    return View(encoder, weights, head_in(tensors, task), n_items, adapter)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from imsr_core.encoders import ITEM_TABLE, Adapter, build_encoder
+from imsr_core.encoders import ITEM_TABLE, Adapter, Encoder, build_encoder
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.backbone import (
@@ -55,10 +55,11 @@ class PeterRec(LifelongMethod):
         config = problem.config.peterrec
         start = self.fresh_task(state, problem) | open_rows(state)
         facts = {"insertion": config.insertion, "reading": task_reading(config.token), "base_hash": base_hash(state)}
+        encoder = build_encoder(state.encoder)
         result = fit(
             problem,
             start,
-            lambda tensors, _: _task_view(state, tensors, problem.name, problem.n_items, facts),
+            lambda tensors, _: _task_view(encoder, state, tensors, problem.name, problem.n_items, facts),
             "train",
             problem.config.task,
         )
@@ -69,7 +70,8 @@ class PeterRec(LifelongMethod):
         record = state.task(task_name)
         if state.position(task_name) == 0:
             return base_view(state, task_name)
-        return _task_view(state, state.tensors, task_name, record.n_items, record.details)
+        encoder = build_encoder(state.encoder)
+        return _task_view(encoder, state, state.tensors, task_name, record.n_items, record.details)
 
     def fresh_task(self, state: LifelongState, problem: TaskProblem) -> Tensors:
         """The trainable set: patches, head and, where configured, norms and token."""
@@ -130,7 +132,12 @@ def parameter_share(state: LifelongState, task_name: str) -> dict[str, float]:
 
 
 def _task_view(
-    state: LifelongState, tensors: Mapping[str, Tensor], task: str, n_items: int, facts: Mapping[str, Any]
+    encoder: Encoder,
+    state: LifelongState,
+    tensors: Mapping[str, Tensor],
+    task: str,
+    n_items: int,
+    facts: Mapping[str, Any],
 ) -> View:
     """A later task: the version's frozen backbone, with the task's own tensors taken from ``tensors``."""
     adapter = Adapter(
@@ -140,5 +147,4 @@ def _task_view(
         patches=patches_in(subset(f"patch/{task}", tensors), facts["insertion"]),
     )
     weights = {**state.group("encoder"), **subset(f"norm/{task}", tensors)}
-    encoder, head = build_encoder(state.encoder), head_in(tensors, task)
-    return View(encoder, weights, head, n_items, adapter, facts["reading"])
+    return View(encoder, weights, head_in(tensors, task), n_items, adapter, facts["reading"])
