@@ -75,12 +75,12 @@ class GateEvents:
         current = table["rank_current"].fill_null(-1)
         top_n = table["top_n"].to_numpy()
         return cls(
-            user_index=table["user_index"].to_numpy(),
-            item_index=table["item_index"].to_numpy(),
-            rank_current=current.to_numpy(),
-            rank_candidate=table["rank_candidate"].to_numpy(),
-            new_user=table["new_user"].to_numpy(),
-            new_item=table["new_item"].to_numpy(),
+            user_index=table["user_index"].to_numpy().copy(),
+            item_index=table["item_index"].to_numpy().copy(),
+            rank_current=current.to_numpy().copy(),
+            rank_candidate=table["rank_candidate"].to_numpy().copy(),
+            new_user=table["new_user"].to_numpy().copy(),
+            new_item=table["new_item"].to_numpy().copy(),
             top_n=int(top_n[0]) if len(top_n) else 1,
         )
 

@@ -1,4 +1,4 @@
-"""One span, start to end: sequences, test, train, publish. Plain functions; a flow only calls them in order.
+"""One span, start to end: sequences, test, train, gate, publish. Plain functions; a flow only calls them in order.
 
 Every step looks into the ledger first and does nothing if its result is there, so that a run that was killed anywhere
 is finished by running it again.
@@ -16,15 +16,17 @@ from imsr_core.errors import ImsrError
 from imsr_core.strategies.protocol import silent
 from pipelines.evaluation import evaluate, seen_before
 from pipelines.failpoints import FailPoint, hit
+from pipelines.gate import Verdict, judge
 from pipelines.lease import Lease
 from pipelines.ledger import MetricRow, SequencesRow, SpanState, VersionRow
 from pipelines.plan import PlannedRun, parent_of
+from pipelines.promotion import admit
+from pipelines.refresh import newest_shadow, refresh_if_due
 from pipelines.sequence_chain import chain_of
 from pipelines.sequence_loader import load_sequences
 from pipelines.sequences import sequence_span
 from pipelines.training import Progress, TrainingInput, train_version
-from pipelines.versions import LINE, Version
-from pipelines.warehouse import publish_catalog
+from pipelines.versions import Version
 from pipelines.workspace import Workspace
 
 #: Runs a step: (name, function, its arguments) -> its result.
@@ -33,14 +35,20 @@ Call = Callable[..., Any]
 
 @dataclass
 class SpanOutcome:
-    """What a run did: the version, its parent's metrics on the span (tested before training), and the seconds of
-    each step."""
+    """What a run did: the version, what the gate said of it, its parent's metrics on the span (tested before
+    training), and the seconds of each step."""
 
     run: PlannedRun
     version: VersionRow | None = None
+    verdict: Verdict | None = None
     sequences: list[SequencesRow] = field(default_factory=list)
     metrics: list[MetricRow] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the version was made and may not go live."""
+        return self.verdict is not None and not self.verdict.passed
 
     @property
     def events(self) -> int:
@@ -87,7 +95,10 @@ def run_span(
         outcome.sequences = timed("sequences", build_sequences, workspace, run, lease, now)
         outcome.metrics = timed("evaluate", test_parent, workspace, run, outcome.sequences, lease)
         outcome.version = timed("train", train, workspace, run, outcome.sequences, lease, now, progress)
-        timed("publish", promote, workspace, run, outcome.version, lease, now)
+        outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version)
+        outcome.version = timed("publish", admit, workspace, run, outcome.version, outcome.verdict, lease, now)
+        if outcome.verdict.passed and workspace.settings.refresh.every_spans:
+            timed("refresh", refresh_if_due, workspace, lease, now)
     except Exception as error:
         mark_failed(workspace, run, lease, error, now=now)
         raise
@@ -100,19 +111,25 @@ def build_sequences(workspace: Workspace, run: PlannedRun, lease: Lease, now: da
 
 
 def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow], lease: Lease) -> list[MetricRow]:
-    """Score the version that the run starts from on the run's span, before it learns it. Empty for a base run."""
+    """Score the version that the run starts from on the run's span, before it learns it. Empty for a base run.
+
+    The newest shadow of its chain is scored with it, so that the two can be compared.
+    """
     protocol = workspace.settings.evaluation.protocol
     with workspace.ledger.snapshot() as view:
         parent = parent_of(view, run)
+        shadow = newest_shadow(view, parent) if parent else None
     if parent is None:
         return []
     # never taken from the ledger: what is there may be of the span's data before they were restated
-    metrics = score(workspace, parent.version_id, rows[-1], protocol)
+    scored = [row.version_id for row in (parent, shadow) if row is not None]
+    metrics = {version_id: score(workspace, version_id, rows[-1], protocol) for version_id in scored}
     with workspace.ledger.transaction(fence=lease.token) as tx:
-        tx.delete("metrics", version_id=parent.version_id, span_id=run.span_id, protocol=protocol)
-        tx.put_metrics(metrics)
+        for version_id, found in metrics.items():
+            tx.delete("metrics", version_id=version_id, span_id=run.span_id, protocol=protocol)
+            tx.put_metrics(found)
         hit(FailPoint.EVALUATE_BEFORE_COMMIT)
-    return metrics
+    return metrics[parent.version_id]
 
 
 def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
@@ -145,22 +162,15 @@ def train(
         config=settings.interests,
         strategy="imsr",
         protocol=settings.evaluation.protocol,
+        holdout=settings.gate.hidden_share,
+        top_n=settings.evaluation.top_n,
     )
     return train_version(source, lease, now=now, progress=progress)
 
 
-def promote(workspace: Workspace, run: PlannedRun, version: VersionRow, lease: Lease, now: datetime) -> None:
-    """Load the candidate as a reader would, then move the pointer to it and publish the views."""
-    Version.open(workspace, version.version_id).load()
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        if tx.pointer(LINE) != version.version_id:
-            tx.promote(LINE, version.version_id, f"learnt span {run.span_id}", at=now)
-        tx.put_version(VersionRow(**(vars(version) | {"state": "published"})))
-        for span_id in run.spans:
-            tx.set_span_state(span_id, SpanState.PUBLISHED, at=now)
-        hit(FailPoint.PROMOTE_BEFORE_COMMIT)
-    hit(FailPoint.PROMOTE_AFTER_COMMIT)
-    publish_catalog(workspace)
+def judge_candidate(workspace: Workspace, version: VersionRow) -> Verdict:
+    """What the gate says of a candidate."""
+    return judge(Version.open(workspace, version.version_id), workspace.settings.gate)
 
 
 def mark_failed(workspace: Workspace, run: PlannedRun, lease: Lease, error: Exception, *, now: datetime) -> None:

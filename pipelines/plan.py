@@ -114,7 +114,8 @@ def run_for(workspace: Workspace, span_id: str, *, now: datetime) -> PlannedRun 
 
 
 def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
-    """The version that a run starts from: the current one, or its newest ancestor from before the span.
+    """The version that a run starts from: the current one, or its newest ancestor from before the span. Before a
+    version that started over comes the one that it replaced.
 
     Raises:
         PlanError: there is none, though the run is not the base.
@@ -125,9 +126,12 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
     versions = {row.version_id: row for row in view.versions(LINE)}
     row = versions.get(view.pointer(LINE) or "")
     while row is not None and starts[row.span_id] >= starts[run.span_id]:
-        row = versions.get(row.parent or "")
+        row = versions.get(row.parent or row.summary.get("beside") or "")
     if row is None:
-        raise PlanError(f"span {run.span_id} has no version to start from", hint="run: imsr run")
+        raise PlanError(
+            f"span {run.span_id} has no version to start from",
+            hint="if the gate rejected the first one, put it live with: imsr promote VERSION",
+        )
     return row
 
 

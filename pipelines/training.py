@@ -26,7 +26,16 @@ from pipelines.ledger import SequencesRow, Snapshot, SpanState, VersionRow, iso
 from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal
 from pipelines.sequence_chain import chain_of
 from pipelines.sequence_loader import load_sequences
-from pipelines.versions import GONE, LINE, Lineage, Version, VersionError, fingerprint_of, installed_packages, write_version
+from pipelines.versions import (
+    GONE,
+    LINE,
+    Lineage,
+    Version,
+    VersionError,
+    fingerprint_of,
+    installed_packages,
+    write_version,
+)
 from pipelines.workspace import Workspace
 
 #: Strategy name that the ledger shows for a base model.
@@ -175,9 +184,7 @@ def _start(source: TrainingInput, span: SpanSequences) -> ModelState:
 
 def _require_same_numbering(parent: Version, source: TrainingInput) -> None:
     """Users and items must have the indices in the span that they have in the parent."""
-    folders = [source.workspace.relative(folder) for folder in source.vocabulary_folders()]
-    known = list(parent.lineage.vocabulary)
-    if folders[: len(known)] != known:
+    if not parent.continues_in(source.vocabulary_folders()):
         raise VersionError(
             f"version {parent.row.version_id} cannot learn span {source.span_id}: it was made before the data of an "
             "earlier span changed",

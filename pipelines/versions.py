@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version as package_version
@@ -156,6 +157,11 @@ class Version:
     def interest_files(self) -> list[Path]:
         """The chain of interest files, oldest first."""
         return [self.workspace.resolve(path) for path in self.lineage.interests]
+
+    def continues_in(self, folders: Sequence[Path]) -> bool:
+        """Whether users and items have the same indices in this vocabulary, a list of folders, oldest first."""
+        known = list(self.lineage.vocabulary)
+        return [self.workspace.relative(folder) for folder in folders[: len(known)]] == known
 
     def load(self, users: NDArray[np.int64] | None = None, *, optimizer: bool = False) -> ModelState:
         """The model, with the interests of ``users`` (indices) or of everybody."""

@@ -30,6 +30,30 @@ CREATE OR REPLACE VIEW metrics AS
   FROM ${metrics} m JOIN ${versions} v USING (version_id)
   ORDER BY m.span_id, m.slice, m.metric;
 
+-- What the gate looked at before each version went live, or did not. difference = candidate - current, with its
+-- confidence interval, over n events that the version was kept from learning; passed is the check's own.
+CREATE OR REPLACE VIEW verdicts AS
+  WITH judged AS (
+    SELECT version_id, span_id, state, (summary -> 'verdict' -> 'passed')::BOOLEAN AS verdict,
+           unnest(from_json(summary -> 'verdict' -> 'checks', '[{"name": "VARCHAR", "slice": "VARCHAR",
+             "metric": "VARCHAR", "current": "DOUBLE", "candidate": "DOUBLE", "difference": "DOUBLE",
+             "low": "DOUBLE", "high": "DOUBLE", "n": "BIGINT", "passed": "BOOLEAN"}]')) AS c
+    FROM ${versions} WHERE (summary -> 'verdict') IS NOT NULL)
+  SELECT version_id, span_id, state, verdict, c.name AS "check", c.slice, c.metric, c."current", c.candidate,
+         c.difference, c.low, c.high, c.n, c.passed
+  FROM judged;
+
+-- What updates have lost against training from scratch: the live chain's score less the newest shadow's, span by span.
+CREATE OR REPLACE VIEW drift AS
+  SELECT c.span_id, c.version_id, s.version_id AS shadow, c.slice, c.protocol, c.metric, c.value AS chain_value,
+         s.value AS shadow_value, c.value - s.value AS drift, c.n
+  FROM ${metrics} c
+  JOIN ${metrics} s USING (span_id, slice, protocol, metric)
+  JOIN ${versions} v ON v.version_id = s.version_id
+  WHERE v.strategy = 'full_retrain' AND c.version_id <> s.version_id
+    AND EXISTS (FROM ${versions} l WHERE l.parent = c.version_id AND l.span_id = c.span_id)
+  ORDER BY c.span_id, c.slice, c.metric;
+
 -- What each version is built on, itself included (depth 0): which interest files are in force as of it.
 CREATE OR REPLACE VIEW version_chain AS SELECT version_id, ancestor, depth FROM ${version_chain};
 
