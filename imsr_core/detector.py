@@ -32,7 +32,7 @@ from imsr_core.config import DetectorConfig
 from imsr_core.interests import InterestStore
 
 
-def puzzlement(logits: Tensor, mask: Tensor) -> Tensor:
+def item_clarity(logits: Tensor, mask: Tensor) -> Tensor:
     """KL(uniform || softmax) over the real places of the last axis: (..., K), (..., K) -> (...), >= 0."""
     count = mask.sum(-1).clamp(min=1)
     mean = (logits * mask).sum(-1) / count
@@ -62,7 +62,7 @@ def clarity(
         found = store.rows_of(users[who])
         vectors = store.vectors[found.rows] if len(store) else torch.zeros(*found.mask.shape, store.dim)
         logits = scale * (vectors @ items[what][..., None]).squeeze(-1)  # (e, K)
-        total.index_add_(0, who, puzzlement(logits, found.mask).double())
+        total.index_add_(0, who, item_clarity(logits, found.mask).double())
         count.index_add_(0, who, found.mask.any(-1).double())
     return torch.where(count > 0, total / count, math.nan)
 

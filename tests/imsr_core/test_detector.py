@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from planted_logs import store_of
 
 from imsr_core.config import DetectorConfig
-from imsr_core.detector import clarity, detect, puzzlement, threshold
+from imsr_core.detector import clarity, detect, item_clarity, threshold
 from imsr_core.interests import InterestStore
 
 COUNTS = st.lists(st.integers(0, 4), min_size=1, max_size=5)
@@ -38,16 +38,16 @@ def test_kl_is_never_negative_and_ignores_masked_places(logits, padding):
     real = torch.tensor([logits])
     padded = torch.tensor([logits + [77.0] * padding])
     mask = torch.arange(padded.shape[1])[None] < len(logits)
-    value = puzzlement(padded, mask)
+    value = item_clarity(padded, mask)
     assert float(value) >= 0
-    assert torch.allclose(value, puzzlement(real, torch.ones_like(real, dtype=torch.bool)), atol=1e-5)
+    assert torch.allclose(value, item_clarity(real, torch.ones_like(real, dtype=torch.bool)), atol=1e-5)
 
 
 def test_an_item_that_fits_all_interests_alike_has_no_clarity():
     same = torch.full((1, 4), 3.0)
     everything = torch.ones(1, 4, dtype=torch.bool)
-    assert float(puzzlement(same, everything)) == pytest.approx(0, abs=1e-6)
-    assert float(puzzlement(same * torch.tensor([1.0, 0, 0, 0]), everything)) > 0.3
+    assert float(item_clarity(same, everything)) == pytest.approx(0, abs=1e-6)
+    assert float(item_clarity(same * torch.tensor([1.0, 0, 0, 0]), everything)) > 0.3
 
 
 VALUES = torch.tensor([0.4, 0.1, math.nan, 0.3, 0.2], dtype=torch.float64)
