@@ -52,8 +52,8 @@ class SpanUpdate:
 
     ``state`` is M_t; ``interests`` holds all interests of the users in the span and nobody else's (the rest did not
     change); ``losses`` one per epoch; ``clarity_quantiles`` maps a quantile to the users' mean KL, so that an
-    absolute c1 can be chosen; ``detected`` users were puzzled (those at the cap get no proposal). ``blind`` holds the interests of the span's users as
-    they are without the events that were hidden from learning; None if none were.
+    absolute c1 can be chosen; ``detected`` users were puzzled (those at the cap get no proposal). ``blind`` holds the
+    interests of the span's users as they are without the events that were hidden from learning; None if none were.
     """
 
     state: ModelState
