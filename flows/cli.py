@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.commands import backfill, data, demo, inspect, plan, recommend, restate, runs, serve
+from flows.commands import backfill, data, demo, inspect, plan, promotion, recommend, refresh, restate, runs, serve
 from flows.console import errors
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
@@ -29,10 +29,14 @@ app.command("backfill", rich_help_panel=WORK)(backfill.backfill)
 app.command("restate", rich_help_panel=WORK)(restate.restate)
 app.command("nightly", rich_help_panel=WORK)(serve.nightly)
 app.command("serve", rich_help_panel=WORK)(serve.serve)
+app.command("promote", rich_help_panel=WORK)(promotion.promote_version)
+app.command("rollback", rich_help_panel=WORK)(promotion.rollback_version)
+app.command("refresh", rich_help_panel=WORK)(refresh.refresh)
 app.command("recommend", rich_help_panel=WORK)(recommend.recommend)
 app.command("plan", rich_help_panel=LOOK)(plan.plan)
 app.command("status", rich_help_panel=LOOK)(inspect.status)
 app.command("versions", rich_help_panel=LOOK)(inspect.versions)
+app.command("compare", rich_help_panel=LOOK)(promotion.compare_versions)
 app.command("sql", rich_help_panel=LOOK)(inspect.sql)
 app.command("views", rich_help_panel=LOOK)(inspect.views)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from prefect import get_run_logger, tags, task
@@ -26,10 +27,11 @@ STEP_TIMEOUT = 4 * 3600
 RETRIED = {"ingest": 1, "sequences": 1}
 
 
-def as_task(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def as_task(step: str, function: Callable[..., Any], *arguments: Any, span_id: str = "") -> Any:
     """Run a step as a Prefect task of its name. Nothing is cached: whether a step is done is the ledger's to say."""
     wrap = task(
         name=step,
+        task_run_name=f"{step} {span_id}".strip(),
         retries=RETRIED.get(step, 0),
         retry_delay_seconds=30.0,
         timeout_seconds=STEP_TIMEOUT,
@@ -63,8 +65,13 @@ def moment(now: str | None) -> datetime:
 def _learn_one(workspace: Workspace, run: PlannedRun, lease: Lease, now: datetime) -> str:
     progress = ProgressArtifact(run.span_id)
     with tags(*span_tags(run.span_id)):
-        outcome = run_span(workspace, run, lease, now=now, progress=progress, call=as_task)
+        outcome = run_span(
+            workspace, run, lease, now=now, progress=progress, call=partial(as_task, span_id=run.span_id)
+        )
         progress.close()
         show_outcome(workspace, outcome)
     assert outcome.version is not None
+    if outcome.verdict is not None and outcome.rejected:
+        reasons = "; ".join(outcome.verdict.reasons)
+        get_run_logger().warning("version %s does not go live: %s", outcome.version.version_id, reasons)
     return outcome.version.version_id

@@ -72,7 +72,8 @@ def rebase(
             hint=f"see: imsr compare VERSION {row.version_id}; it stays a shadow",
         )
     reason = f"started over on {len(row.summary['spans'])} spans"
-    return row, promote(workspace, row.version_id, reason, lease, now=now, verdict=verdict)
+    move = promote(workspace, row.version_id, reason, lease, now=now, verdict=verdict)
+    return Version.open(workspace, row.version_id).row, move
 
 
 def refresh_if_due(workspace: Workspace, lease: Lease, now: datetime) -> VersionRow | None:

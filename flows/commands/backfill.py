@@ -9,7 +9,7 @@ import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_restatement, show_runs
-from flows.commands.runs import learn_all
+from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
 from pipelines.backfill import BackfillPlan, Which, begin, finish, plan_backfill
 from pipelines.lease import hold
@@ -44,6 +44,7 @@ def backfill(
         publish_catalog(opened)
     if outcomes:
         show_outcomes(outcomes, opened.settings.evaluation.top_n)
+    exit_if_rejected(outcomes)
 
 
 def _show(workspace: Workspace, planned: BackfillPlan) -> None:

@@ -10,7 +10,8 @@ import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
-from pipelines.ledger import Snapshot
+from pipelines.comparison import MetricPair, latest_drift
+from pipelines.ledger import Snapshot, VersionRow
 from pipelines.plan import due_of
 from pipelines.sandbox import run_query
 from pipelines.versions import LINE
@@ -27,6 +28,7 @@ def status(workspace: WorkspaceOption = Path(".")) -> None:
         current = view.pointer(LINE)
         learnt = _versions_by_span(view)
         lease = view.lease()
+        drift = latest_drift(view)
     console.print(f"workspace   {opened.root}")
     console.print(f"current     {current or 'none yet'}")
     if lease is not None and lease.holder is not None:
@@ -44,6 +46,8 @@ def status(workspace: WorkspaceOption = Path(".")) -> None:
         for span in spans
     ]
     show_table("", ["span", "events", "data version", "state", "version", "error"], table)
+    if drift is not None:
+        _show_drift(*drift, opened.settings.evaluation.top_n)
     runs = due_of(spans, pretrain=opened.settings.spans.pretrain, now=current_time())
     if not spans:
         console.print("no events yet; next: imsr ingest FILES")
@@ -85,9 +89,9 @@ def sql(
 ) -> None:
     """Query the workspace with DuckDB, also while a run is writing.
 
-    Views: spans, interactions, quarantine, users, items, sequences, versions, promotions, metrics, interests,
-    interest_history, interest_counts, interest_changes, recommendations; and interests_as_of('VERSION'). The session
-    reads the workspace and nothing else.
+    Views: spans, interactions, quarantine, users, items, sequences, versions, promotions, verdicts, metrics, drift,
+    interests, interest_history, interest_counts, interest_changes, recommendations; and interests_as_of('VERSION').
+    The session reads the workspace and nothing else.
     """
     text = sys.stdin.read() if query == "-" else query
     opened = Workspace.open(workspace)
@@ -111,6 +115,19 @@ def views(workspace: WorkspaceOption = Path(".")) -> None:
     console.print(f"or             duckdb -init {opened.views_file}")
     console.print("Python         from pipelines.warehouse import connect; from pipelines.workspace import Workspace")
     console.print(f"               connect(Workspace.open({str(opened.root)!r})).sql('FROM spans')")
+
+
+def _show_drift(shadow: VersionRow, pairs: list[MetricPair], top_n: int) -> None:
+    """What the updates have lost, in a line: the newest span that the shadow was scored on beside the chain."""
+    shown = [pair for pair in pairs if (pair.slice, pair.metric) == ("all", f"hr@{top_n}")]
+    if not shown:
+        console.print(f"shadow      {shadow.version_id}, trained from scratch; scored from the next span on")
+        return
+    last = max(shown, key=lambda pair: pair.span_id)
+    console.print(
+        f"drift       HR@{top_n} {last.difference:+.4f} on {last.span_id}: the chain {last.second:.4f}, "
+        f"shadow {shadow.version_id} {last.first:.4f}"
+    )
 
 
 def _versions_by_span(view: Snapshot) -> dict[str, str]:

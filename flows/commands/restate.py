@@ -9,7 +9,7 @@ import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_restatement
-from flows.commands.runs import learn_all
+from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
 from pipelines.lease import hold
 from pipelines.plan import due
@@ -40,3 +40,4 @@ def restate(
         outcomes = learn_all(opened, due(opened, now=current_time()), lease)
         publish_catalog(opened)
     show_outcomes(outcomes, opened.settings.evaluation.top_n)
+    exit_if_rejected(outcomes)

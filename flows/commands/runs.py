@@ -19,6 +19,9 @@ from pipelines.plan import PlannedRun, due, run_for
 from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
 
+#: Exit code of a command that made a version which the gate rejected.
+REJECTED = 3
+
 
 def run(
     workspace: WorkspaceOption = Path("."),
@@ -41,6 +44,13 @@ def run(
         console.print(f"{what}; see: imsr status")
         return
     show_outcomes(outcomes, opened.settings.evaluation.top_n)
+    exit_if_rejected(outcomes)
+
+
+def exit_if_rejected(outcomes: Sequence[SpanOutcome]) -> None:
+    """End with code 3 if the gate rejected a version."""
+    if any(outcome.rejected for outcome in outcomes):
+        raise typer.Exit(REJECTED)
 
 
 def planned_runs(workspace: Workspace, span: str | None = None) -> list[PlannedRun]:
@@ -72,6 +82,9 @@ def learn_all(workspace: Workspace, planned: Sequence[PlannedRun], lease: Lease)
         pace.finished(each, time.monotonic() - started)
         line = _line(outcomes[-1], workspace.settings.evaluation.top_n)
         console.print(", ".join(filter(None, (line, str(pace)))))
+        if outcomes[-1].verdict is not None and outcomes[-1].rejected:
+            for reason in outcomes[-1].verdict.reasons:
+                console.print(f"  rejected: {reason}", markup=False)
     return outcomes
 
 

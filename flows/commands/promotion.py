@@ -1,0 +1,106 @@
+"""`imsr promote`, `imsr rollback`, `imsr compare`: decide by hand which version is live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.console import console, show_table
+from pipelines.comparison import MetricPair, compare
+from pipelines.gate import Verdict
+from pipelines.lease import hold
+from pipelines.ledger import PromotionRow, VersionRow
+from pipelines.promotion import VERDICT, promote, rollback
+from pipelines.workspace import Workspace
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the log of promotions.")]
+
+
+def promote_version(
+    version: Annotated[str, typer.Argument(help="The version to put live.")],
+    workspace: WorkspaceOption = Path("."),
+    reason: ReasonOption = "by hand",
+) -> None:
+    """Put a version live, also one that the gate rejected; it must load and answer.
+
+    Spans that it has not learnt are marked rejected: the next night goes on from it and does not learn them again.
+    """
+    opened = Workspace.open(workspace)
+    with hold(opened, "imsr promote") as lease:
+        move = promote(opened, version, reason, lease, now=current_time())
+    _show_move(move, version)
+
+
+def rollback_version(
+    workspace: WorkspaceOption = Path("."),
+    to: Annotated[str | None, typer.Option("--to", help="A version that was live; unset: the parent.")] = None,
+    reason: ReasonOption = "",
+) -> None:
+    """Put an earlier version live: the one that the current one was learnt from, or --to.
+
+    What was learnt after it stays on disk and can be promoted again. The next night goes on from it. Given twice, it
+    goes back twice; with --to a second time changes nothing.
+    """
+    opened = Workspace.open(workspace)
+    with hold(opened, "imsr rollback") as lease:
+        move = rollback(opened, lease, now=current_time(), to=to, reason=reason)
+    _show_move(move, to or "")
+
+
+def compare_versions(
+    first: Annotated[str, typer.Argument(help="A version.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    workspace: WorkspaceOption = Path("."),
+    span: Annotated[
+        str | None, typer.Option("--span", help="Score both on this span now; neither may have learnt it.")
+    ] = None,
+) -> None:
+    """Two versions side by side: what they know, their scores on spans that both were tested on, the gate's checks."""
+    opened = Workspace.open(workspace)
+    found = compare(opened, first, second, span)
+    _show_versions(found.first, found.second)
+    if found.metrics:
+        show_pairs(found.metrics, (first, second))
+    else:
+        console.print("no span was tested with both; score them on one with --span")
+    for row in (found.first, found.second):
+        if VERDICT in row.summary:
+            show_verdict(row.version_id, Verdict.from_json(row.summary[VERDICT]))
+
+
+def show_pairs(pairs: tuple[MetricPair, ...] | list[MetricPair], names: tuple[str, str]) -> None:
+    """Scores of two versions, span by span."""
+    rows = [
+        [p.span_id, p.slice, p.metric, f"{p.first:.4f}", f"{p.second:.4f}", f"{p.difference:+.4f}", p.n] for p in pairs
+    ]
+    show_table("", ["span", "slice", "metric", *names, "difference", "events"], rows)
+
+
+def show_verdict(version_id: str, verdict: Verdict) -> None:
+    """What the gate looked at."""
+    columns = ["check", "slice", "metric", "current", "candidate", "difference", "low", "high", "events", "passed"]
+    rows = [
+        [c.name, c.slice, c.metric, c.current, c.candidate, c.difference, c.low, c.high, c.n, c.passed]
+        for c in verdict.checks
+    ]
+    show_table(f"gate of {version_id}: {'passed' if verdict.passed else 'rejected'}", columns, rows)
+    for reason in verdict.reasons:
+        console.print(f"  {reason}", markup=False)
+
+
+def _show_versions(first: VersionRow, second: VersionRow) -> None:
+    facts = {"strategy": "strategy", "state": "state", "parent": "parent", "span": "span_id"}
+    rows = [[name, getattr(first, key), getattr(second, key)] for name, key in facts.items()]
+    counts = ("users", "items", "interests", "mean_interests", "born", "trimmed", "train_seconds")
+    rows += [[key.replace("_", " "), first.summary.get(key), second.summary.get(key)] for key in counts]
+    show_table("", ["", first.version_id, second.version_id], rows)
+
+
+def _show_move(move: PromotionRow | None, wanted: str) -> None:
+    if move is None:
+        console.print(f"version {wanted} is live already" if wanted else "nothing to do")
+        return
+    console.print(f"version {move.version_id} is live, before it {move.previous or 'none'}; see: imsr status")

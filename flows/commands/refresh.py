@@ -1,0 +1,44 @@
+"""`imsr refresh`: train from scratch beside the chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.commands.promotion import show_verdict
+from flows.console import console, span_progress
+from pipelines.gate import Verdict
+from pipelines.lease import hold
+from pipelines.promotion import SHADOW, VERDICT
+from pipelines.refresh import rebase, shadow_retrain
+from pipelines.workspace import Workspace
+
+
+def refresh(
+    workspace: WorkspaceOption = Path("."),
+    rebase_chain: Annotated[
+        bool, typer.Option("--rebase", help="Put it live, if it passes the gate: the chain starts over from it.")
+    ] = False,
+) -> None:
+    """Train a shadow from scratch on all that the current version has learnt, to see what the updates have lost.
+
+    From the next span on it is scored beside the chain: see the view `drift`, and `imsr status`. A night makes one by
+    itself every [refresh] every_spans spans.
+    """
+    opened = Workspace.open(workspace)
+    with hold(opened, "imsr refresh") as lease, span_progress("training from scratch") as progress:
+        if rebase_chain:
+            row, move = rebase(opened, lease, now=current_time(), progress=progress)
+        else:
+            row, move = shadow_retrain(opened, lease, now=current_time(), progress=progress), None
+    if move is not None:
+        show_verdict(row.version_id, Verdict.from_json(row.summary[VERDICT]))
+        console.print(f"version {row.version_id} is live; the chain goes on from it")
+    elif row.state == SHADOW:
+        console.print(f"shadow {row.version_id} of {row.summary['beside']}: {len(row.summary['spans'])} spans learnt")
+        console.print("it is scored beside the chain from the next span on; put it live with: imsr refresh --rebase")
+    else:
+        console.print(f"version {row.version_id}, which is live, was trained from scratch: there is nothing to refresh")
