@@ -19,8 +19,12 @@ HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 
-#: Prefect's server would otherwise report on its use to its makers.
-QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+#: Prefect's server would otherwise report on its use to its makers, and a temporary one give up on a busy machine.
+DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(START_SECONDS)),
+}
 
 
 class ServeError(ImsrError):
@@ -69,7 +73,7 @@ def prefect_server(port: int) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     process = subprocess.Popen(
         command,
-        env={**QUIET, "PREFECT_LOGGING_SERVER_LEVEL": "WARNING", **os.environ},
+        env={**DEFAULTS, "PREFECT_LOGGING_SERVER_LEVEL": "WARNING", **os.environ},
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the flows first, the server is ended after them
     )

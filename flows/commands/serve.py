@@ -27,7 +27,7 @@ def nightly(workspace: WorkspaceOption = Path("."), landing: LandingOption = Non
     """
     opened = Workspace.open(workspace)
     folder = _landing(opened, landing)
-    _quiet()
+    _prepare_prefect()
     from flows.nightly import nightly as flow
 
     versions = flow(str(opened.root), str(folder))
@@ -47,7 +47,7 @@ def serve(
     """
     opened = Workspace.open(workspace)
     folder = _landing(opened, landing)
-    _quiet()
+    _prepare_prefect()
     from flows.serve import prefect_server, serve_nightly
 
     with prefect_server(port) as url:
@@ -62,11 +62,11 @@ def _landing(workspace: Workspace, folder: Path | None) -> Path:
     return chosen
 
 
-def _quiet() -> None:
-    """Before Prefect is imported: nothing is reported to its makers, and loopback needs no proxy."""
-    from flows.serve import HOST, QUIET
+def _prepare_prefect() -> None:
+    """Set the environment before Prefect is imported; what is set already stays. Loopback needs no proxy."""
+    from flows.serve import DEFAULTS, HOST
 
-    for name, value in QUIET.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), HOST, "localhost")))
