@@ -1,7 +1,8 @@
 """``imsr.toml``: read, checked against the dataclasses, and written with its documentation.
 
-Each section is a frozen dataclass and each key one of its fields. An unknown section, key or choice is
-refused with the nearest name; a wrong type is refused with key and value.
+Each section is a frozen dataclass and each key one of its fields; a field that is itself a dataclass is a section of
+its own ([users.encoder]). [tasks.NAME] is a section for each task. An unknown section, key or choice is refused with
+the nearest name; a wrong type is refused with key and value.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import textwrap
 import tomllib
 import types
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -34,6 +35,10 @@ from pipelines.settings_sections import (
     SourceSettings,
     SpansSettings,
 )
+from pipelines.settings_users import TaskSettings, UsersSettings
+
+#: What `imsr init` writes in place of tasks, which have no default.
+_TASK_EXAMPLE = {"labels": "labels/age.csv"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    users: UsersSettings = field(default_factory=UsersSettings)
+    tasks: dict[str, TaskSettings] = field(default_factory=dict)
 
     @property
     def interests(self) -> InterestsConfig:
@@ -82,8 +89,26 @@ def load_settings(path: Path | None = None, *, text: str | None = None) -> Setti
             raise ConfigError(f"{where}: unknown section [{name}]", hint=_nearest(name, sections, "sections"))
         if not isinstance(table, dict):
             raise ConfigError(f"{where}: {name} is a section", hint=f"write [{name}] on a line of its own")
-        read[name] = _section(sections[name], name, table)
+        read[name] = _section(sections[name], name, table) if name != "tasks" else _tasks(table)
     return Settings(**read)
+
+
+def _tasks(tables: dict[str, Any]) -> dict[str, TaskSettings]:
+    from pipelines.workspace import WorkspaceError, check_name
+
+    for name, table in tables.items():
+        try:
+            check_name(name)
+        except WorkspaceError as error:
+            raise ConfigError(f"[tasks.{name}]: {error.message}", hint=error.hint) from error
+        if name == "T1" or len(name) > 64:
+            why = "is the pre-training's name" if name == "T1" else "is longer than 64 characters"
+            raise ConfigError(f"[tasks.{name}]: {name[:70]} {why}", hint="give the task another name")
+        if not isinstance(table, dict):
+            raise ConfigError(f"[tasks] {name} = {table!r}: a task is a section", hint=f"write [tasks.{name}]")
+        if not table.get("labels"):
+            raise ConfigError(f"[tasks.{name}] has no labels", hint='labels = "labels/age.csv" or "view:NAME"')
+    return {name: _section(TaskSettings, f"tasks.{name}", table) for name, table in tables.items()}
 
 
 def _section(kind: type, section: str, table: dict[str, Any]) -> Any:
@@ -96,6 +121,12 @@ def _section(kind: type, section: str, table: dict[str, Any]) -> Any:
 
 def _value(hint: Any, where: str, value: Any) -> Any:
     """``value`` as the field's type, without guessing: only an int where a float is wanted is converted."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} = {value!r}: is a section", hint=f"write {where.replace('] ', '.')}]")
+        return _section(hint, where[1:].replace("] ", "."), value)
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_value(get_args(hint)[0], where, each) for each in value)
     choices, kinds = _shape(hint)
     if choices and value in choices and isinstance(value, str):
         return value
@@ -116,7 +147,7 @@ def _shape(hint: Any) -> tuple[tuple[str, ...], set[type]]:
     if get_origin(hint) in (Union, types.UnionType):
         parts = [_shape(part) for part in get_args(hint) if part is not type(None)]
         return sum((p[0] for p in parts), ()), set().union(*(p[1] for p in parts))
-    return (), {hint}
+    return (), {hint if get_origin(hint) is None else get_origin(hint)}
 
 
 def _nearest(name: str, known: Any, what: str) -> str:
@@ -129,11 +160,29 @@ def default_toml() -> str:
     """A commented ``imsr.toml`` with every key at its default; reading it gives ``Settings()``."""
     parts = ["# Settings of this workspace. Every key is shown with its default; a key left out keeps it.\n"]
     for section, kind in get_type_hints(Settings).items():
-        summary = (kind.__doc__ or "").strip().splitlines()[0]
-        parts.append(f"\n# {summary}\n[{section}]\n")
-        hints = get_type_hints(kind)
-        parts.extend(_toml_key(f, _shape(hints[f.name])[0]) for f in fields(kind))
+        parts.append(_toml_section(section, kind) if section != "tasks" else _toml_tasks())
     return "".join(parts)
+
+
+def _toml_section(section: str, kind: type) -> str:
+    """A section with its keys, then the sections inside it."""
+    summary = (kind.__doc__ or "").strip().splitlines()[0]
+    hints = get_type_hints(kind)
+    inner = [f for f in fields(kind) if is_dataclass(hints[f.name])]
+    keys = [_toml_key(f, _shape(hints[f.name])[0]) for f in fields(kind) if f not in inner]
+    within = [_toml_section(f"{section}.{f.name}", hints[f.name]) for f in inner]
+    return "".join([f"\n# {summary}\n[{section}]\n", *keys, *within])
+
+
+def _toml_tasks() -> str:
+    """The keys of a task, commented out: a task has no defaults to run with."""
+    kind = TaskSettings(**_TASK_EXAMPLE)
+    hints = get_type_hints(TaskSettings)
+    lines = [f"\n# {(TaskSettings.__doc__ or '').strip().splitlines()[0]}\n# [tasks.age]\n"]
+    for entry in fields(TaskSettings):
+        comment, _ = _toml_key(entry, _shape(hints[entry.name])[0]).rsplit("\n", 2)[:2]
+        lines.append(f"{comment}\n# {entry.name} = {_toml(getattr(kind, entry.name))}\n")
+    return "".join(lines)
 
 
 def _toml_key(entry: Field[Any], choices: tuple[str, ...]) -> str:
@@ -148,4 +197,6 @@ def _toml_key(entry: Field[Any], choices: tuple[str, ...]) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple):
+        return repr(list(value))
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -1,26 +1,65 @@
 import tomllib
+from dataclasses import is_dataclass
+from typing import get_type_hints
 
 import pytest
 
 from imsr_core.errors import ConfigError
 from pipelines.settings import Settings, default_toml, load_settings
+from pipelines.settings_users import TaskSettings
+
+
+def sections(kind=Settings, prefix=""):
+    """Every section by its name, those inside others too, with its dataclass; tasks have no defaults."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield f"{prefix}{name}", hint
+            yield from sections(hint, f"{prefix}{name}.")
 
 
 def test_the_default_file_holds_every_key_and_reads_back_as_the_defaults():
     text = default_toml()
     assert load_settings(text=text) == Settings() == load_settings(text="")
     document = tomllib.loads(text)
-    assert list(document) == list(Settings.__dataclass_fields__)
-    for name, section in document.items():
-        keys = type(getattr(Settings(), name)).__dataclass_fields__
-        assert [key for key in keys if f"\n{key} = " in text or f"\n# {key} = (unset)" in text] == list(keys)
-        assert set(section) <= set(keys)
+    assert [*document, "tasks"] == list(Settings.__dataclass_fields__)
+    for name, kind in sections():
+        table = document
+        for part in name.split("."):
+            table = table[part]
+        assert set(table) <= set(kind.__dataclass_fields__)
+        assert all(
+            f"\n{key} = " in text or f"\n# {key} = (unset)" in text or f"[{name}.{key}]" in text
+            for key in kind.__dataclass_fields__
+        )
+    assert all(f"\n# {key} = " in text for key in TaskSettings.__dataclass_fields__)
 
 
 def test_every_key_is_documented():
-    for name in Settings.__dataclass_fields__:
-        for key, entry in type(getattr(Settings(), name)).__dataclass_fields__.items():
-            assert entry.metadata.get("doc"), f"[{name}] {key}"
+    for name, kind in [*sections(), ("tasks", TaskSettings)]:
+        for key, entry in kind.__dataclass_fields__.items():
+            if not is_dataclass(get_type_hints(kind)[key]):
+                assert entry.metadata.get("doc"), f"[{name}] {key}"
+
+
+def test_tasks_and_sections_inside_a_section():
+    settings = load_settings(
+        text="""
+        [users]
+        method = "teracon"
+        [users.encoder]
+        dilations = [1, 2]
+        [users.task]
+        learning_rate = 1
+        [tasks.age]
+        labels = "labels/age.csv"
+        [tasks."t.2"]
+        labels = "view:buyers"
+        kind = "items"
+        """
+    )
+    assert settings.users.lifelong.encoder.dilations == (1, 2)
+    assert settings.users.lifelong.task.learning_rate == 1.0
+    assert [(name, task.kind) for name, task in settings.tasks.items()] == [("age", "class"), ("t.2", "items")]
 
 
 def test_a_value_reaches_its_section():
@@ -50,6 +89,21 @@ def test_a_value_reaches_its_section():
         ("[model]\nprior_mass = 'none'", ["prior_mass = 'none'", "must be float"]),
         ("[model]\nextractor = 'comirec'", ["extractor = 'comirec'", "did you mean 'comirec-"]),
         ("[training]\nepochs = -1", ["epochs = -1"]),
+        ("[users]\nmethod = 'conrue'", ["[users] method = 'conrue'", "did you mean 'conure'?"]),
+        ("[users.encodr]", ["[users] has no key 'encodr'", "did you mean 'encoder'?"]),
+        ("[users.encoder]\ndims = 3", ["[users.encoder] has no key 'dims'", "did you mean 'dim'?"]),
+        ("[users.encoder]\ndilations = 4", ["[users.encoder] dilations = 4", "must be tuple"]),
+        ("[users.encoder]\ndilations = [1, 'two']", ["[users.encoder] dilations = 'two'", "must be int"]),
+        ("[users]\nencoder = 3", ["[users] encoder = 3", "write [users.encoder]"]),
+        ("[users]\nmax_forgetting = 2", ["max_forgetting = 2", "0 .. 1"]),
+        ("[tasks.age]\nlabel = 'x'", ["[tasks.age] has no labels"]),
+        ("[tasks.age]\nlabels = 'a.csv'\nkin = 'class'", ["[tasks.age] has no key 'kin'", "did you mean 'kind'?"]),
+        ("[tasks.age]\nlabels = 'a.csv'\nkind = 'clas'", ["[tasks.age] kind = 'clas'", "did you mean 'class'?"]),
+        ("[tasks.age]\nlabels = 'a.csv'\nlabel = ''", ["label is empty"]),
+        ("[tasks.'../x']\nlabels = 'a.csv'", ["[tasks.../x]", "file name"]),
+        ("[tasks.T1]\nlabels = 'a.csv'", ["pre-training's name"]),
+        ("[tasks]\nage = 3", ["age = 3", "write [tasks.age]"]),
+        ("tasks = 3", ["tasks is a section"]),
         ("source = 3", ["source is a section"]),
         ("[source", ["no valid TOML"]),
     ],

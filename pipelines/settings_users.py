@@ -1,0 +1,105 @@
+"""The settings of the `users` line: one encoder that keeps learning tasks, and the tasks it learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from imsr_core.encoders.config import EncoderConfig
+from imsr_core.errors import ConfigError
+from imsr_core.lifelong.config import (
+    ConureConfig,
+    LifelongConfig,
+    ObjectiveConfig,
+    PeterRecConfig,
+    PhaseConfig,
+    SplitConfig,
+    TeraconConfig,
+)
+
+MethodName = Literal[
+    "conure",
+    "peterrec",
+    "teracon",
+    "sinmo",
+    "dnn",
+    "sinmoall",
+    "finesmax",
+    "finelast",
+    "fineall",
+    "peterzero",
+    "mtl",
+]
+
+
+def _doc(default: Any, doc: str) -> Any:
+    return field(default=default, metadata={"doc": doc})
+
+
+def _table(kind: type, doc: str) -> Any:
+    return field(default_factory=kind, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class UsersSettings:
+    """The `users` line: how one encoder learns task after task. Nothing runs without a [tasks.NAME]."""
+
+    method: MethodName = _doc(
+        "conure",
+        "conure, peterrec (old tasks stay bit for bit), teracon (one network, forgetting is measured); the others are "
+        "baselines. A line keeps the method it began with: another one begins with `imsr task pretrain --anew`",
+    )
+    seed: int = _doc(0, "seed of everything random in the line")
+    max_forgetting: float = _doc(
+        0.05,
+        "teracon, sinmoall: a version is rejected if an earlier task lost more than this share of the score that it "
+        "had when it was learnt",
+    )
+    device: str = _doc("cpu", "where tasks are learnt: cpu, cuda, ...")
+    finetuned_sites: int = _doc(2, "layers that finelast trains, counted from the end")
+    encoder: EncoderConfig = _table(EncoderConfig, "shape of the encoder")
+    pretrain: PhaseConfig = _table(PhaseConfig, "how T1, the next item, is learnt")
+    task: PhaseConfig = _table(PhaseConfig, "how a task is learnt")
+    retrain: PhaseConfig = _table(PhaseConfig, "conure: how what is left after pruning is trained again")
+    objective: ObjectiveConfig = _table(ObjectiveConfig, "losses")
+    split: SplitConfig = _table(SplitConfig, "which users train, select and test")
+    conure: ConureConfig = _table(ConureConfig, "conure")
+    peterrec: PeterRecConfig = _table(PeterRecConfig, "peterrec")
+    teracon: TeraconConfig = _table(TeraconConfig, "teracon")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_forgetting <= 1:
+            raise ConfigError(
+                f"[users] max_forgetting = {self.max_forgetting!r}: must be 0 .. 1",
+                hint="change max_forgetting in imsr.toml",
+            )
+
+    @property
+    def lifelong(self) -> LifelongConfig:
+        """The hyper-parameters as the core takes them."""
+        return LifelongConfig(**{f.name: getattr(self, f.name) for f in fields(LifelongConfig)})
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """One task of the `users` line; its name is the section's: [tasks.age]."""
+
+    labels: str = _doc(
+        "", "where the labels are: a CSV or Parquet file (relative to the workspace), or view:NAME for one of its views"
+    )
+    user_id: str = _doc("user_id", "column with the user's id, as in the events")
+    label: str = _doc("label", "column with the label: a class, or an item of any domain")
+    time: str = _doc(
+        "",
+        "column with the time when the label became known (a date or a time, ISO 8601 as text; no offset = UTC). With "
+        "it, labels from after the learnt spans wait, and a user's sequence ends before the user's first label",
+    )
+    kind: Literal["class", "items"] = _doc(
+        "class", "class = one label a user, judged by accuracy; items = any number, judged by the full ranking"
+    )
+    from_span: str = _doc("", "the task is due when this span is learnt; empty = at once")
+
+    def __post_init__(self) -> None:
+        for key in ("labels", "user_id", "label"):
+            if not getattr(self, key):
+                raise ConfigError(f"[tasks.*] {key} is empty", hint=f"every task needs {key}; see docs/tasks.md")
