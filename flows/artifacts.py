@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-from pipelines.ledger import MetricRow, VersionRow
+from pipelines.ledger import VersionRow
 from pipelines.night import SpanOutcome
 from pipelines.versions import Lineage
 from pipelines.workspace import Workspace
@@ -89,69 +89,57 @@ class ProgressArtifact:
 
 
 def show_outcome(workspace: Workspace, outcome: SpanOutcome) -> None:
-    """Tag the run, and leave a report (Markdown) and the metrics (a table) of the span."""
+    """Tag the run, and leave a report (Markdown) and the gate's comparison with the current version (a table)."""
     version = outcome.version
     assert version is not None
     span_id = outcome.run.span_id
     tag_flow_run(span_tags(span_id, version))
-    rows = metric_rows(workspace, outcome)
-    what = f"version {version.version_id} against the one before it, on span {span_id}"
-    create_markdown_artifact(report(workspace, outcome, rows), key=artifact_key(span_id, "report"), description=what)
-    create_table_artifact(rows, key=artifact_key(span_id, "metrics"), description=what)
+    what = f"version {version.version_id} after span {span_id}"
+    create_markdown_artifact(report(workspace, outcome), key=artifact_key(span_id, "report"), description=what)
+    create_table_artifact(comparison(outcome), key=artifact_key(span_id, "metrics"), description=what)
 
 
-def metric_rows(workspace: Workspace, outcome: SpanOutcome) -> list[dict[str, Any]]:
-    """One row a metric and slice of the span: the new version, the version that it started from, both measured on it.
-
-    The version before was measured before the span was learnt; the new one has a value where a gate measured it.
-    """
-    version, span_id = outcome.version, outcome.run.span_id
-    assert version is not None
-    with workspace.ledger.snapshot() as view:
-        new = _by_slice(view.metrics(version.version_id), span_id)
-        before = _by_slice(outcome.metrics, span_id)
-    return [
-        {
-            "metric": metric,
-            "slice": member,
-            "version": new.get((metric, member)),
-            "before": before.get((metric, member)),
-        }
-        for metric, member in dict.fromkeys([*before, *new])
-    ]
+def comparison(outcome: SpanOutcome) -> list[dict[str, Any]]:
+    """What the gate looked at, a row each: the new version against the one that was current, with the interval."""
+    checks = outcome.verdict.checks if outcome.verdict else ()
+    rounded = [{name: _rounded(value) for name, value in asdict(check).items()} for check in checks]
+    return [{"check": row.pop("name"), **row} for row in rounded]
 
 
-def report(workspace: Workspace, outcome: SpanOutcome, rows: list[dict[str, Any]]) -> str:
+def report(workspace: Workspace, outcome: SpanOutcome) -> str:
     """The span as a page of Markdown: verdict, metrics, what happened to the interests, lineage."""
     version, run = outcome.version, outcome.run
     assert version is not None
     summary = version.summary | {"events": outcome.events}
     with workspace.ledger.snapshot() as view:
-        state = (view.version(version.version_id) or version).state
         current = view.pointer(version.line)
     serving = "it is current" if current == version.version_id else f"current is {current}"
     lineage = Lineage.read(workspace.resolve(version.path))
+    compared = comparison(outcome)
     lines = [
-        f"# {run.span_id}: version {version.version_id}, {state}",
+        f"# {run.span_id}: version {version.version_id}, {version.state}",
         f"{run}. Strategy `{version.strategy}`; {serving}.",
-        "## Metrics",
-        _table(["metric", "slice", "version", "before"], [list(row.values()) for row in rows])
-        if rows
-        else "Nothing to compare with: this is the first version.",
+        *(f"- {reason}" for reason in (outcome.verdict.reasons if outcome.verdict else ())),
+        "## Against the current version",
+        _table(list(compared[0]), [list(row.values()) for row in compared]) if compared else "Not compared.",
+        f"## Version {version.parent} on this span, before it was learnt" if outcome.metrics else "",
+        _table(["metric", "slice", "value", "n"], [[m.metric, m.slice, m.value, m.n] for m in outcome.metrics]),
         "## Numbers",
         _table(["", ""], [[name, summary[key]] for name, key in _COUNTS.items() if key in summary]),
         "## Lineage",
         f"learnt from `{version.parent or 'nothing'}`; fingerprint `{version.fingerprint[:16]}`",
         _table(["span", "data"], [[span, f"`{data}`"] for span, data in lineage.data.items()]),
     ]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def _by_slice(rows: list[MetricRow], span_id: str) -> dict[tuple[str, str], float]:
-    return {(row.metric, row.slice): round(row.value, 5) for row in rows if row.span_id == span_id}
+def _rounded(value: Any) -> Any:
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def _table(columns: list[str], rows: list[list[Any]]) -> str:
+    if not rows:
+        return ""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 

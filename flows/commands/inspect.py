@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
+from flows.commands.plan import show_missing_nights
 from flows.console import console, show_table
 from pipelines.comparison import MetricPair, latest_drift
 from pipelines.ledger import Snapshot, VersionRow
@@ -48,7 +49,9 @@ def status(workspace: WorkspaceOption = Path(".")) -> None:
     show_table("", ["span", "events", "data version", "state", "version", "error"], table)
     if drift is not None:
         _show_drift(*drift, opened.settings.evaluation.top_n)
-    runs = due_of(spans, pretrain=opened.settings.spans.pretrain, now=current_time())
+    now = current_time()
+    show_missing_nights(opened, now)
+    runs = due_of(spans, pretrain=opened.settings.spans.pretrain, now=now)
     if not spans:
         console.print("no events yet; next: imsr ingest FILES")
     elif runs:

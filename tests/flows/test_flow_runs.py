@@ -1,0 +1,147 @@
+"""The flows in a Prefect harness: the same result as the plain steps, and what the API then knows of the run."""
+
+import json
+import shutil
+
+import pytest
+from small_world import DAYS, NOW, VERSIONS, day_of_events, learnt_content, states, version_rows
+
+from flows.artifacts import ProgressArtifact, artifact_key
+from flows.backfill import backfill
+from flows.nightly import nightly
+from flows.restate import restate
+from flows.steps import moment
+from imsr_core.errors import NonFiniteError
+from pipelines import training
+from pipelines.backfill import Which
+from pipelines.lease import hold
+from pipelines.plan import PlanError
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+CLOCK = NOW.isoformat()
+
+
+def newest_run():
+    """The flow run that was made last, its task runs, and its artifacts by key."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
+        artifacts = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        )
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    return run, tasks, {artifact.key: artifact for artifact in artifacts}
+
+
+@pytest.fixture(scope="module")
+def after_a_night(prefect_api, ingested, tmp_path_factory):
+    """A workspace after one flow run over all six days, and the API's picture of the run."""
+    from pipelines.workspace import Workspace
+
+    root = tmp_path_factory.mktemp("night") / "workspace"
+    shutil.copytree(ingested.root, root)
+    versions = nightly(str(root), now=CLOCK)
+    return Workspace.open(root), versions, newest_run()
+
+
+def test_a_night_learns_what_the_plain_steps_learn(after_a_night, learnt):
+    workspace, versions, _ = after_a_night
+    assert versions == VERSIONS
+    assert set(states(workspace).values()) == {"published"}
+    for version in VERSIONS:
+        assert learnt_content(workspace, version) == learnt_content(learnt, version)
+
+
+def test_the_run_can_be_found_by_span_strategy_and_version(after_a_night):
+    _, versions, (run, _, _) = after_a_night
+    assert run.state.is_completed()
+    spans = [f"span:{version.removesuffix('.1')}" for version in versions]
+    assert set(run.tags) == {*spans, *(f"version:{v}" for v in versions), "strategy:pretrain", "strategy:imsr"}
+
+
+def test_each_span_leaves_a_full_bar_a_report_and_a_comparison(after_a_night):
+    _, versions, (_, _, artifacts) = after_a_night
+    for version in versions:
+        span_id = version.removesuffix(".1")
+        bar, page, table = (artifacts[artifact_key(span_id, kind)] for kind in ("progress", "report", "metrics"))
+        assert (bar.type, page.type, table.type) == ("progress", "markdown", "table")
+        assert bar.data == 100.0
+        assert page.data.startswith(f"# {span_id}: version {version}, published")
+        for heading in ("## Against the current version", "## Numbers", "interests born", "## Lineage"):
+            assert heading in page.data
+        assert '"check": "serves"' in table.data
+    later = artifacts[artifact_key(DAYS[4], "report")].data
+    assert f"## Version {DAYS[3]}.1 on this span, before it was learnt" in later
+    assert "| hr@10 | all |" in later
+    assert f"learnt from `{DAYS[3]}.1`" in later
+
+
+def test_a_second_night_does_nothing(after_a_night):
+    workspace, _, _ = after_a_night
+    assert nightly(str(workspace.root), now=CLOCK) == []
+
+
+def test_what_has_landed_is_ingested_first_from_the_folder_that_was_named(learnt, copy_of, tmp_path):
+    workspace = copy_of(learnt)
+    landing = tmp_path / "elsewhere"
+    landing.mkdir()
+    rows = [dict(zip(("user_id", "item_id", "timestamp"), event, strict=True)) for event in day_of_events(6)]
+    (landing / "seventh.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (landing / ".half-a-copy.jsonl").write_text("{")
+    assert nightly(str(workspace.root), landing=str(landing), now=CLOCK) == ["2024-03-07.1"]
+    _, tasks, _ = newest_run()
+    assert "ingest" in {task.name for task in tasks}
+    assert {"train 2024-03-07", "publish 2024-03-07"} <= {task.name for task in tasks}
+
+
+def test_a_span_that_fails_fails_the_run_and_gives_the_workspace_back(learnt, copy_of, monkeypatch):
+    workspace = copy_of(learnt)
+    monkeypatch.setattr(training, "strategy_named", _diverge)
+    with pytest.raises(NonFiniteError, match="not finite"):
+        restate(str(workspace.root), DAYS[4], now=CLOCK)
+    run, _, _ = newest_run()
+    assert run.state.is_failed()
+    assert [states(workspace)[day] for day in DAYS[3:]] == ["published", "failed", "stale"]
+    with hold(workspace, "the next one"):
+        pass
+
+
+def test_restate_and_backfill_flows_do_what_the_commands_do(learnt, copy_of):
+    workspace = copy_of(learnt)
+    assert restate(str(workspace.root), DAYS[4], now=CLOCK) == [f"{day}.2" for day in DAYS[4:]]
+    assert backfill(str(workspace.root), first=DAYS[5], which=Which.ALL, now=CLOCK) == [f"{DAYS[5]}.3"]
+    assert list(version_rows(workspace)) == [*VERSIONS, f"{DAYS[4]}.2", f"{DAYS[5]}.2", f"{DAYS[5]}.3"]
+    assert backfill(str(workspace.root), now=CLOCK) == []
+
+
+def test_a_backfill_out_of_order_is_refused(ingested, copy_of):
+    with pytest.raises(PlanError, match="must be learnt before"):
+        backfill(str(copy_of(ingested).root), first=DAYS[4], now=CLOCK)
+
+
+def test_the_bar_is_updated_once_a_second_at_most_and_at_the_end(monkeypatch):
+    shown = []
+    monkeypatch.setattr(ProgressArtifact, "_show", lambda self, percent, text: shown.append(percent))
+    clock = iter(range(10_000))
+    monkeypatch.setattr("flows.artifacts.time.monotonic", lambda: next(clock) / 100)
+    progress = ProgressArtifact("d1")
+    for step in range(1, 501):
+        progress(step, 500, 0.5)
+    assert shown[-1] == 100.0
+    assert len(shown) == 6  # five seconds by this clock
+
+
+def test_the_clock_of_a_flow_is_utc_unless_it_says_otherwise():
+    assert moment("2024-03-10T00:00:00") == NOW
+    assert moment("2024-03-10T02:00:00+02:00") == NOW
+    assert moment(None) > NOW
+
+
+def _diverge(name):
+    def learn(*arguments, **options):
+        raise NonFiniteError("the loss is not finite")
+
+    return learn
