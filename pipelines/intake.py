@@ -92,7 +92,8 @@ class Intake:
         """
         link = self._folder / f"file{number}"
         link.symlink_to(path.absolute())
-        read_file(self._connection, EventFile(path, link), self._settings.source, "raw")
+        budget = self._settings.ingest.max_rows_per_file
+        read_file(self._connection, EventFile(path, link), self._settings.source, "raw", budget)
         wanted = self._settings.source.time_unit
         unit = decide_time_unit(self._connection, "raw", wanted, self._now, str(path))
         microseconds, coarse = timestamp_sql(unit)

@@ -43,6 +43,8 @@ _FORMATS = {
 _DELIMITERS = (",", "\t", ";", "|")
 _HEADER_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 16
+#: Rows of one file at most, where nothing else is said.
+MAX_ROWS = 200_000_000
 
 
 class ReadError(ImsrError):
@@ -73,13 +75,21 @@ class EventFile:
         return kind
 
 
-def read_file(connection: duckdb.DuckDBPyConnection, file: EventFile, source: SourceSettings, table: str) -> None:
+def read_file(
+    connection: duckdb.DuckDBPyConnection,
+    file: EventFile,
+    source: SourceSettings,
+    table: str,
+    max_rows: int = MAX_ROWS,
+) -> None:
     """Make ``table(row_number BIGINT, <RAW_COLUMNS> VARCHAR)`` from a file; one row a record, none left out.
 
-    ``row_number`` counts records from 1; of a malformed CSV record it is the line in the file.
+    ``row_number`` counts records from 1; of a malformed CSV record it is the line in the file. ``max_rows`` guards
+    against a small file that unpacks into more than the disk holds: it is looked at before anything is unpacked.
 
     Raises:
-        ReadError: no such file, not readable as its format, damaged, empty, or a wanted column is missing.
+        ReadError: no such file, not readable as its format, damaged, empty, too many rows, or a wanted column is
+            missing.
     """
     kind = file.format
     if not file.path.is_file():
@@ -88,13 +98,15 @@ def read_file(connection: duckdb.DuckDBPyConnection, file: EventFile, source: So
         raise ReadError(f"{file.path}: the file is empty, it has not even a header")
     try:
         if file.compressed:
-            _check_gzip(file.path)
+            _check_gzip(file.path, max_rows)
         if kind == "parquet":
-            _read_parquet(connection, file, source, table)
+            _read_parquet(connection, file, source, table, max_rows)
         elif kind == "json":
             _read_json(connection, file, source, table)
         else:
             _read_csv(connection, file, source, table)
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
+        _require_rows(file.path, rows, max_rows)
     except (duckdb.Error, pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         if isinstance(error, duckdb.OutOfMemoryException):
             raise
@@ -104,11 +116,21 @@ def read_file(connection: duckdb.DuckDBPyConnection, file: EventFile, source: So
         raise ReadError(f"{file.path}: cannot be read as {kind}: {first}", hint=hint) from error
 
 
-def _check_gzip(path: Path) -> None:
+def _check_gzip(path: Path, max_rows: int) -> None:
     """Read it all once: Python checks end and checksum, which a streaming reader may not."""
+    lines = 0
     with gzip.open(path) as file:
-        while file.read(1 << 20):
-            pass
+        while part := file.read(1 << 20):
+            lines += part.count(b"\n")
+            _require_rows(path, lines - 1, max_rows)  # the header is a line, too
+
+
+def _require_rows(path: Path, rows: int, max_rows: int) -> None:
+    if rows > max_rows:
+        raise ReadError(
+            f"{path}: more than {max_rows:,} rows",
+            hint="split the file, or raise [ingest] max_rows_per_file; nothing was ingested",
+        )
 
 
 def _locate(file: EventFile, source: SourceSettings, found: Sequence[str]) -> dict[str, int]:
@@ -190,9 +212,13 @@ def _read_json(connection: duckdb.DuckDBPyConnection, file: EventFile, source: S
         _locate(file, source, [name for (name,) in keys.fetchall()])
 
 
-def _read_parquet(connection: duckdb.DuckDBPyConnection, file: EventFile, source: SourceSettings, table: str) -> None:
+def _read_parquet(
+    connection: duckdb.DuckDBPyConnection, file: EventFile, source: SourceSettings, table: str, max_rows: int
+) -> None:
     with pq.ParquetFile(file.path, page_checksum_verification=True) as parquet:
-        schema = parquet.schema_arrow
+        schema, metadata = parquet.schema_arrow, parquet.metadata
+        groups = (metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
+        _require_rows(file.path, max(metadata.num_rows, sum(groups)), max_rows)
         positions = _locate(file, source, schema.names)
         expressions = {}
         for ours, position in positions.items():

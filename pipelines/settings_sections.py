@@ -84,6 +84,9 @@ class IngestSettings:
         "late events are taken for this many of the newest learnt spans, which are then learnt again; older ones go "
         "to the quarantine as too_late and move nothing (0 = for no learnt span)",
     )
+    max_rows_per_file: int = _doc(
+        200_000_000, "a file with more rows is refused before it is unpacked: a few kilobytes can hold billions"
+    )
     memory_limit_mb: int = _doc(512, "memory of the engine that reads and sorts; beyond it works on disk")
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class IngestSettings:
         _require(1 <= self.max_id_bytes <= 65536, "ingest", "max_id_bytes", self.max_id_bytes, "1 .. 65536")
         _require(1 <= self.min_year <= 9998, "ingest", "min_year", self.min_year, "1 .. 9998")
         _require(self.lookback_spans >= 0, "ingest", "lookback_spans", self.lookback_spans, "0 or more")
+        _require(self.max_rows_per_file >= 1, "ingest", "max_rows_per_file", self.max_rows_per_file, "at least 1")
         _require(self.memory_limit_mb >= 64, "ingest", "memory_limit_mb", self.memory_limit_mb, "at least 64")
         ok = re.fullmatch(r"[0-9]{1,6}[smhdw]", self.max_clock_skew) is not None
         _require(ok, "ingest", "max_clock_skew", self.max_clock_skew, "a duration such as '90s', '15m', '1h', '2d'")
