@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.holding import holding
 from flows.steps import learn, moment
 from pipelines.backfill import Which, begin, finish, plan_backfill
-from pipelines.lease import hold
 from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
 
@@ -25,7 +25,7 @@ def backfill(
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with hold(opened, "backfill flow") as lease:
+    with holding(opened, "backfill flow", now=at) as lease:
         planned = plan_backfill(opened, first=first, last=last, which=Which(which), now=at)
         begin(opened, planned, lease, now=at)
         versions = learn(opened, planned.runs, lease, at)

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from flows.commands import backfill, data, demo, inspect, plan, promotion, recommend, refresh, restate, runs, serve
+from flows.commands import (
+    backfill,
+    care,
+    data,
+    demo,
+    inspect,
+    plan,
+    promotion,
+    recommend,
+    refresh,
+    restate,
+    runs,
+    serve,
+)
 from flows.console import errors
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
@@ -19,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-START, WORK, LOOK = "Start", "Work", "Look"
+START, WORK, CARE, LOOK = "Start", "Work", "Care", "Look"
 
 app.command("demo", rich_help_panel=START)(demo.demo)
 app.command("init", rich_help_panel=START)(data.init)
@@ -33,6 +46,9 @@ app.command("promote", rich_help_panel=WORK)(promotion.promote_version)
 app.command("rollback", rich_help_panel=WORK)(promotion.rollback_version)
 app.command("refresh", rich_help_panel=WORK)(refresh.refresh)
 app.command("recommend", rich_help_panel=WORK)(recommend.recommend)
+app.command("forget", rich_help_panel=CARE)(care.forget)
+app.command("prune", rich_help_panel=CARE)(care.prune)
+app.command("doctor", rich_help_panel=CARE)(care.doctor)
 app.command("plan", rich_help_panel=LOOK)(plan.plan)
 app.command("status", rich_help_panel=LOOK)(inspect.status)
 app.command("versions", rich_help_panel=LOOK)(inspect.versions)

@@ -23,13 +23,13 @@ errors = Console(stderr=True, highlight=False)
 StepProgress = Callable[[int, int, float], None]
 
 
-def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers to the right, None as a dash."""
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, wrap: bool = False) -> None:
+    """Print a table; numbers to the right, None as a dash. ``wrap`` breaks long cells instead of cutting them."""
     rows = [list(row) for row in rows]
     table = Table(title=title, title_justify="left", header_style="bold")
     for n, column in enumerate(columns):
         numeric = any(isinstance(row[n], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=not wrap, overflow="fold")
     for row in rows:
         table.add_row(*(Text(text(cell)) for cell in row))  # not str: an id may look like markup
     console.print(table)

@@ -8,9 +8,10 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 from flows.commands.data import landed
+from flows.holding import holding
 from flows.steps import as_task, learn, moment
 from pipelines.ingest import IngestReport, ingest
-from pipelines.lease import Lease, hold
+from pipelines.lease import Lease
 from pipelines.plan import due
 from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
@@ -30,7 +31,7 @@ def nightly(
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with hold(opened, "nightly flow") as lease:
+    with holding(opened, "nightly flow", now=at) as lease:
         folder = Path(landing) if landing else None
         found = [Path(file) for file in files] if files is not None else landed(opened, folder)
         if found:

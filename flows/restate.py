@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 
+from flows.holding import holding
 from flows.steps import learn, moment
-from pipelines.lease import hold
 from pipelines.plan import due
 from pipelines.restate import mark_stale, plan_restatement
 from pipelines.warehouse import publish_catalog
@@ -20,7 +20,7 @@ def restate(workspace: str, span: str, now: str | None = None) -> list[str]:
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with hold(opened, "restate flow") as lease:
+    with holding(opened, "restate flow", now=at) as lease:
         stale = plan_restatement(opened, span, now=at).spans
         get_run_logger().info("%d spans become stale: %s", len(stale), ", ".join(stale))
         mark_stale(opened, span, lease, now=at)

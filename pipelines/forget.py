@@ -122,10 +122,12 @@ def forget(
             raise ForgetError("another user is being forgotten, and that was interrupted", hint="first: imsr forget")
         remove_orphans(workspace, held)
         if journal is None:
-            if not trace(workspace, user_id):
-                return _forgotten_before(user_id, known)
+            traces = trace(workspace, user_id)
+            receipt = None if traces.found else _forgotten_before(user_id, known, traces)
+            if receipt is not None and not (landing and traces.landing):
+                return receipt
             salt = salt or secrets.token_hex(16)
-            receipt = Receipt(f"f{len(known) + 1:04d}", user_hash(user_id, salt), salt, iso(now))
+            receipt = receipt or Receipt(f"f{len(known) + 1:04d}", user_hash(user_id, salt), salt, iso(now))
             journal = Journal(user_id, receipt, retrain, landing)
         journal = replace(journal, retrain=journal.retrain or retrain, landing=journal.landing or landing)
         return _Run(workspace, held, now).finish(journal)
@@ -141,11 +143,14 @@ def finish_forgetting(workspace: Workspace, lease: Lease, *, now: datetime) -> R
     return _Run(workspace, lease, now).finish(journal)
 
 
-def _forgotten_before(user_id: str, known: list[Receipt]) -> Receipt:
+def _forgotten_before(user_id: str, known: list[Receipt], traces: Traces) -> Receipt | None:
+    """The receipt of a user who is not in the workspace; None if at least files in landing/ have rows."""
     for receipt in reversed(known):
         if receipt.is_of(user_id):
             return receipt
-    raise ForgetError("there is no user of this id in the workspace", hint="ids are compared letter by letter")
+    if not traces.landing:
+        raise ForgetError("there is no user of this id in the workspace", hint="ids are compared letter by letter")
+    return None
 
 
 def _landing(workspace: Workspace, user_id: str) -> list[LandingFile]:
@@ -285,14 +290,15 @@ def _survey(workspace: Workspace, view: Snapshot, search: Search, journal: Journ
     learnt = tuple(sorted(key for path, key in sequences.items() if path in folders))
     receipt = journal.receipt
     names = _sources(workspace, search, found) | set(receipt.sources)
+    direct, later = _versions(workspace, view, set(learnt)) if learnt else (receipt.learnt_from, receipt.built_on_these)
     receipt = replace(
         receipt,
-        rows=_rows_by_place(workspace, search, found),
-        spans=tuple(sorted({span for span, _ in lake})),
+        rows=receipt.rows | _rows_by_place(workspace, search, found),
+        spans=tuple(sorted({span for span, _ in lake} | set(receipt.spans))),
         sources=tuple(sorted(names)),
+        learnt_from=direct,
+        built_on_these=later,
     )
-    direct, later = _versions(workspace, view, set(learnt))
-    receipt = replace(receipt, learnt_from=direct, built_on_these=later)
     return replace(journal, found=found, lake=lake, sequences=learnt, receipt=receipt)
 
 

@@ -151,7 +151,7 @@ def _plan(workspace: Workspace, view: Snapshot, paths: list[Path], again: bool) 
     settings = workspace.settings
     calendar = frozen_calendar(view)
     if calendar is not None:
-        _check_frozen(settings, calendar, view.meta("buckets"))
+        check_frozen(settings, calendar, view.meta("buckets"))
     source = json.dumps(dataclasses.asdict(settings.source), sort_keys=True)
     mapping = hashlib.sha256(source.encode()).hexdigest()[:16]
     fresh: dict[int, Path] = {}
@@ -170,7 +170,8 @@ def _plan(workspace: Workspace, view: Snapshot, paths: list[Path], again: bool) 
     return _Plan(view.next_batch_id(), calendar, fresh, reports)
 
 
-def _check_frozen(settings: Settings, calendar: Calendar, buckets: str | None) -> None:
+def check_frozen(settings: Settings, calendar: Calendar, buckets: str | None) -> None:
+    """Raise ConfigError if the settings cut time, or users into buckets, otherwise than the first ingest did."""
     spans = settings.spans
     wanted = (spans.unit, spans.alpha, spans.count) if spans.unit == "cut" else (spans.unit, 0.0, 0)
     if wanted != (calendar.unit, calendar.alpha, calendar.count):

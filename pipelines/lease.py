@@ -20,7 +20,7 @@ from typing import Any
 
 from imsr_core.errors import ImsrError
 from pipelines.failpoints import FailPoint, hit
-from pipelines.ledger import LEASE, LeaseLost, LeaseRow, Ledger, LedgerError, Transaction, iso
+from pipelines.ledger import LEASE, LeaseLost, LeaseRow, Ledger, LedgerError, Snapshot, Transaction, iso
 from pipelines.workspace import Workspace
 
 STALE_SECONDS = 60.0
@@ -111,9 +111,15 @@ def borrow(workspace: Workspace, lease: Lease | None, holder: str) -> Iterator[L
         yield own
 
 
+def is_held(view: Snapshot, *, stale_after: float = STALE_SECONDS) -> bool:
+    """Whether a run that is alive holds the workspace."""
+    lease = view.lease()
+    return lease is not None and lease.holder is not None and _alive(lease, stale_after)
+
+
 def _take(tx: Transaction, holder: str, stale_after: float) -> int:
     lease = tx.lease()
-    if lease is not None and lease.holder is not None and _alive(lease, stale_after):
+    if lease is not None and lease.holder is not None and is_held(tx, stale_after=stale_after):
         raise LeaseHeld(lease.holder)
     token = (lease.token if lease else 0) + 1
     tx.put_lease(LeaseRow(LEASE, _describe(holder), token, time.time()))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
+from imsr_core.errors import ImsrError
 from pipelines.failpoints import FailPoint, hit
 from pipelines.lease import Lease
 from pipelines.ledger import Snapshot
 from pipelines.parquet_files import TEMPORARY_SUFFIX
 from pipelines.publish import clear_staging, discard_orphan
+from pipelines.sequence_chain import parent_folder
+from pipelines.versions import GONE, LINE, Lineage
 from pipelines.workspace import Workspace
 
 #: Where published folders and files lie, as patterns below the workspace.
@@ -21,12 +25,12 @@ UNFINISHED = tuple(f"{folder}*{TEMPORARY_SUFFIX}" for folder in ("", ".", "recom
 def orphans(workspace: Workspace, view: Snapshot) -> list[Path]:
     """Published folders and files that the ledger does not name, and unfinished ones; staging apart.
 
-    The data of a span whose row was lost from the ledger are not among them: they may be all there is of it.
+    What is still in use is not among them: the row was lost from the ledger then, and the folder may be all there is.
     """
     named = view.paths()
     found = [path for pattern in PUBLISHED for path in sorted(workspace.root.glob(pattern))]
-    lost = lost_data(workspace, view)
-    unnamed = [path for path in found if workspace.relative(path) not in named and path not in lost]
+    used = {*lost_data(workspace, view), *_in_use(workspace, view)}
+    unnamed = [path for path in found if workspace.relative(path) not in named and path not in used]
     unfinished = [path for pattern in UNFINISHED for path in sorted(workspace.root.glob(pattern))]
     return [*unnamed, *unfinished]
 
@@ -36,6 +40,21 @@ def lost_data(workspace: Workspace, view: Snapshot) -> dict[Path, str]:
     known = {(row.span_id, row.data_version) for row in view.span_versions()}
     spans = [row for row in view.spans() if row.data_version and (row.span_id, row.data_version) not in known]
     return {workspace.span_folder(row.span_id, row.data_version or 0): row.span_id for row in spans}
+
+
+def _in_use(workspace: Workspace, view: Snapshot) -> set[Path]:
+    """Folders that sequences continue, or that versions take ids or interests from. Damaged ones say nothing here."""
+    used: set[Path] = set()
+    for row in view.sequences():
+        with suppress(ImsrError):
+            used |= {parent_folder(workspace, workspace.resolve(row.path)) or workspace.root}
+    for version in view.versions(LINE):
+        with suppress(ImsrError):
+            if version.state not in GONE:
+                lineage = Lineage.read(workspace.resolve(version.path))
+                paths = [*lineage.vocabulary, *(path.rpartition("/")[0] for path in lineage.interests)]
+                used |= {workspace.resolve(path) for path in paths}
+    return used
 
 
 def remove_orphans(workspace: Workspace, lease: Lease) -> int:

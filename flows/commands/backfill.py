@@ -11,8 +11,8 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_restatement, show_runs
 from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
+from flows.holding import holding
 from pipelines.backfill import BackfillPlan, Which, begin, finish, plan_backfill
-from pipelines.lease import hold
 from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
 
@@ -35,7 +35,7 @@ def backfill(
         _show(opened, plan_backfill(opened, first=first, last=last, which=which, now=current_time()))
         console.print("dry run: nothing was changed")
         return
-    with hold(opened, "imsr backfill") as lease:
+    with holding(opened, "imsr backfill", now=current_time()) as lease:
         planned = plan_backfill(opened, first=first, last=last, which=which, now=current_time())
         _show(opened, planned)
         begin(opened, planned, lease, now=current_time())

@@ -9,6 +9,7 @@ import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
+from flows.holding import holding
 from pipelines.ingest import IngestReport, ingest
 from pipelines.settings import SourceSettings
 from pipelines.warehouse import publish_catalog
@@ -61,7 +62,8 @@ def ingest_files(
         console.print(f"nothing to ingest: {opened.root / 'landing'} is empty")
         return
     with console.status("reading"):
-        report = ingest(opened, found, now=current_time(), again=again, accept_late=accept_late)
+        with holding(opened, "imsr ingest", now=current_time()) as lease:
+            report = ingest(opened, found, now=current_time(), again=again, accept_late=accept_late, lease=lease)
         publish_catalog(opened)
     show_ingest(report)
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import WorkspaceOption
+from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
+from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.recommend import Recommender
 from pipelines.warehouse import publish_catalog
@@ -30,13 +31,13 @@ def recommend(
     A user whom the version has never seen gets the most popular items of its last span.
     """
     opened = Workspace.open(workspace)
-    recommender = Recommender.open(opened, version)
     if everybody:
-        path = recommender.write_all(n, exclude_seen=new)
-        publish_catalog(opened)
+        with holding(opened, "imsr recommend --all", now=current_time()):  # not while a user is being forgotten
+            path = Recommender.open(opened, version).write_all(n, exclude_seen=new)
+            publish_catalog(opened)
         console.print(f"written: {path}; see them: imsr sql 'FROM recommendations'")
         return
     if not user:
         raise ConfigError("recommend for whom?", hint="imsr recommend --user ID, or --all")
-    table = recommender.top_n(user, n, exclude_seen=new)
+    table = Recommender.open(opened, version).top_n(user, n, exclude_seen=new)
     show_table("", table.column_names, zip(*(table[name].to_pylist() for name in table.column_names), strict=True))

@@ -11,7 +11,7 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_restatement
 from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
-from pipelines.lease import hold
+from flows.holding import holding
 from pipelines.plan import due
 from pipelines.restate import mark_stale, plan_restatement
 from pipelines.warehouse import publish_catalog
@@ -35,7 +35,7 @@ def restate(
         return
     if not yes:
         typer.confirm("go on?", abort=True)
-    with hold(opened, "imsr restate") as lease:
+    with holding(opened, "imsr restate", now=current_time()) as lease:
         mark_stale(opened, span, lease, now=current_time())
         outcomes = learn_all(opened, due(opened, now=current_time()), lease)
         publish_catalog(opened)

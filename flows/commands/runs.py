@@ -12,8 +12,9 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
 from flows.console import console, show_outcomes, span_progress
+from flows.holding import holding
 from pipelines.backfill import Pace
-from pipelines.lease import Lease, hold
+from pipelines.lease import Lease
 from pipelines.night import SpanOutcome, run_span
 from pipelines.plan import PlannedRun, due, run_for
 from pipelines.warehouse import publish_catalog
@@ -32,6 +33,9 @@ def run(
 
     Each span makes a new model version. Its scores are those of the version before it on the span, taken before the
     span was learnt. A run that was killed goes on where it was; with nothing to do it says so.
+
+    A version that does not pass the gate does not go live: it is kept as rejected, the next span is learnt from the
+    version that is live, and the exit code is 3.
     """
     opened = Workspace.open(workspace)
     if dry_run:
@@ -64,7 +68,7 @@ def planned_runs(workspace: Workspace, span: str | None = None) -> list[PlannedR
 
 def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
     """Run what is due, or one span, with live progress, holding the workspace's lease."""
-    with hold(workspace, "imsr run") as lease:
+    with holding(workspace, "imsr run", now=current_time()) as lease:
         outcomes = learn_all(workspace, planned_runs(workspace, span), lease)
         publish_catalog(workspace)
     return outcomes
