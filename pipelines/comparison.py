@@ -74,7 +74,7 @@ def _pairs(first: list[MetricRow], second: list[MetricRow]) -> list[MetricPair]:
     known = {(row.span_id, row.slice, row.protocol, row.metric): row for row in first}
     return [
         MetricPair(row.span_id, row.slice, row.metric, before.value, row.value, row.n)
-        for row in second
+        for row in sorted(second, key=lambda row: (row.span_id, row.slice, row.metric))
         if (before := known.get((row.span_id, row.slice, row.protocol, row.metric))) is not None
     ]
 
