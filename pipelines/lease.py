@@ -21,6 +21,7 @@ from typing import Any
 from imsr_core.errors import ImsrError
 from pipelines.failpoints import FailPoint, hit
 from pipelines.ledger import LEASE, LeaseLost, LeaseRow, Ledger, LedgerError, Snapshot, Transaction, iso
+from pipelines.publish import clear_staging
 from pipelines.workspace import Workspace
 
 STALE_SECONDS = 60.0
@@ -87,17 +88,19 @@ def hold(workspace: Workspace, holder: str, *, stale_after: float = STALE_SECOND
     ledger = workspace.ledger
     with ledger.transaction() as tx:
         lease = Lease(ledger, _take(tx, holder, stale_after))
-    hit(FailPoint.LEASE_TAKEN)
     thread = threading.Thread(target=lease._beat_on, args=(stale_after / 6,), name="imsr-lease", daemon=True)
-    thread.start()
     try:
+        hit(FailPoint.LEASE_TAKEN)
+        thread.start()
+        clear_staging(workspace)  # what dead runs left: nobody else writes now
         yield lease
     except Exception:
         lease.check()  # a loser's files are gone under its feet: say why, not that a file is missing
         raise
     finally:
         lease._stop.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
         _release(lease)
 
 
