@@ -26,9 +26,7 @@ class EncoderConfig:
     )
     dim: int = _doc(64, "d, channels and length of a user vector (papers: 256; 64 in their demos)")
     length: int = _doc(50, "L, most recent items of a user that are read (papers: 100)")
-    dilations: tuple[int, ...] = _doc(
-        (1, 4) * 4, "one residual block each, dilations (k, 2k) (papers: 1,4 four times)"
-    )
+    dilations: tuple[int, ...] = _doc((1, 4) * 4, "one residual block each, dilations (k, 2k) (papers: 1,4 four times)")
     kernel: int = _doc(3, "items that one convolution sees (papers: 3)")
     layout: Layout = _doc(
         "post_activation",
@@ -52,9 +50,7 @@ class EncoderConfig:
         check(self.layout in get_args(Layout), "layout", f"one of {get_args(Layout)}")
         check(self.dim >= 2, "dim", "at least 2")
         check(self.length >= 2, "length", "at least 2")
-        check(
-            len(self.dilations) > 0 and min(self.dilations) >= 1, "dilations", "one or more numbers from 1 up"
-        )
+        check(len(self.dilations) > 0 and min(self.dilations) >= 1, "dilations", "one or more numbers from 1 up")
         check(self.kernel >= 2, "kernel", "at least 2")
         check(self.name != "grec" or self.kernel % 2 == 1, "kernel", "odd for grec (both sides alike)")
         check(self.layers >= 1, "layers", "at least 1")

@@ -15,9 +15,7 @@ class GRU4Rec(Encoder):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.layers = nn.ModuleList(
-            nn.GRU(config.dim, config.dim, batch_first=True) for _ in range(config.layers)
-        )
+        self.layers = nn.ModuleList(nn.GRU(config.dim, config.dim, batch_first=True) for _ in range(config.layers))
 
     @property
     def sites(self) -> int:

@@ -40,9 +40,7 @@ class DilatedConvolution(nn.Module):
         """(B, L, d) -> (B, L, d); positions beyond the edges count as zero."""
         length = x.shape[1]
         padded = F.pad(x, (0, 0, self.left, self.right))
-        taps = torch.cat(
-            [padded[:, start : start + length] for start in self.starts], dim=-1
-        )  # (B, L, kernel d)
+        taps = torch.cat([padded[:, start : start + length] for start in self.starts], dim=-1)  # (B, L, kernel d)
         return F.linear(taps, self.weight, self.bias)
 
 
@@ -65,14 +63,10 @@ class NextItNet(Encoder):
         return tuple(f"convolutions.{site}.weight" for site in range(self.sites))
 
     def site_parameters(self, site: int) -> tuple[str, ...]:
-        return tuple(
-            f"{part}.{site}.{kind}" for part in ("convolutions", "norms") for kind in ("weight", "bias")
-        )
+        return tuple(f"{part}.{site}.{kind}" for part in ("convolutions", "norms") for kind in ("weight", "bias"))
 
     def second_norms(self) -> tuple[str, ...]:
-        return tuple(
-            f"norms.{site}.{kind}" for site in range(1, self.sites, 2) for kind in ("weight", "bias")
-        )
+        return tuple(f"norms.{site}.{kind}" for site in range(1, self.sites, 2) for kind in ("weight", "bias"))
 
     def transform(self, vectors: Tensor, valid: Tensor, adapter: Adapter) -> Tensor:
         x = vectors

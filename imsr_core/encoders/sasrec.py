@@ -76,15 +76,11 @@ class SASRec(Encoder):
         return tuple(f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias"))
 
     def second_norms(self) -> tuple[str, ...]:
-        return tuple(
-            f"norms.{site}.{kind}" for site in range(1, self.sites, 2) for kind in ("weight", "bias")
-        )
+        return tuple(f"norms.{site}.{kind}" for site in range(1, self.sites, 2) for kind in ("weight", "bias"))
 
     def transform(self, vectors: Tensor, valid: Tensor, adapter: Adapter) -> Tensor:
         length, device = vectors.shape[1], vectors.device
-        from_end = torch.arange(length - 1, -1, -1, device=device).clamp(
-            max=self.positions.num_embeddings - 1
-        )
+        from_end = torch.arange(length - 1, -1, -1, device=device).clamp(max=self.positions.num_embeddings - 1)
         x = self.dropout((vectors + self.positions(from_end)) * valid)
         past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         own = torch.eye(length, dtype=torch.bool, device=device)
@@ -92,10 +88,6 @@ class SASRec(Encoder):
         for site in range(self.sites):
             inputs = self.norms[site](x)
             block, is_feed_forward = divmod(site, 2)
-            y = (
-                self.feed_forwards[block](inputs)
-                if is_feed_forward
-                else self.attentions[block](inputs, allowed)
-            )
+            y = self.feed_forwards[block](inputs) if is_feed_forward else self.attentions[block](inputs, allowed)
             x = x + adapter.gate(site, self.dropout(adapter.patch(site, inputs, y)))
         return self.final_norm(x)

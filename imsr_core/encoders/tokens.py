@@ -29,9 +29,7 @@ def left_pad(sequences: SpanSequences, length: int) -> Tensor:
     steps = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
     from_end = np.repeat(ends, kept) - steps  # kept[u] .. 1 within a user
     rows = np.full((len(sequences), length), PAD, dtype=np.int64)
-    rows[users, length - from_end] = (
-        sequences.items[np.repeat(sequences.offsets[1:], kept) - from_end] + FIRST_ITEM
-    )
+    rows[users, length - from_end] = sequences.items[np.repeat(sequences.offsets[1:], kept) - from_end] + FIRST_ITEM
     return torch.from_numpy(rows)
 
 

@@ -23,11 +23,7 @@ from imsr_core.encoders.tokens import FIRST_ITEM, TASK
 from imsr_core.errors import ConfigError
 
 SHAPES = [
-    *[
-        EncoderConfig(name=name, dim=8, length=10, dilations=(1, 2))
-        for name in ENCODERS
-        if name != "nextitnet"
-    ],
+    *[EncoderConfig(name=name, dim=8, length=10, dilations=(1, 2)) for name in ENCODERS if name != "nextitnet"],
     *[EncoderConfig(dim=8, length=10, dilations=(1, 2), layout=layout) for layout in get_args(Layout)],
     EncoderConfig(name="sasrec", dim=8, length=10, heads=2, layers=1),
 ]
@@ -65,9 +61,7 @@ def test_more_padding_changes_nothing(config: EncoderConfig) -> None:
     rows = some_rows()
     padded = torch.cat([torch.zeros(len(rows), 2, dtype=torch.int64), rows], dim=1)
     encoder, weights = build_encoder(config), weights_of(config)
-    torch.testing.assert_close(
-        run(encoder, weights, padded)[:, 2:], run(encoder, weights, rows), rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(run(encoder, weights, padded)[:, 2:], run(encoder, weights, rows), rtol=1e-4, atol=1e-5)
 
 
 @every_shape
@@ -107,17 +101,13 @@ def test_named_parameters_exist_and_gradients_reach_them(config: EncoderConfig) 
 def test_adapter_reaches_every_site_and_the_default_one_changes_nothing(config: EncoderConfig) -> None:
     encoder, weights, rows = build_encoder(config), weights_of(config), some_rows()
     base = run(encoder, weights, rows)
-    ones = Adapter(
-        gates=torch.ones(encoder.sites, 8), patches={s: lambda _, y: y for s in range(encoder.sites)}
-    )
+    ones = Adapter(gates=torch.ones(encoder.sites, 8), patches={s: lambda _, y: y for s in range(encoder.sites)})
     assert torch.equal(run(encoder, weights, rows, ones), base)
     for site in range(encoder.sites):
         gates = torch.ones(encoder.sites, 8)
         gates[site] = 0.5
         assert not torch.allclose(run(encoder, weights, rows, Adapter(gates=gates)), base)
-        assert not torch.allclose(
-            run(encoder, weights, rows, Adapter(patches={site: lambda x, y: y + x + 1})), base
-        )
+        assert not torch.allclose(run(encoder, weights, rows, Adapter(patches={site: lambda x, y: y + x + 1})), base)
 
 
 @every_shape

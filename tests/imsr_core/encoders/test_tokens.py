@@ -14,9 +14,7 @@ from imsr_core.ragged import SpanSequences
 def sequences_of(lists: list[list[int]]) -> SpanSequences:
     items = np.array([item for row in lists for item in row], dtype=np.int64)
     offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-    return SpanSequences(
-        np.arange(len(lists), dtype=np.int64), offsets, items, np.arange(len(items), dtype=np.int64)
-    )
+    return SpanSequences(np.arange(len(lists), dtype=np.int64), offsets, items, np.arange(len(items), dtype=np.int64))
 
 
 def test_reserved_rows_are_distinct() -> None:
