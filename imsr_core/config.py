@@ -7,9 +7,9 @@ The dataclasses are frozen and validate themselves once, when they are made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from imsr_core.errors import ConfigError
+from imsr_core.fields import documented, require
 
 ExtractorName = Literal["comirec-dr", "comirec-sa", "mind"]
 
@@ -17,40 +17,31 @@ ExtractorName = Literal["comirec-dr", "comirec-sa", "mind"]
 DEFAULT_PRIOR_MASS: dict[str, float] = {"comirec-dr": 2.0, "mind": 2.0, "comirec-sa": 4.0}
 
 
-def _doc(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
-
-
-def _require(ok: bool, section: str, key: str, value: object, wanted: str) -> None:
-    if not ok:
-        raise ConfigError(f"[{section}] {key} = {value!r}: must be {wanted}", hint=f"change {key} in imsr.toml")
-
-
 @dataclass(frozen=True)
 class ModelConfig:
     """The multi-interest model: what an interest is and how it is read from items."""
 
-    extractor: ExtractorName = _doc("comirec-dr", "which multi-interest extractor reads interests from items")
-    dim: int = _doc(64, "d, length of item and interest vectors (paper: 64)")
-    initial_interests: int = _doc(4, "K_0, interests of a new user (paper: 4)")
-    max_interests: int = _doc(24, "cap on K_u, so that one user cannot grow for ever")
-    history: int = _doc(50, "n, most recent items of a user's span that are read at once")
-    routing_iterations: int = _doc(3, "iterations of dynamic routing (MIND, ComiRec-DR: 3)")
-    prior_mass: float | None = _doc(
+    extractor: ExtractorName = documented("comirec-dr", "which multi-interest extractor reads interests from items")
+    dim: int = documented(64, "d, length of item and interest vectors (paper: 64)")
+    initial_interests: int = documented(4, "K_0, interests of a new user (paper: 4)")
+    max_interests: int = documented(24, "cap on K_u, so that one user cannot grow for ever")
+    history: int = documented(50, "n, most recent items of a user's span that are read at once")
+    routing_iterations: int = documented(3, "iterations of dynamic routing (MIND, ComiRec-DR: 3)")
+    prior_mass: float | None = documented(
         None,
         "m, how many items a stored interest weighs when it is updated; unset: 2 for routing, 4 for "
         "self-attention; 0 is the paper's literal extraction from the span alone",
     )
-    normalize_items: bool = _doc(True, "L2-normalise item vectors (the paper does not; worth it on real logs)")
-    logit_scale: float = _doc(12.0, "factor on inner products wherever they become logits (paper: 1)")
-    label_attention: Literal["soft", "hard"] = _doc(
+    normalize_items: bool = documented(True, "L2-normalise item vectors (the paper does not; worth it on real logs)")
+    logit_scale: float = documented(12.0, "factor on inner products wherever they become logits (paper: 1)")
+    label_attention: Literal["soft", "hard"] = documented(
         "soft", "label-aware attention: soft = softmax over interests (paper), hard = best interest only"
     )
-    attention_units: int = _doc(0, "d_a of ComiRec-SA; 0 means 4 d as ComiRec has it")
+    attention_units: int = documented(0, "d_a of ComiRec-SA; 0 means 4 d as ComiRec has it")
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, wanted: str) -> None:
-            _require(ok, "model", key, getattr(self, key), wanted)
+            require(ok, "model", key, getattr(self, key), wanted)
 
         check(self.extractor in get_args(ExtractorName), "extractor", f"one of {get_args(ExtractorName)}")
         check(self.dim >= 2, "dim", "at least 2")
@@ -80,78 +71,80 @@ class ModelConfig:
 class RetainerConfig:
     """EIR, the existing-interests retainer (paper, section IV-B): distil yesterday's interests."""
 
-    enabled: bool = _doc(True, "switch EIR on")
-    weight: float = _doc(0.03, "lambda_KD (paper: 1e-2 .. 1e-6, tuned); above 0.1 it harms")
-    form: Literal["listwise", "bce", "euclidean"] = _doc(
+    enabled: bool = documented(True, "switch EIR on")
+    weight: float = documented(0.03, "lambda_KD (paper: 1e-2 .. 1e-6, tuned); above 0.1 it harms")
+    form: Literal["listwise", "bce", "euclidean"] = documented(
         "listwise",
         "listwise = softmax over sampled items for each interest; bce = the paper's sigmoid cross entropy on "
         "the target alone; euclidean = the paper's DIR ablation",
     )
-    temperature: float = _doc(1.0, "tau of the distilled logits")
-    items: int = _doc(100, "items that each listwise distillation ranks (the batch's first shared negatives)")
+    temperature: float = documented(1.0, "tau of the distilled logits")
+    items: int = documented(100, "items that each listwise distillation ranks (the batch's first shared negatives)")
 
     def __post_init__(self) -> None:
-        _require(self.weight >= 0, "retainer", "weight", self.weight, "0 or more")
+        require(self.weight >= 0, "retainer", "weight", self.weight, "0 or more")
         forms = ("listwise", "bce", "euclidean")
-        _require(self.form in forms, "retainer", "form", self.form, f"one of {forms}")
-        _require(self.temperature > 0, "retainer", "temperature", self.temperature, "above 0")
-        _require(self.items >= 1, "retainer", "items", self.items, "at least 1")
+        require(self.form in forms, "retainer", "form", self.form, f"one of {forms}")
+        require(self.temperature > 0, "retainer", "temperature", self.temperature, "above 0")
+        require(self.items >= 1, "retainer", "items", self.items, "at least 1")
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
     """NID, the new-interests detector (paper, section IV-C): who needs new interests this span."""
 
-    enabled: bool = _doc(True, "switch NID on; off: no user ever gets new interests")
-    rule: Literal["quantile", "absolute"] = _doc(
+    enabled: bool = documented(True, "switch NID on; off: no user ever gets new interests")
+    rule: Literal["quantile", "absolute"] = documented(
         "quantile",
         "quantile = c1 is a quantile of the span's users; absolute = c1 is a KL value as in the paper "
         "(its scale depends on logit_scale and K, so it does not carry from log to log)",
     )
-    c1: float = _doc(0.5, "a user's items are puzzling if their mean KL(uniform || p) is below this")
-    new_interests: int = _doc(3, "delta K, interests proposed when the detector fires (paper: 3)")
-    new_scale: float = _doc(0.3, "standard deviation of a new vector's start (paper: 1)")
+    c1: float = documented(0.5, "a user's items are puzzling if their mean KL(uniform || p) is below this")
+    new_interests: int = documented(3, "delta K, interests proposed when the detector fires (paper: 3)")
+    new_scale: float = documented(0.3, "standard deviation of a new vector's start (paper: 1)")
 
     def __post_init__(self) -> None:
-        _require(self.rule in ("quantile", "absolute"), "detector", "rule", self.rule, "'quantile' or 'absolute'")
+        require(self.rule in ("quantile", "absolute"), "detector", "rule", self.rule, "'quantile' or 'absolute'")
         bounded = self.rule == "absolute" or 0 <= self.c1 <= 1
-        _require(self.c1 >= 0 and bounded, "detector", "c1", self.c1, "0 or more, and at most 1 for a quantile")
-        _require(self.new_interests >= 0, "detector", "new_interests", self.new_interests, "0 or more")
-        _require(self.new_scale > 0, "detector", "new_scale", self.new_scale, "above 0")
+        require(self.c1 >= 0 and bounded, "detector", "c1", self.c1, "0 or more, and at most 1 for a quantile")
+        require(self.new_interests >= 0, "detector", "new_interests", self.new_interests, "0 or more")
+        require(self.new_scale > 0, "detector", "new_scale", self.new_scale, "above 0")
 
 
 @dataclass(frozen=True)
 class TrimmerConfig:
     """PIT, the projection-based interest trimmer (paper, section IV-D): what of the new is redundant."""
 
-    enabled: bool = _doc(True, "switch PIT on; off: every proposed interest stays, as it is")
-    c2: float = _doc(0.3, "a new interest whose orthogonal part is shorter than this is trimmed (paper: 0.3)")
+    enabled: bool = documented(True, "switch PIT on; off: every proposed interest stays, as it is")
+    c2: float = documented(0.3, "a new interest whose orthogonal part is shorter than this is trimmed (paper: 0.3)")
 
     def __post_init__(self) -> None:
-        _require(self.c2 >= 0, "trimmer", "c2", self.c2, "0 or more (inf trims every new interest)")
+        require(self.c2 >= 0, "trimmer", "c2", self.c2, "0 or more (inf trims every new interest)")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Optimisation: the loop is the same for every strategy."""
 
-    seed: int = _doc(0, "one seed for everything")
-    batch_size: int = _doc(256, "targets in a step (paper: 128)")
-    base_epochs: int = _doc(15, "epochs of pre-training at most (paper: 5 .. 50)")
-    base_learning_rate: float = _doc(0.005, "Adam's step size in pre-training")
-    patience: int = _doc(2, "pre-training stops after this many epochs without a better validation loss; 0 = never")
-    epochs: int = _doc(4, "epochs over an incremental span")
-    learning_rate: float = _doc(0.0025, "Adam's step size in an incremental span")
-    targets_per_user: int = _doc(40, "targets drawn from one user in one epoch at most; 0 = no limit")
-    window: int = _doc(5, "a target is drawn up to this many steps ahead of its history; 1 = the next item")
-    negatives: int = _doc(500, "negatives shared by a batch; 0 = full softmax over the catalogue")
-    moments: Literal["carry", "reset"] = _doc(
+    seed: int = documented(0, "one seed for everything")
+    batch_size: int = documented(256, "targets in a step (paper: 128)")
+    base_epochs: int = documented(15, "epochs of pre-training at most (paper: 5 .. 50)")
+    base_learning_rate: float = documented(0.005, "Adam's step size in pre-training")
+    patience: int = documented(
+        2, "pre-training stops after this many epochs without a better validation loss; 0 = never"
+    )
+    epochs: int = documented(4, "epochs over an incremental span")
+    learning_rate: float = documented(0.0025, "Adam's step size in an incremental span")
+    targets_per_user: int = documented(40, "targets drawn from one user in one epoch at most; 0 = no limit")
+    window: int = documented(5, "a target is drawn up to this many steps ahead of its history; 1 = the next item")
+    negatives: int = documented(500, "negatives shared by a batch; 0 = full softmax over the catalogue")
+    moments: Literal["carry", "reset"] = documented(
         "carry", "carry = Adam's moments of a row go on across spans; reset = each span starts them afresh"
     )
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, wanted: str) -> None:
-            _require(ok, "training", key, getattr(self, key), wanted)
+            require(ok, "training", key, getattr(self, key), wanted)
 
         check(0 <= self.seed < 2**32, "seed", "0 .. 2^32 - 1")
         for key in ("batch_size", "window"):

@@ -23,8 +23,9 @@ def extract_interests(
     """The interests (R, d) of the span's users after the span, row for row of the working store, and their support
     (R,): how many of the items that were read are nearest to each, of those that survive the trimmer.
 
-    Raises `NonFiniteError` if the trained model reads NaN. ``queries`` (R, q) are the trained ones. Reads the ``history`` most recent items of each user. Proposed interests
-    come out orthogonal to the *new* values of the user's other interests if the trimmer is on.
+    ``queries`` (R, q) are the trained ones. Reads the ``history`` most recent items of each user. Proposed interests
+    come out orthogonal to the *new* values of the user's other interests if the trimmer is on. Raises
+    `NonFiniteError` if the trained model reads NaN.
     """
     vectors = state.item_vectors()
     c2 = state.config.trimmer.c2 if state.config.trimmer.enabled else 0.0

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from imsr_core.errors import ConfigError
+from imsr_core.fields import documented
 
 EncoderName = Literal["nextitnet", "grec", "sasrec", "gru4rec", "dssm"]
 Layout = Literal["post_activation", "pre_activation", "norm_conv_relu"]
-
-
-def _doc(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """One encoder of a user's item sequence; the catalogue's size is not part of it, because it grows."""
 
-    name: EncoderName = _doc(
+    name: EncoderName = documented(
         "nextitnet",
         "nextitnet = causal dilated convolutions, grec = the same seeing both sides, sasrec = Transformer, "
         "gru4rec = recurrent, dssm = mean of items and an MLP",
     )
-    dim: int = _doc(64, "d, channels and length of a user vector (papers: 256; 64 in their demos)")
-    length: int = _doc(50, "L, most recent items of a user that are read (papers: 100)")
-    dilations: tuple[int, ...] = _doc((1, 4) * 4, "one residual block each, dilations (k, 2k) (papers: 1,4 four times)")
-    kernel: int = _doc(3, "items that one convolution sees (papers: 3)")
-    layout: Layout = _doc(
+    dim: int = documented(64, "d, channels and length of a user vector (papers: 256; 64 in their demos)")
+    length: int = documented(50, "L, most recent items of a user that are read (papers: 100)")
+    dilations: tuple[int, ...] = documented(
+        (1, 4) * 4, "one residual block each, dilations (k, 2k) (papers: 1,4 four times)"
+    )
+    kernel: int = documented(3, "items that one convolution sees (papers: 3)")
+    layout: Layout = documented(
         "post_activation",
         "order inside a residual block: post_activation = conv, norm, ReLU (PeterRec, TERACON); "
         "pre_activation = norm, ReLU, conv (Conure's code); norm_conv_relu = norm, conv, ReLU "
         "(Conure's figure)",
     )
-    layers: int = _doc(2, "blocks of the Transformer, layers of the GRU and of the MLP")
-    heads: int = _doc(1, "attention heads of the Transformer")
-    dropout: float = _doc(0.0, "dropout of the Transformer's sub-layers")
+    layers: int = documented(2, "blocks of the Transformer, layers of the GRU and of the MLP")
+    heads: int = documented(1, "attention heads of the Transformer")
+    dropout: float = documented(0.0, "dropout of the Transformer's sub-layers")
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, wanted: str) -> None:

@@ -12,14 +12,11 @@ from typing import Any, Literal, TypeVar, get_args
 
 from imsr_core.encoders.config import EncoderConfig
 from imsr_core.errors import ConfigError
+from imsr_core.fields import documented
 
 TokenMode = Literal["none", "fixed", "trained"]
 Insertion = Literal["serial-1", "serial-2", "parallel"]
 C = TypeVar("C")
-
-
-def _doc(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
 
 
 def _check(section: object, ok: bool, key: str, wanted: str) -> None:
@@ -35,14 +32,14 @@ def _check(section: object, ok: bool, key: str, wanted: str) -> None:
 class PhaseConfig:
     """One training phase. The parameters of the best epoch on validation are kept, never the last."""
 
-    epochs: int = _doc(60, "epochs at most")
-    min_epochs: int = _doc(5, "epochs at least: a task may sit on a plateau before it climbs (PeterRec)")
-    patience: int = _doc(5, "stop after this many epochs without a better validation score")
-    batch_size: int = _doc(256, "examples in a step (papers: 32 for T1, 512 or 1024 for a task)")
-    learning_rate: float = _doc(1e-3, "step size (papers: 1e-3 for T1, 1e-4 or 1e-3 for a task)")
-    optimizer: Literal["adam", "adamw", "sgd"] = _doc("adam", "adam (papers), adamw or sgd")
-    weight_decay: float = _doc(0.0, "weight decay (papers: 0); frozen weights do not decay")
-    momentum: float = _doc(0.0, "momentum of sgd")
+    epochs: int = documented(60, "epochs at most")
+    min_epochs: int = documented(5, "epochs at least: a task may sit on a plateau before it climbs (PeterRec)")
+    patience: int = documented(5, "stop after this many epochs without a better validation score")
+    batch_size: int = documented(256, "examples in a step (papers: 32 for T1, 512 or 1024 for a task)")
+    learning_rate: float = documented(1e-3, "step size (papers: 1e-3 for T1, 1e-4 or 1e-3 for a task)")
+    optimizer: Literal["adam", "adamw", "sgd"] = documented("adam", "adam (papers), adamw or sgd")
+    weight_decay: float = documented(0.0, "weight decay (papers: 0); frozen weights do not decay")
+    momentum: float = documented(0.0, "momentum of sgd")
 
     def __post_init__(self) -> None:
         for key in ("epochs", "min_epochs", "patience", "batch_size"):
@@ -57,14 +54,14 @@ class PhaseConfig:
 class ObjectiveConfig:
     """How a head is trained. Evaluation always ranks all labels."""
 
-    loss: Literal["softmax", "bpr"] = _doc(
+    loss: Literal["softmax", "bpr"] = documented(
         "softmax", "softmax = cross-entropy; bpr = softplus(negative - positive), one uniform negative"
     )
-    full_softmax_limit: int = _doc(20_000, "up to this many labels the softmax runs over all of them")
-    negatives: int = _doc(1_000, "above it, uniform negatives shared by the batch (papers: 20 % of all items)")
-    head_l2: float = _doc(0.0, "factor of |head|^2 / 2, divided by the batch (papers' code: 0.02 undivided)")
-    unknown_rate: float = _doc(0.01, "share of T1's inputs replaced by UNKNOWN, so that its row means something")
-    mask_rate: float = _doc(0.3, "share of items hidden in masked pre-training (GRec: 0.3)")
+    full_softmax_limit: int = documented(20_000, "up to this many labels the softmax runs over all of them")
+    negatives: int = documented(1_000, "above it, uniform negatives shared by the batch (papers: 20 % of all items)")
+    head_l2: float = documented(0.0, "factor of |head|^2 / 2, divided by the batch (papers' code: 0.02 undivided)")
+    unknown_rate: float = documented(0.01, "share of T1's inputs replaced by UNKNOWN, so that its row means something")
+    mask_rate: float = documented(0.3, "share of items hidden in masked pre-training (GRec: 0.3)")
 
     def __post_init__(self) -> None:
         _check(self, self.loss in ("softmax", "bpr"), "loss", "'softmax' or 'bpr'")
@@ -79,9 +76,9 @@ class ObjectiveConfig:
 class SplitConfig:
     """One split by user for all tasks: nobody trains one task and tests another."""
 
-    seed: int = _doc(0, "seed of the hash that assigns users; fixed with the first task")
-    train: float = _doc(0.80, "share of users who train (papers: 0.80)")
-    validation: float = _doc(0.05, "share of users who select (papers: 0.05); the rest tests")
+    seed: int = documented(0, "seed of the hash that assigns users; fixed with the first task")
+    train: float = documented(0.80, "share of users who train (papers: 0.80)")
+    validation: float = documented(0.05, "share of users who select (papers: 0.05); the rest tests")
 
     def __post_init__(self) -> None:
         _check(self, 0 < self.train < 1, "train", "in (0, 1)")
@@ -92,9 +89,11 @@ class SplitConfig:
 class ConureConfig:
     """Conure (SIGIR 2021): share out one backbone's weights among tasks."""
 
-    pruning_rate: float = _doc(0.7, "share of the free weights given back after a task (released: 0.7)")
-    prune_items: bool = _doc(False, "also prune the item table (the paper's Table 5)")
-    token: TokenMode = _doc("none", "read a task at the last item (figure: none) or at a task token (code: fixed)")
+    pruning_rate: float = documented(0.7, "share of the free weights given back after a task (released: 0.7)")
+    prune_items: bool = documented(False, "also prune the item table (the paper's Table 5)")
+    token: TokenMode = documented(
+        "none", "read a task at the last item (figure: none) or at a task token (code: fixed)"
+    )
 
     def __post_init__(self) -> None:
         _check(self, 0 <= self.pruning_rate < 1, "pruning_rate", "in [0, 1)")
@@ -105,10 +104,12 @@ class ConureConfig:
 class PeterRecConfig:
     """PeterRec (SIGIR 2020): small patches for each task in a frozen backbone."""
 
-    insertion: Insertion = _doc("serial-2", "after both layers of a block, after the second, or beside both")
-    reduction: int = _doc(8, "r: a patch's bottleneck has d / r channels (paper: 8; 4 in the later demo)")
-    train_norms: bool = _doc(False, "give each task its own copy of every block's second norm (papers: yes)")
-    token: TokenMode = _doc("fixed", "what stands for the task token: fixed = a random row (papers), trained, none")
+    insertion: Insertion = documented("serial-2", "after both layers of a block, after the second, or beside both")
+    reduction: int = documented(8, "r: a patch's bottleneck has d / r channels (paper: 8; 4 in the later demo)")
+    train_norms: bool = documented(False, "give each task its own copy of every block's second norm (papers: yes)")
+    token: TokenMode = documented(
+        "fixed", "what stands for the task token: fixed = a random row (papers), trained, none"
+    )
 
     def __post_init__(self) -> None:
         _check(self, self.insertion in get_args(Insertion), "insertion", f"one of {get_args(Insertion)}")
@@ -120,16 +121,17 @@ class PeterRecConfig:
 class TeraconConfig:
     """TERACON (KDD 2023): task masks that know each other, and distillation of the past."""
 
-    distillation: float = _doc(0.7, "alpha, weight of knowledge retention (paper: 0.7); 0 = no protection")
-    s_max: float = _doc(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)")
-    clamp: float = _doc(6.0, "bound on task embeddings (released: 6)")
-    gate_factor: float = _doc(6.0, "c in rho = 1 - sigmoid(c cos) (released: 6)")
-    start_rate: float = _doc(0.9, "rho of every past task before the first step (released: 0.9)")
-    min_sampled: int = _doc(
+    distillation: float = documented(0.7, "alpha, weight of knowledge retention (paper: 0.7); 0 = no protection")
+    s_max: float = documented(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)")
+    clamp: float = documented(6.0, "bound on task embeddings (released: 6)")
+    gate_factor: float = documented(6.0, "c in rho = 1 - sigmoid(c cos) (released: 6)")
+    start_rate: float = documented(0.9, "rho of every past task before the first step (released: 0.9)")
+    min_sampled: int = documented(
         20, "users of a batch distilled for each past task, at least (released: 0, and NaN; DITTO: 20)"
     )
-    distilled_labels: int = _doc(20_000, "labels compared in one distillation; above it a random subset a step")
-    carry_relations: bool = _doc(False, "keep the old tasks' relation weights, new inputs at 0 (not the paper)")
+    distilled_labels: int = documented(20_000, "labels compared in one distillation; above it a random subset a step")
+    relations: bool = documented(True, "masks that know the other tasks (paper); false = each task's own, an ablation")
+    carry_relations: bool = documented(False, "keep the old tasks' relation weights, new inputs at 0 (not the paper)")
 
     def __post_init__(self) -> None:
         _check(self, self.distillation >= 0, "distillation", "0 or more")
@@ -154,8 +156,8 @@ class LifelongConfig:
     conure: ConureConfig = field(default_factory=ConureConfig)
     peterrec: PeterRecConfig = field(default_factory=PeterRecConfig)
     teracon: TeraconConfig = field(default_factory=TeraconConfig)
-    finetuned_sites: int = _doc(2, "layers that FineLast trains, counted from the end (2 = the last block)")
-    device: str = _doc("cpu", "where training and serving run: cpu, cuda, ...")
+    finetuned_sites: int = documented(2, "layers that FineLast trains, counted from the end (2 = the last block)")
+    device: str = documented("cpu", "where training and serving run: cpu, cuda, ...")
 
 
 def to_json(config: Any) -> dict[str, Any]:
