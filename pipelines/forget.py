@@ -237,13 +237,12 @@ class _Run:
             rewrite_folder(folder, changes)
 
     def _rewrite_landing(self, journal: Journal, work: Path) -> Journal:
-        done = dict(journal.receipt.landing)
         for file in _landing(self.workspace, journal.user_id):
-            name = self.workspace.relative(file.path)
-            done[name] = self._landing_verdict(file, journal)
-            if done[name] == "rewritten":
+            verdict = self._landing_verdict(file, journal)
+            done = journal.receipt.landing | {self.workspace.relative(file.path): verdict}
+            journal = replace(journal, receipt=replace(journal.receipt, landing=done))
+            if verdict == "rewritten":  # recorded with the file: a run that goes on after a kill does not find it again
                 journal = self._replace_landing(file.path, journal, work)
-        journal = replace(journal, receipt=replace(journal.receipt, landing=done))
         self._record(journal)
         return journal
 
