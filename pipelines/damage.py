@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from imsr_core.errors import ImsrError
 from pipelines.doctor import examine
 from pipelines.lease import Lease
 from pipelines.ledger import Snapshot, SpanState, Transaction, VersionRow, iso
+from pipelines.reads import read_by
 from pipelines.restate import LEARNT
 from pipelines.sequence_chain import latest_rows, parent_folder
-from pipelines.versions import GONE, LINE, PRUNED, Lineage
+from pipelines.versions import GONE, LINE, PRUNED
 from pipelines.workspace import Workspace
 
 
@@ -53,18 +53,11 @@ def _versions_on(workspace: Workspace, view: Snapshot, sequences: set[str], dama
     """The damaged versions, and those that read something that is dropped."""
     rows = {row.version_id: row for row in view.versions() if row.state != PRUNED}
     found = {name: row for name, row in rows.items() if name in damaged}
-    gone = {row.path for row in found.values()}
     for name, row in rows.items():
-        if row.line != LINE or name in found:
-            continue
-        try:
-            lineage = Lineage.read(workspace.resolve(row.path))
-        except ImsrError:
-            found[name] = row  # examined as damaged, too
-            continue
-        reads = {*lineage.vocabulary, *(path.rpartition("/")[0] for path in lineage.interests)}
-        if row.state not in GONE and reads & (sequences | gone):
-            found[name] = row
+        if name not in found and row.state not in GONE:
+            reads = read_by(workspace, workspace.resolve(row.path))
+            if set(reads.sequences) & sequences or set(reads.versions) & damaged:
+                found[name] = row
     return found
 
 

@@ -123,7 +123,8 @@ def _pointers(view: Snapshot) -> Iterator[Finding]:
         if current is None and moves:
             yield Finding(Severity.ERROR, f"line {line} lost its pointer", "ledger", BACKUP.format("ledger.sqlite"))
         elif current is not None and current in rows and rows[current].state in GONE:
-            yield Finding(Severity.ERROR, f"current version {current} is {rows[current].state}", "ledger", RUN)
+            mend = RUN if line == LINE else f"put another version of line {line} live"
+            yield Finding(Severity.ERROR, f"current version {current} is {rows[current].state}", "ledger", mend)
         elif current is not None and moves and moves[-1].version_id != current:
             what = f"line {line} points to {current}, its log to {moves[-1].version_id}"
             yield Finding(Severity.ERROR, what, "ledger", BACKUP.format("ledger.sqlite"))

@@ -17,6 +17,7 @@ from pipelines.ledger import Snapshot, VersionRow
 from pipelines.orphans import version_of_list
 from pipelines.parquet_files import read_table
 from pipelines.publish import READY, file_sha256
+from pipelines.reads import read_by
 from pipelines.receipts import read_journal
 from pipelines.rewrite import NEXT
 from pipelines.sequence_chain import link_of, parent_folder
@@ -93,8 +94,10 @@ def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator
             continue
         folder = workspace.resolve(row.path)
         problem = folder_problem(folder, deep)
+        if problem is None:
+            problem = _reading_problem(workspace, row, named)
         if problem is None and row.line == LINE:
-            problem = _version_problem(workspace, row, named, deep)
+            problem = _version_problem(workspace, row, deep)
         if problem:
             yield Finding(Severity.ERROR, problem, row.path, DAMAGED, ("version", row.version_id))
 
@@ -158,17 +161,26 @@ def _link_problem(workspace: Workspace, folder: Path, fingerprint: str, named: s
     return None
 
 
-def _version_problem(workspace: Workspace, row: VersionRow, named: set[str], deep: bool) -> str | None:
+def _reading_problem(workspace: Workspace, row: VersionRow, named: set[str]) -> str | None:
+    """Everything that a version reads of others must be in the ledger."""
+    if row.state == ARCHIVED:
+        return None
+    try:
+        reads = read_by(workspace, workspace.resolve(row.path))
+    except ImsrError as error:
+        return error.message
+    versions = [workspace.relative(workspace.version_folder(name)) for name in reads.versions]
+    lost = [path for path in (*reads.sequences, *versions) if path not in named]
+    return f"it reads {lost[0]}, which the ledger does not name" if lost else None
+
+
+def _version_problem(workspace: Workspace, row: VersionRow, deep: bool) -> str | None:
     try:
         lineage = Lineage.read(workspace.resolve(row.path))
         if (lineage.version_id, lineage.fingerprint) != (row.version_id, row.fingerprint):
             return "its lineage.json belongs to another version"
         if row.state == ARCHIVED:
             return None
-        reads = [*lineage.vocabulary, *(path.rpartition("/")[0] for path in lineage.interests)]
-        lost = [path for path in reads if path not in named and path != row.path]
-        if lost:
-            return f"it reads {lost[0]}, which the ledger does not name"
         vocabulary = Vocabulary.open([workspace.resolve(path) for path in lineage.vocabulary])
         return _tensor_problem(workspace, row, lineage, vocabulary) if deep else None
     except ImsrError as error:

@@ -34,16 +34,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from imsr_core.errors import ImsrError
 from pipelines.bucket_sequences import count_bucket
 from pipelines.failpoints import FailPoint, hit
 from pipelines.forget_places import Search
+from pipelines.forget_survey import survey
 from pipelines.lake import SpanContent, content_of
 from pipelines.landing_files import LandingFile, find_user, mention_pattern, without_user
 from pipelines.lease import Lease, borrow
-from pipelines.ledger import Snapshot, Transaction, iso
+from pipelines.ledger import Transaction, iso
 from pipelines.orphans import remove_orphans
 from pipelines.publish import file_sha256, fsync_path, is_ready, open_staging
 from pipelines.receipts import (
@@ -60,7 +59,6 @@ from pipelines.receipts import (
 from pipelines.restate import LEARNT, record_stale, restatement_of
 from pipelines.rewrite import is_unfinished, rewrite_folder
 from pipelines.sequence_chain import MANIFEST, link_of, write_manifest_of
-from pipelines.versions import GONE, LINE, Lineage
 from pipelines.vocabulary import tombstone
 from pipelines.warehouse import drop_generations_with, publish_catalog
 from pipelines.workspace import Workspace
@@ -154,8 +152,10 @@ def _forgotten_before(user_id: str, known: list[Receipt], traces: Traces) -> Rec
 
 
 def _landing(workspace: Workspace, user_id: str) -> list[LandingFile]:
-    files = sorted(path for path in (workspace.root / "landing").rglob("*") if path.is_file())
-    return find_user(files, workspace.settings.source, user_id)
+    """Files that somebody put into the workspace: events, and tables of labels (which are not rewritten)."""
+    files = [path for path in (workspace.root / "landing").rglob("*") if path.is_file()]
+    files += [p for p in (workspace.root / "labels").rglob("*") if p.is_file() and p.suffix != ".parquet"]
+    return find_user(sorted(files), workspace.settings.source, user_id)
 
 
 @dataclass
@@ -170,7 +170,7 @@ class _Run:
         """All steps from the journal on."""
         with self.workspace.ledger.snapshot() as view:
             search = Search.of(self.workspace, view, journal.user_id, tombstone(journal.receipt.user_hash[:16]))
-            journal = _survey(self.workspace, view, search, journal)
+            journal = survey(self.workspace, view, search, journal)
         self._record(journal)
         hit(FailPoint.FORGET_JOURNALED)
         work = open_staging(self.workspace, _LABEL)
@@ -277,64 +277,6 @@ class _Run:
         with self.workspace.ledger.snapshot() as view:
             before = {(row.span_id, row.data_version): row.fingerprint for row in view.span_versions()}
         return {(span, before[span, number]): each.fingerprint for (span, number), each in contents.items()}
-
-
-def _survey(workspace: Workspace, view: Snapshot, search: Search, journal: Journal) -> Journal:
-    """Add what is found now to what the journal says was found when it began."""
-    found = search.found() | journal.found
-    data = {row.path: (row.span_id, row.data_version) for row in view.span_versions()}
-    sequences = {row.path: (row.span_id, row.fingerprint) for row in view.sequences()}
-    folders = {path.rpartition("/")[0] for path in found}
-    lake = tuple(sorted(key for path, key in data.items() if path in folders))
-    learnt = tuple(sorted(key for path, key in sequences.items() if path in folders))
-    receipt = journal.receipt
-    names = _sources(workspace, search, found) | set(receipt.sources)
-    direct, later = _versions(workspace, view, set(learnt)) if learnt else (receipt.learnt_from, receipt.built_on_these)
-    receipt = replace(
-        receipt,
-        rows=receipt.rows | _rows_by_place(workspace, search, found),
-        spans=tuple(sorted({span for span, _ in lake} | set(receipt.spans))),
-        sources=tuple(sorted(names)),
-        learnt_from=direct,
-        built_on_these=later,
-    )
-    return replace(journal, found=found, lake=lake, sequences=learnt, receipt=receipt)
-
-
-def _rows_by_place(workspace: Workspace, search: Search, found: dict[str, int]) -> dict[str, int]:
-    rows: dict[str, int] = {}
-    for path, count in found.items():
-        name = search.place_of(workspace.resolve(path)).name
-        rows[name] = rows.get(name, 0) + count
-    return rows
-
-
-def _sources(workspace: Workspace, search: Search, found: dict[str, int]) -> set[str]:
-    """Names of the files that brought the user's events, from the lake's own column."""
-    names: set[str] = set()
-    for path in found:
-        if path.startswith("lake/"):
-            filters = [("user_id", "=", search.user_id)]
-            table = pq.read_table(workspace.resolve(path), columns=["source"], filters=filters, partitioning=None)
-            names |= {name for name in table["source"].to_pylist() if name}
-    return names
-
-
-def _versions(
-    workspace: Workspace, view: Snapshot, learnt: set[tuple[str, str]]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Versions that learnt one of these sequences, and those that descend from one that did."""
-    direct: list[str] = []
-    later: list[str] = []
-    for row in view.versions(LINE):
-        if row.state in GONE:
-            continue
-        data = Lineage.read(workspace.resolve(row.path)).data
-        if learnt & set(data.items()):
-            direct.append(row.version_id)
-        elif row.parent in {*direct, *later}:
-            later.append(row.version_id)
-    return tuple(direct), tuple(later)
 
 
 def _new_manifest(folder: Path, renamed: dict[tuple[str, str], str], work: Path) -> dict[str, Path | None]:

@@ -12,8 +12,9 @@ from pipelines.lease import Lease
 from pipelines.ledger import Snapshot
 from pipelines.parquet_files import TEMPORARY_SUFFIX
 from pipelines.publish import clear_staging, discard_orphan
+from pipelines.reads import read_by
 from pipelines.sequence_chain import parent_folder
-from pipelines.versions import GONE, LINE, Lineage
+from pipelines.versions import GONE
 from pipelines.workspace import Workspace
 
 #: Where published folders and files lie, as patterns below the workspace.
@@ -48,12 +49,12 @@ def _in_use(workspace: Workspace, view: Snapshot) -> set[Path]:
     for row in view.sequences():
         with suppress(ImsrError):
             used |= {parent_folder(workspace, workspace.resolve(row.path)) or workspace.root}
-    for version in view.versions(LINE):
+    for version in view.versions():
         with suppress(ImsrError):
             if version.state not in GONE:
-                lineage = Lineage.read(workspace.resolve(version.path))
-                paths = [*lineage.vocabulary, *(path.rpartition("/")[0] for path in lineage.interests)]
-                used |= {workspace.resolve(path) for path in paths}
+                reads = read_by(workspace, workspace.resolve(version.path))
+                used |= {workspace.resolve(path) for path in reads.sequences}
+                used |= {workspace.version_folder(name) for name in reads.versions}
     return used
 
 

@@ -29,10 +29,11 @@ from pipelines.forget import finish_forgetting
 from pipelines.lease import Lease, borrow
 from pipelines.ledger import Snapshot, Transaction, VersionRow, iso
 from pipelines.orphans import orphans, remove_orphans, version_of_list
+from pipelines.reads import read_by
 from pipelines.rewrite import is_unfinished, rewrite_folder
 from pipelines.sequence_chain import chain_of, latest_rows
 from pipelines.settings import RetentionSettings
-from pipelines.versions import ARCHIVED, GONE, LINE, PRUNED, Lineage
+from pipelines.versions import ARCHIVED, GONE, PRUNED
 from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
 
@@ -110,9 +111,12 @@ def _plan(workspace: Workspace, view: Snapshot, now: datetime) -> Pruning:
     retention = workspace.settings.retention
     since = iso(now - timedelta(days=retention.keep_days))
     whole = {row.version_id: why for row, why in _kept_versions(view, retention, since)}
-    lineages = {name: Lineage.read(workspace.version_folder(name)) for name in _of_line(view, whole)}
-    readers = {path.split("/")[1]: name for name, lineage in lineages.items() for path in lineage.interests}
-    folders = {path: f"version {name} reads it" for name, lineage in lineages.items() for path in lineage.vocabulary}
+    readers: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in whole:
+        reads = read_by(workspace, workspace.version_folder(name))
+        folders |= dict.fromkeys(reads.sequences, f"version {name} reads it")
+        readers |= dict.fromkeys(reads.versions, name)
     items = [*_versions(workspace, view, whole, readers), *_sequences(workspace, view, folders, since)]
     items += _data(workspace, view, since)
     going = {item.path for item in items if not item.stays}
@@ -135,11 +139,6 @@ def _kept_versions(view: Snapshot, retention: RetentionSettings, since: str) -> 
         recent = [rows[name] for name in live if name in rows][: retention.keep_versions]
         yield from ((row, "was live lately") for row in recent)
         yield from ((row, "current") for row in own if row.version_id == view.pointer(line))
-
-
-def _of_line(view: Snapshot, names: Iterable[str]) -> list[str]:
-    line = {row.version_id for row in view.versions(LINE)}
-    return [name for name in names if name in line]
 
 
 def _versions(workspace: Workspace, view: Snapshot, whole: dict[str, str], readers: dict[str, str]) -> Iterable[Item]:

@@ -36,7 +36,7 @@ from pipelines.ledger import (
 from pipelines.parquet_files import read_table, write_table
 from pipelines.publish import fsync_path, write_atomic
 from pipelines.sequence_chain import chain_of, latest_rows
-from pipelines.versions import LINE, PRUNED, Lineage
+from pipelines.versions import GONE, LINE, PRUNED, Lineage
 from pipelines.workspace import Workspace
 
 #: Older generations are kept for sessions that still read them.
@@ -80,7 +80,7 @@ def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
         write_table(table, path)
         sources[name] = [path]
     text = stamp + _home(workspace) + _views_text(sources)
-    temporary = workspace.staging / f"{generation.name}.duckdb"
+    temporary = generation / workspace.catalog_file.name
     _write_catalog(temporary, text)
     hit(FailPoint.CATALOG_STAGED)
     write_atomic(workspace.views_file, text.encode())
@@ -166,7 +166,10 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
 def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     sequences = _newest_chain(workspace, view)
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
-    folders = [workspace.resolve(row.path) for row in view.versions(LINE) if row.state != PRUNED]
+    versions = view.versions(LINE)
+    folders = [workspace.resolve(row.path) for row in versions if row.state != PRUNED]
+    gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
+    lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
     return {
         "interactions": _files(lake, "bucket=*.parquet"),
         "quarantine": [workspace.resolve(b.quarantine_path) for b in view.batches() if b.quarantine_path],
@@ -175,7 +178,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "sequences": _files(sequences, "bucket=*.parquet"),
         "interests": _files(folders, "interests.parquet"),
         "changes": _files(folders, "changes.parquet"),
-        "recommendations": sorted((workspace.root / "recommendations").glob("*.parquet")),
+        "recommendations": [path for path in lists if path.stem not in gone],
     }
 
 
@@ -267,7 +270,6 @@ def _list(texts: Sequence[str]) -> str:
 
 
 def _write_catalog(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
     # an old storage format, so that the DuckDB 1.x that analysts have installed can open it
     with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}) as connection:
         connection.execute(text)
