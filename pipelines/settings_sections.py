@@ -154,7 +154,9 @@ class GateSettings:
     min_events: int = _doc(30, "with fewer hidden events, in all or in a slice, quality is not judged")
     metric: Literal["ndcg", "hr"] = _doc("ndcg", "what decides whether the new version is worse than the current one")
     max_drop: float = _doc(
-        0.0, "rejected if the metric fell by more than this: if its whole confidence interval lies below the drop"
+        0.01,
+        "rejected if the metric fell by more than this: if the whole confidence interval of the change lies below. At "
+        "0 one equally good version in forty is rejected by chance",
     )
     slice_max_drop: float = _doc(0.05, "the same for each slice: old and new users, old and new items")
     confidence: float = _doc(0.95, "of the interval of the change")
