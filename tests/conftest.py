@@ -1,0 +1,40 @@
+"""Workspaces that are learnt once a test run; a test that changes one asks for a copy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_world import log, make, run_all
+
+from pipelines.workspace import Workspace
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Six days, all learnt in one run. Read only."""
+    workspace = make(tmp_path_factory.mktemp("learnt") / "workspace", log())
+    run_all(workspace)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Six days in the lake, nothing learnt. Read only."""
+    return make(tmp_path_factory.mktemp("ingested") / "workspace", log())
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Workspace], Workspace]:
+    """A copy of a workspace that the test may change."""
+
+    def copy(workspace: Workspace, name: str = "copy") -> Workspace:
+        shutil.copytree(workspace.root, tmp_path / name)
+        return Workspace.open(tmp_path / name)
+
+    return copy
