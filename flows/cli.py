@@ -8,6 +8,7 @@ import typer
 
 from flows.commands import (
     backfill,
+    bench,
     care,
     data,
     demo,
@@ -54,6 +55,7 @@ app.command("status", rich_help_panel=LOOK)(inspect.status)
 app.command("versions", rich_help_panel=LOOK)(inspect.versions)
 app.command("compare", rich_help_panel=LOOK)(promotion.compare_versions)
 app.command("sql", rich_help_panel=LOOK)(inspect.sql)
+app.command("bench", rich_help_panel=LOOK)(bench.bench)
 app.command("views", rich_help_panel=LOOK)(inspect.views)
 
 

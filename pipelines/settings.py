@@ -25,6 +25,7 @@ from imsr_core.config import (
     TrimmerConfig,
 )
 from imsr_core.errors import ConfigError
+from pipelines.bench_settings import BenchSettings
 from pipelines.settings_sections import (
     EvaluationSettings,
     GateSettings,
@@ -58,6 +59,7 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    bench: BenchSettings = field(default_factory=BenchSettings)
     users: UsersSettings = field(default_factory=UsersSettings)
     tasks: dict[str, TaskSettings] = field(default_factory=dict)
 

@@ -1,0 +1,148 @@
+"""`imsr bench`: methods side by side on one's own log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from flows.commands.data import show_ingest
+from flows.commands.options import current_time
+from flows.console import console, show_table, span_progress
+from imsr_core.config import ExtractorName
+from imsr_core.errors import ConfigError
+from imsr_core.strategies.protocol import Progress
+from pipelines.bench import open_log
+from pipelines.bench_cells import Cell, CellFiles
+from pipelines.bench_data import BenchData, load_bench_data
+from pipelines.bench_figures import draw
+from pipelines.bench_plan import Grid, Step, run_grid
+from pipelines.bench_report import summaries
+from pipelines.bench_search import as_toml, search, searchable
+from pipelines.bench_tables import REFERENCES, write_report
+from pipelines.bench_variants import VARIANTS, variants_named
+from pipelines.settings import Settings
+from pipelines.workspace import Workspace
+
+DEFAULT = "popularity,popularity-last,frozen,single-vector,fine_tune-literal,fine_tune,imsr,full_retrain"
+
+
+def bench(
+    events: Annotated[list[Path] | None, typer.Argument(help="Event files, with --data.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", exists=True, dir_okay=False, help="An imsr.toml for the event files.")
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="Or a workspace whose spans are compared on.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results; run again, it goes on.")] = Path(
+        "bench"
+    ),
+    strategies: Annotated[str, typer.Option(help=f"Variants, with commas, or 'all': {', '.join(VARIANTS)}")] = DEFAULT,
+    extractors: Annotated[
+        str, typer.Option(help=f"With commas: {', '.join(get_args(ExtractorName))}. Without: that of the settings.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Chains of each variant, from [training] seed up.")] = 3,
+    trials: Annotated[
+        int, typer.Option("--search", min=0, help="Instead: choose settings of each variant on the tuning spans.")
+    ] = 0,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw PNG files (needs matplotlib).")] = True,
+) -> None:
+    """Is it worth it on my log? Methods side by side: same loop, same loss, same evaluation; only the strategy differs.
+
+    Each chain is tested on a span before it learns it. Prints and writes HR, NDCG and the relative improvement over
+    fine-tuning with intervals, costs, and what is forgotten: results.md, results.parquet, spans.png, gains.png.
+    """
+    if (data is None) == (workspace is None):
+        raise ConfigError("name a log, or a workspace", hint="imsr bench EVENTS... --data CONFIG, or: imsr bench -w .")
+    opened = _open(events or [], data, workspace, out)
+    settings = opened.settings
+    spans = load_bench_data(opened, settings.bench, now=current_time())
+    grid = _grid(spans, settings, strategies, extractors, seeds)
+    files = CellFiles(out)
+    if trials:
+        _search(grid, files, trials)
+        return
+    done = [_show_step(step) for step in run_grid(grid, files, settings.bench, _watch)]
+    text = write_report([(s.cell, s.result) for s in done], spans, grid.top_n, out, f"Methods side by side: {out.name}")
+    console.print(text.split("\n## What each version")[0], markup=False, soft_wrap=True)
+    written = [out / "results.md", out / "results.parquet"]
+    if figures:
+        cells = [(step.cell, step.result) for step in done]
+        written += draw(cells, summaries(cells, spans, grid.top_n, REFERENCES), spans, grid.top_n, out)
+    console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _open(events: list[Path], data: Path | None, workspace: Path | None, out: Path) -> Workspace:
+    if workspace is not None:
+        return Workspace.open(workspace)
+    assert data is not None
+    with console.status("reading the log"):
+        opened, report = open_log(data, events, out, now=current_time())
+    if report is not None and report.span_versions:
+        show_ingest(report)
+    return opened
+
+
+def _grid(data: BenchData, settings: Settings, strategies: str, extractors: str, seeds: int) -> Grid:
+    names = list(VARIANTS) if strategies == "all" else _names(strategies)
+    chosen = _names(extractors) or [settings.model.extractor]
+    for name in chosen:
+        if name not in get_args(ExtractorName):
+            raise ConfigError(
+                f"there is no extractor {name!r}", hint=f"extractors: {', '.join(get_args(ExtractorName))}"
+            )
+    first = settings.training.seed
+    return Grid(
+        data=data,
+        config=settings.interests,
+        variants=tuple(variants_named(names)),
+        extractors=tuple(chosen),
+        seeds=tuple(range(first, first + seeds)),
+        top_n=settings.evaluation.top_n,
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _search(grid: Grid, files: CellFiles, trials: int) -> None:
+    """Search for each variant with the first seed and extractor, and print what to put into the settings."""
+    for variant in grid.variants:
+        searchable(variant)
+        first = next(cell for cell in grid.cells() if cell.variant is variant)
+        found = list(search(first, grid.data, files, trials, _watch))
+        found.sort(key=lambda trial: -trial.score)
+        keys = list(dict.fromkeys(key for trial in found for key in trial.settings))
+        rows = [
+            [trial.score, trial.hr, trial.ndcg, trial.seconds, *(trial.settings.get(key, "as given") for key in keys)]
+            for trial in found
+        ]
+        tuned = ", ".join(span.id for span in grid.data.tested[: grid.data.tuning])
+        head = ["score", f"HR@{grid.top_n}", f"NDCG@{grid.top_n}", "CPU s", *keys]
+        show_table(f"{variant.name}, {first.extractor}: scores on {tuned}", head, rows)
+        best = found[0].settings
+        console.print(f"best:\n\n{as_toml(best)}\n" if best else "the given settings are best\n", markup=False)
+
+
+@contextmanager
+def _watch(cell: Cell, number: int, total: int, left: tuple[float, float] | None) -> Iterator[Progress]:
+    with span_progress(f"{number}/{total} {cell.name} ({_left(left)})") as progress:
+        yield progress
+
+
+def _show_step(step: Step) -> Step:
+    what = "found" if step.found else f"{step.result.seconds:.0f} CPU s"
+    console.print(f"{step.number}/{step.total} {step.cell.name}: {what}; {_left(step.left)}")
+    return step
+
+
+def _left(left: tuple[float, float] | None) -> str:
+    if left is None:
+        return "no estimate yet"
+    least, most = (seconds / 60 for seconds in left)
+    return "nothing left" if most == 0 else f"{least:.0f} to {most:.0f} min of CPU left"

@@ -1,0 +1,98 @@
+"""What `imsr bench` can compare: each variant is a strategy and a few settings that differ from the given ones.
+
+A new variant is one line of `VARIANTS`. A new strategy is one file and one line in `imsr_core.strategies`, and one
+line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+from imsr_core.config import InterestsConfig
+from imsr_core.errors import ConfigError
+
+#: Strategies that are no model: a list for everybody.
+POPULARITY = ("popularity", "popularity-last")
+#: The strategy that leaves the base model as it is.
+FROZEN = "frozen"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the methods table.
+
+    ``settings`` maps "section.key" of imsr.toml to a value. With ``like`` each user has as many interests as in that
+    other variant: from the start where the strategy is a chain, at each span where it starts over.
+    """
+
+    name: str
+    strategy: str
+    what: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    like: str | None = None
+
+    @property
+    def is_model(self) -> bool:
+        """False for the popularity floors, which know no seed and no extractor."""
+        return self.strategy not in POPULARITY
+
+    def config(self, given: InterestsConfig, extractor: str, seed: int) -> InterestsConfig:
+        """The configuration of a cell: the ``given`` one with the variant's settings, an extractor and a seed."""
+        return with_settings(given, {"model.extractor": extractor, "training.seed": seed} | dict(self.settings))
+
+
+_NO_EIR = {"retainer.enabled": False}
+_NO_NID = {"detector.enabled": False, "trimmer.enabled": False}
+_LITERAL = {"model.prior_mass": 0.0}
+_ONE = {"model.initial_interests": 1, "model.max_interests": 1}
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        # floors
+        Variant("popularity", "popularity", "the most frequent items so far, for everybody"),
+        Variant("popularity-last", "popularity-last", "the most frequent items of the last span, for everybody"),
+        Variant("frozen", FROZEN, "the base model, never updated"),
+        Variant("single-vector", "fine_tune", "fine_tune with one interest a user", _ONE),
+        # the paper's extraction: interests are read from the span alone
+        Variant("fine_tune-literal", "fine_tune", "fine-tuning as published: no prior in the extraction", _LITERAL),
+        Variant("imsr-literal", "imsr", "EIR, NID and PIT on the published extraction", _LITERAL),
+        # ours: the stored interest is a prior of the extraction
+        Variant("fine_tune", "fine_tune", "fine-tuning with the prior"),
+        Variant("imsr", "imsr", "EIR, NID and PIT with the prior"),
+        # ablations
+        Variant("imsr-no-eir", "imsr", "without EIR", _NO_EIR),
+        Variant("imsr-no-nid-pit", "imsr", "without NID and PIT: K stays as it was at the start", _NO_NID),
+        Variant("imsr-no-pit", "imsr", "without PIT: every proposed interest stays", {"trimmer.enabled": False}),
+        Variant("imsr-dir", "imsr", "DIR: Euclidean distance in place of EIR", {"retainer.form": "euclidean"}),
+        Variant("imsr-bce", "imsr", "EIR as printed: sigmoid cross entropy on the target", {"retainer.form": "bce"}),
+        Variant("fixed-k", "imsr", "EIR alone, with imsr's final K created up front", _NO_NID, like="imsr"),
+        # ceiling
+        Variant("full_retrain", "full_retrain", "from scratch on everything so far, imsr's K", like="imsr"),
+    )
+}
+
+
+def variants_named(names: Sequence[str]) -> list[Variant]:
+    """The variants of these names. Raises `ConfigError` with the nearest name for an unknown one."""
+    for name in names:
+        if name not in VARIANTS:
+            close = get_close_matches(name, VARIANTS, n=1)
+            near = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigError(f"there is no variant {name!r}", hint=f"{near}variants: {', '.join(VARIANTS)}")
+    return [VARIANTS[name] for name in dict.fromkeys(names)]
+
+
+def with_settings(config: InterestsConfig, settings: Mapping[str, Any]) -> InterestsConfig:
+    """``config`` with some "section.key" replaced. Raises `ConfigError` for an unknown one or a bad value."""
+    for path, value in settings.items():
+        section, _, key = path.partition(".")
+        sections = {f.name for f in fields(config)}
+        known = {f.name for f in fields(getattr(config, section))} if section in sections else set()
+        if key not in known:
+            raise ConfigError(f"there is no setting [{section}] {key}", hint=f"keys: {', '.join(sorted(known))}")
+        config = replace(config, **{section: replace(getattr(config, section), **{key: value})})
+    return config
