@@ -1,10 +1,12 @@
 """The checkpoint format of the `interests` line: safetensors and JSON, never a pickle.
 
     config.json             the configuration and the number of spans learnt
-    model.safetensors       items.weight (N, d), extractor.*
+    model.safetensors       items.weight (N, d), extractor.*, trend.*
     optimizer.safetensors   Adam's moments and clocks, of item rows and of the extractor
+    memory.safetensors      what the strategy carries besides the model (`ModelState.memory`); often nothing
 
-Interests are data, not weights: the pipeline keeps them as Parquet beside these files, so that SQL can read them.
+Interests are data, not weights: the pipeline keeps them as Parquet beside these files, so that SQL can read them. So
+is ``ModelState.user_memory``, so that a user can be forgotten.
 Loading checks every tensor's name, shape and type against the configuration, and that nothing is NaN.
 """
 
@@ -20,27 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from imsr_core.config import (
-    DetectorConfig,
-    InterestsConfig,
-    ModelConfig,
-    RetainerConfig,
-    TrainingConfig,
-    TrimmerConfig,
-)
+from imsr_core.config import InterestsConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.interests import InterestStore
 from imsr_core.rows import RowTable
 from imsr_core.state import ModelState
+from imsr_core.trend import Trend
 
 FORMAT = 1
-SECTIONS: dict[str, type] = {
-    "model": ModelConfig,
-    "retainer": RetainerConfig,
-    "detector": DetectorConfig,
-    "trimmer": TrimmerConfig,
-    "training": TrainingConfig,
-}
+SECTIONS: dict[str, type] = get_type_hints(InterestsConfig)
 #: What an error about a damaged checkpoint advises.
 ADVICE = "run `imsr doctor`, or roll back to another version with `imsr rollback`"
 
@@ -83,23 +73,25 @@ def _require_types(config: InterestsConfig) -> None:
 
 
 def save_state(state: ModelState, folder: Path) -> None:
-    """Write the three files into ``folder``, which must exist. The interests are not among them."""
+    """Write the four files into ``folder``, which must exist. Interests and user memory are not among them."""
     config = {"format": FORMAT, "spans": state.spans, "config": config_to_dict(state.config)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     extractor = {f"extractor.{name}": tensor for name, tensor in state.extractor.state_dict().items()}
-    save_file(_contiguous({"items.weight": state.items.weight} | extractor), folder / "model.safetensors")
+    trend = {f"trend.{name}": tensor for name, tensor in state.trend.tensors().items()}
+    save_file(_contiguous({"items.weight": state.items.weight} | extractor | trend), folder / "model.safetensors")
     moments = {f"items.{name}": t for name, t in state.items.tensors().items() if name != "weight"}
     for name, parts in state.extractor_optimizer.items():
         for key, tensor in zip(("moment1", "moment2", "step"), parts, strict=True):
             moments[f"extractor.{name}.{key}"] = tensor
     save_file(_contiguous(moments), folder / "optimizer.safetensors")
+    save_file(_contiguous(state.memory), folder / "memory.safetensors")
 
 
 def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: bool = True) -> ModelState:
-    """The state saved in ``folder``, with the interests of ``store``.
+    """The state saved in ``folder``, with the interests of ``store``, without user memory.
 
-    ``optimizer = False`` skips the moments: enough to score, not to learn on. Raises `CheckpointError` naming the
-    file if one is missing, damaged, or not of the shape that the configuration says.
+    ``optimizer = False`` skips moments and memory: enough to score, not to learn on. Raises `CheckpointError` naming
+    the file if one is missing, damaged, or not of the shape that the configuration says.
     """
     config, spans = _read_config(folder / "config.json")
     state = ModelState.initial(config)
@@ -111,13 +103,27 @@ def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: b
     state.extractor.load_state_dict(
         {name: _take(tensors, f"extractor.{name}", tuple(like.shape), path) for name, like in own.items()}
     )
-    _require_no_more(tensors, path)
     state.items = RowTable.of(weight)
+    state.trend = _take_trend(tensors, state.n_items, path)
+    _require_no_more(tensors, path)
     if optimizer:
         _load_moments(state, folder)
+        state.memory = _read_tensors(folder / "memory.safetensors")
+        _require_finite(state.memory, folder / "memory.safetensors")
     if store is not None:
         state.store = store
     return state
+
+
+def _take_trend(tensors: dict[str, Tensor], n_items: int, path: Path) -> Trend:
+    shapes: dict[str, tuple[int | None, ...]] = {
+        name: tuple(like.shape) for name, like in Trend.empty().tensors().items()
+    }
+    shapes["counts"] = (shapes["counts"][0], n_items)
+    kinds = {"until": torch.int64}
+    return Trend.of(
+        {name: _take(tensors, f"trend.{name}", shape, path, kinds.get(name)) for name, shape in shapes.items()}
+    )
 
 
 def _load_moments(state: ModelState, folder: Path) -> None:
@@ -176,16 +182,24 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}", hint=ADVICE) from error
 
 
-def _take(tensors: dict[str, Tensor], name: str, shape: tuple[int | None, ...], path: Path) -> Tensor:
+def _take(
+    tensors: dict[str, Tensor], name: str, shape: tuple[int | None, ...], path: Path, kind: torch.dtype | None = None
+) -> Tensor:
+    kind = kind or torch.float32
     tensor = tensors.pop(name, None)
     if tensor is None:
         raise CheckpointError(f"{path}: tensor {name!r} is missing", hint=ADVICE)
     fits = tensor.dim() == len(shape) and all(
         want in (None, have) for want, have in zip(shape, tensor.shape, strict=True)
     )
-    if not fits or tensor.dtype != torch.float32:
-        found = f"{tuple(tensor.shape)} {tensor.dtype}"
-        raise CheckpointError(f"{path}: tensor {name!r} is {found}, expected {shape} float32", hint=ADVICE)
-    if not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinite values", hint=ADVICE)
+    if not fits or tensor.dtype != kind:
+        found, wanted = f"{tuple(tensor.shape)} {tensor.dtype}", str(kind).removeprefix("torch.")
+        raise CheckpointError(f"{path}: tensor {name!r} is {found}, expected {shape} {wanted}", hint=ADVICE)
+    _require_finite({name: tensor}, path)
     return tensor
+
+
+def _require_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinite values", hint=ADVICE)

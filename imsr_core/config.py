@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from imsr_core.fields import documented, require
 
 ExtractorName = Literal["comirec-dr", "comirec-sa", "mind"]
+StrategyName = Literal["imsr", "elastic", "fine_tune", "sml", "ader"]
 
 #: Prior mass m of a stored interest where the user names none (see ``ModelConfig.prior_mass``).
 DEFAULT_PRIOR_MASS: dict[str, float] = {"comirec-dr": 2.0, "mind": 2.0, "comirec-sa": 4.0}
@@ -126,6 +127,7 @@ class TrimmerConfig:
 class TrainingConfig:
     """Optimisation: the loop is the same for every strategy."""
 
+    strategy: StrategyName = documented("imsr", "how a version is made from the one before it and a span")
     seed: int = documented(0, "one seed for everything")
     batch_size: int = documented(256, "targets in a step (paper: 128)")
     base_epochs: int = documented(15, "epochs of pre-training at most (paper: 5 .. 50)")
@@ -146,6 +148,7 @@ class TrainingConfig:
         def check(ok: bool, key: str, wanted: str) -> None:
             require(ok, "training", key, getattr(self, key), wanted)
 
+        check(self.strategy in get_args(StrategyName), "strategy", f"one of {get_args(StrategyName)}")
         check(0 <= self.seed < 2**32, "seed", "0 .. 2^32 - 1")
         for key in ("batch_size", "window"):
             check(getattr(self, key) >= 1, key, "at least 1")
@@ -158,6 +161,80 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class TrendConfig:
+    """What is in fashion, as a part of an item's score (ours; see `imsr_core.trend`)."""
+
+    enabled: bool = documented(True, "add the time-decayed popularity of items to their scores")
+    weight: float | None = documented(
+        None, "w of log popularity beside the model's logits; unset: the one that ranks each new span best"
+    )
+
+    def __post_init__(self) -> None:
+        require(self.weight is None or 0 <= self.weight < 1e6, "trend", "weight", self.weight, "0 or more")
+
+
+@dataclass(frozen=True)
+class ElasticConfig:
+    """What strategy `elastic` forgets (the paper's future work): interests that rest, and those beyond a budget."""
+
+    idle_spans: int = documented(
+        4, "an interest is forgotten after this many of its user's spans in which no item was nearest to it; 0 = never"
+    )
+    budget: int = documented(8, "interests that a user may keep; 0 = no limit")
+    merge_cosine: float = documented(
+        0.9, "over the budget, interests at least this similar are merged before the least active are dropped"
+    )
+
+    def __post_init__(self) -> None:
+        require(self.idle_spans >= 0, "elastic", "idle_spans", self.idle_spans, "0 or more")
+        require(self.budget >= 0, "elastic", "budget", self.budget, "0 or more")
+        require(-1 <= self.merge_cosine <= 2, "elastic", "merge_cosine", self.merge_cosine, "-1 .. 2 (2 = never)")
+
+
+@dataclass(frozen=True)
+class SmlConfig:
+    """Strategy `sml`: the transfer module between the old parameters and the newly trained ones (SIGIR 2020)."""
+
+    kernel: Literal["5x5", "3x1"] = documented(
+        "5x5", "filter over (versions, dimensions): 5x5 as in IMSR's comparison, 3x1 as in SML's own code"
+    )
+    filters: int = documented(10, "filters of the first convolution (SML: 10; IMSR's comparison: 2 .. 10)")
+    mixed: int = documented(5, "filters of the 1x1 convolution behind it (SML: 5)")
+    hidden: int = documented(40, "units of the MLP (SML: 512; IMSR's comparison: 10 .. 80)")
+    epochs: int = documented(2, "passes over a span that teach the transfer, before the span itself is learnt")
+    learning_rate: float = documented(0.001, "Adam's step size for the transfer (SML: 0.001)")
+    decay: float = documented(1e-4, "lambda_2, L2 penalty on the transfer's parameters")
+    pull: float = documented(1e-5, "lambda_1, L2 penalty on the newly trained rows of a batch")
+
+    def __post_init__(self) -> None:
+        require(self.kernel in ("5x5", "3x1"), "sml", "kernel", self.kernel, "'5x5' or '3x1'")
+        for key in ("filters", "mixed", "hidden"):
+            require(getattr(self, key) >= 1, "sml", key, getattr(self, key), "at least 1")
+        require(self.epochs >= 0, "sml", "epochs", self.epochs, "0 or more")
+        require(0 < self.learning_rate <= 1e30, "sml", "learning_rate", self.learning_rate, "above 0")
+        for key in ("decay", "pull"):
+            require(getattr(self, key) >= 0, "sml", key, getattr(self, key), "0 or more")
+
+
+@dataclass(frozen=True)
+class AderConfig:
+    """Strategy `ader`: adaptively distilled replay of exemplars (RecSys 2020)."""
+
+    pool: int = documented(2000, "N, exemplars that are kept at most (paper: 30,000)")
+    cuts: int = documented(5, "sequences of a user and span that may become exemplars (IMSR's comparison: 5)")
+    weight: float = documented(0.8, "lambda_0 of the distillation (paper: 0.8 and 1.0)")
+    items: int = documented(50, "items beside the target whose logits an exemplar keeps (paper: all)")
+    selection: Literal["herding", "random"] = documented("herding", "how exemplars are chosen (paper: herding)")
+
+    def __post_init__(self) -> None:
+        require(self.pool >= 0, "ader", "pool", self.pool, "0 or more")
+        require(self.cuts >= 1, "ader", "cuts", self.cuts, "at least 1")
+        require(self.weight >= 0, "ader", "weight", self.weight, "0 or more")
+        require(self.items >= 1, "ader", "items", self.items, "at least 1")
+        require(self.selection in ("herding", "random"), "ader", "selection", self.selection, "'herding' or 'random'")
+
+
+@dataclass(frozen=True)
 class InterestsConfig:
     """The whole configuration of the `interests` line; it is stored in every version."""
 
@@ -165,4 +242,8 @@ class InterestsConfig:
     retainer: RetainerConfig = field(default_factory=RetainerConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     trimmer: TrimmerConfig = field(default_factory=TrimmerConfig)
+    trend: TrendConfig = field(default_factory=TrendConfig)
+    elastic: ElasticConfig = field(default_factory=ElasticConfig)
+    sml: SmlConfig = field(default_factory=SmlConfig)
+    ader: AderConfig = field(default_factory=AderConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

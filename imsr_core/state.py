@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from imsr_core.extractors import Extractor, build_extractor
 from imsr_core.interests import InterestStore
 from imsr_core.objectives import unit
 from imsr_core.rows import RowTable
+from imsr_core.trend import Trend
 
 
 def seeded(seed: int, span: int, purpose: int) -> torch.Generator:
@@ -25,7 +26,12 @@ class ModelState:
     """Item table, extractor, their optimiser, and the interests of the users that were loaded.
 
     ``spans`` counts the spans learnt so far: 1 after pre-training. ``extractor_optimizer`` maps a parameter's name
-    to Adam's (first moment, second moment, step) of it.
+    to Adam's (first moment, second moment, step) of it. ``trend`` counts what is in fashion.
+
+    ``memory`` is what a strategy carries from span to span besides the model, each tensor named
+    ``<strategy>.<name>``; it is saved with the version. ``user_memory`` holds such tensors as have a row for something
+    that users did: of each strategy one table, rows along the first dimension, with the users in
+    ``<strategy>.user``. It is kept apart so that a user can be forgotten.
     """
 
     config: InterestsConfig
@@ -34,6 +40,9 @@ class ModelState:
     store: InterestStore
     spans: int = 0
     extractor_optimizer: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    trend: Trend = field(default_factory=Trend.empty)
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    user_memory: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def initial(cls, config: InterestsConfig) -> ModelState:
@@ -55,6 +64,10 @@ class ModelState:
         """(N, d) item vectors as scores use them: at length 1 unless normalisation is off."""
         return unit(self.items.weight, self.config.model.normalize_items)
 
+    def item_bias(self) -> Tensor:
+        """(N,) what the trend adds to the inner products with `item_vectors`."""
+        return self.trend.bias(self.config.trend, self.n_items, self.config.model.logit_scale)
+
     def with_items(self, n_items: int) -> ModelState:
         """This state with fresh rows for items up to ``n_items``; old rows and their moments are untouched."""
         new = n_items - self.n_items
@@ -63,14 +76,7 @@ class ModelState:
         # by the row it starts from, so that growing twice within a span does not draw the same rows twice
         generator = seeded(self.config.training.seed, self.n_items, purpose=1)
         fresh = RowTable.random(new, self.config.model.dim, generator)
-        return ModelState(
-            self.config,
-            self.items.append(fresh),
-            self.extractor,
-            self.store,
-            self.spans,
-            self.extractor_optimizer,
-        )
+        return replace(self, items=self.items.append(fresh))
 
     def clone(self) -> ModelState:
         """A copy that can be trained while this one stays as it is."""
@@ -80,7 +86,14 @@ class ModelState:
             name: (first.clone(), second.clone(), step.clone())
             for name, (first, second, step) in self.extractor_optimizer.items()
         }
-        return ModelState(self.config, self.items.clone(), extractor, self.store, self.spans, moments)
+        return replace(
+            self,
+            items=self.items.clone(),
+            extractor=extractor,
+            extractor_optimizer=moments,
+            memory=dict(self.memory),
+            user_memory=dict(self.user_memory),
+        )
 
     def require_finite(self, when: str) -> None:
         """Raise `NonFiniteError` naming the tensor if anything in the state is NaN or infinite."""
@@ -91,7 +104,9 @@ class ModelState:
             "items' first moment": self.items.moment1,
             "items' second moment": self.items.moment2,
             "queries' moments": self.store.query_moments,
+            "trend": self.trend.counts,
         }
+        named |= {f"memory {name}": t for name, t in (self.memory | self.user_memory).items() if t.is_floating_point()}
         named |= dict(self.extractor.named_parameters())
         for name, tensor in named.items():
             if not bool(torch.isfinite(tensor).all()):

@@ -103,7 +103,7 @@ def trial(version: Version) -> str | None:
         state = version.load()
         state.require_finite(f"version {version.row.version_id}")
         users = state.store.users[:TRIAL_USERS]
-        lists = top_items(state.store, users, state.item_vectors(), 10)
+        lists = top_items(state.store, users, state.item_vectors(), 10, bias=state.item_bias())
     except (ImsrError, OSError) as error:
         return error.message if isinstance(error, ImsrError) else str(error)
     if len(users) and state.n_items and not bool((torch.isfinite(lists.scores) & (lists.items >= 0)).all()):

@@ -160,7 +160,7 @@ def train(
         spans=run.spans,
         sequences=tuple(rows),
         config=settings.interests,
-        strategy="imsr",
+        strategy=settings.training.strategy,
         protocol=settings.evaluation.protocol,
         holdout=settings.gate.hidden_share,
         top_n=settings.evaluation.top_n,

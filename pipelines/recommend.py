@@ -54,6 +54,10 @@ class Recommender:
     def _items(self) -> Tensor:
         return self.state.item_vectors()
 
+    @cached_property
+    def _bias(self) -> Tensor:
+        return self.state.item_bias()
+
     def interests(self, user_id: str) -> pa.Table:
         """The interests of one user, one row each, oldest first.
 
@@ -101,7 +105,7 @@ class Recommender:
         indices = self._indices(user_ids)
         users = torch.from_numpy(indices)
         exclude = self._seen(indices) if exclude_seen else None
-        lists = top_items(self.state.store, users, self._items, n, exclude)
+        lists = top_items(self.state.store, users, self._items, n, exclude, self._bias)
         known = (self.state.store.counts_of(users) > 0).numpy()
         parts = [self._rows(user_ids, users, lists)]
         strangers = [user for user, found in zip(user_ids, known, strict=True) if not found]

@@ -17,11 +17,15 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from imsr_core.config import (
+    AderConfig,
     DetectorConfig,
+    ElasticConfig,
     InterestsConfig,
     ModelConfig,
     RetainerConfig,
+    SmlConfig,
     TrainingConfig,
+    TrendConfig,
     TrimmerConfig,
 )
 from imsr_core.errors import ConfigError
@@ -39,7 +43,7 @@ from pipelines.settings_sections import (
 from pipelines.settings_users import TaskSettings, UsersSettings
 
 #: What `imsr init` writes in place of tasks, which have no default.
-_TASK_EXAMPLE = {"labels": "labels/age.csv"}
+_TASK_EXAMPLE = TaskSettings(labels="labels/age.csv")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Settings:
     retainer: RetainerConfig = field(default_factory=RetainerConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     trimmer: TrimmerConfig = field(default_factory=TrimmerConfig)
+    trend: TrendConfig = field(default_factory=TrendConfig)
+    elastic: ElasticConfig = field(default_factory=ElasticConfig)
+    sml: SmlConfig = field(default_factory=SmlConfig)
+    ader: AderConfig = field(default_factory=AderConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     gate: GateSettings = field(default_factory=GateSettings)
@@ -85,7 +93,7 @@ def load_settings(path: Path | None = None, *, text: str | None = None) -> Setti
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} is no valid TOML: {error}", hint='text needs quotes: key = "text"') from error
     sections = get_type_hints(Settings)
-    read = {}
+    read: dict[str, Any] = {}
     for name, table in document.items():
         if name not in sections:
             raise ConfigError(f"{where}: unknown section [{name}]", hint=_nearest(name, sections, "sections"))
@@ -178,7 +186,7 @@ def _toml_section(section: str, kind: type) -> str:
 
 def _toml_tasks() -> str:
     """The keys of a task, commented out: a task has no defaults to run with."""
-    kind = TaskSettings(**_TASK_EXAMPLE)
+    kind = _TASK_EXAMPLE
     hints = get_type_hints(TaskSettings)
     lines = [f"\n# {(TaskSettings.__doc__ or '').strip().splitlines()[0]}\n# [tasks.age]\n"]
     for entry in fields(TaskSettings):

@@ -35,14 +35,7 @@ def fine_tune(
     history: History | None = None,
 ) -> SpanUpdate:
     """One span of plain fine-tuning; see `imsr_core.strategies.imsr.imsr` for arguments and result."""
-    plain = ModelState(
-        without_modules(state.config),
-        state.items,
-        state.extractor,
-        state.store,
-        state.spans,
-        state.extractor_optimizer,
-    )
+    plain = replace(state, config=without_modules(state.config))
     update = imsr(plain, span, n_items, progress, visible=visible)
     update.state.config = state.config
     return update

@@ -10,7 +10,7 @@ from __future__ import annotations
 from imsr_core.errors import ConfigError
 from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
 from imsr_core.state import ModelState
-from imsr_core.strategies.imsr import imsr
+from imsr_core.strategies.imsr import imsr, trend_after
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part
 
 
@@ -25,8 +25,9 @@ def full_retrain(
 ) -> SpanUpdate:
     """Train a model that starts from nothing on ``history`` and ``span``.
 
-    Of ``state`` only the configuration and the numbers of interests are used. The result begins a chain: it has
-    learnt one span, and all interests, of all users, were born in it. Raises `ConfigError` without a ``history``
+    Of ``state`` only the configuration and the numbers of interests are used, and how well it ranks the span with
+    each weight of the trend: a model that starts over could not tell. The result begins a chain: it has learnt one
+    span, and all interests, of all users, were born in it. Raises `ConfigError` without a ``history``
     unless ``state`` has seen nothing.
     """
     if history is None and state.spans:
@@ -35,4 +36,7 @@ def full_retrain(
     everything = concatenate([past, span])
     seen = None if visible is None else concatenate([past, visible_part(drop_empty(span), visible)])
     fresh = ModelState.initial(state.config)
-    return imsr(fresh, everything, n_items, progress, visible=seen, like=state.store)
+    update = imsr(fresh, everything, n_items, progress, visible=seen, like=state.store)
+    judged = trend_after(state, span if visible is None else visible, n_items)
+    update.state.trend = judged.with_counts_of(update.state.trend)
+    return update

@@ -42,6 +42,7 @@ from imsr_core.strategies.protocol import (
     visible_part,
 )
 from imsr_core.trainer import SpanTrainer, WorkingInterests
+from imsr_core.trend import Trend
 from imsr_core.trimmer import orthonormal_basis, survives
 
 
@@ -70,7 +71,7 @@ def imsr(
     before, known_items = state, state.n_items
     before.require_finite(f"before span {before.spans}")
     state = state.clone().with_items(n_items)
-    state.config = before.config
+    state.trend = trend_after(before, seen, state.n_items)
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, known_items, like)
     trainer, losses = _train(state, seen, working, before.spans == 0, progress)
@@ -95,6 +96,15 @@ def imsr(
         threshold=detection.threshold,
         clarity_quantiles=quantiles(detection.clarity),
     )
+
+
+def trend_after(before: ModelState, span: SpanSequences, n_items: int) -> Trend:
+    """The trend with a span: first what the span says of its weight, then the span's counts."""
+    trend, config = before.trend, before.config
+    if config.trend.enabled and config.trend.weight is None:
+        generator = seeded(config.training.seed, before.spans, purpose=4)
+        trend = trend.judged(span, before.store, before.item_vectors(), config.model.logit_scale, generator)
+    return trend.after(span, n_items)
 
 
 @dataclass(frozen=True)

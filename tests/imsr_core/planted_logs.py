@@ -88,6 +88,8 @@ def tensors_of(state: ModelState) -> dict[str, Tensor]:
     named |= {f"extractor.{name}": tensor for name, tensor in state.extractor.state_dict().items()}
     for name, parts in state.extractor_optimizer.items():
         named |= {f"adam.{name}.{i}": part for i, part in enumerate(parts)}
+    named |= {f"trend.{name}": tensor for name, tensor in state.trend.tensors().items()}
+    named |= {f"memory.{name}": tensor for name, tensor in (state.memory | state.user_memory).items()}
     return named | tensors_of_store(state.store) | {"spans": torch.tensor(state.spans)}
 
 

@@ -38,10 +38,11 @@ def state_with(vectors: dict[int, list[list[float]]], items: list[list[float]]) 
 def naive_rank(state: ModelState, user: int, item: int, top_n: int) -> tuple[int, bool]:
     """The number of other items that score at least as much, at most ``top_n``."""
     mine = state.store.vectors[state.store.user == user].tolist()
-    items = state.item_vectors().tolist()
+    items, bias = state.item_vectors().tolist(), state.item_bias().tolist()
     if not mine or item >= len(items):
         return top_n, False
-    scores = [max(sum(a * b for a, b in zip(h, e, strict=True)) for h in mine) for e in items]
+    best = [max(sum(a * b for a, b in zip(h, e, strict=True)) for h in mine) for e in items]
+    scores = [score + trend for score, trend in zip(best, bias, strict=True)]
     better = sum(score >= scores[item] for n, score in enumerate(scores) if n != item)
     return min(better, top_n), True
 

@@ -23,14 +23,14 @@ def everybody(recommender) -> list[str]:
 
 
 def naive_list(recommender, user_id, n, without=()):
-    """item -> best score, of the union of the top-n lists of each interest."""
+    """item -> best score with the trend's share, of the union of the top-n lists of each interest."""
     state, vocabulary = recommender.state, recommender.version.vocabulary
     index = int(vocabulary.users_of([user_id])[0])
-    items = state.item_vectors()
+    items, bias = state.item_vectors(), state.item_bias()
     ids = vocabulary.item_ids(torch.arange(state.n_items).numpy()).to_pylist()
     best: dict[str, float] = {}
     for vector in state.store.vectors[state.store.user == index]:
-        scores = [(float(score), ids[n]) for n, score in enumerate(items @ vector) if ids[n] not in without]
+        scores = [(float(score), ids[n]) for n, score in enumerate(items @ vector + bias) if ids[n] not in without]
         for score, item in sorted(scores, reverse=True)[:n]:
             best[item] = max(best.get(item, -9e9), score)
     return sorted(best.items(), key=lambda pair: -pair[1])[:n]
@@ -63,7 +63,8 @@ def test_the_interest_named_is_the_one_that_scores(recommender):
         interests = recommender.interests(row["user_id"]).to_pylist()
         vector = next(i["vector"] for i in interests if i["interest_id"] == row["interest_id"])
         item = int(recommender.version.vocabulary.items_of([row["item_id"]])[0])
-        assert float(items[item] @ torch.tensor(vector)) == pytest.approx(row["score"], rel=1e-5)
+        score = items[item] @ torch.tensor(vector) + recommender.state.item_bias()[item]
+        assert float(score) == pytest.approx(row["score"], rel=1e-5)
         assert row["reason"] == "interest"
 
 

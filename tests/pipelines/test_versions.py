@@ -111,6 +111,9 @@ def _another(value, name):
         "form": "bce",
         "rule": "absolute",
         "moments": "reset",
+        "strategy": "fine_tune",
+        "kernel": "3x1",
+        "selection": "random",
     }
     if name in choices:
         return choices[name]

@@ -1,0 +1,163 @@
+"""The trend: what is in fashion, blended into the score of an item.
+
+    c_i(T)   = sum over all events of item i of 2^(-(T - t) / half-life)      events, the old ones fading
+    score_ui = max_k h_k . e_i + (w / scale) log(1 + c_i / EPSILON)
+
+An interest says what a user is like, and moves slowly; where tastes follow fashion (films in the week of their
+release) yesterday's counts know more. Ours, not the paper's. Source of the counts: exponential decay of event
+weights as in Ding and Li, *Time weight collaborative filtering*, CIKM 2005; the blend is a linear one in log odds.
+
+Nothing of it is set by hand. Before M_{t-1} learns span t, it ranks a sample of the span's events with each weight
+(0 among them), and the weight with the best NDCG is M_t's; likewise the half-life, by popularity alone on all events
+of the span. Evidence of earlier spans counts half as much with each span. A first model has no evidence, and starts
+with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. Both, and EPSILON, were chosen on the first span after pre-training of two
+logs.
+
+The counts are exact: learning spans one by one or all at once gives the same, since what fades, fades by event time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imsr_core.config import TrendConfig
+from imsr_core.interests import InterestStore
+from imsr_core.metrics import ndcg
+from imsr_core.ragged import SpanSequences
+from imsr_core.retrieval import score_chunks
+
+#: Half-lives in days, from an item of the day to one of the year.
+HALF_LIVES = (1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
+WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+FIRST_HALF_LIFE, FIRST_WEIGHT = HALF_LIVES.index(7.0), WEIGHTS.index(0.5)
+#: Events that an item needs, of late, to count for more than one that nobody touched.
+EPSILON = 0.1
+#: Events of a span that are ranked with each weight; with less evidence than `ENOUGH` the first values stand.
+SAMPLE, ENOUGH = 512, 100
+TOP_N = 20
+DAY = 86_400_000_000  # microseconds
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Faded counts of every item, and which of them to believe.
+
+    ``counts`` (S, N) float32: events of each item by half-life, as of ``until`` (microseconds; 0: nothing yet).
+    ``half_life_gains`` (S,) and ``weight_gains`` (W,) float32: sums of NDCG, the older spans' fading; ``evidence``
+    is the number of events behind the latter, fading alike.
+    """
+
+    counts: Tensor
+    until: int
+    half_life_gains: Tensor
+    weight_gains: Tensor
+    evidence: float
+
+    @classmethod
+    def empty(cls) -> Trend:
+        """Of no item, without evidence."""
+        return cls(torch.zeros(len(HALF_LIVES), 0), 0, torch.zeros(len(HALF_LIVES)), torch.zeros(len(WEIGHTS)), 0.0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved, by name."""
+        return {f.name: torch.as_tensor(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> Trend:
+        """The inverse of `tensors`."""
+        gains = (tensors["half_life_gains"], tensors["weight_gains"])
+        return cls(tensors["counts"], int(tensors["until"]), *gains, float(tensors["evidence"]))
+
+    def popularity(self, n_items: int, half_life: int | None = None) -> Tensor:
+        """log(1 + c_i / EPSILON) of each item (N,), by the half-life of this index or the best one."""
+        place = self.half_life if half_life is None else half_life
+        return torch.log1p(_padded(self.counts, n_items)[place] / EPSILON)
+
+    @property
+    def half_life(self) -> int:
+        """Position of the half-life in force in `HALF_LIVES`."""
+        return int(self.half_life_gains.argmax()) if self.evidence >= ENOUGH else FIRST_HALF_LIFE
+
+    def weight(self, config: TrendConfig) -> float:
+        """w: the one that was set, or the best so far; 0 if the trend is off."""
+        if not config.enabled:
+            return 0.0
+        if config.weight is not None:
+            return config.weight
+        return WEIGHTS[int(self.weight_gains.argmax()) if self.evidence >= ENOUGH else FIRST_WEIGHT]
+
+    def bias(self, config: TrendConfig, n_items: int, scale: float) -> Tensor:
+        """(N,) what the trend adds to each item's inner product; ``scale`` turns those into logits."""
+        weight = self.weight(config)
+        return weight / scale * self.popularity(n_items) if weight else torch.zeros(n_items)
+
+    def after(self, span: SpanSequences, n_items: int) -> Trend:
+        """With the span's events; all counts as of the last event that was ever seen."""
+        counts = _padded(self.counts, n_items)
+        if not span.n_events:
+            return replace(self, counts=counts)
+        until = max(self.until, int(span.timestamps.max()))
+        faded = []
+        for row, half_life in zip(counts, HALF_LIVES, strict=True):
+            weights = np.exp2((span.timestamps - until) / (half_life * DAY))
+            fresh = np.bincount(span.items, weights=weights, minlength=n_items)
+            kept = 2.0 ** ((self.until - until) / (half_life * DAY)) if self.until else 0.0
+            faded.append(row.double() * kept + torch.from_numpy(fresh))
+        return replace(self, counts=torch.stack(faded).float(), until=until)
+
+    def with_counts_of(self, other: Trend) -> Trend:
+        """This evidence with the counts of ``other``."""
+        return replace(self, counts=other.counts, until=other.until)
+
+    def judged(
+        self, span: SpanSequences, store: InterestStore, items: Tensor, scale: float, generator: torch.Generator
+    ) -> Trend:
+        """With the evidence of a span that the model, ``store`` and ``items`` (N, d), has not learnt yet.
+
+        Only events of users and items that the model knows are evidence.
+        """
+        users, wanted = torch.from_numpy(span.users[span.rows]), torch.from_numpy(span.items)
+        known = (wanted < len(items)) & (store.counts_of(users) > 0)
+        users, wanted = users[known], wanted[known]
+        if not len(wanted) or not self.until:
+            return self
+        half_life_gains = torch.stack(
+            [_gain_of_popularity(self.popularity(len(items), place), wanted) for place in range(len(HALF_LIVES))]
+        )
+        judged = replace(self, half_life_gains=self.half_life_gains / 2 + half_life_gains)
+        sample = torch.randperm(len(wanted), generator=generator)[:SAMPLE]
+        popularity = judged.popularity(len(items), int(judged.half_life_gains.argmax())) / scale
+        gains = _gains_of_weights(store, users[sample], wanted[sample], items, popularity)
+        return replace(
+            judged, weight_gains=self.weight_gains / 2 + gains, evidence=self.evidence / 2 + float(len(sample))
+        )
+
+
+def _padded(counts: Tensor, n_items: int) -> Tensor:
+    """``counts`` (S, n) with zeros for items that came later: (S, N)."""
+    missing = max(0, n_items - counts.shape[1])
+    return torch.cat([counts, torch.zeros(len(counts), missing)], 1)[:, :n_items]
+
+
+def _gain_of_popularity(popularity: Tensor, wanted: Tensor) -> Tensor:
+    """Sum of the NDCG of a list by popularity (N,) for ``wanted`` items (E,), ties against it."""
+    ascending = popularity.sort().values
+    ranks = len(ascending) - torch.searchsorted(ascending, popularity[wanted]) - 1
+    return ndcg(ranks, TOP_N).sum().float()
+
+
+@torch.no_grad()
+def _gains_of_weights(store: InterestStore, users: Tensor, wanted: Tensor, items: Tensor, popularity: Tensor) -> Tensor:
+    """Sum of the NDCG (W,) of events (E,), given as users and items, with each weight of the popularity (N,)."""
+    gains = torch.zeros(len(WEIGHTS))
+    for first, scores, _ in score_chunks(store, users, items):
+        own = wanted[first : first + len(scores), None]
+        for place, weight in enumerate(WEIGHTS):
+            blend = scores + weight * popularity
+            ranks = (blend >= blend.gather(1, own)).sum(1) - 1
+            gains[place] += ndcg(ranks, TOP_N).sum().float()
+    return gains
