@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from imsr_core.fields import documented, require
 
 ExtractorName = Literal["comirec-dr", "comirec-sa", "mind"]
+RetainerForm = Literal["listwise", "bce", "euclidean", "kd1", "kd2", "kd3"]
 StrategyName = Literal["imsr", "elastic", "fine_tune", "sml", "ader"]
 
 #: Prior mass m of a stored interest where the user names none (see ``ModelConfig.prior_mass``).
@@ -74,17 +75,18 @@ class RetainerConfig:
 
     enabled: bool = documented(True, "switch EIR on")
     weight: float = documented(0.03, "lambda_KD (paper: 1e-2 .. 1e-6, tuned); above 0.1 it harms")
-    form: Literal["listwise", "bce", "euclidean"] = documented(
+    form: RetainerForm = documented(
         "listwise",
         "listwise = softmax over sampled items for each interest; bce = the paper's sigmoid cross entropy on "
-        "the target alone; euclidean = the paper's DIR ablation",
+        "the target alone; euclidean = the paper's DIR ablation; kd1, kd2, kd3 = a softmax over items for each "
+        "interest, over interests for the target, over items for the user",
     )
     temperature: float = documented(1.0, "tau of the distilled logits")
     items: int = documented(100, "items that each listwise distillation ranks (the batch's first shared negatives)")
 
     def __post_init__(self) -> None:
         require(self.weight >= 0, "retainer", "weight", self.weight, "0 or more")
-        forms = ("listwise", "bce", "euclidean")
+        forms = get_args(RetainerForm)
         require(self.form in forms, "retainer", "form", self.form, f"one of {forms}")
         require(self.temperature > 0, "retainer", "temperature", self.temperature, "above 0")
         require(self.items >= 1, "retainer", "items", self.items, "at least 1")

@@ -11,6 +11,15 @@ For every existing interest k of a user and a target item a, with teacher = (h^{
 L_EIR is the sum over the existing interests and the mean over the batch (the paper sums over users; the mean keeps
 lambda independent of the batch size).
 
+The paper also tries three distillation losses with a softmax, KD1 to KD3, finds them about equal, and does not print
+their formulas where we could read them. Decided: they are the three softmaxes that the logits s_ki = e_i . h_k / tau
+allow, each with Hinton's tau^2, which keeps the gradient's size:
+
+    kd1        over the items, for each interest: tau^2 times `listwise`
+    kd2        over the existing interests, for the target: tau^2 KL( softmax_k(s_ka^{t-1}) || softmax_k(s_ka^t) )
+    kd3        over the items, for the user: tau^2 KL between the softmax_i(e_i . v / tau) of v = sum_k beta_k h_k, with
+               the label-aware beta = softmax_k(e_a . h_k) over the existing interests
+
 Decided: `listwise` is the default. The paper's form sees one item an interest, and on real logs does nothing until
 it does harm. A target that the teacher has never seen is not distilled: its row was random yesterday.
 """
@@ -24,6 +33,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from imsr_core.config import RetainerConfig
+from imsr_core.objectives import label_aware
 
 #: A logit whose share of a softmax is exactly 0.
 LOWEST = -1e30
@@ -56,8 +66,13 @@ def retainer_loss(batch: Distillation, config: RetainerConfig) -> Tensor:
     if config.form == "euclidean":
         distance = (batch.student - batch.teacher).square().sum(-1)
         return (distance * batch.existing).sum() / len(distance)
+    if config.form in ("kd2", "kd3"):
+        whole = _across_interests(batch, config) if config.form == "kd2" else _of_the_user(batch, config)
+        taught = batch.existing.any(1) & batch.known_target
+        return config.temperature**2 * (whole * taught).sum() / len(whole)
     losses = _bce(batch, config) if config.form == "bce" else _listwise(batch, config)
-    return (losses * batch.existing).sum() / len(losses)
+    softened = config.temperature**2 if config.form == "kd1" else 1.0
+    return softened * (losses * batch.existing).sum() / len(losses)
 
 
 def _target_logits(interests: Tensor, target: Tensor) -> Tensor:
@@ -72,6 +87,34 @@ def _bce(batch: Distillation, config: RetainerConfig) -> Tensor:
     return losses * batch.known_target[:, None]
 
 
+def _kl(log_teacher: Tensor, log_student: Tensor) -> Tensor:
+    """KL(teacher || student) over the last axis, of log shares."""
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+
+
+def _across_interests(batch: Distillation, config: RetainerConfig) -> Tensor:
+    factor = batch.scale / config.temperature
+
+    def shares(interests: Tensor, target: Tensor) -> Tensor:
+        return (factor * _target_logits(interests, target)).masked_fill(~batch.existing, LOWEST).log_softmax(-1)
+
+    with torch.no_grad():
+        log_teacher = shares(batch.teacher, batch.teacher_target)
+    return _kl(log_teacher, shares(batch.student, batch.student_target))  # (B,)
+
+
+def _of_the_user(batch: Distillation, config: RetainerConfig) -> Tensor:
+    factor = batch.scale / config.temperature
+
+    def shares(interests: Tensor, target: Tensor, items: Tensor) -> Tensor:
+        user = label_aware(interests, batch.existing, target, batch.scale)[:, None]
+        return _list_logits(user, target, items[batch.known_items], factor, ~batch.known_target)[:, 0].log_softmax(-1)
+
+    with torch.no_grad():
+        log_teacher = shares(batch.teacher, batch.teacher_target, batch.teacher_items)
+    return _kl(log_teacher, shares(batch.student, batch.student_target, batch.student_items))  # (B,)
+
+
 def _listwise(batch: Distillation, config: RetainerConfig) -> Tensor:
     factor = batch.scale / config.temperature
     strange = ~batch.known_target
@@ -80,7 +123,7 @@ def _listwise(batch: Distillation, config: RetainerConfig) -> Tensor:
         log_teacher = _list_logits(batch.teacher, batch.teacher_target, items, factor, strange).log_softmax(-1)
     items = batch.student_items[batch.known_items]
     log_student = _list_logits(batch.student, batch.student_target, items, factor, strange).log_softmax(-1)
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)  # (B, K)
+    return _kl(log_teacher, log_student)  # (B, K)
 
 
 def _list_logits(interests: Tensor, target: Tensor, items: Tensor, factor: float, strange: Tensor) -> Tensor:

@@ -118,6 +118,33 @@ def eir_listwise(
     return sum(q * math.log(q / p) for q, p in zip(soft, new, strict=True))
 
 
+def kd_across_interests(
+    student: list[Vector], teacher: list[Vector], item: Vector, old_item: Vector, factor: float
+) -> float:
+    new = softmax([factor * dot(item, h) for h in student])
+    soft = softmax([factor * dot(old_item, h) for h in teacher])
+    return sum(q * math.log(q / p) for q, p in zip(soft, new, strict=True))
+
+
+def kd_of_the_user(
+    student: list[Vector],
+    teacher: list[Vector],
+    items: list[Vector],
+    old_items: list[Vector],
+    scale: float,
+    factor: float,
+) -> float:
+    """Label-aware user vectors of both, distilled over the items; the target comes first."""
+
+    def user(interests: list[Vector], target: Vector) -> Vector:
+        weights, total = softmax([scale * dot(target, h) for h in interests]), [0.0] * len(target)
+        for weight, interest in zip(weights, interests, strict=True):
+            total = plus(total, scaled(weight, interest))
+        return total
+
+    return eir_listwise(user(student, items[0]), user(teacher, old_items[0]), items, old_items, factor)
+
+
 def eir_euclidean(student: Vector, teacher: Vector) -> float:
     return sum((a - b) ** 2 for a, b in zip(student, teacher, strict=True))
 

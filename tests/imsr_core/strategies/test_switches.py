@@ -152,7 +152,7 @@ def test_a_stronger_retainer_keeps_interests_nearer():
         assert drift(30.0, mass) < 0.8 * drift(0.0, mass)
 
 
-@pytest.mark.parametrize("form", ["listwise", "bce", "euclidean"])
+@pytest.mark.parametrize("form", ["listwise", "bce", "euclidean", "kd1", "kd2", "kd3"])
 @pytest.mark.parametrize("mass", [None, 0.0])
 def test_each_form_of_the_retainer_changes_what_is_learnt(form, mass):
     states = [
