@@ -17,14 +17,13 @@ from imsr_core.errors import ConfigError
 from imsr_core.strategies.protocol import Progress
 from pipelines.bench import open_log
 from pipelines.bench_cells import Cell, CellFiles
-from pipelines.bench_data import BenchData, load_bench_data
+from pipelines.bench_data import load_bench_data
 from pipelines.bench_figures import draw
 from pipelines.bench_plan import Grid, Step, run_grid
 from pipelines.bench_report import summaries
 from pipelines.bench_search import as_toml, search, searchable
 from pipelines.bench_tables import REFERENCES, write_report
 from pipelines.bench_variants import VARIANTS, variants_named
-from pipelines.settings import Settings
 from pipelines.workspace import Workspace
 
 DEFAULT = "popularity,popularity-last,frozen,single-vector,fine_tune-literal,fine_tune,imsr,full_retrain"
@@ -58,10 +57,20 @@ def bench(
     """
     if (data is None) == (workspace is None):
         raise ConfigError("name a log, or a workspace", hint="imsr bench EVENTS... --data CONFIG, or: imsr bench -w .")
+    variants = variants_named(list(VARIANTS) if strategies == "all" else _names(strategies))
+    chosen = _extractors(extractors)
     opened = _open(events or [], data, workspace, out)
     settings = opened.settings
     spans = load_bench_data(opened, settings.bench, now=current_time())
-    grid = _grid(spans, settings, strategies, extractors, seeds)
+    first = settings.training.seed
+    grid = Grid(
+        data=spans,
+        config=settings.interests,
+        variants=tuple(variants),
+        extractors=tuple(chosen or [settings.model.extractor]),
+        seeds=tuple(range(first, first + seeds)),
+        top_n=settings.evaluation.top_n,
+    )
     files = CellFiles(out)
     if trials:
         _search(grid, files, trials)
@@ -87,23 +96,12 @@ def _open(events: list[Path], data: Path | None, workspace: Path | None, out: Pa
     return opened
 
 
-def _grid(data: BenchData, settings: Settings, strategies: str, extractors: str, seeds: int) -> Grid:
-    names = list(VARIANTS) if strategies == "all" else _names(strategies)
-    chosen = _names(extractors) or [settings.model.extractor]
-    for name in chosen:
-        if name not in get_args(ExtractorName):
-            raise ConfigError(
-                f"there is no extractor {name!r}", hint=f"extractors: {', '.join(get_args(ExtractorName))}"
-            )
-    first = settings.training.seed
-    return Grid(
-        data=data,
-        config=settings.interests,
-        variants=tuple(variants_named(names)),
-        extractors=tuple(chosen),
-        seeds=tuple(range(first, first + seeds)),
-        top_n=settings.evaluation.top_n,
-    )
+def _extractors(text: str) -> list[str]:
+    known = get_args(ExtractorName)
+    for name in _names(text):
+        if name not in known:
+            raise ConfigError(f"there is no extractor {name!r}", hint=f"extractors: {', '.join(known)}")
+    return _names(text)
 
 
 def _names(text: str) -> list[str]:
