@@ -2,22 +2,36 @@
 
 import json
 import shutil
+import time
 
 import pytest
-from small_world import DAYS, NOW, VERSIONS, day_of_events, learnt_content, states, version_rows
+from small_world import (
+    DAYS,
+    LATER,
+    NOW,
+    VERSIONS,
+    current,
+    day_of_events,
+    learnt_content,
+    span_rows,
+    states,
+    version_rows,
+)
 
+from flows import steps
 from flows.artifacts import ProgressArtifact, artifact_key
 from flows.backfill import backfill
 from flows.nightly import nightly
 from flows.restate import restate
 from flows.steps import moment
-from imsr_core.errors import NonFiniteError
+from imsr_core.errors import ImsrError, NonFiniteError
 from pipelines import training
 from pipelines.backfill import Which
 from pipelines.lease import hold
 from pipelines.plan import PlanError
+from pipelines.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = pytest.mark.usefixtures("prefect_server")
 CLOCK = NOW.isoformat()
 
 
@@ -36,11 +50,24 @@ def newest_run():
     return run, tasks, {artifact.key: artifact for artifact in artifacts}
 
 
-@pytest.fixture(scope="module")
-def after_a_night(prefect_api, ingested, tmp_path_factory):
-    """A workspace after one flow run over all six days, and the API's picture of the run."""
-    from pipelines.workspace import Workspace
+def task_names(run, wanted: int) -> list[str]:
+    """The names of a run's tasks in order; the server records them a moment later."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+    only, names = FlowRunFilter(id=FlowRunFilterId(any_=[run.id])), []
+    deadline = time.monotonic() + 30
+    with get_client(sync_client=True) as client:
+        while len(names) < wanted and time.monotonic() < deadline:
+            tasks = client.read_task_runs(flow_run_filter=only)
+            names = [task.name for task in sorted(tasks, key=lambda task: task.expected_start_time)]
+            time.sleep(0.1)
+    return names
+
+
+@pytest.fixture(scope="module")
+def after_a_night(prefect_server, ingested, tmp_path_factory):
+    """A workspace after one flow run over all six days, and the API's picture of the run."""
     root = tmp_path_factory.mktemp("night") / "workspace"
     shutil.copytree(ingested.root, root)
     versions = nightly(str(root), now=CLOCK)
@@ -53,6 +80,13 @@ def test_a_night_learns_what_the_plain_steps_learn(after_a_night, learnt):
     assert set(states(workspace).values()) == {"published"}
     for version in VERSIONS:
         assert learnt_content(workspace, version) == learnt_content(learnt, version)
+
+
+def test_the_steps_of_each_span_are_tasks_in_order(after_a_night):
+    _, _, (run, _, _) = after_a_night
+    order = ("sequences", "evaluate", "train", "gate", "publish")
+    wanted = [f"{step} {day}" for day in (DAYS[1], *LATER) for step in order]
+    assert [name for name in task_names(run, len(wanted)) if not name.startswith("ingest")] == wanted
 
 
 def test_the_run_can_be_found_by_span_strategy_and_version(after_a_night):
@@ -92,21 +126,56 @@ def test_what_has_landed_is_ingested_first_from_the_folder_that_was_named(learnt
     (landing / "seventh.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (landing / ".half-a-copy.jsonl").write_text("{")
     assert nightly(str(workspace.root), landing=str(landing), now=CLOCK) == ["2024-03-07.1"]
-    _, tasks, _ = newest_run()
-    assert "ingest" in {task.name for task in tasks}
-    assert {"train 2024-03-07", "publish 2024-03-07"} <= {task.name for task in tasks}
+    assert {"ingest", "train 2024-03-07", "publish 2024-03-07"} <= set(task_names(newest_run()[0], 6))
 
 
-def test_a_span_that_fails_fails_the_run_and_gives_the_workspace_back(learnt, copy_of, monkeypatch):
+def test_the_time_given_decides_what_is_closed(ingested, copy_of):
+    root = str(copy_of(ingested).root)
+    assert nightly(root, now="2024-03-02T23:59:59") == []
+    assert nightly(root, now="2024-03-03T00:59:59+01:00") == []
+    assert nightly(root, now="2024-03-03T00:00:00") == VERSIONS[:1]
+
+
+@pytest.mark.parametrize("error", [NonFiniteError("the loss is not finite"), RuntimeError("the disk is gone")])
+def test_a_span_that_fails_fails_the_run_and_gives_the_workspace_back(learnt, copy_of, monkeypatch, error):
     workspace = copy_of(learnt)
-    monkeypatch.setattr(training, "strategy_named", _diverge)
-    with pytest.raises(NonFiniteError, match="not finite"):
-        restate(str(workspace.root), DAYS[4], now=CLOCK)
-    run, _, _ = newest_run()
-    assert run.state.is_failed()
-    assert [states(workspace)[day] for day in DAYS[3:]] == ["published", "failed", "stale"]
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(training, "strategy_named", lambda _: fail)
+    with pytest.raises(type(error), match=str(error)):
+        restate(str(workspace.root), DAYS[5], now=CLOCK)
+    assert newest_run()[0].state.is_failed()
+    assert [states(workspace)[day] for day in DAYS[4:]] == ["published", "failed"]
+    assert str(error) in span_rows(workspace)[DAYS[5]].error
+    assert current(workspace) == VERSIONS[-1]
     with hold(workspace, "the next one"):
         pass
+    monkeypatch.undo()
+    assert nightly(str(workspace.root), now=CLOCK) == [f"{DAYS[5]}.2"]
+
+
+def test_no_workspace_is_a_failed_flow(tmp_path):
+    with pytest.raises(ImsrError, match="not a workspace"):
+        nightly(str(tmp_path))
+    assert newest_run()[0].state.is_failed()
+
+
+def test_a_step_that_hiccups_is_tried_again_a_training_is_not(monkeypatch):
+    real_task, tried = steps.task, []
+    monkeypatch.setattr(steps, "task", lambda **options: real_task(**(options | {"retry_delay_seconds": 0})))
+
+    def flaky():
+        tried.append(1)
+        if len(tried) == 1:
+            raise OSError("hiccup")
+        return len(tried)
+
+    assert steps.as_task("sequences", flaky) == 2
+    tried.clear()
+    with pytest.raises(OSError, match="hiccup"):
+        steps.as_task("train", flaky)
 
 
 def test_restate_and_backfill_flows_do_what_the_commands_do(learnt, copy_of):
@@ -134,14 +203,12 @@ def test_the_bar_is_updated_once_a_second_at_most_and_at_the_end(monkeypatch):
     assert len(shown) == 6  # five seconds by this clock
 
 
-def test_the_clock_of_a_flow_is_utc_unless_it_says_otherwise():
-    assert moment("2024-03-10T00:00:00") == NOW
-    assert moment("2024-03-10T02:00:00+02:00") == NOW
-    assert moment(None) > NOW
-
-
-def _diverge(name):
-    def learn(*arguments, **options):
-        raise NonFiniteError("the loss is not finite")
-
-    return learn
+def test_the_clock_of_a_flow_is_utc_unless_it_says_otherwise_wherever_the_machine_is(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert moment("2024-03-10") == moment("2024-03-10T02:00:00+02:00") == NOW
+        assert moment(None) > NOW
+    finally:
+        monkeypatch.undo()
+        time.tzset()

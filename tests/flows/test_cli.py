@@ -1,0 +1,319 @@
+"""The command line as people use it: what it prints, what it changes, how it says no."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from small_world import (
+    DAYS,
+    NASTY_ITEM,
+    NASTY_USER,
+    TOML,
+    VERSIONS,
+    current,
+    day_of_events,
+    log,
+    make,
+    span_rows,
+    states,
+    tree,
+    version_rows,
+)
+from typer.testing import CliRunner
+
+from flows import cli
+from flows.cli import app
+from imsr_core.errors import ConfigError, ImsrError, NonFiniteError
+from pipelines import training
+from pipelines.recommend import Recommender
+from pipelines.workspace import Workspace
+
+COMMANDS = [command.name for command in app.registered_commands]
+
+
+def imsr(*words: object, code: int = 0) -> str:
+    """Run a command in this process; its output, folded to single spaces."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def process(*words: object, cwd=None) -> subprocess.CompletedProcess[str]:
+    """Run a command as a process of its own."""
+    command = [sys.executable, "-m", "flows.cli", *map(str, words)]
+    script = "import sys; from flows.cli import main; sys.argv[0] = 'imsr'; main()"
+    return subprocess.run(
+        [command[0], "-c", script, *command[3:]], capture_output=True, text=True, cwd=cwd, timeout=120
+    )
+
+
+def cells(output: str) -> list[list[str]]:
+    """The rows of a printed table."""
+    rows = [line for line in output.splitlines() if line.startswith(("│", "┃"))]
+    return [[cell.strip() for cell in row.strip("│┃").replace("┃", "│").split("│")] for row in rows]
+
+
+def write_events(path, events):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "item_id", "timestamp"])
+        writer.writerows(events)
+    return path
+
+
+# ---------------------------------------------------------------- the way from nothing to recommendations
+
+
+def test_from_nothing_to_recommendations(tmp_path):
+    settings = tmp_path / "my.toml"
+    settings.write_text(TOML)
+    folder = tmp_path / "shop"
+    output = imsr("init", folder, "--settings", settings)
+    assert str(folder) in output
+    assert "imsr ingest" in output
+    assert "no events yet" in imsr("status", "-w", folder)
+    output = imsr("ingest", "-w", folder, write_events(tmp_path / "a.csv", log(range(3))))
+    assert f"{DAYS[0]} .. {DAYS[2]}" in output.replace("\n", " ")
+    assert "due: 2" in imsr("status", "-w", folder)
+    output = imsr("run", "-w", folder)
+    rows = cells(output)
+    assert [row[0] for row in rows[1:]] == [f"{DAYS[0]} .. {DAYS[1]}", DAYS[2]]
+    assert f"version {VERSIONS[0]}" in output
+    assert "nothing is due" in imsr("run", "-w", folder)
+    assert "nothing is due" in imsr("status", "-w", folder)
+    rows = cells(imsr("versions", "-w", folder))
+    assert [(row[0], row[-1]) for row in rows[1:]] == [(VERSIONS[0], "no"), (VERSIONS[1], "yes")]
+    rows = cells(imsr("recommend", "-w", folder, "--user", "u1", "-n", 3))
+    assert [row[:2] for row in rows[1:]] == [["u1", "1"], ["u1", "2"], ["u1", "3"]]
+
+
+def test_the_landing_folder_is_what_is_ingested_without_files(tmp_path):
+    workspace = Workspace.create(tmp_path / "w", TOML)
+    assert "nothing to ingest" in imsr("ingest", "-w", workspace.root)
+    write_events(workspace.root / "landing" / "a.csv", day_of_events(0))
+    assert DAYS[0] in imsr("ingest", "-w", workspace.root)
+    assert states(workspace) == {DAYS[0]: "ingested"}
+    before = tree(workspace.root / "lake")
+    imsr("ingest", "-w", workspace.root)
+    assert tree(workspace.root / "lake") == before
+
+
+def test_one_span_at_a_time(ingested, copy_of):
+    workspace = copy_of(ingested)
+    with pytest.raises(ImsrError, match="not learnt: 2024-03-02"):
+        imsr("run", "-w", workspace.root, "--span", DAYS[2])
+    imsr("run", "-w", workspace.root, "--span", DAYS[0])
+    assert current(workspace) == VERSIONS[0]
+    imsr("run", "-w", workspace.root, "--span", DAYS[2])
+    assert current(workspace) == VERSIONS[1]
+    assert f"span {DAYS[2]} is learnt already" in imsr("run", "-w", workspace.root, "--span", DAYS[2])
+    with pytest.raises(ImsrError, match="has no data"):
+        imsr("run", "-w", workspace.root, "--span", "2024-02-30")
+
+
+def test_a_run_of_nothing_changes_nothing(learnt, copy_of, monkeypatch):
+    workspace = copy_of(learnt)
+    imsr("views", "-w", workspace.root)
+    monkeypatch.setattr(training, "strategy_named", None)
+    before = tree(workspace.root)
+    for _ in range(2):
+        assert "nothing is due" in imsr("run", "-w", workspace.root)
+    assert tree(workspace.root) == before
+
+
+# ---------------------------------------------------------------- looking
+
+
+def test_status_shows_spans_versions_and_errors(learnt, copy_of):
+    rows = cells(imsr("status", "-w", learnt.root))
+    assert [(row[0], row[3], row[4]) for row in rows[1:]] == [
+        (day, "published", VERSIONS[max(n - 1, 0)]) for n, day in enumerate(DAYS)
+    ]
+    workspace = copy_of(learnt)
+    with workspace.ledger.transaction() as tx:
+        from small_world import NOW
+
+        from pipelines.ledger import SpanState
+
+        tx.set_span_state(DAYS[-1], SpanState.FAILED, at=NOW, error="the loss became [nan]")
+    output = imsr("status", "-w", workspace.root)
+    assert "the loss became [nan]" in output
+    assert "due: 1" in output
+
+
+def test_the_workspace_is_the_current_folder_or_named_by_the_environment(learnt, monkeypatch):
+    monkeypatch.chdir(learnt.root)
+    assert VERSIONS[-1] in imsr("status")
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("IMSR_WORKSPACE", str(learnt.root))
+    assert VERSIONS[-1] in imsr("status")
+
+
+def test_sql(learnt, monkeypatch):
+    rows = cells(imsr("sql", "-w", learnt.root, "SELECT span_id, events FROM spans"))
+    assert [row[0] for row in rows] == ["span_id", *DAYS]
+    output = imsr("sql", "-w", learnt.root, "--csv", "SELECT user_id, count(*) AS n FROM interactions GROUP BY 1")
+    found = {row["user_id"]: int(row["n"]) for row in csv.DictReader(io.StringIO(output))}
+    assert found[NASTY_USER] > 0
+    assert sum(found.values()) == len(set(log()))
+    result = CliRunner().invoke(app, ["sql", "-w", str(learnt.root), "-"], input="SELECT 41 + 1 AS answer")
+    assert cells(result.output) == [["answer"], ["42"]]
+    output = imsr("sql", "-w", learnt.root, "--limit", 2, "FROM spans")
+    assert len(cells(output)) == 3
+    assert "--limit 0 shows all" in output
+    assert len(cells(imsr("sql", "-w", learnt.root, "--limit", 0, "SELECT unnest(range(60))"))) == 61
+
+
+def test_ids_are_shown_letter_by_letter(learnt):
+    query = f"SELECT DISTINCT item_id FROM interactions WHERE item_id = '{NASTY_ITEM}'"
+    assert cells(imsr("sql", "-w", learnt.root, query))[1] == [NASTY_ITEM]
+    assert cells(imsr("sql", "-w", learnt.root, "SELECT '[/b] [red]x[/red]' AS id"))[1] == ["[/b] [red]x[/red]"]
+
+
+@pytest.mark.parametrize("query", ["SELEC 1", "FROM nowhere", "COPY spans TO 'x.csv'", "FROM '/etc/passwd'", ""])
+def test_sql_that_cannot_be_run_is_one_message(learnt, query):
+    with pytest.raises(ImsrError) as caught:
+        imsr("sql", "-w", learnt.root, query)
+    assert caught.value.hint
+
+
+def test_views_says_how_to_use_them_and_it_works(learnt, copy_of):
+    workspace = copy_of(learnt)
+    output = imsr("views", "-w", workspace.root)
+    assert f"duckdb -readonly {workspace.catalog_file}" in output
+    start = output.index("from pipelines")
+    lines = [line.strip() for line in output[start:].splitlines() if line.strip()]
+    *imports, expression = lines
+    scope: dict[str, object] = {}
+    exec("\n".join(imports), scope)
+    assert len(eval(expression, scope).fetchall()) == len(DAYS)
+
+
+def test_recommend(learnt, copy_of):
+    workspace = copy_of(learnt)
+    wanted = Recommender.open(workspace, VERSIONS[1]).top_n(["u1", "u2"], 4, exclude_seen=True).to_pylist()
+    words = ["--user", "u1", "--user", "u2", "-n", 4, "--new", "--version", VERSIONS[1]]
+    rows = cells(imsr("recommend", "-w", workspace.root, *words))[1:]
+    assert [row[:3] for row in rows] == [[row["user_id"], str(row["rank"]), row["item_id"]] for row in wanted]
+    assert "popular" in imsr("recommend", "-w", workspace.root, "--user", "a stranger")
+    assert "written" in imsr("recommend", "-w", workspace.root, "--all", "-n", 2)
+    count = cells(imsr("sql", "-w", workspace.root, "SELECT count(DISTINCT user_id) FROM recommendations"))[1][0]
+    assert int(count) == version_rows(workspace)[VERSIONS[-1]].summary["users"]
+
+
+# ---------------------------------------------------------------- saying no
+
+
+def test_no_workspace_is_said(tmp_path):
+    for words in (["status"], ["run"], ["versions"], ["sql", "FROM spans"], ["recommend", "--user", "u"], ["ingest"]):
+        with pytest.raises(ImsrError, match="is not a workspace") as caught:
+            imsr(*words, "-w", tmp_path)
+        assert "imsr init" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workspace_is_not_made_twice(learnt):
+    with pytest.raises(ImsrError, match="already is a workspace"):
+        imsr("init", learnt.root)
+
+
+def test_a_wrong_key_is_refused_with_the_nearest_one(learnt, copy_of, tmp_path):
+    workspace = copy_of(learnt)
+    workspace.settings_file.write_text(TOML.replace("base_epochs", "base_epoch"))
+    with pytest.raises(ConfigError, match="base_epoch") as caught:
+        imsr("run", "-w", workspace.root)
+    assert "did you mean 'base_epochs'" in caught.value.hint
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[modle]\ndim = 8\n")
+    with pytest.raises(ConfigError, match="modle") as caught:
+        imsr("init", tmp_path / "new", "--settings", wrong)
+    assert "did you mean 'model'" in caught.value.hint
+    assert not (tmp_path / "new" / "imsr.toml").exists()
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    workspace = Workspace.create(tmp_path / "w", TOML)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("user,item_id,timestamp\n1,2,2024-03-01\n")
+    with pytest.raises(ImsrError, match="user_id") as caught:
+        imsr("ingest", "-w", workspace.root, bad)
+    assert "bad.csv" in str(caught.value)
+    with pytest.raises(ImsrError, match=r"nothing\.csv"):
+        imsr("ingest", "-w", workspace.root, tmp_path / "nothing.csv")
+    assert states(workspace) == {}
+
+
+def test_unknown_users_versions_and_numbers_are_said(learnt, ingested):
+    with pytest.raises(ImsrError, match=r"no version '2024-03-09\.1'"):
+        imsr("recommend", "-w", learnt.root, "--user", "u1", "--version", "2024-03-09.1")
+    with pytest.raises(ImsrError, match="for whom"):
+        imsr("recommend", "-w", learnt.root)
+    with pytest.raises(ImsrError, match="0 items"):
+        imsr("recommend", "-w", learnt.root, "--user", "u1", "-n", 0)
+    with pytest.raises(ImsrError, match="no current version yet"):
+        imsr("recommend", "-w", ingested.root, "--user", "u1")
+
+
+def test_a_failed_training_ends_with_code_1_and_is_tried_again(tmp_path, monkeypatch, capsys):
+    workspace = make(tmp_path / "w", log(range(2)))
+
+    def diverge(*_, **__):
+        raise NonFiniteError("the loss became nan", hint="try a lower learning_rate")
+
+    monkeypatch.setattr(training, "strategy_named", lambda _: diverge)
+    monkeypatch.setattr(sys, "argv", ["imsr", "run", "-w", str(workspace.root)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert {row.error for row in span_rows(workspace).values()} == {"the loss became nan"}
+    assert "the loss became nan" in imsr("status", "-w", workspace.root)
+    monkeypatch.undo()
+    assert VERSIONS[0] in imsr("run", "-w", workspace.root)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_a_command_does(name):
+    output = imsr(name, "--help")
+    assert "Usage" in output
+    command = next(command for command in app.registered_commands if command.name == name)
+    summary = (command.callback.__doc__ or "").split("\n")[0]
+    assert len(summary) > 20
+    assert summary.split()[0] in output
+    assert name in imsr("--help")
+
+
+# ---------------------------------------------------------------- as processes
+
+
+def test_an_error_is_two_lines_on_standard_error(tmp_path):
+    folder = tmp_path / "a [b] folder"
+    folder.mkdir()
+    result = process("status", "-w", folder)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        f"error: {folder} is not a workspace: it has no imsr.toml",
+        "  -> run: imsr init",
+    ]
+
+
+def test_status_and_sql_as_processes(learnt):
+    result = process("sql", "-w", learnt.root, "--csv", "SELECT version_id FROM versions ORDER BY 1")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == ["version_id", *VERSIONS]
+    result = process("status", cwd=learnt.root)
+    assert result.returncode == 0
+    assert VERSIONS[-1] in result.stdout
+    assert json.loads(json.dumps(result.stderr)) == ""
+
+
+def test_a_wrong_option_is_code_2():
+    result = process("run", "--sapn", "x")
+    assert result.returncode == 2
+    assert "--span" in result.stderr
