@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
+import duckdb
 import typer
 
 from flows.commands import (
@@ -59,16 +61,28 @@ app.command("bench", rich_help_panel=LOOK)(bench.bench)
 app.command("views", rich_help_panel=LOOK)(inspect.views)
 
 
+#: A disk that is full, broken or not ours to write to; other system errors are bugs and show where they are.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
 def main() -> None:
-    """Run a command; an error of the user's making is one message with what to do, and exit code 1."""
+    """Run a command; an error of the user's or the disk's making is one message with what to do, and exit code 1."""
     end_cleanly_on_sigterm()
     try:
         app()
     except ImsrError as error:
-        errors.print(f"[red bold]error:[/] {_plain(error.message)}", soft_wrap=True)
-        if error.hint:
-            errors.print(f"  -> {_plain(error.hint)}", soft_wrap=True)
-        sys.exit(1)
+        _fail(error.message, error.hint)
+    except (OSError, duckdb.IOException) as error:
+        if isinstance(error, OSError) and error.errno not in _DISK:
+            raise
+        _fail(str(error), "once the disk is in order run the command again: what is published is as it was")
+
+
+def _fail(message: str, hint: str) -> None:
+    errors.print(f"[red bold]error:[/] {_plain(message)}", soft_wrap=True)
+    if hint:
+        errors.print(f"  -> {_plain(hint)}", soft_wrap=True)
+    sys.exit(1)
 
 
 def _plain(text: str) -> str:
