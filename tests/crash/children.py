@@ -16,6 +16,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import faulty_files
+
 from flows import cli
 from pipelines import beam_sequences, failpoints  # noqa: F401  (Beam is slow to import)
 
@@ -102,6 +104,7 @@ def _start_server() -> None:
     """Let the server know what to import; a second call does nothing."""
     before = dict(os.environ)
     os.environ |= {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "TZ": "UTC"}
+    os.environ |= {"LD_PRELOAD": str(faulty)} if (faulty := faulty_files.library()) else {}
     try:
         _CONTEXT.set_forkserver_preload([__name__])
         forkserver.ensure_running()
