@@ -157,7 +157,7 @@ class InterestStore:
         return InterestStore(**(own | columns))
 
     def next_ids(self, users: Tensor) -> Tensor:
-        """For each of ``users`` (B,) the first interest id that the user never had (B,)."""
+        """For each of ``users`` (B,) the id behind the highest one in the store (B,)."""
         start, count = self._locate(users)
         last = torch.where(count > 0, start + count - 1, 0)
         if not len(self):
@@ -165,15 +165,16 @@ class InterestStore:
         return torch.where(count > 0, self.interest_id[last] + 1, 0)
 
 
-def dense_ids(store: InterestStore, keep: Tensor, new: Tensor) -> Tensor:
+def dense_ids(store: InterestStore, keep: Tensor, new: Tensor, at_least: Tensor | int = 0) -> Tensor:
     """Interest ids (R,) without the gaps that trimmed interests leave.
 
     ``keep`` (R,) marks the interests that stay and ``new`` (R,) those without an id of their own yet: a user's new
-    ones count on from the old, which keep theirs.
+    ones count on from the old, which keep theirs, and from ``at_least``, one for each of the store's users: ids of
+    interests that were forgotten are not given again.
     """
     surviving = (keep & new).long()
     running = surviving.cumsum(0)
     start = store.rows_of(store.users).rows[:, 0]
     offset = (running[start] - surviving[start]).repeat_interleave(store.counts)
-    base = store.take(~new).next_ids(store.users).repeat_interleave(store.counts)
+    base = store.take(~new).next_ids(store.users).clamp(min=at_least).repeat_interleave(store.counts)
     return torch.where(new, base + running - offset - 1, store.interest_id)

@@ -194,6 +194,13 @@ class SpanTrainer:
             loss = loss + retainer.weight * retainer_loss(distilled, retainer)
         return loss, leaves
 
+    def finish(self) -> None:
+        """Called once, after the last step and before interests are read."""
+
+    def settled(self, vectors: Tensor) -> Tensor:
+        """The interests (R, d) that are stored, from those that were read, row for row of the working store."""
+        return vectors
+
     def _negatives(self, generator: torch.Generator) -> Tensor:
         known, wanted = self.state.n_items, self.config.training.negatives
         if not wanted or wanted >= known:

@@ -30,14 +30,14 @@ from imsr_core.metrics import ndcg
 from imsr_core.ragged import SpanSequences
 from imsr_core.retrieval import score_chunks
 
-#: Half-lives in days, from an item of the day to one of the year.
-HALF_LIVES = (1.0, 3.0, 7.0, 30.0, 90.0, 365.0)
-WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
-FIRST_HALF_LIFE, FIRST_WEIGHT = HALF_LIVES.index(7.0), WEIGHTS.index(0.5)
+#: Half-lives in days, from an item of the week to one of the year.
+HALF_LIVES = (3.0, 7.0, 30.0, 90.0, 365.0)
+WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+FIRST_HALF_LIFE, FIRST_WEIGHT = HALF_LIVES.index(7.0), WEIGHTS.index(0.25)
 #: Events that an item needs, of late, to count for more than one that nobody touched.
 EPSILON = 0.1
 #: Events of a span that are ranked with each weight; with less evidence than `ENOUGH` the first values stand.
-SAMPLE, ENOUGH = 512, 100
+SAMPLE, ENOUGH = 1024, 100
 TOP_N = 20
 DAY = 86_400_000_000  # microseconds
 

@@ -4,6 +4,7 @@
         config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint)
         interests.parquet       interests of the users that the span touched (see `interest_files`)
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
+        memory-*.parquet        what the strategy remembers of users, if anything (see `memory_files`)
         gate.parquet            events that were kept from learning, and their ranks (see `gate_events`)
         lineage.json            parent, data fingerprints, vocabulary, interest chain, configuration, packages
         READY                   size and hash of every file
@@ -31,12 +32,14 @@ from numpy.typing import NDArray
 
 from imsr_core.checkpoint import config_to_dict, load_state, save_state
 from imsr_core.config import InterestsConfig
+from imsr_core.elastic import Reason
 from imsr_core.errors import CheckpointError, ImsrError
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
 from pipelines.interest_files import COMPACTION_FACTOR, read_interests, rows_in, write_interests
 from pipelines.ledger import Snapshot, VersionRow
+from pipelines.memory_files import read_user_memory, write_user_memory
 from pipelines.parquet_files import write_table
 from pipelines.vocabulary import Vocabulary
 from pipelines.workspace import Workspace
@@ -168,6 +171,8 @@ class Version:
         state = load_state(self.folder, optimizer=optimizer)
         model = state.config.model
         state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
+        if optimizer:
+            state.user_memory = read_user_memory(self.folder)
         return state
 
 
@@ -194,6 +199,7 @@ def write_version(
     ``lineage.interests`` must be the parent's chain; ``folder`` will be ``versions/<version id>`` in the end.
     """
     save_state(update.state, folder)
+    write_user_memory(update.state.user_memory, folder)
     store, chain = update.interests, lineage.interests
     own = f"versions/{lineage.version_id}/interests.parquet"
     if parent is not None and _overgrown(parent, len(store)):
@@ -223,7 +229,7 @@ def _user_ids(vocabulary: Vocabulary, store: InterestStore) -> pa.ChunkedArray:
 def _write_changes(update: SpanUpdate, lineage: Lineage, vocabulary: Vocabulary, path: Path) -> None:
     changes = update.changes
     users, place = torch.unique(changes.user, return_inverse=True)
-    names = pa.array([str(change) for change in Change])
+    names, reasons = (pa.array([str(name) for name in kind]) for kind in (Change, Reason))
     rows = len(changes.user)
 
     def numbers(values: torch.Tensor) -> pa.Array:
@@ -240,6 +246,7 @@ def _write_changes(update: SpanUpdate, lineage: Lineage, vocabulary: Vocabulary,
             "clarity": numbers(changes.clarity),
             "residual": numbers(changes.residual),
             "drift": numbers(changes.drift),
+            "reason": reasons.take(pa.array(changes.reason.numpy(), mask=changes.reason.numpy() < 0)),
         }
     )
     write_table(table, path)

@@ -103,9 +103,11 @@ CREATE OR REPLACE VIEW interest_counts AS
   QUALIFY c.depth = min(c.depth) OVER (PARTITION BY l.version_id, k.user_index);
 
 -- What each span did to each interest: born, kept, trimmed, forgotten. clarity is the user's NID score (mean KL, low =
--- puzzled), residual the PIT length of a proposed interest's orthogonal part, drift 1 - cosine(before, after).
+-- puzzled), residual the PIT length of a proposed interest's orthogonal part, drift 1 - cosine(before, after). reason is
+-- why it was trimmed or forgotten: redundant (PIT), rested, merged, or beyond the budget.
 CREATE OR REPLACE VIEW interest_changes AS
-  SELECT version_id, span_id, user_id, interest_id, change, clarity, residual, drift FROM ${changes};
+  SELECT version_id, span_id, user_id, interest_id, change, reason, clarity, residual, drift
+  FROM ${changes};
 
 -- Lists written by `imsr recommend --all`.
 CREATE OR REPLACE VIEW recommendations AS

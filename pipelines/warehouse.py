@@ -54,7 +54,7 @@ COLUMNS = {
     "interests": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, user_index BIGINT, interest_id BIGINT, "
     "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, vector FLOAT[]",
     "changes": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, interest_id BIGINT, change VARCHAR, "
-    "clarity DOUBLE, residual DOUBLE, drift DOUBLE",
+    "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
     "recommendations": "version_id VARCHAR, user_id VARCHAR, rank BIGINT, item_id VARCHAR, score FLOAT, "
     "interest_id BIGINT, reason VARCHAR",
 }

@@ -6,6 +6,7 @@ A strategy is one function in one file (see `protocol.Strategy`) and one line he
 from __future__ import annotations
 
 from imsr_core.errors import ConfigError
+from imsr_core.strategies.elastic import elastic
 from imsr_core.strategies.fine_tune import fine_tune
 from imsr_core.strategies.frozen import frozen
 from imsr_core.strategies.full_retrain import full_retrain
@@ -27,6 +28,7 @@ __all__ = [
 #: Strategies that a chain of spans can use: they go on from M_{t-1} and learn the span alone.
 STRATEGIES: dict[str, Strategy] = {
     "imsr": imsr,
+    "elastic": elastic,
     "fine_tune": fine_tune,
 }
 #: Strategies that begin a new chain from the whole history.

@@ -49,6 +49,7 @@ def frozen(
         clarity=unknown,
         residual=unknown,
         drift=torch.zeros(len(kept), dtype=torch.float64),
+        reason=torch.full((len(kept),), -1),
     )
     after = replace(state, spans=state.spans + 1)
     blind = kept if visible is not None else None

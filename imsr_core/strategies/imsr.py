@@ -16,23 +16,22 @@ new, its own learning rate and early stopping.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from imsr_core.batches import TargetSampler
 from imsr_core.detector import clarity, detect, threshold
+from imsr_core.elastic import as_it_is
 from imsr_core.extraction import extract_interests
-from imsr_core.interests import InterestStore, dense_ids
+from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, drop_empty
-from imsr_core.rows import RowTable
 from imsr_core.state import ModelState, seeded
 from imsr_core.strategies.protocol import (
-    Change,
     History,
     InterestChanges,
     Progress,
@@ -41,9 +40,13 @@ from imsr_core.strategies.protocol import (
     silent,
     visible_part,
 )
+from imsr_core.strategies.settling import Shrink, given_ids, settle
 from imsr_core.trainer import SpanTrainer, WorkingInterests
 from imsr_core.trend import Trend
-from imsr_core.trimmer import orthonormal_basis, survives
+from imsr_core.trimmer import orthonormal_basis
+
+#: Makes the trainer of a span from the state that it trains, the sequences, the interests, the step size and the draws.
+MakeTrainer = Callable[[ModelState, SpanSequences, WorkingInterests, float, torch.Generator], SpanTrainer]
 
 
 def imsr(
@@ -55,13 +58,16 @@ def imsr(
     visible: SpanSequences | None = None,
     history: History | None = None,
     like: InterestStore | None = None,
+    make_trainer: MakeTrainer = SpanTrainer,
+    shrink: Shrink = as_it_is,
 ) -> SpanUpdate:
     """Learn one span.
 
     ``state`` is M_{t-1}; its store must hold the interests of the span's users (others may be absent). ``span`` holds
     the span's interactions; ``n_items`` is the size of the catalogue after it. With ``visible``, only its events are
     learnt from (see `Strategy`). ``history`` is never read: a span is learnt from the span alone. A new user starts
-    with as many interests as it has in ``like``, K_0 where it has none or there is no ``like``.
+    with as many interests as it has in ``like``, K_0 where it has none or there is no ``like``. Other strategies train
+    with a trainer of their own (``make_trainer``), or forget interests (``shrink``).
 
     Returns M_t and what changed; ``state`` is left as it was. Raises `NonFiniteError` if training diverges and
     `SequenceError` if ``visible`` does not have the users of the span.
@@ -74,14 +80,17 @@ def imsr(
     state.trend = trend_after(before, seen, state.n_items)
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, known_items, like)
-    trainer, losses = _train(state, seen, working, before.spans == 0, progress)
+    trainer, losses = _train(state, seen, working, before.spans == 0, progress, make_trainer)
 
     def write(sequences: SpanSequences) -> tuple[InterestStore, InterestChanges]:
         vectors, support = extract_interests(state, sequences, working, trainer.queries.weight)
-        return _trim(before, working, vectors, support, trainer.queries, detection)
+        read = working.store.replaced(vectors=trainer.settled(vectors), support=support)
+        return settle(before, working, read, trainer.queries, detection.clarity, shrink)
 
+    trainer.finish()
     kept, changes = write(span)
     blind = None if visible is None else write(seen)[0]
+    state.user_memory |= given_ids(before, kept, changes)
     state.spans = before.spans + 1
     state.store = before.store.updated(kept) if len(kept) else before.store
     state.require_finite(f"span {before.spans}")
@@ -190,13 +199,18 @@ def _stored_basis(store: InterestStore, old: Tensor, users: Tensor) -> Tensor:
 
 
 def _train(
-    state: ModelState, span: SpanSequences, working: WorkingInterests, base: bool, progress: Progress
+    state: ModelState,
+    span: SpanSequences,
+    working: WorkingInterests,
+    base: bool,
+    progress: Progress,
+    make_trainer: MakeTrainer,
 ) -> tuple[SpanTrainer, list[float]]:
     training, model = state.config.training, state.config.model
     generator = seeded(training.seed, state.spans, purpose=3)
     rng = np.random.default_rng([training.seed, state.spans])
     rate = training.base_learning_rate if base else training.learning_rate
-    trainer = SpanTrainer(state, span, working, rate, generator)
+    trainer = make_trainer(state, span, working, rate, generator)
     has_prior = torch.zeros(len(span), dtype=torch.bool)
     has_prior[torch.isin(trainer.users, working.store.user[working.mass > 0])] = True
     sampler = TargetSampler.of(
@@ -213,44 +227,3 @@ def _train(
         epochs, patience = training.base_epochs, training.patience
         return trainer, trainer.fit_until_flat(sampler, epochs, patience, rng, progress)
     return trainer, trainer.fit(sampler, training.epochs, rng, progress)
-
-
-def _trim(
-    before: ModelState,
-    working: WorkingInterests,
-    vectors: Tensor,
-    support: Tensor,
-    queries: RowTable,
-    detection: _Detection,
-) -> tuple[InterestStore, InterestChanges]:
-    """The interests that stay, with their new vectors, and what happened to each."""
-    config, store = before.config, working.store
-    keep = torch.ones(len(store), dtype=torch.bool)
-    if config.trimmer.enabled:
-        keep = ~working.proposed | survives(vectors, config.trimmer.c2)
-    stored = store.born < before.spans
-    ids = dense_ids(store, keep, ~stored)
-    updated = store.replaced(
-        interest_id=ids,
-        active=torch.where(support > 0, before.spans, store.active),
-        support=support,
-        vectors=vectors,
-        queries=queries.weight,
-        query_moments=torch.stack([queries.moment1, queries.moment2], 1),
-        query_steps=queries.steps,
-    )
-    names = list(Change)
-    change = torch.full((len(store),), names.index(Change.BORN))
-    change[stored] = names.index(Change.KEPT)
-    change[~keep] = names.index(Change.TRIMMED)
-    cosine = functional.cosine_similarity(store.vectors.double(), vectors.double(), dim=-1)
-    slot = torch.searchsorted(detection.users, store.user) if len(store) else store.user
-    changes = InterestChanges(
-        user=store.user,
-        interest_id=torch.where(keep, ids, -1),
-        change=change,
-        clarity=detection.clarity[slot],
-        residual=torch.where(working.proposed, vectors.norm(dim=-1).double(), math.nan),
-        drift=torch.where(stored, 1 - cosine, math.nan),
-    )
-    return updated.take(keep), changes

@@ -12,6 +12,10 @@ class TestImsr(StrategyContract):
     name = "imsr"
 
 
+class TestElastic(StrategyContract):
+    name = "elastic"
+
+
 class TestFineTune(StrategyContract):
     name = "fine_tune"
 

@@ -1,0 +1,103 @@
+"""The end of a span: which interests stay, under which ids, and the report of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imsr_core.elastic import Shrunk
+from imsr_core.interests import InterestStore, dense_ids
+from imsr_core.rows import RowTable
+from imsr_core.state import ModelState
+from imsr_core.strategies.protocol import Change, InterestChanges
+from imsr_core.trainer import WorkingInterests
+from imsr_core.trimmer import survives
+
+#: Decides which interests stay; see `imsr_core.elastic`.
+Shrink = Callable[[InterestStore, Tensor, int, Tensor], Shrunk]
+
+
+def settle(
+    before: ModelState,
+    working: WorkingInterests,
+    read: InterestStore,
+    queries: RowTable,
+    clarity: Tensor,
+    shrink: Shrink,
+) -> tuple[InterestStore, InterestChanges]:
+    """The interests of the span's users that stay, and what happened to each.
+
+    ``read`` is the working store with the vectors and the support that were read from the span, ``queries`` (R, q)
+    its trained queries; ``clarity`` (U,) is each user's mean KL.
+    """
+    config, store, vectors = before.config, working.store, read.vectors
+    keep = torch.ones(len(store), dtype=torch.bool)
+    if config.trimmer.enabled:
+        keep = ~working.proposed | survives(vectors, config.trimmer.c2)
+    stored = store.born < before.spans
+    updated = read.replaced(
+        active=torch.where(read.support > 0, before.spans, store.active),
+        queries=queries.weight,
+        query_moments=torch.stack([queries.moment1, queries.moment2], 1),
+        query_steps=queries.steps,
+    )
+    shrunk = shrink(updated, keep, before.spans, _last_visit(store, stored))
+    keep, updated = shrunk.keep, shrunk.store
+    ids = dense_ids(store, keep, ~stored, _ids_so_far(before, store.users))
+    names = list(Change)
+    change = torch.full((len(store),), names.index(Change.BORN))
+    change[stored] = names.index(Change.KEPT)
+    change[~keep] = names.index(Change.TRIMMED)
+    change[~keep & stored] = names.index(Change.FORGOTTEN)
+    cosine = functional.cosine_similarity(store.vectors.double(), updated.vectors.double(), dim=-1)
+    place = torch.repeat_interleave(torch.arange(len(store.users)), store.counts)
+    changes = InterestChanges(
+        user=store.user,
+        interest_id=torch.where(keep | stored, ids, -1),
+        change=change,
+        clarity=clarity[place],
+        residual=torch.where(working.proposed, vectors.norm(dim=-1).double(), math.nan),
+        drift=torch.where(stored, 1 - cosine, math.nan),
+        reason=shrunk.reason,
+    )
+    return updated.replaced(interest_id=ids).take(keep), changes
+
+
+def _last_visit(store: InterestStore, stored: Tensor) -> Tensor:
+    """(R,) the ordinal of the last span in which an item was nearest to one of the user's stored interests."""
+    place = torch.repeat_interleave(torch.arange(len(store.users)), store.counts)
+    last = torch.full((len(store.users),), -1).scatter_reduce(
+        0, place, torch.where(stored, store.active, -1), "amax", include_self=True
+    )
+    return last[place]
+
+
+def _ids_so_far(before: ModelState, users: Tensor) -> Tensor:
+    """(U,) how many ids each user was ever given, as far as an interest with the last of them was forgotten; else 0."""
+    known = before.user_memory.get("ids.user", users[:0])
+    if not len(known):
+        return torch.zeros_like(users)
+    slot = torch.searchsorted(known, users).clamp(max=len(known) - 1)
+    return torch.where(known[slot] == users, before.user_memory["ids.given"][slot], 0)
+
+
+def given_ids(before: ModelState, kept: InterestStore, changes: InterestChanges) -> dict[str, Tensor]:
+    """The ids that users were given, of users whose last one was forgotten: no id may be given twice."""
+    lost = changes.change == list(Change).index(Change.FORGOTTEN)
+    if not bool(lost.any()) and "ids.user" not in before.user_memory:
+        return {}
+    users = kept.users
+    given = torch.maximum(_ids_so_far(before, users), kept.next_ids(users))
+    place = torch.searchsorted(users, changes.user[lost])
+    given = given.scatter_reduce(0, place, changes.interest_id[lost] + 1, "amax", include_self=True)
+    open_end = given > kept.next_ids(users)
+    old = before.user_memory.get("ids.user", users[:0])
+    other = ~torch.isin(old, users)
+    named = torch.cat([old[other], users[open_end]])
+    counts = torch.cat([before.user_memory.get("ids.given", given[:0])[other], given[open_end]])
+    order = named.argsort()
+    return {"ids.user": named[order], "ids.given": counts[order]}
