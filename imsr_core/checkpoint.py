@@ -78,13 +78,21 @@ def save_state(state: ModelState, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     extractor = {f"extractor.{name}": tensor for name, tensor in state.extractor.state_dict().items()}
     trend = {f"trend.{name}": tensor for name, tensor in state.trend.tensors().items()}
-    save_file(_contiguous({"items.weight": state.items.weight} | extractor | trend), folder / "model.safetensors")
+    write_tensors({"items.weight": state.items.weight} | extractor | trend, folder / "model.safetensors")
     moments = {f"items.{name}": t for name, t in state.items.tensors().items() if name != "weight"}
     for name, parts in state.extractor_optimizer.items():
         for key, tensor in zip(("moment1", "moment2", "step"), parts, strict=True):
             moments[f"extractor.{name}.{key}"] = tensor
-    save_file(_contiguous(moments), folder / "optimizer.safetensors")
-    save_file(_contiguous(state.memory), folder / "memory.safetensors")
+    write_tensors(moments, folder / "optimizer.safetensors")
+    write_tensors(state.memory, folder / "memory.safetensors")
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as one safetensors file. Raises `CheckpointError` if the disk does not take it."""
+    try:
+        save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}", hint="is the disk full, or broken?") from error
 
 
 def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: bool = True) -> ModelState:
@@ -141,10 +149,6 @@ def _load_moments(state: ModelState, folder: Path) -> None:
         first, second = _take(tensors, keys[0], like, path), _take(tensors, keys[1], like, path)
         state.extractor_optimizer[name] = (first, second, _take(tensors, keys[2], (), path))
     _require_no_more(tensors, path)
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def _require_no_more(tensors: dict[str, Tensor], path: Path) -> None:

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from imsr_core.checkpoint import write_tensors
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong import (
     BASE_TASK,
@@ -160,7 +161,7 @@ def current_version(workspace: Workspace) -> UserVersion | None:
 def write_user_version(folder: Path, state: LifelongState, lineage: Lineage, tasks: Sequence[LearntTask]) -> None:
     """Write all files of a version but READY into ``folder``."""
     tensors, facts = state.to_tensors()
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / "state.safetensors")
+    write_tensors(tensors, folder / "state.safetensors")
     _write_json(folder / "state.json", facts)
     _write_json(folder / "tasks.json", [asdict(task) for task in tasks])
     (folder / "lineage.json").write_text(lineage.to_json(), encoding="utf-8")
