@@ -72,6 +72,7 @@ class Summary:
     interests: float
     floats: float
     seconds: float
+    last_seconds: float
     peak_mb: float
 
 
@@ -100,10 +101,16 @@ def figures(done: Sequence[Done], data: BenchData, top_n: int) -> Iterator[Figur
 
 def summaries(done: Sequence[Done], data: BenchData, top_n: int, references: Sequence[str]) -> list[Summary]:
     """One line for each variant and extractor, in the order of the cells."""
+    groups = grouped(done)
+    return [_summary(key, groups, data, top_n, references) for key in groups]
+
+
+def grouped(done: Sequence[Done]) -> dict[tuple[str, str], list[Done]]:
+    """The seeds of each (variant, extractor), in the order of the cells."""
     groups: dict[tuple[str, str], list[Done]] = {}
     for cell, result in done:
         groups.setdefault((cell.variant.name, cell.extractor), []).append((cell, result))
-    return [_summary(key, groups, data, top_n, references) for key in groups]
+    return groups
 
 
 def _summary(
@@ -145,6 +152,7 @@ def _summary(
         interests=_mean([record.mean_interests for record in last]),
         floats=_mean([record.stored_floats for record in last]),
         seconds=_mean([record.cpu_seconds for record in learnt]),
+        last_seconds=_mean([record.cpu_seconds for record in last]),
         peak_mb=max((record.peak_mb for record in learnt), default=float("nan")),
     )
 
@@ -177,15 +185,22 @@ def _both(ranks: NDArray[np.int16], top_n: int) -> NDArray[np.float64]:
     return np.stack([function(exact, top_n).numpy() for function in METRICS.values()], axis=1)
 
 
-def gain(candidate: Sequence[Done], reference: Sequence[Done], data: BenchData, top_n: int) -> Interval:
-    """RI of a candidate over a reference on the main slice, mean over the reported spans, with its interval."""
+def gain(
+    candidate: Sequence[Done], reference: Sequence[Done], data: BenchData, top_n: int, *, blended: bool = False
+) -> Interval:
+    """RI of a candidate over a reference on the main slice, mean over the reported spans, with its interval; NaN
+    where there is nothing to compare. ``blended`` takes the candidate's scores with the trend in them."""
+    kept = [result.blended if blended else result.ranks for _, result in candidate]
+    others = [result.ranks for _, result in reference]
+    if not all(span.id in ranks for span in data.reported for ranks in (*kept, *others)):
+        return Interval(float("nan"), float("nan"), float("nan"))
     differences, users, base = [], [], []
     total = sum(int(span.slices[data.main_slice].sum()) for span in data.reported)
     for span in data.reported:
         member = span.slices[data.main_slice]
         if not member.any():
             continue
-        mine, theirs = (_values(cells, span.id, member, top_n) for cells in (candidate, reference))
+        mine, theirs = (_values([ranks[span.id] for ranks in cells], member, top_n) for cells in (kept, others))
         # each span counts alike, however many events it has
         weight = total / (len(data.reported) * len(mine))
         differences.append(weight * (mine - theirs))
@@ -198,9 +213,9 @@ def gain(candidate: Sequence[Done], reference: Sequence[Done], data: BenchData, 
     return Interval(found.mean / level, found.low / level, found.high / level)
 
 
-def _values(cells: Sequence[Done], span: str, member: NDArray[np.bool_], top_n: int) -> NDArray[np.float64]:
-    """(HR + NDCG) / 2 of each event, mean over seeds."""
-    return np.mean([_both(result.ranks[span][member], top_n).mean(1) for _, result in cells], axis=0)
+def _values(ranks: Sequence[NDArray[np.int16]], member: NDArray[np.bool_], top_n: int) -> NDArray[np.float64]:
+    """(HR + NDCG) / 2 of each event of a slice, mean over seeds."""
+    return np.mean([_both(each[member], top_n).mean(1) for each in ranks], axis=0)
 
 
 def _square(result: CellResult) -> NDArray[np.float64] | None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from imsr_core.bootstrap import Interval
 from pipelines.bench_data import BenchData
-from pipelines.bench_report import Done, Figure, Summary, figures, summaries
+from pipelines.bench_report import Done, Figure, Summary, figures, gain, grouped, summaries
 from pipelines.bench_variants import VARIANTS
 from pipelines.parquet_files import write_table
 from pipelines.publish import write_atomic
@@ -36,6 +36,9 @@ def markdown(done: Sequence[Done], data: BenchData, top_n: int, title: str) -> s
     parts = [
         f"# {title}\n\n{about(data)}\n",
         methods_table(lines, top_n),
+        f"## HR@{top_n} by kind of event, per cent\n\n{slices_table(lines, top_n)}",
+        f"## imsr against each\n\n{duels_table(done, data, top_n)}",
+        f"## Cost\n\n{cost_table(lines)}",
         f"## HR@{top_n} by span, per cent\n\n{spans_table(done, data, top_n)}",
         f"## What each version knows of each span\n\n{matrices(done, data, top_n)}",
         "## Variants\n\n" + "\n".join(f"- `{name}`: {VARIANTS[name].what}" for name in _names(lines)),
@@ -58,33 +61,61 @@ def about(data: BenchData) -> str:
 
 
 def methods_table(lines: Sequence[Summary], top_n: int) -> str:
-    """One line a variant."""
+    """One line a variant: what it finds, and what that is worth over the references."""
     references = [name for name in REFERENCES if any(name in line.gains for line in lines)]
-    head = ["variant", "extractor", f"HR@{top_n}", f"NDCG@{top_n}"]
-    head += [f"RI over {name}" for name in references]
-    head += [
-        "HR with trend",
-        "NDCG with trend",
-        "HR last",
-        "HR had before",
-        "HR new to user",
-        "HR everything",
+    head = ["variant", "extractor", f"HR@{top_n}", f"NDCG@{top_n}", *(f"RI over {name}" for name in references)]
+    head += ["HR with trend", "NDCG with trend", "seeds"]
+    rows = []
+    for line in lines:
+        gains = [_interval(line.gains.get(name)) for name in references]
+        cells = [_spread(line.hr, line.hr_sd), _spread(line.ndcg, line.ndcg_sd), *gains]
+        rows.append([*_who(line), *cells, _percent(line.trend_hr), _percent(line.trend_ndcg), str(line.seeds)])
+    return table(head, rows, left=2)
+
+
+def slices_table(lines: Sequence[Summary], top_n: int) -> str:
+    """One line a variant: the hit rate by kind of event, and what later versions have lost."""
+    head = [
+        "variant",
+        "extractor",
+        "last event",
+        "had before",
+        "new to the user",
+        "everything",
         "forgetting",
         "backward",
     ]
-    head += ["K", "stored floats", "CPU s a span", "peak MB", "seeds"]
+    rows = [
+        [*_who(x), *map(_percent, (x.last, x.repeat, x.explore, x.everything, x.forgetting, x.backward))] for x in lines
+    ]
+    return table(head, rows, left=2)
+
+
+def cost_table(lines: Sequence[Summary]) -> str:
+    """One line a model: what it stores, and what a span costs."""
+    head = ["variant", "extractor", "interests a user", "stored floats", "CPU s a span", "CPU s last span", "peak MB"]
     rows = []
     for line in lines:
-        cells = [line.variant, line.extractor, _spread(line.hr, line.hr_sd), _spread(line.ndcg, line.ndcg_sd)]
-        cells += [_interval(line.gains.get(name)) for name in references]
-        cells += [
-            _percent(v) for v in (line.trend_hr, line.trend_ndcg, line.last, line.repeat, line.explore, line.everything)
-        ]
-        cells += [_percent(v) for v in (line.forgetting, line.backward)]
-        cells += [_number(line.interests, ".2f"), _number(line.floats, ",.0f"), _number(line.seconds, ".1f")]
-        cells += [_number(line.peak_mb, ",.0f"), str(line.seeds)]
-        rows.append(cells)
+        if not np.isnan(line.interests):
+            stored = [_number(line.interests, ".2f"), _number(line.floats, ",.0f")]
+            spent = [_number(line.seconds, ".1f"), _number(line.last_seconds, ".1f"), _number(line.peak_mb, ",.0f")]
+            rows.append([*_who(line), *stored, *spent])
     return table(head, rows, left=2)
+
+
+def duels_table(done: Sequence[Done], data: BenchData, top_n: int) -> str:
+    """What imsr gains over each of the others with the same extractor, the model alone and with the trend; empty
+    without imsr."""
+    groups = grouped(done)
+    rows = []
+    for name, extractor in groups:
+        for key in [k for k in groups if k[0] == "imsr" and k != (name, extractor) and extractor in (k[1], "none")]:
+            both = [
+                gain(groups[key], groups[name, extractor], data, top_n, blended=blended) for blended in (False, True)
+            ]
+            rows.append([key[1], name, *map(_interval, both)])
+    head = ["extractor", "imsr over", "RI", "RI of imsr with trend (over the other as it is)"]
+    return table(head, rows, left=2) if rows else ""
 
 
 def spans_table(done: Sequence[Done], data: BenchData, top_n: int) -> str:
@@ -125,6 +156,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> s
     marks = ["---"] * left + ["--:"] * (len(head) - left)
     lines = [head, marks, *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _who(line: Summary) -> list[str]:
+    return [line.variant, line.extractor]
 
 
 def _names(lines: Sequence[Summary]) -> list[str]:

@@ -58,6 +58,13 @@ def test_a_gain_is_the_mean_over_spans_not_over_events(data):
     assert gain(first, second, data, 5).mean == pytest.approx(0)
 
 
+def test_with_the_trend_only_the_candidate_has_it(data):
+    half, oracle = planted(data, "imsr", {"imsr": 0.5}), planted(data, "imsr", {"imsr": 1.0})
+    half[0][1].blended = oracle[0][1].ranks
+    assert gain(half, half, data, 5, blended=True) == gain(oracle, half, data, 5)
+    assert np.isnan(gain(oracle, half, data, 5, blended=True).mean), "an oracle that was not scored with a trend"
+
+
 def test_the_methods_table_in_figures(data):
     hits = {"fine_tune": 0.4, "imsr": 0.8, "popularity": 0.1}
     done = planted(data, "popularity fine_tune imsr", hits, seeds=(0, 1))
@@ -87,6 +94,7 @@ def test_the_report_holds_every_figure(data, tmp_path):
     done = planted(data, "fine_tune imsr", {"fine_tune": 0.4, "imsr": 0.8})
     text = write_report(done, data, 5, tmp_path, "Planted")
     assert text == (tmp_path / "results.md").read_text(encoding="utf-8") == markdown(done, data, 5, "Planted")
+    assert "| comirec-dr | fine_tune | +" in text, "imsr against each"
     for name in ("| imsr |", "| fine_tune |", "(s1)", "Reported: s3, s4", VARIANTS["imsr"].what):
         assert name in text
     table = pq.read_table(tmp_path / "results.parquet").to_pylist()
