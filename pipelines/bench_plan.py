@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from imsr_core.config import InterestsConfig
-from imsr_core.strategies import STARTING_OVER
+from imsr_core.strategies import FLOORS, STARTING_OVER
 from imsr_core.strategies.protocol import Progress
 from pipelines.bench_cells import Cell, CellFiles, CellResult
 from pipelines.bench_data import BenchData
 from pipelines.bench_run import CellRun, run_cell
 from pipelines.bench_settings import BenchSettings
-from pipelines.bench_variants import FROZEN, VARIANTS, Variant
+from pipelines.bench_variants import VARIANTS, Variant
 
 #: Called with (cell, its number, cells in all, seconds left): the display of a running cell, as a context that gives
 #: a `Progress`.
@@ -91,7 +91,7 @@ def work_of(cell: Cell, data: BenchData, *, base_is_there: bool) -> float:
         numbers = range(max(data.tuning, 1), cell.until)
         return float(sum(sum(events[: number + 1]) for number in numbers) * training.base_epochs)
     base = 0.0 if base_is_there else events[0] * training.base_epochs
-    return float(base + (0 if strategy == FROZEN else sum(events[1:]) * training.epochs))
+    return float(base + (0 if strategy in FLOORS else sum(events[1:]) * training.epochs))
 
 
 def _targets(data: BenchData, number: int, per_user: int) -> int:

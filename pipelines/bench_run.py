@@ -21,7 +21,6 @@ from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import Progress, silent
 from pipelines.bench_cells import Cell, CellFiles, CellResult, SpanRecord, store_of_counts
 from pipelines.bench_data import BenchData, BenchSpan
-from pipelines.bench_variants import FROZEN
 from pipelines.evaluation import rank_events
 
 
@@ -122,8 +121,6 @@ def _like(run: CellRun, number: int) -> InterestStore | None:
 def _learn(run: CellRun, state: ModelState, number: int) -> tuple[ModelState, SpanRecord]:
     """The version after span ``number``."""
     span, strategy = run.data.spans[number], run.cell.variant.strategy
-    if strategy == FROZEN:
-        return state, _record(span.id, Cost(), state)
     over = strategy in STARTING_OVER
     if over:
         state = replace(ModelState.initial(run.cell.config), spans=number)
@@ -174,14 +171,8 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _record(span_id: str, cost: Cost, made: SpanUpdate | ModelState) -> SpanRecord:
-    state = made.state if isinstance(made, SpanUpdate) else made
-    changes = (
-        {name: made.changes.count(Change(name)) for name in ("born", "trimmed", "forgotten")}
-        if isinstance(made, SpanUpdate)
-        else {}
-    )
-    store = state.store
+def _record(span_id: str, cost: Cost, made: SpanUpdate) -> SpanRecord:
+    store = made.state.store
     return SpanRecord(
         span=span_id,
         cpu_seconds=cost.cpu,
@@ -189,7 +180,9 @@ def _record(span_id: str, cost: Cost, made: SpanUpdate | ModelState) -> SpanReco
         peak_mb=cost.peak_mb,
         mean_interests=len(store) / max(len(store.users), 1),
         stored_floats=store.vectors.numel() + store.queries.numel(),
-        **changes,
+        born=made.changes.count(Change.BORN),
+        trimmed=made.changes.count(Change.TRIMMED),
+        forgotten=made.changes.count(Change.FORGOTTEN),
     )
 
 

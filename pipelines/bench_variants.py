@@ -16,8 +16,6 @@ from imsr_core.errors import ConfigError
 
 #: Strategies that are no model: a list for everybody.
 POPULARITY = ("popularity", "popularity-last")
-#: The strategy that leaves the base model as it is.
-FROZEN = "frozen"
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ VARIANTS: dict[str, Variant] = {
         # floors
         Variant("popularity", "popularity", "the most frequent items so far, for everybody"),
         Variant("popularity-last", "popularity-last", "the most frequent items of the last span, for everybody"),
-        Variant("frozen", FROZEN, "the base model, never updated"),
+        Variant("frozen", "frozen", "the base model, never updated"),
         Variant("single-vector", "fine_tune", "fine_tune with one interest a user", _ONE),
         # the paper's extraction: interests are read from the span alone
         Variant("fine_tune-literal", "fine_tune", "fine-tuning as published: no prior in the extraction", _LITERAL),
@@ -69,7 +67,13 @@ VARIANTS: dict[str, Variant] = {
         Variant("imsr-no-pit", "imsr", "without PIT: every proposed interest stays", {"trimmer.enabled": False}),
         Variant("imsr-dir", "imsr", "DIR: Euclidean distance in place of EIR", {"retainer.form": "euclidean"}),
         Variant("imsr-bce", "imsr", "EIR as printed: sigmoid cross entropy on the target", {"retainer.form": "bce"}),
+        *(
+            Variant(f"imsr-kd{n}", "imsr", f"EIR as a softmax {over}", {"retainer.form": f"kd{n}"})
+            for n, over in enumerate(("over items", "over a user's interests", "over items for the user"), 1)
+        ),
         Variant("fixed-k", "imsr", "EIR alone, with imsr's final K created up front", _NO_NID, like="imsr"),
+        # beyond the paper
+        Variant("elastic", "elastic", "imsr that forgets what rests and keeps to a budget of interests"),
         # ceiling
         Variant("full_retrain", "full_retrain", "from scratch on everything so far, imsr's K", like="imsr"),
     )
