@@ -34,7 +34,7 @@ from pipelines.ledger import (
     VersionRow,
 )
 from pipelines.parquet_files import read_table, write_table
-from pipelines.publish import fsync_path, write_atomic
+from pipelines.publish import PublishError, fsync_path, write_atomic
 from pipelines.sequence_chain import chain_of, latest_rows
 from pipelines.versions import GONE, LINE, PRUNED, Lineage
 from pipelines.workspace import Workspace
@@ -66,14 +66,30 @@ _ARROW |= {"float": pa.float64(), "SpanState": pa.string(), "dict[str, Any]": pa
 def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
     """Write the next generation of the views and switch to it; False if the views are up to date already.
 
-    ``anew`` writes them in any case, as after damage.
+    After the switch it looks once more: the ledger may have gone on meanwhile, for this run may have been suspended
+    and overtaken, and old views must not stay.
+
+    Args:
+        workspace: whose views.
+        anew: write them in any case, as after damage.
+
+    Raises:
+        PublishError: the catalog cannot be written; the one before stays.
     """
-    with workspace.ledger.snapshot() as view:
-        sources = _data_files(workspace, view)
-        tables = _ledger_tables(workspace, view)
-    stamp = _stamp(sources, tables)
-    if not anew and _is_current(workspace, stamp):
-        return False
+    switched = False
+    while True:
+        with workspace.ledger.snapshot() as view:
+            sources = _data_files(workspace, view)
+            tables = _ledger_tables(workspace, view)
+        stamp = _stamp(sources, tables)
+        if not anew and _is_current(workspace, stamp):
+            return switched
+        _switch(workspace, sources, tables, stamp)
+        switched, anew = True, False
+
+
+def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[str, pa.Table], stamp: str) -> None:
+    """Write a generation and let the views name it."""
     generation = _make_generation(workspace)
     for name, table in tables.items():
         path = generation / f"{name}.parquet"
@@ -89,7 +105,6 @@ def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
     fsync_path(workspace.root)
     hit(FailPoint.CATALOG_REPLACED)
     _drop_old_generations(workspace)
-    return True
 
 
 def catalog_is_current(workspace: Workspace) -> bool:
@@ -271,9 +286,14 @@ def _list(texts: Sequence[str]) -> str:
 
 def _write_catalog(path: Path, text: str) -> None:
     # an old storage format, so that the DuckDB 1.x that analysts have installed can open it
-    with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}) as connection:
-        connection.execute(text)
-        connection.execute("CHECKPOINT")
+    try:
+        with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}) as connection:
+            connection.execute(text)
+            connection.execute("CHECKPOINT")
+    except duckdb.Error as error:
+        raise PublishError(
+            f"{path}: the views cannot be written: {error}", hint="once the disk is in order: imsr views"
+        ) from error
     fsync_path(path)
 
 
