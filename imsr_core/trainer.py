@@ -176,11 +176,12 @@ class SpanTrainer:
         negatives = self._negatives(generator)
         # a padded place stands for the target, which is in the batch anyway: no other row may be touched
         history = batch.history.where(batch.mask, batch.target[:, None])
-        ids, place = torch.unique(torch.cat([history.flatten(), batch.target, negatives]), return_inverse=True)
+        extra = self.extra_items(batch, generator)
+        ids, place = torch.unique(torch.cat([history.flatten(), batch.target, negatives, extra]), return_inverse=True)
         leaf = self.state.items.leaf(ids)
-        vectors = unit(leaf, model.normalize_items)
-        sizes = [batch.history.numel(), len(batch), len(negatives)]
-        history, target, negative = (functional.embedding(part, vectors) for part in place.split(sizes))
+        vectors = unit(self.item_rows(ids, leaf), model.normalize_items)
+        sizes = [batch.history.numel(), len(batch), len(negatives), len(extra)]
+        history, target, negative, more = (functional.embedding(part, vectors) for part in place.split(sizes))
         history = history.view(*batch.history.shape, -1)
         leaves = [(self.state.items, ids, leaf)]
         interests, prior, stored = self._extract(batch, history, leaves)
@@ -192,7 +193,21 @@ class SpanTrainer:
             size = min(retainer.items, len(negatives))
             distilled = self._distillation(batch, interests, prior, stored, target, negatives[:size], negative[:size])
             loss = loss + retainer.weight * retainer_loss(distilled, retainer)
+        if len(extra):
+            loss = loss + self.extra_loss(more)
         return loss, leaves
+
+    def item_rows(self, ids: Tensor, leaf: Tensor) -> Tensor:
+        """The rows (n, d) of the items ``ids`` that the loss sees, from those that are trained, ``leaf`` (n, d)."""
+        return leaf
+
+    def extra_items(self, batch: TargetBatch, generator: torch.Generator) -> Tensor:
+        """Items (x,) beside those of the batch that `extra_loss` needs; none by default."""
+        return batch.target[:0]
+
+    def extra_loss(self, vectors: Tensor) -> Tensor:
+        """What is added to the loss of a step, from the vectors (x, d) of `extra_items`."""
+        return vectors.sum() * 0.0
 
     def finish(self) -> None:
         """Called once, after the last step and before interests are read."""

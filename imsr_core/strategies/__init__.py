@@ -6,6 +6,7 @@ A strategy is one function in one file (see `protocol.Strategy`) and one line he
 from __future__ import annotations
 
 from imsr_core.errors import ConfigError
+from imsr_core.strategies.ader import ader
 from imsr_core.strategies.elastic import elastic
 from imsr_core.strategies.fine_tune import fine_tune
 from imsr_core.strategies.frozen import frozen
@@ -30,6 +31,7 @@ STRATEGIES: dict[str, Strategy] = {
     "imsr": imsr,
     "elastic": elastic,
     "fine_tune": fine_tune,
+    "ader": ader,
 }
 #: Strategies that begin a new chain from the whole history.
 STARTING_OVER: dict[str, Strategy] = {"full_retrain": full_retrain}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tensors_of_store, tiny_config
 
+from imsr_core.checkpoint import load_state, save_state
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
@@ -36,6 +37,7 @@ def chain(name: str, extractor: str, seed: int = 0) -> tuple[list[ModelState], l
         trimmer={"c2": 0.15},
         training={"seed": seed},
         elastic={"idle_spans": 2, "budget": 4, "merge_cosine": 0.6},
+        ader={"pool": 20, "items": 5},
     )
     states, updates, steps = [ModelState.initial(config)], [], []
     for t in range(SPANS):
@@ -174,6 +176,16 @@ class StrategyContract:
                 active[tuple(name)] == last
                 for *name, last in zip(idle.user.tolist(), idle.interest_id.tolist(), idle.active.tolist(), strict=True)
             )
+
+    @pytest.mark.parametrize("stop", [1, SPANS - 1])
+    def test_save_and_load_equals_never_having_stopped(self, run, stop, tmp_path):
+        states, _, _ = run
+        save_state(states[stop], tmp_path)
+        loaded = load_state(tmp_path, states[stop].store)
+        loaded.user_memory = states[stop].user_memory
+        for t in range(stop, SPANS):
+            loaded = strategy_named(self.name)(loaded, *span_number(t)).state
+        assert_equal(tensors_of(loaded), tensors_of(states[-1]))
 
     def test_one_seed_gives_the_same_bits_and_another_gives_others(self, extractor):
         states, _, _ = chain(self.name, extractor)

@@ -20,6 +20,10 @@ class TestFineTune(StrategyContract):
     name = "fine_tune"
 
 
+class TestAder(StrategyContract):
+    name = "ader"
+
+
 def test_no_strategy_goes_without_the_contract():
     assert {case.name for case in StrategyContract.__subclasses__()} == set(STRATEGIES)
 
