@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from references import References
 from tiny_world import Worlds
 
 _DONE: Counter[str] = Counter()
@@ -14,6 +15,12 @@ _DONE: Counter[str] = Counter()
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     """Workspaces in each state, made once."""
     return Worlds(tmp_path_factory.mktemp("worlds"))
+
+
+@pytest.fixture(scope="session")
+def references(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> References:
+    """What undisturbed commands leave, made once."""
+    return References(worlds, tmp_path_factory.mktemp("references"))
 
 
 @pytest.fixture(scope="session")

@@ -6,94 +6,16 @@ Operations are counted as libc sees them, so that those of Arrow, DuckDB and SQL
 from __future__ import annotations
 
 import errno
-import hashlib
-import resource
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import faulty_files
 import pytest
-from children import Ended, call, imsr, run_imsr
-from tiny_world import SCENARIOS, Scenario, Worlds
-from workspace_content import content, differences, require_clean, require_usable
-
-from pipelines.warehouse import catalog_is_current
-from pipelines.workspace import Workspace
+from failing import Failing
+from tiny_world import Worlds
 
 needs_compiler = pytest.mark.skipif(faulty_files.library() is None, reason="no C compiler for faulty_files.c")
 NUMBERS = [errno.EIO, errno.ENOSPC]
 NAMES = [errno.errorcode[number] for number in NUMBERS]
-
-
-class Failing:
-    """One scenario, tried with many faults."""
-
-    def __init__(self, worlds: Worlds, name: str, folder: Path) -> None:
-        self.worlds, self.folder = worlds, folder
-        self.scenario: Scenario = SCENARIOS[name]
-        self.log = folder / "log"
-        self.finished: set[str] = set()
-        workspace = self.start("reference")
-        assert self.run(workspace).code == 0
-        self.wanted = content(workspace)
-
-    def start(self, name: str) -> Workspace:
-        """A workspace that the command has not seen yet."""
-        return self.worlds.copy(self.scenario.start, self.folder / name, self.scenario.setting)
-
-    def run(self, workspace: Workspace, **options: object) -> Ended:
-        """Run the command."""
-        return imsr(self.log, *self.scenario.command, "-w", str(workspace.root), **options)
-
-    def operations(self, number: int) -> int:
-        """How many operations could fail with this error."""
-        workspace, count = self.start(f"counted {number}"), self.folder / "count"
-        arguments = ((*self.scenario.command, "-w", str(workspace.root)), str(workspace.root), number, str(count))
-        assert call(self.log, count_operations, *arguments).wait().code == 0
-        return int(count.read_text())
-
-    def survives(self, nth: int, number: int) -> bool:
-        """Let the nth operation fail; False if there was none any more."""
-        workspace = self.start(f"{errno.errorcode[number]} {nth}")
-        ended = self.run(workspace, prepare=faulty_files.arm, args=(str(workspace.root), nth, number))
-        self.make_up_for_it(workspace, ended)
-        return ended.code != 0
-
-    def make_up_for_it(self, workspace: Workspace, ended: Ended) -> None:
-        """What is published works; another run leaves what an undisturbed one leaves."""
-        require_reported(ended)
-        require_usable(workspace)
-        left = state(workspace)
-        if left not in self.finished:
-            again = self.run(workspace)
-            assert again.code == 0, f"after {ended.said}: {again.said}"
-            assert differences(content(workspace), self.wanted) == [], ended.said
-            require_clean(workspace)
-        self.finished.add(left)
-        subprocess.run(["rm", "-r", workspace.root], check=True)
-
-
-def count_operations(command: tuple[str, ...], folder: str, number: int, out: str) -> None:
-    """In a child: run a command and write down how many operations it made."""
-    faulty_files.arm(folder, number=number)
-    try:
-        run_imsr(command, "", None, ())
-    finally:
-        Path(out).write_text(str(faulty_files.passed()))
-
-
-def require_reported(ended: Ended) -> None:
-    """The command was not killed, and if it failed it said so in one message."""
-    assert ended.code in (0, 1), ended.said
-    assert "Traceback" not in ended.said
-    assert ended.code == 0 or "error: " in ended.said, ended.said
-
-
-def state(workspace: Workspace) -> str:
-    """Equal for two workspaces that the next run cannot tell apart."""
-    found = {name: text for name, text in content(workspace).items() if not name.startswith("staging/")}
-    return hashlib.sha256(repr((found, catalog_is_current(workspace))).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")

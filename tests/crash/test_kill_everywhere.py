@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from children import COMMANDS, imsr, record_passes
+from children import imsr
+from references import References, Unkilled
 from tiny_world import SCENARIOS, Scenario, Worlds
 from workspace_content import content, differences, ledger, require_clean, require_usable
 
@@ -69,42 +69,6 @@ QUICK = {
 }
 #: Through the real console script; the others run its function in a forked child.
 BY_CONSOLE_SCRIPT = ("train.before_commit", "promote.before_commit")
-
-
-@dataclass(frozen=True)
-class Unkilled:
-    """A run that nobody killed: its exit code, what it left, and the points that it passed."""
-
-    code: int
-    content: dict[str, str]
-    passes: list[str]
-
-
-class References:
-    """The unkilled run of each scenario, made once."""
-
-    def __init__(self, worlds: Worlds, folder: Path) -> None:
-        self._worlds, self._folder = worlds, folder
-        self._runs: dict[str, Unkilled] = {}
-
-    def __getitem__(self, name: str) -> Unkilled:
-        if name not in self._runs:
-            scenario, root, passes = SCENARIOS[name], self._folder / name.replace(" ", "_"), self._folder / "passes"
-            if scenario.command[0] not in COMMANDS:
-                pytest.skip(f"imsr has no command {scenario.command[0]!r}")
-            workspace = self._worlds.copy(scenario.start, root, scenario.setting)
-            passes.write_text("")
-            command = _command(scenario.command, workspace)
-            ended = imsr(self._folder / "log", *command, prepare=record_passes, args=(str(passes),))
-            assert ended.code in (0, 3), ended.said
-            require_clean(workspace)
-            self._runs[name] = Unkilled(ended.code, content(workspace), passes.read_text().split())
-        return self._runs[name]
-
-
-@pytest.fixture(scope="module")
-def references(worlds: Worlds, tmp_path_factory: pytest.TempPathFactory) -> References:
-    return References(worlds, tmp_path_factory.mktemp("references"))
 
 
 def scenario_of(point: FailPoint) -> str:

@@ -1,0 +1,45 @@
+"""SIGTERM in the middle of a command: it ends with code 143, gives its lease back, and the next run finishes."""
+
+from __future__ import annotations
+
+import pytest
+from children import imsr
+from tiny_world import SCENARIOS
+from workspace_content import content, differences, require_clean, require_usable
+
+from pipelines.failpoints import FailPoint
+
+EXIT_CODE = 143
+#: Scenario -> points of it, with the pass that is interrupted.
+QUICK = [("ingest", FailPoint.INGEST_STAGED), ("night", FailPoint.TRAIN_STARTED)]
+SLOW = [
+    ("ingest", FailPoint.LEASE_TAKEN),
+    ("ingest", FailPoint.INGEST_RENAMED_ONE),
+    ("ingest", FailPoint.INGEST_BEFORE_COMMIT),
+    ("night", FailPoint.SEQUENCES_BUCKET_WRITTEN),
+    ("night", FailPoint.SEQUENCES_BEFORE_COMMIT),
+    ("night", FailPoint.EVALUATE_BEFORE_COMMIT),
+    ("night", FailPoint.TRAIN_BEFORE_COMMIT),
+    ("night", FailPoint.PROMOTE_BEFORE_COMMIT),
+    ("night", FailPoint.CATALOG_STAGED),
+    ("forget", FailPoint.REWRITE_REPLACED),
+    ("forget", FailPoint.FORGET_BEFORE_COMMIT),
+    ("prune", FailPoint.PRUNE_AFTER_COMMIT),
+]
+
+
+@pytest.mark.parametrize(("name", "point"), [*QUICK, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)])
+def test_a_command_that_is_asked_to_end(worlds, references, done, tmp_path, name, point):
+    scenario, wanted = SCENARIOS[name], references[name]
+    workspace = worlds.copy(scenario.start, tmp_path / "workspace", scenario.setting)
+    ended = imsr(tmp_path / "log", *scenario.command, "-w", str(workspace.root), fail=f"{point}:1:term")
+    assert ended.code == EXIT_CODE, ended.said
+    assert "Traceback" not in ended.said
+    with workspace.ledger.snapshot() as view:
+        assert view.lease().holder is None
+    require_usable(workspace)
+    ended = imsr(tmp_path / "log", *scenario.command, "-w", str(workspace.root))
+    assert ended.code == 0, ended.said
+    assert differences(content(workspace), wanted.content) == []
+    require_clean(workspace)
+    done["terminations"] += 1
