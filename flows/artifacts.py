@@ -16,8 +16,10 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
+from pipelines.gate import Verdict
 from pipelines.ledger import VersionRow
 from pipelines.night import SpanOutcome
+from pipelines.promotion import VERDICT
 from pipelines.versions import Lineage
 from pipelines.workspace import Workspace
 
@@ -99,9 +101,33 @@ def show_outcome(workspace: Workspace, outcome: SpanOutcome) -> None:
     create_table_artifact(comparison(outcome), key=artifact_key(span_id, "metrics"), description=what)
 
 
+def show_refresh(workspace: Workspace, version: VersionRow) -> None:
+    """Leave a report (Markdown) of a version trained from scratch and, if the gate saw it, its comparison (a table)."""
+    what = f"version {version.version_id}, trained from scratch"
+    rows = _checks(Verdict.from_json(version.summary[VERDICT])) if VERDICT in version.summary else []
+    with workspace.ledger.snapshot() as view:
+        current = view.pointer(version.line)
+    lines = [
+        f"# Full refresh: version {version.version_id}, {version.state}",
+        f"Current is {current}; trained on {len(version.summary.get('spans', ()))} spans.",
+        "## Against the version that was current" if rows else "",
+        _table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "",
+        "## Numbers",
+        _numbers(version.summary),
+    ]
+    text = "\n\n".join(line for line in lines if line) + "\n"
+    create_markdown_artifact(text, key=artifact_key(version.span_id, "refresh"), description=what)
+    if rows:
+        create_table_artifact(rows, key=artifact_key(version.span_id, "refresh-metrics"), description=what)
+
+
 def comparison(outcome: SpanOutcome) -> list[dict[str, Any]]:
     """What the gate looked at, a row each: the new version against the one that was current, with the interval."""
-    checks = outcome.verdict.checks if outcome.verdict else ()
+    return _checks(outcome.verdict) if outcome.verdict else []
+
+
+def _checks(verdict: Verdict) -> list[dict[str, Any]]:
+    checks = verdict.checks
     rounded = [{name: _rounded(value) for name, value in asdict(check).items()} for check in checks]
     return [{"check": row.pop("name"), **row} for row in rounded]
 
@@ -125,12 +151,16 @@ def report(workspace: Workspace, outcome: SpanOutcome) -> str:
         f"## Version {version.parent} on this span, before it was learnt" if outcome.metrics else "",
         _table(["metric", "slice", "value", "n"], [[m.metric, m.slice, m.value, m.n] for m in outcome.metrics]),
         "## Numbers",
-        _table(["", ""], [[name, summary[key]] for name, key in _COUNTS.items() if key in summary]),
+        _numbers(summary),
         "## Lineage",
         f"learnt from `{version.parent or 'nothing'}`; fingerprint `{version.fingerprint[:16]}`",
         _table(["span", "data"], [[span, f"`{data}`"] for span, data in lineage.data.items()]),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _numbers(summary: dict[str, Any]) -> str:
+    return _table(["", ""], [[name, summary[key]] for name, key in _COUNTS.items() if key in summary])
 
 
 def _rounded(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,16 +13,25 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights
 from flows.console import console, show_table
 from pipelines.comparison import MetricPair, latest_drift
-from pipelines.ledger import Snapshot, VersionRow
+from pipelines.ledger import Snapshot, SpanRow, SpanState, VersionRow
 from pipelines.plan import due_of
 from pipelines.sandbox import run_query
 from pipelines.versions import LINE
 from pipelines.warehouse import connect, publish_catalog
 from pipelines.workspace import Workspace
 
+#: Spans that `imsr status` shows one by one: the newest, and those where something is to be done.
+SHOWN = 20
 
-def status(workspace: WorkspaceOption = Path(".")) -> None:
-    """One screen: which spans there are, what happened to each, which version is current, what is due."""
+
+def status(
+    workspace: WorkspaceOption = Path("."),
+    everything: Annotated[bool, typer.Option("--all", help="Every span, not only the newest.")] = False,
+) -> None:
+    """One screen: which spans there are, what happened to each, which version is current, what is due.
+
+    Of earlier spans that are done only the number is shown; --all shows each.
+    """
     opened = Workspace.open(workspace)
     with opened.ledger.snapshot() as view:
         spans = view.spans()
@@ -35,6 +45,9 @@ def status(workspace: WorkspaceOption = Path(".")) -> None:
     if lease is not None and lease.holder is not None:
         holder = lease.holder
         console.print(f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}")
+    shown = spans if everything else _newest_and_open(spans)
+    if len(shown) < len(spans):
+        console.print(f"earlier     {len(spans) - len(shown):,} spans; all of them: imsr status --all")
     table = [
         [
             span.span_id,
@@ -44,7 +57,7 @@ def status(workspace: WorkspaceOption = Path(".")) -> None:
             learnt.get(span.span_id),
             span.error,
         ]
-        for span in spans
+        for span in shown
     ]
     show_table("", ["span", "events", "data version", "state", "version", "error"], table)
     if drift is not None:
@@ -58,6 +71,12 @@ def status(workspace: WorkspaceOption = Path(".")) -> None:
         console.print(f"due: {len(runs)}; next: imsr run")
     else:
         console.print("nothing is due")
+
+
+def _newest_and_open(spans: Sequence[SpanRow]) -> list[SpanRow]:
+    """The newest spans, and before them the last of those that are not published."""
+    unfinished = [span for span in spans[:-SHOWN] if span.state != SpanState.PUBLISHED]
+    return [*unfinished[-SHOWN:], *spans[-SHOWN:]]
 
 
 def versions(workspace: WorkspaceOption = Path(".")) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
+from flows.holding import holding
 from pipelines.comparison import MetricPair, compare
 from pipelines.gate import Verdict
-from pipelines.lease import hold
 from pipelines.ledger import PromotionRow, VersionRow
 from pipelines.promotion import VERDICT, promote, rollback
+from pipelines.task_moves import is_users_version, put_users_live, roll_users_back
 from pipelines.workspace import Workspace
 
+LineOption = Annotated[Literal["interests", "users"], typer.Option("--line", help="Which line of versions.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the log of promotions.")]
 
 
@@ -24,13 +26,14 @@ def promote_version(
     workspace: WorkspaceOption = Path("."),
     reason: ReasonOption = "by hand",
 ) -> None:
-    """Put a version live, also one that the gate rejected; it must load and answer.
+    """Put a version of either line live, also one that the gate rejected; it must load and answer.
 
     Spans that it has not learnt are marked rejected: the next night goes on from it and does not learn them again.
     """
     opened = Workspace.open(workspace)
-    with hold(opened, "imsr promote") as lease:
-        move = promote(opened, version, reason, lease, now=current_time())
+    with holding(opened, "imsr promote", now=current_time()) as lease:
+        put_live = put_users_live if is_users_version(opened, version) else promote
+        move = put_live(opened, version, reason, lease, now=current_time())
     _show_move(move, version)
 
 
@@ -38,15 +41,19 @@ def rollback_version(
     workspace: WorkspaceOption = Path("."),
     to: Annotated[str | None, typer.Option("--to", help="A version that was live; unset: the parent.")] = None,
     reason: ReasonOption = "",
+    line: LineOption = "interests",
 ) -> None:
     """Put an earlier version live: the one that the current one was learnt from, or --to.
+
+    With --line users the newest task is taken back, and not added again by itself.
 
     What was learnt after it stays on disk and can be promoted again. The next night goes on from it. Given twice, it
     goes back twice; with --to a second time changes nothing.
     """
     opened = Workspace.open(workspace)
-    with hold(opened, "imsr rollback") as lease:
-        move = rollback(opened, lease, now=current_time(), to=to, reason=reason)
+    with holding(opened, "imsr rollback", now=current_time()) as lease:
+        go_back = roll_users_back if line == "users" else rollback
+        move = go_back(opened, lease, now=current_time(), to=to, reason=reason)
     _show_move(move, to or "")
 
 

@@ -10,8 +10,8 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.promotion import show_verdict
 from flows.console import console, span_progress
+from flows.holding import holding
 from pipelines.gate import Verdict
-from pipelines.lease import hold
 from pipelines.promotion import SHADOW, VERDICT
 from pipelines.refresh import rebase, shadow_retrain
 from pipelines.workspace import Workspace
@@ -29,7 +29,10 @@ def refresh(
     itself every [refresh] every_spans spans.
     """
     opened = Workspace.open(workspace)
-    with hold(opened, "imsr refresh") as lease, span_progress("training from scratch") as progress:
+    with (
+        holding(opened, "imsr refresh", now=current_time()) as lease,
+        span_progress("training from scratch") as progress,
+    ):
         if rebase_chain:
             row, move = rebase(opened, lease, now=current_time(), progress=progress)
         else:

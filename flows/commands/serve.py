@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import WorkspaceOption
+from flows.commands.runs import REJECTED
 from flows.console import console
 from imsr_core.errors import ConfigError
 from pipelines.workspace import Workspace
@@ -23,7 +24,7 @@ def nightly(workspace: WorkspaceOption = Path("."), landing: LandingOption = Non
     """One night as a Prefect flow: ingest what has landed, learn what is due.
 
     The flow run shows up on the server of PREFECT_API_URL, or on a temporary one. `imsr ingest` and `imsr run` do the
-    same without Prefect.
+    same without Prefect. The exit code is 3 if the gate rejected a version.
     """
     opened = Workspace.open(workspace)
     folder = _landing(opened, landing)
@@ -32,6 +33,11 @@ def nightly(workspace: WorkspaceOption = Path("."), landing: LandingOption = Non
 
     versions = flow(str(opened.root), str(folder))
     console.print(f"new versions: {', '.join(versions)}" if versions else "nothing was due")
+    with opened.ledger.snapshot() as view:
+        rejected = [row.version_id for row in view.versions() if row.version_id in versions and row.state == "rejected"]
+    if rejected:
+        console.print(f"rejected by the gate: {', '.join(rejected)}; see: imsr versions")
+        raise typer.Exit(REJECTED)
 
 
 def serve(

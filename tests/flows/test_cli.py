@@ -7,12 +7,14 @@ import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from small_world import (
     DAYS,
     NASTY_ITEM,
     NASTY_USER,
+    NOW,
     TOML,
     VERSIONS,
     current,
@@ -30,6 +32,7 @@ from flows import cli
 from flows.cli import app
 from imsr_core.errors import ConfigError, ImsrError, NonFiniteError
 from pipelines import training
+from pipelines.ledger import SpanState
 from pipelines.recommend import Recommender
 from pipelines.workspace import Workspace
 
@@ -138,14 +141,25 @@ def test_status_shows_spans_versions_and_errors(learnt, copy_of):
     ]
     workspace = copy_of(learnt)
     with workspace.ledger.transaction() as tx:
-        from small_world import NOW
-
-        from pipelines.ledger import SpanState
-
         tx.set_span_state(DAYS[-1], SpanState.FAILED, at=NOW, error="the loss became [nan]")
     output = imsr("status", "-w", workspace.root)
     assert "the loss became [nan]" in output
     assert "due: 1" in output
+
+
+def test_status_of_a_long_chain_is_one_screen(tmp_path):
+    workspace = Workspace.create(tmp_path / "w", TOML)
+    days = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(80)]
+    write_events(workspace.root / "landing" / "a.csv", [("u", "i", day.isoformat()) for day in days])
+    imsr("ingest", "-w", workspace.root)
+    with workspace.ledger.transaction() as tx:
+        for number, span in enumerate(tx.spans()):
+            state = SpanState.FAILED if number == 3 else SpanState.PUBLISHED
+            tx.set_span_state(span.span_id, state, at=NOW, error="the disk" if number == 3 else None)
+    output = imsr("status", "-w", workspace.root)
+    assert [row[0] for row in cells(output)[1:]] == ["2024-01-04", *(f"{day:%Y-%m-%d}" for day in days[-20:])]
+    assert "earlier     59 spans" in output
+    assert len(cells(imsr("status", "--all", "-w", workspace.root))) == 81
 
 
 def test_the_workspace_is_the_current_folder_or_named_by_the_environment(learnt, monkeypatch):
