@@ -26,8 +26,10 @@ MODES = [
     RunnerOptions(),
     RunnerOptions(mode="multi_threading", workers=2),
     pytest.param(RunnerOptions(mode="multi_processing", workers=1), marks=pytest.mark.slow),
-    RunnerOptions(mode="multi_processing", workers=2, timeout_seconds=120),
+    pytest.param(RunnerOptions(mode="multi_processing", workers=2, timeout_seconds=120), marks=pytest.mark.slow),
 ]
+#: Two Python processes start.
+SLOW_MODE = pytest.param("multi_processing", marks=pytest.mark.slow)
 IDS = st.sampled_from(["a", "b", "c", "", "it's", "a\x00", "🛒"])
 LOGS = st.lists(st.tuples(IDS, IDS, st.integers(-2, 4)), max_size=40)
 
@@ -117,7 +119,7 @@ def test_loading_some_users_equals_loading_all_and_choosing(tmp_path):
     assert some.items[: some.offsets[1]].tolist() == everyone.items[slice(*everyone.offsets[1:3])].tolist()
 
 
-@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+@pytest.mark.parametrize("mode", ["in_memory", SLOW_MODE])
 @pytest.mark.parametrize("place", ["ties", "footer"])
 def test_a_damaged_lake_file_is_named_in_the_error(tmp_path, mode, place):
     files = write_lake(tmp_path / "lake", random_log(7))
@@ -130,7 +132,7 @@ def test_a_damaged_lake_file_is_named_in_the_error(tmp_path, mode, place):
         build(files, tmp_path / "out", options=RunnerOptions(mode=mode, timeout_seconds=60))
 
 
-@pytest.mark.parametrize("mode", ["in_memory", "multi_threading", "multi_processing"])
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading", SLOW_MODE])
 def test_an_error_on_a_worker_reaches_the_caller_in_one_line(tmp_path, mode):
     from pipelines.beam_sequences import run_bucket_tasks
 

@@ -66,6 +66,7 @@ def test_the_same_command_again_finishes(world, unkilled, copy_of, failure):
     assert examine(workspace, deep=True) == []
 
 
+@pytest.mark.slow
 def test_any_later_run_finishes_first_and_nobody_else_is_forgotten_meanwhile(world, unkilled, copy_of):
     workspace = copy_of(world)
     killed(workspace, "rewrite.replaced:4")

@@ -26,6 +26,13 @@ ingest(Workspace.open(sys.argv[1]), [sys.argv[2]], now=datetime.fromisoformat(sy
 
 #: Everything an ingest passes; a fail point added to the enum is tested by being there.
 POINTS = [point for point in FailPoint if point.startswith(("ingest.", "publish.", "lease."))]
+QUICK = [FailPoint.INGEST_BEFORE_COMMIT, FailPoint.INGEST_AFTER_COMMIT]
+OTHERS = [
+    *(point for point in POINTS if point not in QUICK),
+    "ingest.renamed_one:2",
+    "publish.renamed:3",
+    "publish.sealed:2",
+]
 
 
 def start(workspace, file, failure):
@@ -55,7 +62,7 @@ def unkilled(tmp_path_factory):
     return state(workspace)
 
 
-@pytest.mark.parametrize("failure", [*POINTS, "ingest.renamed_one:2", "publish.renamed:3", "publish.sealed:2"])
+@pytest.mark.parametrize("failure", [*QUICK, *(pytest.param(point, marks=pytest.mark.slow) for point in OTHERS)])
 def test_a_killed_ingest_is_finished_by_the_next(tmp_path, unkilled, failure):
     workspace = prepared(tmp_path / "w", tmp_path)
     before = lake(workspace)
@@ -70,6 +77,7 @@ def test_a_killed_ingest_is_finished_by_the_next(tmp_path, unkilled, failure):
     assert state(workspace) == unkilled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", ["ingest.staged:1:term", "ingest.before_commit:1:raise"])
 def test_other_ends_than_a_kill(tmp_path, unkilled, failure):
     workspace = prepared(tmp_path / "w", tmp_path)
@@ -81,7 +89,7 @@ def test_other_ends_than_a_kill(tmp_path, unkilled, failure):
     assert state(workspace) == unkilled
 
 
-@pytest.mark.parametrize("point", ["ingest.staged", "ingest.renamed_one"])
+@pytest.mark.parametrize("point", [pytest.param("ingest.staged", marks=pytest.mark.slow), "ingest.renamed_one"])
 def test_an_ingest_that_was_suspended_and_overtaken_changes_nothing(tmp_path, unkilled, point):
     workspace = prepared(tmp_path / "w", tmp_path)
     late = write_csv(tmp_path / "late.csv", LATE)

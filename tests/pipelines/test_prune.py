@@ -87,7 +87,7 @@ def test_the_bytes_that_were_promised_become_free(small):
 
     before = size()
     done, _ = prune(small, now=LATER)
-    seals = sum(1000 for item in done.going("version", "sequences", "data"))
+    seals = sum(2000 for item in done.going("version", "sequences", "data"))
     assert 0 <= done.bytes - (before - size()) <= seals
 
 

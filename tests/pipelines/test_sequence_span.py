@@ -92,6 +92,7 @@ def test_a_second_run_does_nothing_and_says_so(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in workspace.root.joinpath("sequences").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_workers_and_a_second_workspace_give_the_same_folder(tmp_path):
     one, two = make(tmp_path / "one", 1), make(tmp_path / "two", 1)
     first = sequence_span(one, JAN, now=NOW)
@@ -193,6 +194,7 @@ sequence_span(Workspace.open(sys.argv[1]), sys.argv[2], now=datetime(2024, 6, 1,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_killed_at_any_point_and_repeated_equals_an_unkilled_one(tmp_path, point):
     reference, killed = make(tmp_path / "reference", 2), make(tmp_path / "killed", 2)
