@@ -22,6 +22,7 @@ from flows.commands import (
     restate,
     runs,
     serve,
+    tasks,
 )
 from flows.console import errors
 from flows.termination import end_cleanly_on_sigterm
@@ -49,6 +50,7 @@ app.command("promote", rich_help_panel=WORK)(promotion.promote_version)
 app.command("rollback", rich_help_panel=WORK)(promotion.rollback_version)
 app.command("refresh", rich_help_panel=WORK)(refresh.refresh)
 app.command("recommend", rich_help_panel=WORK)(recommend.recommend)
+app.add_typer(tasks.app, name="task", rich_help_panel=WORK)
 app.command("forget", rich_help_panel=CARE)(care.forget)
 app.command("prune", rich_help_panel=CARE)(care.prune)
 app.command("doctor", rich_help_panel=CARE)(care.doctor)

@@ -1,4 +1,4 @@
-"""The nightly flow: take in what has landed, learn every span that is due."""
+"""The nightly flow: take in what has landed, learn every span that is due, then every task that is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from flows.commands.data import landed
 from flows.holding import holding
 from flows.steps import as_task, learn, moment
+from flows.tasks import add_due
 from pipelines.ingest import IngestReport, ingest
 from pipelines.lease import Lease
 from pipelines.plan import due
@@ -21,7 +22,7 @@ from pipelines.workspace import Workspace
 def nightly(
     workspace: str, landing: str | None = None, files: list[str] | None = None, now: str | None = None
 ) -> list[str]:
-    """Ingest what has landed, then learn every due span; returns the new versions.
+    """Ingest what has landed, then learn every due span and add every due task; returns the new versions.
 
     Args:
         workspace: the workspace folder.
@@ -39,6 +40,8 @@ def nightly(
             get_run_logger().info("ingest: read %d, kept %d rows", report.read, report.kept)
         versions = learn(opened, due(opened, now=at), lease, at)
         publish_catalog(opened)
+        if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now
+            versions += add_due(opened, lease, at)
     return versions
 
 

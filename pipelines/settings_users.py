@@ -50,6 +50,7 @@ class UsersSettings:
         "baselines. A line keeps the method it began with: another one begins with `imsr task pretrain --anew`",
     )
     seed: int = _doc(0, "seed of everything random in the line")
+    nightly: bool = _doc(True, "the nightly flow adds the tasks that are due, after the spans; false = only by hand")
     max_forgetting: float = _doc(
         0.05,
         "teracon, sinmoall: a version is rejected if an earlier task lost more than this share of the score that it "
@@ -102,4 +103,4 @@ class TaskSettings:
     def __post_init__(self) -> None:
         for key in ("labels", "user_id", "label"):
             if not getattr(self, key):
-                raise ConfigError(f"[tasks.*] {key} is empty", hint=f"every task needs {key}; see docs/tasks.md")
+                raise ConfigError(f"[tasks.*] {key} is empty", hint=f"every task needs {key}; see docs/lifelong.md")

@@ -91,7 +91,7 @@ def pretrain_users(
         chain = learnt_chain(workspace, view)
     base = base_of(chain, "", vocabulary_of(chain).n_items)
     recipe = Recipe(workspace, None, base, tuple(chain), settings.lifelong, settings.method, settings.seed)
-    return _run(recipe, lease, now, call)
+    return learn_recipe(recipe, lease, now, call)
 
 
 def add_task(workspace: Workspace, name: str, lease: Lease, *, now: datetime, call: Call = plainly) -> TaskOutcome:
@@ -118,7 +118,7 @@ def add_task(workspace: Workspace, name: str, lease: Lease, *, now: datetime, ca
         parent = current_version(workspace)
         assert parent is not None
     recipe = call("labels", prepare, workspace, name, parent)
-    return _run(recipe, lease, now, call)
+    return learn_recipe(recipe, lease, now, call)
 
 
 def prepare(workspace: Workspace, name: str, parent: UserVersion) -> Recipe:
@@ -201,7 +201,7 @@ def note(workspace: Workspace, lease: Lease, name: str, state: str, why: str, no
         tx.put_meta(NOTE + name, json.dumps({"state": state, "why": why, "at": iso(now)}))
 
 
-def _run(recipe: Recipe, lease: Lease, now: datetime, call: Call) -> TaskOutcome:
+def learn_recipe(recipe: Recipe, lease: Lease, now: datetime, call: Call) -> TaskOutcome:
     """Make, measure, judge and admit a version, each step once."""
     workspace, started = recipe.workspace, time.perf_counter()
     outcome = TaskOutcome(recipe.task.name, report=recipe.report)

@@ -45,7 +45,7 @@ from pipelines.workspace import Workspace
 LINE = "users"
 #: Raise when the same inputs would give another state.
 USERS_FORMAT = 1
-DAMAGED = "run `imsr doctor`, or roll back to the version before with `imsr task rollback`"
+DAMAGED = "run `imsr doctor`, or roll back with `imsr rollback --line users`"
 
 
 @dataclass(frozen=True)

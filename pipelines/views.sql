@@ -28,7 +28,32 @@ CREATE OR REPLACE VIEW promotions AS
 CREATE OR REPLACE VIEW metrics AS
   SELECT m.span_id, m.version_id, v.strategy, m.slice, m.protocol, m.metric, m.value, m.n
   FROM ${metrics} m JOIN ${versions} v USING (version_id)
+  WHERE v.line <> 'users'
   ORDER BY m.span_id, m.slice, m.metric;
+
+-- The users line: each task of each version, with its score there (R[version, task]), the share of its first score that
+-- is forgotten, the share of weights that were free after it (conure), its patches' share of the backbone (peterrec).
+CREATE OR REPLACE VIEW tasks AS
+  WITH held AS (
+    SELECT *, unnest(from_json(summary -> 'tasks', '[{"name": "VARCHAR", "kind": "VARCHAR", "learnt_in": "VARCHAR",
+             "span_id": "VARCHAR", "labels": "BIGINT", "n_labels": "BIGINT", "capacity_left": "DOUBLE",
+             "parameter_share": "DOUBLE", "epochs": "BIGINT", "score": "DOUBLE", "forgetting": "DOUBLE"}]')) AS t
+    FROM ${versions} WHERE line = 'users')
+  SELECT t.name AS task, version_id, state, strategy AS method, t.kind, t.learnt_in, t.span_id AS learnt_span, t.labels,
+         t.n_labels, t.score, t.forgetting, t.capacity_left, t.parameter_share, t.epochs,
+         CASE WHEN t.learnt_in = version_id THEN (summary ->> 'train_seconds')::DOUBLE END AS train_seconds, created_at,
+         version_id IN (SELECT version_id FROM ${pointers}) AS current
+  FROM held ORDER BY created_at, version_id, t.learnt_in;
+
+-- R[version, task] with every metric, on test users who never change; first_value is the score when it was learnt.
+CREATE OR REPLACE VIEW task_metrics AS
+  SELECT m.slice AS task, m.version_id, v.parent, v.state, m.metric, m.value, m.n, f.value AS first_value,
+         (m.value - f.value) / nullif(f.value, 0) AS change
+  FROM ${metrics} m JOIN ${versions} v USING (version_id)
+  JOIN tasks t ON t.version_id = m.version_id AND t.task = m.slice
+  LEFT JOIN ${metrics} f ON f.version_id = t.learnt_in AND f.slice = m.slice AND f.metric = m.metric
+  WHERE v.line = 'users'
+  ORDER BY v.created_at, m.version_id, m.slice, m.metric;
 
 -- What the gate looked at before each version went live, or did not. difference = candidate - current, with its
 -- confidence interval, over n events that the version was kept from learning; passed is the check's own.

@@ -117,9 +117,10 @@ class Teracon(LifelongMethod):
         tasks, sites = (*state.task_names, problem.name), build_encoder(state.encoder).sites
         generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "initial masks"))
         own = {f"embedding/{problem.name}": initial_embedding(sites, problem.dim, generator)}
-        relations = on_device(initial_relations(tasks, sites, generator), problem)
-        if problem.config.teracon.carry_relations:
-            old = {name: t for name, t in state.tensors.items() if name.startswith("relation/")}
+        old = {name: t for name, t in state.tensors.items() if name.startswith("relation/")}
+        wanted = bool(old) if len(state.tasks) > 1 else problem.config.teracon.relations  # it goes on as it began
+        relations = on_device(initial_relations(tasks, sites, generator), problem) if wanted else {}
+        if wanted and problem.config.teracon.carry_relations:
             relations = carried_relations(relations, old)
         return {**state.tensors, **fresh_head(problem, bias=True), **on_device(own, problem), **relations}
 

@@ -179,6 +179,15 @@ def test_invariant_16_carried_relations_make_the_student_start_as_the_teacher(ve
     assert past_error(TERACON.student_start(parent, anew), parent, probe) > 0.5
 
 
+def test_without_relation_layers_every_task_has_its_own_mask_for_ever(versions, sequences) -> None:
+    child = TERACON.add_task(versions("teracon")[0], planted_task("half", sequences), quick(relations=False), 1)
+    grandchild = TERACON.add_task(child, planted_task("third", sequences), quick(relations=True), 1)
+    assert not any(name.startswith("relation/") for name in grandchild.tensors)
+    for name in grandchild.task_names:
+        own = torch.sigmoid(50.0 * grandchild.tensors[f"embedding/{name}"])
+        assert torch.equal(TERACON.view(grandchild, name).adapter.gates, own)
+
+
 def test_all_tasks_are_served_from_one_set_of_tensors(versions) -> None:
     first, *_, last = versions("teracon")
     assert {n for n in last.tensors if n.startswith("encoder/")} == {

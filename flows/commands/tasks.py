@@ -1,0 +1,199 @@
+"""`imsr task ...`: declare tasks in imsr.toml, add them to the `users` line, ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.commands.runs import REJECTED
+from flows.console import console, errors, show_table
+from flows.holding import holding
+from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.lifelong import BASE_TASK
+from pipelines.task_learning import REJECTED as REJECTED_STATE
+from pipelines.task_moves import take_out
+from pipelines.task_predict import TaskPredictor
+from pipelines.task_table import TaskLine, compare_tasks, list_tasks, transfer_of
+from pipelines.tasks import TaskOutcome, add_due_tasks, add_task, pretrain_users
+from pipelines.workspace import Workspace
+
+app = typer.Typer(
+    no_args_is_help=True, help="Tasks of the `users` line: one encoder of users that keeps learning what you label."
+)
+
+
+@app.command("add")
+def add(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Tasks of imsr.toml.")] = None,
+    workspace: WorkspaceOption = Path("."),
+    due: Annotated[bool, typer.Option("--due", help="All that are due: declared, and their span is learnt.")] = False,
+) -> None:
+    """Learn tasks: a new version each, which goes live if the gate lets it; T1 is learnt first where there is none.
+
+    A task that is learnt already is left alone; a run that was killed goes on where it was. The exit code is 3 if
+    the gate rejected a version, 1 if a task failed.
+    """
+    if bool(names) == due:
+        raise ConfigError("which task?", hint="imsr task add NAME, or --due for all that are due")
+    opened = Workspace.open(workspace)
+    failures: dict[str, ImsrError] = {}
+    with holding(opened, "imsr task add", now=current_time()) as lease:
+        if due:
+            outcomes, failures = add_due_tasks(opened, lease, now=current_time())
+        else:
+            outcomes = [add_task(opened, name, lease, now=current_time()) for name in names or ()]
+    if not outcomes and not failures:
+        console.print("no task is due; see: imsr task list")
+    show_task_outcomes(outcomes)
+    for name, error in failures.items():
+        errors.print(f"task {name} failed: {error}", markup=False, soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+    exit_if_rejected(outcomes)
+
+
+@app.command("pretrain")
+def pretrain(
+    workspace: WorkspaceOption = Path("."),
+    anew: Annotated[bool, typer.Option("--anew", help="Begin another line; its tasks are then due again.")] = False,
+) -> None:
+    """Learn T1, the next item, on the sequences of all learnt spans: what every task starts from.
+
+    `imsr task add` does it by itself where the line has no version yet.
+    """
+    opened = Workspace.open(workspace)
+    with holding(opened, "imsr task pretrain", now=current_time()) as lease:
+        outcome = pretrain_users(opened, lease, now=current_time(), anew=anew)
+    if outcome.already and not outcome.rejected:
+        console.print(f"T1 is learnt already, in version {_version(outcome)}; --anew begins another line")
+        return
+    show_task_outcomes([outcome])
+    exit_if_rejected([outcome])
+
+
+@app.command("list")
+def list_all(workspace: WorkspaceOption = Path(".")) -> None:
+    """Every task: learnt, due, waiting for its span, held (taken back) or failed, with its score and what it costs."""
+    lines = list_tasks(Workspace.open(workspace))
+    if not lines:
+        console.print("no task is declared; add a [tasks.NAME] section to imsr.toml")
+        return
+    shown = [
+        "name", "state", "kind", "version", "labels", "n_labels", "metric", "score", "forgotten", "capacity_left",
+        "parameter_share", "why",
+    ]  # fmt: skip
+    shown = [column for column in shown if any(getattr(line, column) is not None for line in lines)]
+    titles = {"name": "task", "n_labels": "classes/items", "version": "learnt in"}
+    columns = [titles.get(column, column.replace("_", " ")) for column in shown]
+    show_table("", columns, [_cells(line, shown) for line in lines])
+
+
+@app.command("predict")
+def predict(
+    name: Annotated[str, typer.Argument(help=f"A task of the version; {BASE_TASK} is the next item.")],
+    users: Annotated[list[str] | None, typer.Option("--user", "--users", help="A user id; may be repeated.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Labels for each user.")] = 3,
+    workspace: WorkspaceOption = Path("."),
+    version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+) -> None:
+    """What a version says of users, from all that they have done in the learnt spans: the best labels first."""
+    if not users:
+        raise ConfigError("predict for whom?", hint=f"imsr task predict {name} --users ID --users ID")
+    table = TaskPredictor.open(Workspace.open(workspace), name, version).top_n(users, n)
+    show_table("", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+@app.command("compare")
+def compare(
+    first: Annotated[str | None, typer.Argument(help="A version of the users line; unset: the current one.")] = None,
+    second: Annotated[str | None, typer.Argument(help="Another one.")] = None,
+    workspace: WorkspaceOption = Path("."),
+) -> None:
+    """What learning did to the tasks. With two versions: their scores side by side. Else the matrix R.
+
+    R has a row for each version on the way to FIRST: how well it does every task, on the same test users. Below it:
+    backward transfer, the relative change since the task was learnt, and what was forgotten.
+    """
+    opened = Workspace.open(workspace)
+    if first and second:
+        pairs = compare_tasks(opened, first, second)
+        rows = [[pair.name, pair.metric, pair.first, pair.second, _percent(pair.change)] for pair in pairs]
+        show_table("", ["task", "metric", first, second, "change"], rows)
+        return
+    found = transfer_of(opened, first)
+    matrix = found.matrix
+    columns = ["version", *(f"{task} {metric}" for task, metric in zip(matrix.tasks, matrix.metrics, strict=True))]
+    rows = [
+        [version, *(_fixed(value) for value in row)]
+        for version, row in zip(matrix.versions, matrix.values.tolist(), strict=True)
+    ]
+    rows.append(["backward transfer", *(_percent(value) for value in found.backward.tolist())])
+    rows.append(["forgotten", *(_percent(value) for value in found.forgotten.tolist())])
+    show_table("", columns, rows)
+
+
+@app.command("remove")
+def remove(
+    name: Annotated[str, typer.Argument(help="A task of the current version.")], workspace: WorkspaceOption = Path(".")
+) -> None:
+    """Take one task out: a new version in which all others answer as before, bit for bit.
+
+    Refused where others rest on it (conure) or share every weight with it (teracon): see `imsr rollback --line users`.
+    """
+    opened = Workspace.open(workspace)
+    with holding(opened, "imsr task remove", now=current_time()) as lease:
+        outcome = take_out(opened, name, lease, now=current_time())
+    show_task_outcomes([outcome])
+    exit_if_rejected([outcome])
+
+
+def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
+    """What was done, a line or two and a table for each."""
+    for outcome in outcomes:
+        if outcome.already and not outcome.rejected:
+            console.print(f"task {outcome.name} is learnt already, in version {_version(outcome)}")
+            continue
+        report = outcome.report
+        if report is not None:
+            unused = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in report.unused().items())
+            console.print(f"labels: {report.used:,} of {report.read:,} rows used{f' ({unused})' if unused else ''}")
+        known = outcome.verdict.forgetting if outcome.verdict else {}
+        rows = [[s.name, s.main, _fixed(s.value), s.n, _percent(known.get(s.name))] for s in outcome.scores]
+        live = "rejected" if outcome.rejected else "live"
+        took = f", {outcome.seconds:.1f} s" if outcome.seconds else ""
+        title = f"task {outcome.name}: version {_version(outcome)} is {live}{took}"
+        show_table(title, ["task", "metric", "score", "test examples", "forgotten"], rows)
+        for reason in outcome.verdict.reasons if outcome.verdict else ():
+            console.print(f"  {REJECTED_STATE}: {reason}", markup=False)
+
+
+def exit_if_rejected(outcomes: Sequence[TaskOutcome]) -> None:
+    """End with code 3 if the gate rejected a version."""
+    if any(outcome.rejected for outcome in outcomes):
+        raise typer.Exit(REJECTED)
+
+
+def _version(outcome: TaskOutcome) -> str:
+    return outcome.version.version_id if outcome.version else "none"
+
+
+def _cells(line: TaskLine, columns: Sequence[str]) -> list[object]:
+    cells: dict[str, object] = {column: getattr(line, column) for column in columns}
+    for column in ("forgotten", "capacity_left", "parameter_share"):
+        if column in cells:
+            cells[column] = _percent(getattr(line, column))
+    if "score" in cells:
+        cells["score"] = _fixed(line.score)
+    return list(cells.values())
+
+
+def _fixed(value: float | None) -> str | None:
+    return None if value is None or value != value else f"{value:.4f}"
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None or value != value else f"{value:.1%}"
