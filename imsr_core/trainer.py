@@ -201,6 +201,10 @@ class SpanTrainer:
         """The rows (n, d) of the items ``ids`` that the loss sees, from those that are trained, ``leaf`` (n, d)."""
         return leaf
 
+    def read(self, history: Tensor, mask: Tensor, prior: Prior) -> Tensor:
+        """Interests (B, K, d) from items (B, n, d), their mask (B, n) and what is known before."""
+        return self.state.extractor(history, mask, prior)
+
     def extra_items(self, batch: TargetBatch, generator: torch.Generator) -> Tensor:
         """Items (x,) beside those of the batch that `extra_loss` needs; none by default."""
         return batch.target[:0]
@@ -237,7 +241,7 @@ class SpanTrainer:
             prior, proposed, rows = self.working.prior(users)
             queries = functional.embedding(place, leaf) * found.mask[..., None]
             prior = replace(prior, queries=queries)
-        interests = self.state.extractor(history, batch.mask, prior)
+        interests = self.read(history, batch.mask, prior)
         interests = self.working.separate(interests, proposed, rows, prior.mask)
         return interests, prior, prior.stored
 

@@ -8,7 +8,7 @@ release) yesterday's counts know more. Ours, not the paper's. Source of the coun
 weights as in Ding and Li, *Time weight collaborative filtering*, CIKM 2005; the blend is a linear one in log odds.
 
 Nothing of it is set by hand. Before M_{t-1} learns span t, it ranks a sample of the span's events with each weight
-(0 among them), and the weight with the best NDCG is M_t's; likewise the half-life, by popularity alone on all events
+(0 among them), and the smallest weight whose NDCG is within 1 % of the best is M_t's; likewise the half-life, by popularity alone on all events
 of the span. Evidence of earlier spans counts half as much with each span. A first model has no evidence, and starts
 with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. Both, and EPSILON, were chosen on the first span after pre-training of two
 logs.
@@ -38,6 +38,8 @@ FIRST_HALF_LIFE, FIRST_WEIGHT = HALF_LIVES.index(7.0), WEIGHTS.index(0.25)
 EPSILON = 0.1
 #: Events of a span that are ranked with each weight; with less evidence than `ENOUGH` the first values stand.
 SAMPLE, ENOUGH = 1024, 100
+#: Of weights whose gains differ by less than this, the smallest is taken.
+INDIFFERENCE = 0.01
 TOP_N = 20
 DAY = 86_400_000_000  # microseconds
 
@@ -88,7 +90,10 @@ class Trend:
             return 0.0
         if config.weight is not None:
             return config.weight
-        return WEIGHTS[int(self.weight_gains.argmax()) if self.evidence >= ENOUGH else FIRST_WEIGHT]
+        if self.evidence < ENOUGH:
+            return WEIGHTS[FIRST_WEIGHT]
+        good = self.weight_gains >= (1 - INDIFFERENCE) * self.weight_gains.max()
+        return WEIGHTS[int(good.long().argmax())]
 
     def bias(self, config: TrendConfig, n_items: int, scale: float) -> Tensor:
         """(N,) what the trend adds to each item's inner product; ``scale`` turns those into logits."""
@@ -154,7 +159,7 @@ def _gain_of_popularity(popularity: Tensor, wanted: Tensor) -> Tensor:
 def _gains_of_weights(store: InterestStore, users: Tensor, wanted: Tensor, items: Tensor, popularity: Tensor) -> Tensor:
     """Sum of the NDCG (W,) of events (E,), given as users and items, with each weight of the popularity (N,)."""
     gains = torch.zeros(len(WEIGHTS))
-    for first, scores, _ in score_chunks(store, users, items):
+    for first, scores in score_chunks(store, users, items):
         own = wanted[first : first + len(scores), None]
         for place, weight in enumerate(WEIGHTS):
             blend = scores + weight * popularity

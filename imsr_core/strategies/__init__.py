@@ -13,6 +13,7 @@ from imsr_core.strategies.frozen import frozen
 from imsr_core.strategies.full_retrain import full_retrain
 from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import Change, History, InterestChanges, SpanUpdate, Strategy
+from imsr_core.strategies.sml import sml
 
 __all__ = [
     "FLOORS",
@@ -32,6 +33,7 @@ STRATEGIES: dict[str, Strategy] = {
     "elastic": elastic,
     "fine_tune": fine_tune,
     "ader": ader,
+    "sml": sml,
 }
 #: Strategies that begin a new chain from the whole history.
 STARTING_OVER: dict[str, Strategy] = {"full_retrain": full_retrain}

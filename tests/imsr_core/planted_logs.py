@@ -19,7 +19,7 @@ from imsr_core.state import ModelState
 CLUSTER = 8
 EXTRACTORS = ("comirec-dr", "comirec-sa", "mind")
 #: Strategies that learn a span from the state before it and the span alone.
-INCREMENTAL = ("imsr", "fine_tune", "ader")
+INCREMENTAL = ("imsr", "fine_tune", "ader", "sml")
 
 
 def tiny_config(extractor: str = "comirec-dr", **changes: dict) -> InterestsConfig:

@@ -24,6 +24,10 @@ class TestAder(StrategyContract):
     name = "ader"
 
 
+class TestSml(StrategyContract):
+    name = "sml"
+
+
 def test_no_strategy_goes_without_the_contract():
     assert {case.name for case in StrategyContract.__subclasses__()} == set(STRATEGIES)
 

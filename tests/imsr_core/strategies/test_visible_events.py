@@ -12,7 +12,7 @@ from imsr_core.strategies import SpanUpdate, strategy_named
 
 ITEMS = 30
 BASE, SPAN = random_span(1, range(14), ITEMS), random_span(2, range(2, 18), ITEMS)
-NAMES = ["imsr", "fine_tune", "full_retrain", "ader"]
+NAMES = ["imsr", "fine_tune", "full_retrain", "ader", "sml"]
 
 
 def learn(name: str, extractor: str, span: SpanSequences, visible: SpanSequences | None) -> SpanUpdate:

@@ -1,0 +1,172 @@
+"""SML: a learnt transfer makes M_t from M_{t-1} and the newly trained parameters (Zhang et al., SIGIR 2020).
+
+W^_t are the parameters trained on span t, f is the transfer (see `imsr_core.transfer`). Span t is learnt in this order:
+
+    teach     f, so that f(W_{t-2}, W^_{t-1}), which was served until now, fits span t; W is fixed       SML, step 2
+    merge     W_{t-1} again, by the transfer as it is now
+    train     W^_t from W_{t-1}, so that f(W_{t-1}, W^_t) fits span t; f is fixed                        SML, step 1
+    serve     W_t = f(W_{t-1}, W^_t)
+
+As published: the two steps, their order (the span is tested before the transfer sees it, so nothing leaks from the
+future), one transfer for items and one for users, L2 on the transfer and on what is trained.
+
+Adapted to multi-interest models: a user's rows are the stored interests, old h^{t-1}, new as read from span t. In the
+teaching step, stored interests meet the next span's items directly, as they do when the model is tested; in the
+training step, interests are read from the history first. The extractor's matrices pass through the items' transfer
+row by row. Queries of ComiRec-SA and rows that are new in the span have no partner and pass unchanged. SML alternates
+both steps several times over two periods; here a span is seen once, so each step is done once, with some epochs each.
+The loss is L_SS for every strategy, where SML has a binary cross entropy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from imsr_core.batches import TargetBatch
+from imsr_core.extractors import Prior
+from imsr_core.ragged import SpanSequences, drop_empty
+from imsr_core.state import ModelState, seeded
+from imsr_core.strategies.fine_tune import without_modules
+from imsr_core.strategies.imsr import imsr, trend_after
+from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part
+from imsr_core.teaching import LastUpdate, merge_again, teach
+from imsr_core.trainer import SpanTrainer, WorkingInterests
+from imsr_core.transfer import Transfer, Transfers
+
+OWNER = "sml"
+
+
+def sml(
+    state: ModelState,
+    span: SpanSequences,
+    n_items: int,
+    progress: Progress = silent,
+    *,
+    visible: SpanSequences | None = None,
+    history: History | None = None,
+) -> SpanUpdate:
+    """One span of SML; see `imsr_core.strategies.imsr.imsr` for arguments and result."""
+    span = drop_empty(span)
+    seen = span if visible is None else visible_part(span, visible)
+    transfers = transfers_of(state)
+    last = LastUpdate.of(state, OWNER)
+    taught = teach(state, seen, transfers, last)
+    before = merge_again(state, seen, transfers, last) if taught else state
+    quiet = replace(state.config.trend, enabled=False)  # judged below, by what was served and not by what was taught
+    plain = replace(before, config=replace(without_modules(state.config), trend=quiet))
+    made: list[TransferTrainer] = []
+
+    def make(
+        trained: ModelState, sequences: SpanSequences, working: WorkingInterests, rate: float, draws: torch.Generator
+    ) -> SpanTrainer:
+        made.append(TransferTrainer(trained, sequences, working, rate, draws, transfers, state.n_items))
+        return made[-1]
+
+    update = imsr(plain, span, n_items, progress, visible=visible, make_trainer=make)
+    update.state.config = state.config
+    update.state.trend = trend_after(state, seen, update.state.n_items)
+    if seen.n_events:
+        named = {f"{OWNER}.{name}": tensor for name, tensor in transfers.state_dict().items()}
+        weights, interests = made[0].last_update().memory(OWNER)
+        update.state.memory = named | weights
+        update.state.user_memory |= interests
+    return update
+
+
+def transfers_of(state: ModelState) -> Transfers:
+    """The transfers of items and users that a state carries, or fresh ones. Those of another shape are left behind."""
+    dim, config = state.config.model.dim, state.config.sml
+    generator = seeded(state.config.training.seed, 0, purpose=7)
+    transfers = Transfers(dim, config, generator)
+    own = transfers.state_dict()
+    carried = {name: state.memory.get(f"{OWNER}.{name}") for name in own}
+    if all(tensor is not None and tensor.shape == own[name].shape for name, tensor in carried.items()):
+        transfers.load_state_dict(carried)
+    return transfers
+
+
+@dataclass
+class TransferTrainer(SpanTrainer):
+    """Trains W^_t behind a fixed transfer; ``known_items`` have rows from before the span."""
+
+    transfers: Transfers
+    known_items: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.transfers.requires_grad_(False)
+        self.first = self.known_items == 0
+        self.old_items = self.state.items.weight[: self.known_items].clone()
+        self.old_extractor = {name: p.detach().clone() for name, p in self.state.extractor.named_parameters()}
+        self.new_items, self.new_extractor = self.old_items, self.old_extractor
+        self.read_last = self.working.store.vectors
+
+    def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list]:
+        """As for every strategy, with lambda_1 on the trained rows."""
+        loss, leaves = super().loss(batch, generator)
+        return loss + self.config.sml.pull * leaves[0][2].square().sum() / len(batch), leaves
+
+    def item_rows(self, ids: Tensor, leaf: Tensor) -> Tensor:
+        """Merged rows; new items pass unchanged."""
+        known = ids < self.known_items
+        old, new = self.old_items[ids[known]], leaf[known]
+        return leaf.masked_scatter(known[:, None], self.transfers.item(old, new)) if len(old) else leaf
+
+    def read(self, history: Tensor, mask: Tensor, prior: Prior) -> Tensor:
+        """Interests by the merged extractor, stored ones merged with what they were."""
+        if self.first:
+            return super().read(history, mask, prior)
+        merged = {
+            name: self._merged(self.transfers.item, self.old_extractor[name], parameter)
+            for name, parameter in self.state.extractor.named_parameters()
+        }
+        interests = functional_call(self.state.extractor, merged, (history, mask, prior))
+        stored = prior.stored
+        if not bool(stored.any()):
+            return interests
+        return interests.masked_scatter(stored[..., None], self.transfers.user(prior.start[stored], interests[stored]))
+
+    @staticmethod
+    def _merged(transfer: Transfer, old: Tensor, new: Tensor) -> Tensor:
+        width = old.shape[-1]
+        return transfer(old.reshape(-1, width), new.reshape(-1, width)).view_as(new)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Put the merged parameters in the place of the trained ones, and remember both."""
+        known = self.known_items
+        self.new_items = self.state.items.weight[:known].clone()
+        self.state.items.weight[:known] = self.transfers.item.merged(self.old_items, self.new_items)
+        self.new_extractor = {name: p.detach().clone() for name, p in self.state.extractor.named_parameters()}
+        for name, parameter in self.state.extractor.named_parameters():
+            if not self.first and not torch.equal(parameter, self.old_extractor[name]):
+                parameter.copy_(self._merged(self.transfers.item, self.old_extractor[name], parameter))
+
+    @torch.no_grad()
+    def settled(self, vectors: Tensor) -> Tensor:
+        """Stored interests merged with what was read; others as they were read."""
+        self.read_last = vectors
+        stored = self.working.stored
+        result = vectors.clone()
+        result[stored] = self.transfers.user.merged(self.working.store.vectors[stored], vectors[stored])
+        return result
+
+    def last_update(self) -> LastUpdate:
+        """Old and new values of everything that this span moved."""
+        rows = (self.old_items != self.new_items).any(-1).nonzero()[:, 0]
+        store, stored = self.working.store, self.working.stored
+        return LastUpdate(
+            rows=rows,
+            old_items=self.old_items[rows],
+            new_items=self.new_items[rows],
+            old_extractor={} if self.first else self.old_extractor,
+            new_extractor={} if self.first else self.new_extractor,
+            user=store.user[stored],
+            interest_id=store.interest_id[stored],
+            old_interests=store.vectors[stored],
+            new_interests=self.read_last[stored],
+        )
