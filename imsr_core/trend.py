@@ -7,11 +7,11 @@ An interest says what a user is like, and moves slowly; where tastes follow fash
 release) yesterday's counts know more. Ours, not the paper's. Source of the counts: exponential decay of event
 weights as in Ding and Li, *Time weight collaborative filtering*, CIKM 2005; the blend is a linear one in log odds.
 
-Nothing of it is set by hand. Before M_{t-1} learns span t, it ranks a sample of the span's events with each weight
-(0 among them), and the smallest weight whose NDCG is within 1 % of the best is M_t's; likewise the half-life, by popularity alone on all events
-of the span. Evidence of earlier spans counts half as much with each span. A first model has no evidence, and starts
-with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. Both, and EPSILON, were chosen on the first span after pre-training of two
-logs.
+Nothing of it is set by hand. Before M_{t-1} learns span t, it ranks a sample of the span's events with each weight, 0
+among them; the smallest weight whose NDCG is within 1 % of the best is M_t's. The half-life is the one whose popularity
+alone ranks all events of the span best. Evidence of earlier spans counts half as much with each span. A first model
+has no evidence, and starts with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. These and EPSILON were chosen on the first span
+after pre-training of two logs.
 
 The counts are exact: learning spans one by one or all at once gives the same, since what fades, fades by event time.
 """
