@@ -53,7 +53,7 @@ def read_table(path: Path, columns: Sequence[str], *, dictionaries: Sequence[str
             table = None if missing else file.read(columns=list(columns))
     except FileNotFoundError as error:
         raise ParquetFileError(f"{path}: no such file", hint="run `imsr doctor`") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8
         raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint="run `imsr doctor`") from error
     if table is None:
         raise ParquetFileError(f"{path}: no column {', '.join(missing)}", hint="run `imsr doctor`")

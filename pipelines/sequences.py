@@ -30,7 +30,7 @@ from pipelines.failpoints import FailPoint, hit
 from pipelines.lease import Lease, borrow
 from pipelines.ledger import SequencesRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
 from pipelines.parquet_files import TEMPORARY_SUFFIX, write_table
-from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal
+from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal, verify_folder
 from pipelines.sequence_chain import (
     Link,
     fingerprint_of,
@@ -110,6 +110,7 @@ def sequence_span(
         SequencesError: the span has no data, or its published sequences are gone.
         SequenceOrderError: an earlier span must be sequenced first; the error lists which.
         BeamJobError: the job failed; nothing was published.
+        PublishError: the span's data are damaged, or not all there.
     """
     settings = workspace.settings.sequences
     options = options or runner_options(settings)
@@ -124,6 +125,7 @@ def sequence_span(
             row = snapshot.sequence(span_id, link.fingerprint)
         if row is not None:
             return _keep(workspace, row, link, held, now)
+        verify_folder(workspace.resolve(version.path))  # a bucket that is gone would not be missed
         staging = open_staging(workspace, _LABEL)
         try:
             counts = build_sequences(

@@ -23,7 +23,7 @@ from pipelines.failpoints import FailPoint, hit
 from pipelines.gate_events import GateEvents, rank_hidden, salt_of
 from pipelines.lease import Lease
 from pipelines.ledger import SequencesRow, Snapshot, SpanState, VersionRow, iso
-from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal
+from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal, verify_folder
 from pipelines.sequence_chain import chain_of
 from pipelines.sequence_loader import load_sequences
 from pipelines.versions import (
@@ -94,6 +94,11 @@ class TrainingInput:
         last = self.sequences[-1]
         return [link.folder for link in chain_of(self.workspace, last.span_id, last.fingerprint)]
 
+    def verify(self) -> None:
+        """Compare all that is learnt from with what was published: a weight that flipped is still a number."""
+        for folder in (*self.folders(), *([self.parent.folder] if self.parent else [])):
+            verify_folder(folder)
+
     def load(self) -> list[SpanSequences]:
         """What is learnt of each span: all events, or all but each user's last two under the paper's protocol."""
         parts = [load_sequences(folder) for folder in self.folders()]
@@ -117,6 +122,7 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
     Raises:
         NonFiniteError: training diverged; nothing is recorded, the current version stays.
         VersionError: the parent numbers its ids by other data than those in force.
+        PublishError: the parent or the sequences are damaged: no version may rest on them.
     """
     workspace = source.workspace
     with workspace.ledger.snapshot() as view:
@@ -124,6 +130,7 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
         attempts = [r for r in view.versions(LINE) if r.span_id == source.span_id]
     if row is not None:
         return row
+    source.verify()
     version_id = f"{source.span_id}.{len(attempts) + 1}"
     started = time.perf_counter()
     update, events = _learn(source, progress)
