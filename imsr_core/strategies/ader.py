@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.batches import TargetBatch, TargetSampler
-from imsr_core.exemplars import Exemplars, Reader, adaptive_weight, choose_exemplars
+from imsr_core.exemplars import OWNER, Exemplars, Reader, adaptive_weight, choose_exemplars
 from imsr_core.ragged import SpanSequences, drop_empty
 from imsr_core.state import ModelState
 from imsr_core.strategies.fine_tune import without_modules
@@ -42,10 +42,15 @@ def ader(
     visible: SpanSequences | None = None,
     history: History | None = None,
 ) -> SpanUpdate:
-    """One span with replay; see `imsr_core.strategies.imsr.imsr` for arguments and result."""
+    """One span with replay; see `imsr_core.strategies.imsr.imsr` for arguments and result.
+
+    A chain that another strategy began has no exemplars: ``history``, if it is given, is where they come from once.
+    """
     span = drop_empty(span)
     seen = span if visible is None else visible_part(span, visible)
     pool = Exemplars.of(state)
+    if state.spans and history is not None and f"{OWNER}.user" not in state.user_memory:
+        pool = choose_exemplars(state, history(), pool)
     plain = replace(state, config=without_modules(state.config))
     trainer = partial(ReplayTrainer, pool=pool, known_items=state.n_items)
     update = imsr(plain, span, n_items, progress, visible=visible, make_trainer=trainer)

@@ -8,6 +8,7 @@ user starts with as many interests as in ``state``, where an incremental chain h
 from __future__ import annotations
 
 from imsr_core.errors import ConfigError
+from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
 from imsr_core.state import ModelState
 from imsr_core.strategies.imsr import imsr, trend_after
@@ -22,13 +23,14 @@ def full_retrain(
     *,
     visible: SpanSequences | None = None,
     history: History | None = None,
+    like: InterestStore | None = None,
 ) -> SpanUpdate:
     """Train a model that starts from nothing on ``history`` and ``span``.
 
-    Of ``state`` only the configuration and the numbers of interests are used, and how well it ranks the span with
-    each weight of the trend: a model that starts over could not tell. The result begins a chain: it has learnt one
-    span, and all interests, of all users, were born in it. Raises `ConfigError` without a ``history``
-    unless ``state`` has seen nothing.
+    Of ``state`` only the configuration and the numbers of interests are used (or those of ``like``), and how well it
+    ranks the span with each weight of the trend: a model that starts over could not tell. The result begins a chain:
+    it has learnt one span, and all interests, of all users, were born in it. Raises `ConfigError` without a
+    ``history`` unless ``state`` has seen nothing.
     """
     if history is None and state.spans:
         raise ConfigError("full_retrain needs everything that happened before the span", hint="give it a history")
@@ -36,7 +38,7 @@ def full_retrain(
     everything = concatenate([past, span])
     seen = None if visible is None else concatenate([past, visible_part(drop_empty(span), visible)])
     fresh = ModelState.initial(state.config)
-    update = imsr(fresh, everything, n_items, progress, visible=seen, like=state.store)
+    update = imsr(fresh, everything, n_items, progress, visible=seen, like=state.store if like is None else like)
     judged = trend_after(state, span if visible is None else visible, n_items)
     update.state.trend = judged.with_counts_of(update.state.trend)
     return update

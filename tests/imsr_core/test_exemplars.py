@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_logs import EXTRACTORS, random_span, span_of, tiny_config
+from planted_logs import EXTRACTORS, assert_equal, random_span, span_of, tensors_of, tiny_config
 
 from imsr_core.config import AderConfig
 from imsr_core.exemplars import Exemplars, Reader, adaptive_weight, choose_exemplars, herd, shares
@@ -96,6 +96,15 @@ def test_an_exemplar_is_what_a_user_did():
     for user, history, target in zip(pool.user.tolist(), pool.history.tolist(), pool.target.tolist(), strict=True):
         sequence = [i for i in history if i >= 0]
         assert [*sequence, target] == whole[user][: len(sequence) + 1]
+
+
+def test_a_chain_that_another_strategy_began_gets_its_exemplars_from_the_history():
+    config = tiny_config(ader={"pool": 20}, retainer={"enabled": False}, detector={"enabled": False})
+    first, second = random_span(1, range(9), ITEMS), random_span(2, range(9), ITEMS)
+    own = ader(ModelState.initial(config), first, ITEMS).state
+    other = imsr(ModelState.initial(config), first, ITEMS).state
+    learnt = [ader(base, second, ITEMS, history=lambda: first).state for base in (own, other)]
+    assert_equal(tensors_of(learnt[0]), tensors_of(learnt[1]))
 
 
 def test_a_pool_of_another_shape_is_left_behind():
