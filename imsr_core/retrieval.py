@@ -16,8 +16,10 @@ from torch import Tensor
 
 from imsr_core.interests import InterestStore
 
-#: Scores held at once (users x items), 256 MB in float32 for the widest K of 4.
-CHUNK_SCORES = 16_000_000
+#: Scores held at once (users x items): 4 MB in float32, of this many users at least.
+CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
+#: Scores of single interests held at once (users x interests x items): 4 MB, so that they never leave the cache.
+BLOCK_SCORES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,40 @@ class TopItems:
 
 def score_chunks(
     store: InterestStore, users: Tensor, items: Tensor, bias: Tensor | None = None
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield (first, scores (b, N), interest (b, N)) for consecutive users (B,).
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first, scores (b, N)) for consecutive users (B,).
 
     ``items`` (N, d) are item vectors, ``bias`` (N,) is added to their scores. Users without interests score -inf
     everywhere.
     """
-    width = int(store.counts_of(users).max().clamp(min=1)) if len(users) else 1
-    step = max(1, CHUNK_SCORES // max(len(items) * width, 1))
+    step = max(FEWEST_USERS, CHUNK_SCORES // max(len(items), 1))
     for first in range(0, len(users), step):
-        found = store.rows_of(users[first : first + step])
-        vectors = store.vectors[found.rows] if len(store) else torch.zeros(*found.mask.shape, store.dim)
-        scores = (vectors.flatten(0, 1) @ items.T).view(*found.mask.shape, len(items))
-        best = scores.masked_fill_(~found.mask[..., None], -torch.inf).max(1)
-        yield first, best.values if bias is None else best.values + bias, best.indices
+        part = users[first : first + step]
+        scores = _best_scores(_padded_interests(store, part), items)
+        if bias is not None:
+            scores += bias
+        scores[store.counts_of(part) == 0] = -torch.inf
+        yield first, scores
+
+
+def _padded_interests(store: InterestStore, users: Tensor) -> Tensor:
+    """Interests (b, K, d) of users (b,); whoever has fewer than K has the first one again, which changes no maximum."""
+    found = store.rows_of(users)
+    if not len(store):
+        return torch.zeros(*found.mask.shape, store.dim)
+    return store.vectors[found.rows.where(found.mask, found.rows[:, :1])]
+
+
+def _best_scores(interests: Tensor, items: Tensor) -> Tensor:
+    """max_k h_k . e_i: (b, K, d), (N, d) -> (b, N)."""
+    users, width, _ = interests.shape
+    flat = interests.flatten(0, 1)
+    best = torch.empty(users, len(items))
+    step = max(1, BLOCK_SCORES // max(users * width, 1))
+    for first in range(0, len(items), step):
+        block = (flat @ items[first : first + step].T).view(users, width, -1)
+        torch.amax(block, 1, out=best[:, first : first + step])
+    return best
 
 
 @torch.no_grad()
@@ -66,12 +88,14 @@ def top_items(
     """
     n = min(n, len(items))
     lists = []
-    for first, scores, interest in score_chunks(store, users, items, bias):
+    for first, scores in score_chunks(store, users, items, bias):
         if exclude is not None:
             here = (exclude[0] >= first) & (exclude[0] < first + len(scores)) & (exclude[1] < len(items))
             scores[exclude[0][here] - first, exclude[1][here]] = -torch.inf
         top = scores.topk(n, dim=1)
-        lists.append((top.indices, top.values, interest.gather(1, top.indices)))
+        interests = _padded_interests(store, users[first : first + len(scores)])
+        bringer = (items[top.indices] @ interests.transpose(1, 2)).argmax(-1)
+        lists.append((top.indices, top.values, bringer))
     if not lists:
         none = torch.zeros(0, n, dtype=torch.int64)
         return TopItems(none, torch.zeros(0, n), none)

@@ -68,7 +68,7 @@ class WorkingInterests:
         if self.basis is None or not bool(proposed.any()):
             return interests
         basis = self.basis[rows] * mask[..., None]
-        return torch.where(proposed[..., None], orthogonal_part(interests, basis), interests)
+        return torch.where(proposed[..., None], orthogonal_part(interests, basis, passes=1), interests)
 
 
 @dataclass

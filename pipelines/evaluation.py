@@ -94,7 +94,7 @@ def rank_events(state: ModelState, span: SpanSequences, top_n: int) -> tuple[Ten
     if not bool(known.any()):
         return ranks, known
     depth = min(top_n + 1, state.n_items)
-    for first, scores, _ in score_chunks(state.store, users, state.item_vectors(), state.item_bias()):
+    for first, scores in score_chunks(state.store, users, state.item_vectors(), state.item_bias()):
         part = slice(int(span.offsets[first]), int(span.offsets[first + len(scores)]))
         here = known[part]
         row, item = rows[part][here] - first, items[part][here]

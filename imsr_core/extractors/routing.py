@@ -35,7 +35,7 @@ def squash(x: Tensor) -> Tensor:
     """|x|^2 / (1 + |x|^2) * x / |x| along the last axis: keeps the direction, length below 1; 0 stays 0."""
     square = (x * x).sum(-1, keepdim=True)
     # |x| / (1 + |x|^2) * x, with a floor under the root: its gradient at 0 must not be NaN
-    return x * (square + 1e-12).sqrt() / (1 + square)
+    return x * ((square + 1e-12).sqrt() / (1 + square))
 
 
 class _RoutingExtractor(Extractor):
