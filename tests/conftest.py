@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from small_world import log, make, run_all
+from task_world import taught_copy
 
 from pipelines.workspace import Workspace
 
@@ -27,6 +29,17 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Six days in the lake, nothing learnt. Read only."""
     return make(tmp_path_factory.mktemp("ingested") / "workspace", log())
+
+
+@pytest.fixture(scope="session")
+def taught(learnt: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Workspace]:
+    """Method -> six days learnt, and T1, `club` and `shop` on the `users` line. Read only."""
+
+    @cache
+    def taught_by(method: str) -> Workspace:
+        return taught_copy(learnt, tmp_path_factory.mktemp(method) / "workspace", method)
+
+    return taught_by
 
 
 @pytest.fixture

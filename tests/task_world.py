@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from small_world import NOW, user_name
 
 from pipelines.lease import hold
+from pipelines.ledger import VersionRow
 from pipelines.task_gate import matrix_of
 from pipelines.tasks import TaskOutcome, add_task, pretrain_users
-from pipelines.user_versions import UserVersion
+from pipelines.user_versions import LINE, UserVersion
 from pipelines.workspace import Workspace
 
 USERS = """
 [users]
 method = "{method}"
+max_forgetting = {max_forgetting}
 [users.encoder]
 dim = 8
 length = 8
@@ -43,10 +47,13 @@ from_span = "2024-03-03"
 """
 
 
-def with_tasks(workspace: Workspace, method: str = "conure", tasks: str = TASKS, more: str = "") -> Workspace:
-    """Add the `users` line and the label tables to a workspace."""
+def with_tasks(
+    workspace: Workspace, method: str = "conure", tasks: str = TASKS, *, max_forgetting: float = 1.0
+) -> Workspace:
+    """Add the `users` line and the label tables to a workspace; by default no task can forget too much."""
     text = workspace.settings_file.read_text(encoding="utf-8")
-    workspace.settings_file.write_text(text + USERS.format(method=method) + more + tasks, encoding="utf-8")
+    users = USERS.format(method=method, max_forgetting=max_forgetting)
+    workspace.settings_file.write_text(text + users + tasks, encoding="utf-8")
     write_csv(workspace.root / "club.csv", ["who", "club"], [[user_name(n), f"club {n % 5}"] for n in range(30)])
     rows = [[user_name(n), f"s{(n + k) % 4}", f"2024-03-0{4 + k}"] for n in range(30) for k in range(2)]
     write_csv(workspace.root / "shop.csv", ["user_id", "label", "day"], rows)
@@ -83,3 +90,26 @@ def matrix(workspace: Workspace, version_id: str) -> list[list[float]]:
     """R as the ledger has it."""
     with workspace.ledger.snapshot() as view:
         return matrix_of(view, version_id).values.tolist()
+
+
+def taught_copy(
+    learnt: Workspace, root: Path, method: str = "conure", names: Sequence[str] = ("club", "shop")
+) -> Workspace:
+    """A copy of a learnt workspace whose `users` line has learnt these tasks."""
+    shutil.copytree(learnt.root, root)
+    workspace = with_tasks(Workspace.open(root), method)
+    for name in names:
+        assert add(workspace, name).version is not None
+    return workspace
+
+
+def users_current(workspace: Workspace) -> str | None:
+    """The current version of the line."""
+    with workspace.ledger.snapshot() as view:
+        return view.pointer(LINE)
+
+
+def users_rows(workspace: Workspace) -> dict[str, VersionRow]:
+    """The versions of the line, by id."""
+    with workspace.ledger.snapshot() as view:
+        return {row.version_id: row for row in view.versions(LINE)}

@@ -1,0 +1,166 @@
+"""Two public logs as the `users` line takes them: one sequence a user, and the tasks T2, T3, ... in their order.
+
+Both are cut in time: a user's sequence ends before the events that later tasks ask about, so that no label is in the
+input. Rare items are left out and users are few, because the benchmark is meant for one CPU core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imsr_core.lifelong import TaskData
+from imsr_core.lifelong.metrics import main_metric, metrics_of_ranks
+from imsr_core.lifelong.tasks import TaskKind
+from imsr_core.ragged import SpanSequences
+
+#: Sequences before this day, campaigns and the second domain after it.
+CUT = "TIMESTAMP '2017-07-01'"
+OTHER_DOMAIN = "DRUG GM"
+LABELS_PER_USER = 5
+
+
+@dataclass(frozen=True)
+class World:
+    """A data set: ``tasks`` are in the order in which they are learnt; ``about`` says what each one asks."""
+
+    name: str
+    sequences: SpanSequences
+    n_items: int
+    tasks: tuple[TaskData, ...]
+    about: dict[str, str]
+
+
+def complete_journey(folder: Path) -> World:
+    """Grocery baskets of 2,469 households: product types bought in the first half of 2017, without one department.
+
+    T2: up to five types of that department (drugs and general merchandise) bought afterwards, a domain in which
+    everybody is cold; T3: no campaign received, received, or a coupon redeemed afterwards; T4 age, T5 household size,
+    T6 income in five bands (801 households told).
+    """
+    db = duckdb.connect()
+    whole = folder / "transactions.parquet"
+    if whole.exists():
+        events = f"SELECT household_id, product_id, epoch(transaction_timestamp) AS time FROM '{whole}'"
+    else:
+        events = f"""SELECT user_id AS household_id, item_id AS product_id, "timestamp" AS time
+                     FROM '{folder / "events.parquet"}'"""
+    db.execute(f"""CREATE TABLE log AS SELECT household_id::BIGINT AS u, product_type AS i,
+        time::BIGINT AS time, time >= epoch({CUT}) AS late,
+        department = '{OTHER_DOMAIN}' AS other
+        FROM ({events}) JOIN '{folder / "products.parquet"}' USING (product_id)""")
+    db.execute("CREATE TABLE past AS SELECT DISTINCT u, i, time FROM log WHERE NOT other AND NOT late")
+    _number_ids(db, least_users=30)
+    tables = {
+        "T2": "SELECT u, i AS label, min(time) AS time FROM log WHERE other AND late GROUP BY ALL",
+        "T3": f"""SELECT u, CASE WHEN u IN (SELECT household_id FROM '{folder / "coupon_redemptions.parquet"}'
+                    WHERE redemption_date >= {CUT}) THEN 'redeemed'
+                  WHEN u IN (SELECT household_id FROM '{folder / "campaigns.parquet"}') THEN 'received'
+                  ELSE 'none' END AS label FROM users""",
+        "T4": f"SELECT household_id AS u, age AS label FROM '{folder / 'demographics.parquet'}'",
+        "T5": f"SELECT household_id AS u, household_size AS label FROM '{folder / 'demographics.parquet'}'",
+        "T6": f"""SELECT household_id AS u, CASE WHEN income IN ('Under 15K', '15-24K', '25-34K') THEN '1: under 35K'
+                    WHEN income = '35-49K' THEN '2' WHEN income = '50-74K' THEN '3' WHEN income = '75-99K' THEN '4'
+                    ELSE '5: from 100K' END AS label FROM '{folder / "demographics.parquet"}'""",
+    }
+    about = {
+        "T1": "next item",
+        "T2": "other domain",
+        "T3": "campaign response",
+        "T4": "age",
+        "T5": "household size",
+        "T6": "income",
+    }
+    return _world("completejourney", db, tables, {"T2": 20}, about)
+
+
+def movie_tweetings(folder: Path) -> World:
+    """Film ratings of the 3,602 users with 10 or more: the first 70 % of each user's ratings are the sequence.
+
+    T2: up to five films of the rest that the user rated 8 or more; T3: films rated 10.
+    """
+    db = duckdb.connect()
+    raw = folder / "ratings.dat"
+    if raw.exists():
+        split = "string_split(line, '::')"
+        columns = [f"{split}[{n}]::BIGINT AS {name}" for n, name in enumerate(("u", "i", "rating", "time"), 1)]
+        source = f"(SELECT {', '.join(columns)} FROM read_csv('{raw}', delim = '\t', columns = {{'line': 'VARCHAR'}}))"
+    else:
+        events = folder / "events.parquet"
+        source = f"(SELECT user_id AS u, item_id AS i, rating, \"timestamp\" AS time FROM '{events}')"
+    db.execute(f"""CREATE TABLE log AS SELECT * FROM (SELECT *, count(*) OVER (PARTITION BY u) AS n,
+        row_number() OVER (PARTITION BY u ORDER BY time, hash(u, i, time)) AS place FROM {source}) WHERE n >= 10""")
+    db.execute("CREATE TABLE past AS SELECT u, i, time FROM log WHERE place <= 0.7 * n")
+    _number_ids(db, least_users=8)
+    later = "SELECT u, i AS label, time FROM log WHERE place > 0.7 * n AND rating >= {}"
+    tables = {"T2": later.format(8), "T3": later.format(10)}
+    about = {"T1": "watched", "T2": "rated 8 or more", "T3": "rated 10"}
+    return _world("movietweetings", db, tables, {"T2": 8, "T3": 5}, about)
+
+
+WORLDS: dict[str, Callable[[Path], World]] = {"completejourney": complete_journey, "movietweetings": movie_tweetings}
+
+
+def junk_task(world: World, seed: int) -> TaskData:
+    """A task that says nothing: a random half of the users, each with one of 50 classes at random."""
+    chance = np.random.default_rng(seed)
+    users = np.sort(chance.permutation(world.sequences.users)[: len(world.sequences) // 2])
+    return TaskData("junk", world.sequences, users, chance.integers(50, size=len(users)), 50)
+
+
+def popularity(labels: NDArray[np.int64], parts: NDArray[np.int8], kind: TaskKind) -> float:
+    """What a task scores if everybody gets the labels in the order of their frequency in the training part.
+
+    Args:
+        labels: (N,) of all examples.
+        parts: (N,) 0 where an example trains, 2 where it tests.
+    """
+    counts = np.bincount(labels[parts == 0], minlength=labels.max() + 1)
+    ranks = np.empty(len(counts), dtype=np.int64)
+    ranks[np.argsort(-counts, kind="stable")] = np.arange(1, len(counts) + 1)
+    return metrics_of_ranks(torch.from_numpy(ranks[labels[parts == 2]]), kind)[main_metric(kind)]
+
+
+def _number_ids(db: duckdb.DuckDBPyConnection, least_users: int) -> None:
+    """Tables users (u, user_index) and items (i, item_index): items that enough users have, users with two of them."""
+    db.execute(f"""CREATE TABLE items AS SELECT i, row_number() OVER (ORDER BY i) - 1 AS item_index
+        FROM (SELECT i FROM past GROUP BY i HAVING count(DISTINCT u) >= {least_users})""")
+    db.execute("""CREATE TABLE users AS SELECT u, row_number() OVER (ORDER BY u) - 1 AS user_index
+        FROM (SELECT u FROM past SEMI JOIN items USING (i) GROUP BY u HAVING count(*) >= 2)""")
+
+
+def _world(
+    name: str, db: duckdb.DuckDBPyConnection, tables: dict[str, str], least_users: dict[str, int], about: dict[str, str]
+) -> World:
+    rows = db.execute("""SELECT user_index, item_index, time FROM past JOIN users USING (u) JOIN items USING (i)
+        ORDER BY user_index, time, hash(u, i)""").fetchnumpy()
+    owners, items, times = (np.asarray(column, dtype=np.int64) for column in rows.values())
+    users, counts = np.unique(owners, return_counts=True)
+    sequences = SpanSequences(users, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), items, times)
+    tasks = tuple(_task(db, task, table, least_users.get(task), sequences) for task, table in tables.items())
+    found = db.execute("SELECT count(*) FROM items").fetchone()
+    assert found is not None
+    return World(name, sequences, int(found[0]), tasks, about)
+
+
+def _task(
+    db: duckdb.DuckDBPyConnection, name: str, table: str, least_users: int | None, sequences: SpanSequences
+) -> TaskData:
+    """``least_users``: of a task about items, how many users must have an item for it to be a label; else classes."""
+    known = f"SELECT * FROM ({table}) SEMI JOIN users USING (u) WHERE label IS NOT NULL"
+    if least_users is not None:
+        known = f"""SELECT u, label
+            FROM (SELECT *, count(DISTINCT u) OVER (PARTITION BY label) AS popular FROM ({known}))
+            WHERE popular >= {least_users}
+            QUALIFY row_number() OVER (PARTITION BY u ORDER BY time, hash(u, label)) <= {LABELS_PER_USER}"""
+    rows = db.execute(f"""SELECT user_index, dense_rank() OVER (ORDER BY label) - 1 AS label
+        FROM ({known}) JOIN users USING (u) ORDER BY ALL""").fetchnumpy()
+    users, labels = (np.asarray(column, dtype=np.int64) for column in rows.values())
+    kind = "classes" if least_users is None else "items"
+    return TaskData(name, sequences, users, labels, int(labels.max()) + 1, kind)
