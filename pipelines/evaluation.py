@@ -28,6 +28,7 @@ from imsr_core.ragged import SpanSequences
 from imsr_core.retrieval import score_chunks
 from imsr_core.state import ModelState
 from pipelines.ledger import MetricRow
+from pipelines.parquet_files import ParquetFileError
 
 SLICES = ("all", "last", "repeat", "explore", "everything", "validation")
 
@@ -108,7 +109,11 @@ def rank_events(state: ModelState, span: SpanSequences, top_n: int) -> tuple[Ten
 
 
 def seen_before(span: SpanSequences, earlier: Sequence[Path]) -> Tensor:
-    """Which events (E,) repeat an item that the user had in an ``earlier`` sequences folder or before in this span."""
+    """Which events (E,) repeat an item that the user had in an ``earlier`` sequences folder or before in this span.
+
+    Raises:
+        ParquetFileError: a file of an earlier span is damaged; the message names it.
+    """
     width = int(span.items.max(initial=0)) + 1
     keys = span.users[span.rows] * width + span.items
     _, first = np.unique(keys, return_index=True)
@@ -127,6 +132,9 @@ def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[
             SEMI JOIN (SELECT unnest($users) AS user_index) USING (user_index))
         WHERE item < $width
     """
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
-        values = {"width": width, "files": files, "users": span.users.tolist()}
-        return connection.execute(query, values).fetchnumpy()["pair"].astype(np.int64)
+    values = {"width": width, "files": files, "users": span.users.tolist()}
+    try:
+        with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+            return connection.execute(query, values).fetchnumpy()["pair"].astype(np.int64)
+    except duckdb.Error as error:
+        raise ParquetFileError(f"sequences of an earlier span: {error}", hint="run: imsr doctor --deep") from error
