@@ -200,8 +200,8 @@ class SmlConfig:
     kernel: Literal["5x5", "3x1"] = documented(
         "5x5", "filter over (versions, dimensions): 5x5 as in IMSR's comparison, 3x1 as in SML's own code"
     )
-    filters: int = documented(10, "filters of the first convolution (SML: 10; IMSR's comparison: 2 .. 10)")
-    mixed: int = documented(5, "filters of the 1x1 convolution behind it (SML: 5)")
+    filters: int = documented(2, "filters of the first convolution (SML: 10; IMSR's comparison: 2 .. 10)")
+    mixed: int = documented(2, "filters of the 1x1 convolution behind it (SML: 5)")
     hidden: int = documented(40, "units of the MLP (SML: 512; IMSR's comparison: 10 .. 80)")
     epochs: int = documented(2, "passes over a span that teach the transfer, before the span itself is learnt")
     learning_rate: float = documented(0.001, "Adam's step size for the transfer (SML: 0.001)")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from imsr_core.errors import ConfigError
-
-
-def _doc(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+from imsr_core.fields import documented
 
 
 @dataclass(frozen=True)
@@ -20,14 +16,16 @@ class BenchSettings:
     that of the keys.
     """
 
-    max_users: int = _doc(0, "a random sample of this many users; 0 = all")
-    max_items: int = _doc(0, "only the most frequent items; 0 = all")
-    min_user_events: int = _doc(0, "users with fewer events (of the items kept) are left out (the paper: 30)")
-    tuning_spans: int = _doc(
+    max_users: int = documented(0, "a random sample of this many users; 0 = all")
+    max_items: int = documented(0, "only the most frequent items; 0 = all")
+    min_user_events: int = documented(0, "users with fewer events (of the items kept) are left out (the paper: 30)")
+    tuning_spans: int = documented(
         2, "the first spans after pre-training: hyper-parameters may be chosen on them, so they are not reported"
     )
-    matrix_users: int = _doc(300, "users of each span that every version is scored on, for R[t, i]; 0 = no matrix")
-    seed: int = _doc(0, "of the sample of users")
+    matrix_users: int = documented(
+        300, "users of each span that every version is scored on, for R[t, i]; 0 = no matrix"
+    )
+    seed: int = documented(0, "of the sample of users")
 
     def __post_init__(self) -> None:
         for key in ("max_users", "max_items", "min_user_events", "tuning_spans", "matrix_users", "seed"):

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from imsr_core.errors import ConfigError
+from imsr_core.fields import documented, require
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-
-
-def _doc(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
-
-
-def _require(ok: bool, section: str, key: str, value: object, wanted: str) -> None:
-    if not ok:
-        raise ConfigError(f"[{section}] {key} = {value!r}: must be {wanted}", hint=f"change {key} in imsr.toml")
 
 
 def duration_seconds(text: str) -> int:
@@ -32,13 +23,13 @@ def duration_seconds(text: str) -> int:
 class SourceSettings:
     """Which column of the incoming files is what. An empty name means that the files have no such column."""
 
-    user_id: str = _doc("user_id", "column with the user's id (any text; leading zeros and case are kept)")
-    item_id: str = _doc("item_id", "column with the item's id")
-    timestamp: str = _doc("timestamp", "column with the time of the event")
-    event_type: str = _doc("", "column with the kind of event (view, purchase, ...)")
-    value: str = _doc("", "column with a number (rating, quantity, price)")
-    event_id: str = _doc("", "column with an id of the event; if set, events of one span are de-duplicated by it")
-    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso8601"] = _doc(
+    user_id: str = documented("user_id", "column with the user's id (any text; leading zeros and case are kept)")
+    item_id: str = documented("item_id", "column with the item's id")
+    timestamp: str = documented("timestamp", "column with the time of the event")
+    event_type: str = documented("", "column with the kind of event (view, purchase, ...)")
+    value: str = documented("", "column with a number (rating, quantity, price)")
+    event_id: str = documented("", "column with an id of the event; if set, events of one span are de-duplicated by it")
+    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso8601"] = documented(
         "auto",
         "what the time column holds; auto: typed columns as they are, ISO 8601 text (no offset = UTC), "
         "or whole numbers whose size fits one unit only",
@@ -46,7 +37,7 @@ class SourceSettings:
 
     def __post_init__(self) -> None:
         for key in ("user_id", "item_id", "timestamp"):
-            _require(bool(getattr(self, key)), "source", key, getattr(self, key), "the name of a column")
+            require(bool(getattr(self, key)), "source", key, getattr(self, key), "the name of a column")
 
     def columns(self) -> dict[str, str]:
         """Our name -> the files' name, for the columns that the files have."""
@@ -58,46 +49,46 @@ class SourceSettings:
 class SpansSettings:
     """How time is cut. Frozen at the first ingest: spans already made keep their borders."""
 
-    unit: Literal["hour", "day", "week", "month", "cut"] = _doc(
+    unit: Literal["hour", "day", "week", "month", "cut"] = documented(
         "month", "calendar unit (UTC; weeks are ISO weeks), or cut = the papers' protocol"
     )
-    pretrain: int = _doc(1, "number of first spans that train the base model together")
-    alpha: float = _doc(0.5, "cut: the part of the log's time that is the first span")
-    count: int = _doc(6, "cut: number of equal spans after the first")
+    pretrain: int = documented(1, "number of first spans that train the base model together")
+    alpha: float = documented(0.5, "cut: the part of the log's time that is the first span")
+    count: int = documented(6, "cut: number of equal spans after the first")
 
     def __post_init__(self) -> None:
-        _require(self.pretrain >= 1, "spans", "pretrain", self.pretrain, "at least 1")
-        _require(0 < self.alpha < 1, "spans", "alpha", self.alpha, "between 0 and 1")
-        _require(self.count >= 1, "spans", "count", self.count, "at least 1")
+        require(self.pretrain >= 1, "spans", "pretrain", self.pretrain, "at least 1")
+        require(0 < self.alpha < 1, "spans", "alpha", self.alpha, "between 0 and 1")
+        require(self.count >= 1, "spans", "count", self.count, "at least 1")
 
 
 @dataclass(frozen=True)
 class IngestSettings:
     """What a row must be to enter the lake."""
 
-    buckets: int = _doc(16, "files a span is split into by a hash of the user; frozen at the first ingest")
-    max_id_bytes: int = _doc(256, "longer ids are quarantined")
-    max_clock_skew: str = _doc("1h", "events further in the future than this are quarantined (s, m, h, d, w)")
-    min_year: int = _doc(1970, "events before this year are quarantined")
-    lookback_spans: int = _doc(
+    buckets: int = documented(16, "files a span is split into by a hash of the user; frozen at the first ingest")
+    max_id_bytes: int = documented(256, "longer ids are quarantined")
+    max_clock_skew: str = documented("1h", "events further in the future than this are quarantined (s, m, h, d, w)")
+    min_year: int = documented(1970, "events before this year are quarantined")
+    lookback_spans: int = documented(
         1,
         "late events are taken for this many of the newest learnt spans, which are then learnt again; older ones go "
         "to the quarantine as too_late and move nothing (0 = for no learnt span)",
     )
-    max_rows_per_file: int = _doc(
+    max_rows_per_file: int = documented(
         200_000_000, "a file with more rows is refused before it is unpacked: a few kilobytes can hold billions"
     )
-    memory_limit_mb: int = _doc(512, "memory of the engine that reads and sorts; beyond it works on disk")
+    memory_limit_mb: int = documented(512, "memory of the engine that reads and sorts; beyond it works on disk")
 
     def __post_init__(self) -> None:
-        _require(1 <= self.buckets <= 1024, "ingest", "buckets", self.buckets, "1 .. 1024")
-        _require(1 <= self.max_id_bytes <= 65536, "ingest", "max_id_bytes", self.max_id_bytes, "1 .. 65536")
-        _require(1 <= self.min_year <= 9998, "ingest", "min_year", self.min_year, "1 .. 9998")
-        _require(self.lookback_spans >= 0, "ingest", "lookback_spans", self.lookback_spans, "0 or more")
-        _require(self.max_rows_per_file >= 1, "ingest", "max_rows_per_file", self.max_rows_per_file, "at least 1")
-        _require(self.memory_limit_mb >= 64, "ingest", "memory_limit_mb", self.memory_limit_mb, "at least 64")
+        require(1 <= self.buckets <= 1024, "ingest", "buckets", self.buckets, "1 .. 1024")
+        require(1 <= self.max_id_bytes <= 65536, "ingest", "max_id_bytes", self.max_id_bytes, "1 .. 65536")
+        require(1 <= self.min_year <= 9998, "ingest", "min_year", self.min_year, "1 .. 9998")
+        require(self.lookback_spans >= 0, "ingest", "lookback_spans", self.lookback_spans, "0 or more")
+        require(self.max_rows_per_file >= 1, "ingest", "max_rows_per_file", self.max_rows_per_file, "at least 1")
+        require(self.memory_limit_mb >= 64, "ingest", "memory_limit_mb", self.memory_limit_mb, "at least 64")
         ok = re.fullmatch(r"[0-9]{1,6}[smhdw]", self.max_clock_skew) is not None
-        _require(ok, "ingest", "max_clock_skew", self.max_clock_skew, "a duration such as '90s', '15m', '1h', '2d'")
+        require(ok, "ingest", "max_clock_skew", self.max_clock_skew, "a duration such as '90s', '15m', '1h', '2d'")
 
     @property
     def max_clock_skew_seconds(self) -> int:
@@ -109,64 +100,68 @@ class IngestSettings:
 class SequencesSettings:
     """The Beam job that turns a span into one sequence a user."""
 
-    max_events_per_user: int = _doc(1000, "events of one user in one span that are kept, the most recent ones")
-    runner: str = _doc("FnApiRunner", "Beam runner; FnApiRunner runs on this machine and needs nothing else")
-    workers: int = _doc(1, "number of Beam workers")
-    mode: Literal["in_memory", "multi_threading", "multi_processing"] = _doc(
+    max_events_per_user: int = documented(1000, "events of one user in one span that are kept, the most recent ones")
+    runner: str = documented("FnApiRunner", "Beam runner; FnApiRunner runs on this machine and needs nothing else")
+    workers: int = documented(1, "number of Beam workers")
+    mode: Literal["in_memory", "multi_threading", "multi_processing"] = documented(
         "in_memory", "how the workers of FnApiRunner run"
     )
-    beam_flags: str = _doc("", "more flags for another Beam runner, as on a command line; unknown ones are refused")
-    timeout_seconds: float = _doc(3600.0, "when a job of several workers is given up")
+    beam_flags: str = documented(
+        "", "more flags for another Beam runner, as on a command line; unknown ones are refused"
+    )
+    timeout_seconds: float = documented(3600.0, "when a job of several workers is given up")
 
     def __post_init__(self) -> None:
         ok = self.max_events_per_user >= 1
-        _require(ok, "sequences", "max_events_per_user", self.max_events_per_user, "at least 1")
-        _require(self.workers >= 1, "sequences", "workers", self.workers, "at least 1")
-        _require(bool(self.runner), "sequences", "runner", self.runner, "the name of a Beam runner")
-        _require(self.timeout_seconds > 0, "sequences", "timeout_seconds", self.timeout_seconds, "above 0")
+        require(ok, "sequences", "max_events_per_user", self.max_events_per_user, "at least 1")
+        require(self.workers >= 1, "sequences", "workers", self.workers, "at least 1")
+        require(bool(self.runner), "sequences", "runner", self.runner, "the name of a Beam runner")
+        require(self.timeout_seconds > 0, "sequences", "timeout_seconds", self.timeout_seconds, "above 0")
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
     """How a version is measured."""
 
-    top_n: int = _doc(20, "length of the recommended lists that are scored")
-    protocol: Literal["prequential", "holdout"] = _doc(
+    top_n: int = documented(20, "length of the recommended lists that are scored")
+    protocol: Literal["prequential", "holdout"] = documented(
         "prequential",
         "prequential = score a span before training on it; holdout = the papers' last item test, second last "
         "validation",
     )
 
     def __post_init__(self) -> None:
-        _require(self.top_n >= 1, "evaluation", "top_n", self.top_n, "at least 1")
+        require(self.top_n >= 1, "evaluation", "top_n", self.top_n, "at least 1")
 
 
 @dataclass(frozen=True)
 class GateSettings:
     """What a new version must show before it goes live."""
 
-    enabled: bool = _doc(True, "off: a version goes live as soon as it can be loaded and asked")
-    holdout: float = _doc(
+    enabled: bool = documented(True, "off: a version goes live as soon as it can be loaded and asked")
+    holdout: float = documented(
         0.02,
         "share of a span's events that are kept from learning, to judge the new version on; at most the last event "
         "of a user with two or more. The interests that go live know them all the same",
     )
-    min_events: int = _doc(30, "with fewer hidden events, in all or in a slice, quality is not judged")
-    metric: Literal["ndcg", "hr"] = _doc("ndcg", "what decides whether the new version is worse than the current one")
-    max_drop: float = _doc(
+    min_events: int = documented(30, "with fewer hidden events, in all or in a slice, quality is not judged")
+    metric: Literal["ndcg", "hr"] = documented(
+        "ndcg", "what decides whether the new version is worse than the current one"
+    )
+    max_drop: float = documented(
         0.01,
         "rejected if the metric fell by more than this: if the whole confidence interval of the change lies below. At "
         "0 one equally good version in forty is rejected by chance",
     )
-    slice_max_drop: float = _doc(0.05, "the same for each slice: old and new users, old and new items")
-    confidence: float = _doc(0.95, "of the interval of the change")
-    resamples: int = _doc(1000, "how often the paired bootstrap draws the users anew")
-    min_hr: float = _doc(0.0, "absolute bar, for a first version too: hit rate on the hidden events")
-    min_ndcg: float = _doc(0.0, "absolute bar, for a first version too: NDCG on the hidden events")
+    slice_max_drop: float = documented(0.05, "the same for each slice: old and new users, old and new items")
+    confidence: float = documented(0.95, "of the interval of the change")
+    resamples: int = documented(1000, "how often the paired bootstrap draws the users anew")
+    min_hr: float = documented(0.0, "absolute bar, for a first version too: hit rate on the hidden events")
+    min_ndcg: float = documented(0.0, "absolute bar, for a first version too: NDCG on the hidden events")
 
     def __post_init__(self) -> None:
         def check(ok: bool, key: str, wanted: str) -> None:
-            _require(ok, "gate", key, getattr(self, key), wanted)
+            require(ok, "gate", key, getattr(self, key), wanted)
 
         check(0 <= self.holdout <= 0.5, "holdout", "0 .. 0.5")
         check(self.min_events >= 1, "min_events", "at least 1")
@@ -185,21 +180,21 @@ class GateSettings:
 class RefreshSettings:
     """Training from scratch beside the chain, to see what the updates have lost."""
 
-    every_spans: int = _doc(
+    every_spans: int = documented(
         0, "after this many learnt spans a night also trains a shadow from scratch; 0 = only `imsr refresh` does"
     )
 
     def __post_init__(self) -> None:
-        _require(self.every_spans >= 0, "refresh", "every_spans", self.every_spans, "0 or more")
+        require(self.every_spans >= 0, "refresh", "every_spans", self.every_spans, "0 or more")
 
 
 @dataclass(frozen=True)
 class RetentionSettings:
     """What `imsr prune` keeps besides what is in use."""
 
-    keep_versions: int = _doc(30, "the last versions that were live, and the last that were made, of each line")
-    keep_days: int = _doc(0, "everything that is younger than this many days")
+    keep_versions: int = documented(30, "the last versions that were live, and the last that were made, of each line")
+    keep_days: int = documented(0, "everything that is younger than this many days")
 
     def __post_init__(self) -> None:
-        _require(self.keep_versions >= 1, "retention", "keep_versions", self.keep_versions, "at least 1")
-        _require(0 <= self.keep_days <= 36500, "retention", "keep_days", self.keep_days, "0 .. 36500")
+        require(self.keep_versions >= 1, "retention", "keep_versions", self.keep_versions, "at least 1")
+        require(0 <= self.keep_days <= 36500, "retention", "keep_days", self.keep_days, "0 .. 36500")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from imsr_core.encoders.config import EncoderConfig
 from imsr_core.errors import ConfigError
+from imsr_core.fields import documented
 from imsr_core.lifelong.config import (
     ConureConfig,
     LifelongConfig,
@@ -32,10 +33,6 @@ MethodName = Literal[
 ]
 
 
-def _doc(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
-
-
 def _table(kind: type, doc: str) -> Any:
     return field(default_factory=kind, metadata={"doc": doc})
 
@@ -44,20 +41,22 @@ def _table(kind: type, doc: str) -> Any:
 class UsersSettings:
     """The `users` line: how one encoder learns task after task. Nothing runs without a [tasks.NAME]."""
 
-    method: MethodName = _doc(
+    method: MethodName = documented(
         "conure",
         "conure, peterrec (old tasks stay bit for bit), teracon (one network, forgetting is measured); the others are "
         "baselines. A line keeps the method it began with: another one begins with `imsr task pretrain --anew`",
     )
-    seed: int = _doc(0, "seed of everything random in the line")
-    nightly: bool = _doc(True, "the nightly flow adds the tasks that are due, after the spans; false = only by hand")
-    max_forgetting: float = _doc(
+    seed: int = documented(0, "seed of everything random in the line")
+    nightly: bool = documented(
+        True, "the nightly flow adds the tasks that are due, after the spans; false = only by hand"
+    )
+    max_forgetting: float = documented(
         0.05,
         "teracon, sinmoall: a version is rejected if an earlier task lost more than this share of the score that it "
         "had when it was learnt",
     )
-    device: str = _doc("cpu", "where tasks are learnt: cpu, cuda, ...")
-    finetuned_sites: int = _doc(2, "layers that finelast trains, counted from the end")
+    device: str = documented("cpu", "where tasks are learnt: cpu, cuda, ...")
+    finetuned_sites: int = documented(2, "layers that finelast trains, counted from the end")
     encoder: EncoderConfig = _table(EncoderConfig, "shape of the encoder")
     pretrain: PhaseConfig = _table(PhaseConfig, "how T1, the next item, is learnt")
     task: PhaseConfig = _table(PhaseConfig, "how a task is learnt")
@@ -85,20 +84,20 @@ class UsersSettings:
 class TaskSettings:
     """One task of the `users` line; its name is the section's: [tasks.age]."""
 
-    labels: str = _doc(
+    labels: str = documented(
         "", "where the labels are: a CSV or Parquet file (relative to the workspace), or view:NAME for one of its views"
     )
-    user_id: str = _doc("user_id", "column with the user's id, as in the events")
-    label: str = _doc("label", "column with the label: a class, or an item of any domain")
-    time: str = _doc(
+    user_id: str = documented("user_id", "column with the user's id, as in the events")
+    label: str = documented("label", "column with the label: a class, or an item of any domain")
+    time: str = documented(
         "",
         "column with the time when the label became known (a date or a time, ISO 8601 as text; no offset = UTC). With "
         "it, labels from after the learnt spans wait, and a user's sequence ends before the user's first label",
     )
-    kind: Literal["class", "items"] = _doc(
+    kind: Literal["class", "items"] = documented(
         "class", "class = one label a user, judged by accuracy; items = any number, judged by the full ranking"
     )
-    from_span: str = _doc("", "the task is due when this span is learnt; empty = at once")
+    from_span: str = documented("", "the task is due when this span is learnt; empty = at once")
 
     def __post_init__(self) -> None:
         for key in ("labels", "user_id", "label"):

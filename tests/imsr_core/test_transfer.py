@@ -27,7 +27,7 @@ def by_hand(transfer: Transfer, config: SmlConfig, old: list[float], new: list[f
     """One row, loop by loop: filters, places, versions and dimensions."""
     length, d = math.hypot(*old), len(old)
     image = [old, new, [a * b / length for a, b in zip(old, new, strict=True)]]
-    stack, stack_bias = transfer.stack.weight.tolist(), transfer.stack.bias.tolist()
+    stack, stack_bias = transfer.stack.tolist(), transfer.stack_bias.tolist()
     centres = [0, 1, 2] if config.kernel == "5x5" else [1]
     stacked = []
     for f in range(config.filters):
@@ -43,17 +43,17 @@ def by_hand(transfer: Transfer, config: SmlConfig, old: list[float], new: list[f
                             total += weight * image[version][dimension]
                 stacked.append(gelu(total))
     size = len(centres) * d
-    mix, mix_bias = transfer.mix.weight.tolist(), transfer.mix.bias.tolist()
+    mix, mix_bias = transfer.mix.tolist(), transfer.mix_bias.tolist()
     mixed = [
-        gelu(mix_bias[g] + sum(mix[g][f][0][0] * stacked[f * size + p] for f in range(config.filters)))
+        gelu(mix_bias[g] + sum(mix[g][f] * stacked[f * size + p] for f in range(config.filters)))
         for g in range(config.mixed)
         for p in range(size)
     ]
     hidden = [
         gelu(b + sum(w * x for w, x in zip(row, mixed, strict=True)))
-        for row, b in zip(transfer.hidden.weight.tolist(), transfer.hidden.bias.tolist(), strict=True)
+        for row, b in zip(transfer.hidden.tolist(), transfer.hidden_bias.tolist(), strict=True)
     ]
-    out = zip(transfer.out.weight.tolist(), transfer.out.bias.tolist(), new, strict=True)
+    out = zip(transfer.out.tolist(), transfer.out_bias.tolist(), new, strict=True)
     return [x + b + sum(w * h for w, h in zip(row, hidden, strict=True)) for row, b, x in out]
 
 
@@ -73,7 +73,7 @@ def test_the_transfer_is_the_loop(kernel, d, filters, seed):
 def test_rows_that_training_did_not_move_stay_as_they_are():
     generator = torch.Generator().manual_seed(0)
     transfer = Transfer(6, SmlConfig(), generator)
-    torch.nn.init.normal_(transfer.out.weight, generator=generator)
+    torch.nn.init.normal_(transfer.out, generator=generator)
     old, new = torch.randn(2, 9, 6, generator=generator)
     new[::2] = old[::2]
     merged = transfer.merged(old, new)
@@ -105,7 +105,7 @@ def test_what_a_span_moved_is_remembered_and_merged_again_as_it_was_served():
     assert len(last.rows) > 5
     assert len(last.user) > 5
     assert not torch.equal(last.old_items, last.new_items)
-    assert bool(transfers.item.out.weight.any())
+    assert bool(transfers.item.out.any())
     assert not torch.allclose(state.items.weight[last.rows], last.new_items, atol=1e-6)
     again = merge_again(state, random_span(9, range(20), ITEMS), transfers, last)
     assert torch.allclose(again.items.weight, state.items.weight, atol=1e-6)
@@ -152,4 +152,4 @@ def test_the_transfer_is_carried_and_one_of_another_shape_left_behind():
     carried = transfers_of(state).state_dict()
     assert all(torch.equal(state.memory[f"{OWNER}.{name}"], tensor) for name, tensor in carried.items())
     state.config = tiny_config(sml={"hidden": 7})
-    assert not bool(transfers_of(state).item.out.weight.any())
+    assert not bool(transfers_of(state).item.out.any())
