@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,15 @@ class Cell:
     def base_fingerprint(self) -> str:
         """16 hex digits over everything that the pre-trained model follows from."""
         like = self.like.fingerprint if self.like else None
-        return _digest([FORMAT, self.data, _read_by("imsr", base_config(self.config)), like])
+        base = base_config(self.config, self.pretraining)
+        return _digest([FORMAT, self.data, self.pretraining, _read_by(self.pretraining, base), like])
+
+    @property
+    def pretraining(self) -> str:
+        """The strategy that pre-trains: the cell's own if it has settings of its own, since it may begin to remember
+        then; else imsr, as which all others pre-train."""
+        strategy = self.variant.strategy
+        return strategy if hasattr(self.config, strategy) else "imsr"
 
 
 @dataclass(frozen=True)
@@ -169,15 +177,21 @@ class CellFiles:
         return state, record
 
 
-def base_config(config: InterestsConfig) -> InterestsConfig:
-    """``config`` with everything at its default that pre-training does not read."""
+def base_config(config: InterestsConfig, strategy: str = "imsr") -> InterestsConfig:
+    """``config`` with everything at its default that pre-training by ``strategy`` does not read."""
     plain = InterestsConfig()
-    defaults = {"epochs": plain.training.epochs, "learning_rate": plain.training.learning_rate}
-    training = type(config.training)(**(asdict(config.training) | defaults | {"moments": plain.training.moments}))
+    default = plain.training
+    training = replace(
+        config.training, epochs=default.epochs, learning_rate=default.learning_rate, moments=default.moments
+    )
     # all users are new, and have no prior yet
-    model = type(config.model)(**(asdict(config.model) | {"prior_mass": 0.0}))
-    detector = DetectorConfig(new_scale=config.detector.new_scale)
-    return InterestsConfig(model=model, training=training, detector=detector)
+    read: dict[str, Any] = {
+        "model": replace(config.model, prior_mass=0.0),
+        "training": training,
+        "detector": DetectorConfig(new_scale=config.detector.new_scale),
+    }
+    own: dict[str, Any] = {strategy: getattr(config, strategy)} if hasattr(config, strategy) else {}
+    return replace(plain, **read, **own)
 
 
 def store_of_counts(counts: NDArray[np.int64], dim: int, query_units: int) -> InterestStore:
@@ -206,6 +220,8 @@ def _write_base(folder: Path, state: ModelState, record: SpanRecord) -> None:
         save_state(state, staging)
         store = {f.name: getattr(state.store, f.name).contiguous() for f in fields(InterestStore)}
         safetensors.torch.save_file(store, staging / "interests.safetensors")
+        memory = {name: tensor.contiguous() for name, tensor in state.user_memory.items()}
+        safetensors.torch.save_file(memory, staging / "user_memory.safetensors")
         (staging / "record.json").write_text(json.dumps(asdict(record)))
         os.rename(staging, folder)
     finally:
@@ -215,4 +231,6 @@ def _write_base(folder: Path, state: ModelState, record: SpanRecord) -> None:
 def _read_base(folder: Path) -> tuple[ModelState, SpanRecord]:
     store = safetensors.torch.load_file(folder / "interests.safetensors")
     record = SpanRecord(**json.loads((folder / "record.json").read_text()))
-    return load_state(folder, InterestStore(**store)), record
+    state = load_state(folder, InterestStore(**store))
+    state.user_memory = safetensors.torch.load_file(folder / "user_memory.safetensors")
+    return state, record

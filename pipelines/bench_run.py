@@ -103,7 +103,11 @@ def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
         first, config = run.data.spans[0], run.cell.config
         with _measured() as cost:
             fresh = ModelState.initial(config)
-            update = imsr(fresh, first.learnt, first.n_items, run.progress, like=_like(run, -1))
+            if run.like is not None:
+                update = imsr(fresh, first.learnt, first.n_items, run.progress, like=_like(run, -1))
+            else:
+                method = strategy_named(run.cell.pretraining)
+                update = method(fresh, first.learnt, first.n_items, run.progress)
         return update.state, _record(first.id, cost, update)
 
     return run.files.base(run.cell, make)

@@ -72,6 +72,9 @@ VARIANTS: dict[str, Variant] = {
             for n, over in enumerate(("over items", "over a user's interests", "over items for the user"), 1)
         ),
         Variant("fixed-k", "imsr", "EIR alone, with imsr's final K created up front", _NO_NID, like="imsr"),
+        # published incremental methods, on the same model
+        Variant("sml", "sml", "SML: a learnt transfer merges the old and the newly trained parameters"),
+        Variant("ader", "ader", "ADER: replay of herded exemplars with adaptive distillation"),
         # beyond the paper
         Variant("elastic", "elastic", "imsr that forgets what rests and keeps to a budget of interests"),
         # ceiling

@@ -90,6 +90,27 @@ def test_variants_of_one_base_share_it(steps, folder):
     assert repr(first[0]) == repr(first[1])
 
 
+@pytest.mark.parametrize("name", ["sml", "ader", "elastic"])
+def test_a_strategy_that_remembers_begins_with_its_own_pretraining(data, tmp_path, name):
+    """As if it had never stopped, and also from a base that was kept."""
+    config = VARIANTS[name].config(CONFIG, "comirec-dr", 0)
+    state, history = ModelState.initial(config), []
+    expected = {}
+    for span in data.spans:
+        if history:
+            expected[span.id] = rank_events(without_trend(state), span.sequences, 5)[0].tolist()
+        past = concatenate(history) if history else None
+        look = (lambda past=past: past) if history else None
+        state = strategy_named(name)(state, span.learnt, span.n_items, history=look).state
+        history.append(span.learnt)
+    files = CellFiles(tmp_path)
+    for _ in range(2):
+        found = result(run(grid(data, name), files), name).ranks
+        assert {span: ranks.tolist() for span, ranks in found.items()} == expected
+        for path in (tmp_path / "cells").iterdir():
+            path.unlink()
+
+
 def test_a_bench_that_was_killed_goes_on(data, tmp_path):
     """What was done is taken, a half-written base is not."""
     files = CellFiles(tmp_path)
