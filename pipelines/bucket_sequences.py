@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from imsr_core.errors import ImsrError
 from imsr_core.ragged import SpanSequences, last_n
 from pipelines.failpoints import FailPoint, hit
-from pipelines.parquet_files import read_table, write_table
+from pipelines.parquet_files import ADVICE, ParquetFileError, read_table, write_table
+from pipelines.schema import LAKE_SCHEMA
 
 IntArray = NDArray[np.int64]
 
@@ -72,7 +73,10 @@ def build_bucket(task: BucketTask) -> None:
         UnknownIdError: an id is not in the look-up files.
     """
     columns = ["user_id", "item_id", "timestamp", "tie"]
-    events = read_table(Path(task.events), columns, dictionaries=columns[:2])
+    kinds = {name: LAKE_SCHEMA.field(name).type for name in columns if name != "timestamp"}
+    events = read_table(Path(task.events), columns, dictionaries=columns[:2], kinds=kinds)
+    if not pa.types.is_timestamp(events["timestamp"].type):  # of any unit
+        raise ParquetFileError(f"{task.events}: column timestamp is {events['timestamp'].type}", hint=ADVICE)
     users = _indices(events["user_id"], task.users, task.events)
     items = _indices(events["item_id"], task.items, task.events)
     timestamps = events["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()

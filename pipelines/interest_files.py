@@ -98,9 +98,10 @@ def _store(table: pa.Table, dim: int, query_units: int, path: Path) -> InterestS
         return torch.from_numpy(table[name].to_numpy().copy())
 
     def vectors(name: str, width: int) -> Tensor:
-        flat = pc.list_flatten(table[name]).to_numpy()
-        if len(flat) != rows * width:
-            raise ParquetFileError(f"{path}: {name} is not of length {width}", hint="run `imsr doctor`")
+        kind = table.schema.field(name).type
+        flat = pc.list_flatten(table[name]).to_numpy() if pa.types.is_nested(kind) else np.zeros(0)
+        if flat.dtype != np.float32 or len(flat) != rows * width:
+            raise ParquetFileError(f"{path}: {name} is not of length {width}, or no floats", hint="run `imsr doctor`")
         return torch.from_numpy(flat.reshape(rows, width).copy())
 
     queries, moments, steps = torch.zeros(rows, 0), torch.zeros(rows, 2, 0), torch.zeros(rows)

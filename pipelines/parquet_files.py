@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,9 @@ from imsr_core.errors import ImsrError
 
 #: Ends the name of a file that is being written; whoever publishes a folder removes what is left of them.
 TEMPORARY_SUFFIX = ".tmp"
+#: What an error about a damaged file advises.
+ADVICE = "run `imsr doctor`"
+NO_KINDS: Mapping[str, pa.DataType] = MappingProxyType({})
 
 
 class ParquetFileError(ImsrError):
@@ -36,25 +40,37 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int = 131_072) -
         temporary.unlink(missing_ok=True)
 
 
-def read_table(path: Path, columns: Sequence[str], *, dictionaries: Sequence[str] = ()) -> pa.Table:
+def read_table(
+    path: Path, columns: Sequence[str], *, dictionaries: Sequence[str] = (), kinds: Mapping[str, pa.DataType] = NO_KINDS
+) -> pa.Table:
     """Read columns of one file, with page checksums verified.
 
     Args:
         path: the file.
         columns: what to read, in this order.
         dictionaries: those of ``columns`` to read as dictionary arrays.
+        kinds: the types that columns must have.
 
     Raises:
-        ParquetFileError: the file is missing or damaged, or has no such column.
+        ParquetFileError: the file is missing or damaged, or has no such column, or one of another type.
     """
     try:
         with pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
             missing = [column for column in columns if column not in file.schema_arrow.names]
-            table = None if missing else file.read(columns=list(columns))
+            wrong = _wrong_kind(file.schema_arrow, kinds)
+            table = None if missing or wrong else file.read(columns=list(columns))
     except FileNotFoundError as error:
-        raise ParquetFileError(f"{path}: no such file", hint="run `imsr doctor`") from error
+        raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8
-        raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint="run `imsr doctor`") from error
+        raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint=ADVICE) from error
     if table is None:
-        raise ParquetFileError(f"{path}: no column {', '.join(missing)}", hint="run `imsr doctor`")
+        problem = f"no column {', '.join(missing)}" if missing else wrong
+        raise ParquetFileError(f"{path}: {problem}", hint=ADVICE)
     return table.select(list(columns))
+
+
+def _wrong_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:
+    found = {name: schema.field(name).type for name in kinds if name in schema.names}
+    decoded = {name: t.value_type if pa.types.is_dictionary(t) else t for name, t in found.items()}
+    wrong = [f"column {name} is {t}, not {kinds[name]}" for name, t in decoded.items() if t != kinds[name]]
+    return "; ".join(wrong)

@@ -14,6 +14,7 @@ from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, take_r
 from pipelines.parquet_files import ParquetFileError, read_table
 
 IntArray = NDArray[np.int64]
+_KINDS = {"user_index": pa.int64(), "items": pa.list_(pa.int64()), "timestamps": pa.list_(pa.int64())}
 
 
 def load_sequences(folder: Path, *, users: IntArray | None = None) -> SpanSequences:
@@ -29,8 +30,7 @@ def load_sequences(folder: Path, *, users: IntArray | None = None) -> SpanSequen
     """
     if not folder.is_dir():
         raise ParquetFileError(f"{folder}: no such folder", hint="run: imsr doctor")
-    columns = ["user_index", "items", "timestamps"]
-    tables = [read_table(file, columns) for file in sorted(folder.glob("bucket=*.parquet"))]
+    tables = [read_table(file, list(_KINDS), kinds=_KINDS) for file in sorted(folder.glob("bucket=*.parquet"))]
     if users is not None:
         wanted = pa.array(users, pa.int64())
         tables = [table.filter(pc.is_in(table["user_index"], value_set=wanted)) for table in tables]

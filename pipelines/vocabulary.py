@@ -195,7 +195,7 @@ def _check_contiguous(folders: Sequence[Path], name: str, column: str) -> int:
 
 def _read_ids(folders: Sequence[Path], name: str, column: str) -> pa.ChunkedArray:
     files = [folder / name for folder in folders]
-    tables = [read_table(file, [column]) for file in files]
+    tables = [read_table(file, [column], kinds={column: pa.string()}) for file in files]
     if not tables:
         return pa.chunked_array([], pa.string())
     ids = pa.concat_tables(tables)[column]
