@@ -32,9 +32,8 @@ class Transfer(nn.Module):
     def __init__(self, dim: int, config: SmlConfig, generator: torch.Generator) -> None:
         super().__init__()
         high, wide = KERNELS[config.kernel]
-        padding = (high // 2, wide // 2) if config.kernel == "5x5" else (0, 0)
-        rows = 3 if config.kernel == "5x5" else 1
-        self.padding = padding
+        self.padded = config.kernel == "5x5"
+        rows = 3 if self.padded else 1
 
         def normal(*shape: int) -> nn.Parameter:
             fan_in = math.prod(shape[1:])
@@ -49,21 +48,22 @@ class Transfer(nn.Module):
     def forward(self, old: Tensor, new: Tensor) -> Tensor:
         """Merged rows (n, d) from old and new ones (n, d)."""
         length = old.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        image = torch.cat([old, new, old * new / length], 1)  # (n, 3 d)
-        matrix, bias = self._as_matrix(old.shape[1])
-        stacked = functional.gelu(image @ matrix + bias).unflatten(
-            1, (len(self.stack), len(bias) // len(self.stack))
-        )  # P
+        image = torch.stack([old, new, old * new / length], 1)  # (n, 3, d)
+        stacked = functional.gelu(self._stacked(image))  # (n, filters, P)
         mixed = torch.einsum("gf,nfp->ngp", self.mix, stacked) + self.mix_bias[:, None]
         hidden = functional.linear(functional.gelu(mixed).flatten(1), self.hidden, self.hidden_bias)
         return new + functional.linear(functional.gelu(hidden), self.out, self.out_bias)
 
-    def _as_matrix(self, dim: int) -> tuple[Tensor, Tensor]:
-        """The first convolution as a matrix (3 d, filters P) and a bias: a product is faster than many tiny images."""
-        pixels = torch.eye(3 * dim, dtype=self.stack.dtype).view(3 * dim, 1, 3, dim)
-        maps = functional.conv2d(pixels, self.stack, padding=self.padding)
-        places = maps[0, 0].numel()
-        return maps.flatten(1), self.stack_bias.repeat_interleave(places)
+    def _stacked(self, image: Tensor) -> Tensor:
+        """The first convolution: the versions as channels, since they are too few to slide over, (n, filters, P)."""
+        high, wide = self.stack.shape[2:]
+        rows = 3 if self.padded else 1
+        # output version v sees input version i through row i - v + 2 of a filter of 5, or row i of one of 3
+        shift = torch.arange(3) - (torch.arange(rows)[:, None] - high // 2 if self.padded else 0)
+        kernel = self.stack[:, 0][:, shift.expand(rows, 3)].reshape(-1, 3, wide)
+        bias = self.stack_bias.repeat_interleave(rows)
+        maps = functional.conv1d(image, kernel, bias, padding=wide // 2 if self.padded else 0)
+        return maps.unflatten(1, (-1, rows)).flatten(2)
 
     @torch.no_grad()
     def merged(self, old: Tensor, new: Tensor) -> Tensor:
