@@ -186,12 +186,19 @@ def _both(ranks: NDArray[np.int16], top_n: int) -> NDArray[np.float64]:
 
 
 def gain(
-    candidate: Sequence[Done], reference: Sequence[Done], data: BenchData, top_n: int, *, blended: bool = False
+    candidate: Sequence[Done],
+    reference: Sequence[Done],
+    data: BenchData,
+    top_n: int,
+    *,
+    blended: bool = False,
+    over_blended: bool = False,
 ) -> Interval:
     """RI of a candidate over a reference on the main slice, mean over the reported spans, with its interval; NaN
-    where there is nothing to compare. ``blended`` takes the candidate's scores with the trend in them."""
+    where there is nothing to compare. ``blended`` takes the candidate's scores with the trend in them,
+    ``over_blended`` the reference's."""
     kept = [result.blended if blended else result.ranks for _, result in candidate]
-    others = [result.ranks for _, result in reference]
+    others = [result.blended if over_blended else result.ranks for _, result in reference]
     if not all(span.id in ranks for span in data.reported for ranks in (*kept, *others)):
         return Interval(float("nan"), float("nan"), float("nan"))
     differences, users, base = [], [], []

@@ -110,11 +110,17 @@ def duels_table(done: Sequence[Done], data: BenchData, top_n: int) -> str:
     rows = []
     for name, extractor in groups:
         for key in [k for k in groups if k[0] == "imsr" and k != (name, extractor) and extractor in (k[1], "none")]:
-            both = [
-                gain(groups[key], groups[name, extractor], data, top_n, blended=blended) for blended in (False, True)
-            ]
-            rows.append([key[1], name, *map(_interval, both)])
-    head = ["extractor", "imsr over", "RI", "RI of imsr with trend (over the other as it is)"]
+            pair = (groups[key], groups[name, extractor], data, top_n)
+            sides = ((False, False), (True, True), (True, False))
+            gains = [gain(*pair, blended=mine, over_blended=theirs) for mine, theirs in sides]
+            rows.append([key[1], name, *map(_interval, gains)])
+    head = [
+        "extractor",
+        "imsr over",
+        "RI, models alone",
+        "RI, both with trend",
+        "RI, imsr with trend, the other without",
+    ]
     return table(head, rows, left=2) if rows else ""
 
 
