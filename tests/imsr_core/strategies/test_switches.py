@@ -242,3 +242,22 @@ def test_the_queries_of_a_user_without_a_target_do_not_move():
     assert not after.query_steps[after.user == newcomer].any()
     assert not after.query_moments[after.user == newcomer].any()
     assert (after.query_steps[after.user == short] > before.store.query_steps[before.store.user == short]).all()
+
+
+# ---- configurations that are methods of their own --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+@pytest.mark.parametrize("width", [1, 5])
+def test_as_many_interests_as_at_the_start_for_ever(extractor, width):
+    """One: the single-vector model. More: K created up front."""
+    config = tiny_config(
+        extractor, model={"initial_interests": width, "max_interests": width}, detector={"c1": 1.0}, trimmer={"c2": 0.0}
+    )
+    state = ModelState.initial(config)
+    for t in range(5):
+        update = imsr(state, random_span(30 + t, range(t, 12 + t), ITEMS), ITEMS)
+        state = update.state
+        assert set(state.store.counts.tolist()) == {width}
+        assert update.changes.count(Change.TRIMMED) == 0
+        assert (update.changes.reason == -1).all()
