@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -32,23 +34,32 @@ class ServeError(ImsrError):
 
 
 def serve_nightly(workspace: str, *, cron: str, landing: str, name: str) -> None:
-    """Run the nightly flow by ``cron`` (UTC), one run at a time, until the process is asked to end.
+    """Run the nightly flow by ``cron`` (UTC), one run at a time, until SIGINT or SIGTERM.
 
-    On the way out the schedule is paused, so that a server that lives on does not pile up late runs.
+    On the way out the schedule is paused, so that a server that lives on does not pile up late runs, and a night that
+    is under way is finished.
     """
     from prefect.flows import EntrypointType
+    from prefect.runner import Runner
 
     from flows.nightly import nightly
 
-    nightly.serve(
+    class Service(Runner):
+        def handle_sigterm(self, *_: Any) -> None:
+            # Prefect's own would cancel the run under way from another event loop, and hang there for ever
+            signal.raise_signal(signal.SIGINT)
+
+    service = Service(name=name, limit=1, pause_on_shutdown=True)
+    service.add_flow(
+        nightly,
         name=name,
         cron=cron,
         parameters={"workspace": workspace, "landing": landing},
-        limit=1,
-        pause_on_shutdown=True,
         entrypoint_type=EntrypointType.MODULE_PATH,
         tags=[f"workspace:{name}"],
     )
+    with suppress(KeyboardInterrupt):
+        asyncio.run(service.start())
 
 
 @contextmanager

@@ -1,0 +1,125 @@
+"""Schedules, workers and deployments with real processes. Slow; each part that could break without a word is seen."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect_processes import HOST, Server, end, environment, free_port, running, server, wait_for
+from small_world import DAYS, VERSIONS, current, learnt_content, run_all, states, version_rows
+
+import flows
+
+pytestmark = pytest.mark.slow
+
+CODE = Path(flows.__file__).parents[1]
+IMSR = [sys.executable, "-c", "from flows.cli import main; main()"]
+DEPLOYED = {f"{flow}/production" for flow in ("nightly", "backfill", "restate", "full-refresh", "add-task")}
+
+
+@pytest.fixture(scope="module")
+def loopback(tmp_path_factory):
+    with server(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture
+def deployed(loopback, ingested, copy_of):
+    """A workspace whose deployments are on the server, and its work pool."""
+    workspace = copy_of(ingested)
+    pools = [pool["name"] for pool in loopback.ask("work_pools/filter", {})]
+    if "imsr" not in pools:
+        loopback.prefect("work-pool", "create", "imsr", "--type", "process")
+        loopback.prefect("work-pool", "set-concurrency-limit", "imsr", "1")
+    place = {"IMSR_CODE": str(CODE), "IMSR_WORKSPACE": str(workspace.root)}
+    loopback.prefect("deploy", "--all", cwd=CODE, **place)
+    return workspace
+
+
+def deployment(loopback: Server, name: str) -> dict:
+    return loopback.ask(f"deployments/name/{name}")
+
+
+def worker(loopback: Server, log: Path):
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "imsr", "--type", "process"]
+    return running(command, loopback.env, log, loopback.folder)
+
+
+def test_deploy_all_makes_every_deployment_one_at_a_time(loopback, deployed):
+    found = {name: deployment(loopback, name) for name in DEPLOYED}
+    for each in found.values():
+        assert each["work_pool_name"] == "imsr"
+        assert each["parameters"]["workspace"] == str(deployed.root)
+        assert each["global_concurrency_limit"]["limit"] == 1
+        assert each["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    (schedule,) = found["nightly/production"]["schedules"]
+    assert schedule["schedule"]["cron"] == "0 2 * * *"
+    assert loopback.ask("work_pools/imsr")["concurrency_limit"] == 1
+
+
+def test_a_cron_schedule_really_makes_runs(loopback, deployed):
+    wanted = deployment(loopback, "nightly/production")["id"]
+
+    def scheduled():
+        runs = [run for run in loopback.flow_runs("SCHEDULED") if run["deployment_id"] == wanted]
+        return [run["expected_start_time"] for run in runs if run["auto_scheduled"]]
+
+    times = wait_for("the scheduler made runs", scheduled)
+    assert all("T02:00:00" in time for time in times)
+
+
+def test_a_worker_runs_a_deployment(loopback, deployed, learnt, tmp_path):
+    started = deployment(loopback, "nightly/production")["id"]
+    run = loopback.ask(f"deployments/{started}/create_flow_run", {})
+    with worker(loopback, tmp_path / "worker.log"):
+        done = wait_for("the run is over", lambda: _final(loopback, run["id"]))
+    assert done["state_type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-4000:]
+    assert f"version:{VERSIONS[-1]}" in done["tags"]
+    assert current(deployed) == VERSIONS[-1]
+    assert learnt_content(deployed, VERSIONS[-1]) == learnt_content(learnt, VERSIONS[-1])
+
+
+def test_one_command_serves_a_schedule_with_a_server_of_its_own(ingested, copy_of, tmp_path):
+    workspace = copy_of(ingested)
+    env, port = environment(tmp_path / "home"), free_port()
+    command = [*IMSR, "serve", "-w", str(workspace.root), "--cron", "* * * * *", "--port", str(port)]
+    with running(command, env, tmp_path / "serve.log", tmp_path) as process:
+        served = Server(f"http://{HOST}:{port}/api", env, tmp_path)
+        (first, *_) = wait_for("a scheduled run is done", lambda: served.flow_runs("COMPLETED"), patience=240)
+        assert first["auto_scheduled"]
+        (schedule,) = served.ask("deployments/name/nightly/copy")["schedules"]
+        assert schedule["active"]
+        assert end(process, signal.SIGTERM) in (0, 143), (tmp_path / "serve.log").read_text()[-4000:]
+    assert set(states(workspace).values()) == {"published"}
+    with pytest.raises(OSError, match="refused"):
+        served.ask("health")
+
+
+def test_a_server_that_dies_in_the_middle_leaves_work_that_a_plain_run_finishes(ingested, learnt, copy_of, tmp_path):
+    workspace = copy_of(ingested)
+    with server(tmp_path) as doomed:
+        command = [*IMSR, "nightly", "-w", str(workspace.root)]
+        with running(command, doomed.env, tmp_path / "nightly.log", tmp_path) as flow:
+            wait_for("the first version is there", lambda: version_rows(workspace))
+            doomed.process.kill()
+            doomed.process.wait()
+            end(flow, signal.SIGTERM)
+    finished = subprocess.run(
+        [*IMSR, "run", "-w", str(workspace.root)],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert run_all(workspace) == []
+    assert set(states(workspace).values()) == {"published"}
+    for version in VERSIONS:
+        assert learnt_content(workspace, version) == learnt_content(learnt, version)
+    assert len(version_rows(workspace)) == len(DAYS) - 1
+
+
+def _final(loopback: Server, run_id: str):
+    run = loopback.ask(f"flow_runs/{run_id}")
+    return run if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
