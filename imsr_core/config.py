@@ -133,12 +133,12 @@ class TrainingConfig:
     seed: int = documented(0, "one seed for everything")
     batch_size: int = documented(128, "targets in a step (paper: 128)")
     base_epochs: int = documented(20, "epochs of pre-training at most (paper: 5 .. 50)")
-    base_learning_rate: float = documented(0.005, "Adam's step size in pre-training")
+    base_learning_rate: float = documented(0.003, "Adam's step size in pre-training")
     patience: int = documented(
         2, "pre-training stops after this many epochs without a better validation loss; 0 = never"
     )
     epochs: int = documented(4, "epochs over an incremental span")
-    learning_rate: float = documented(0.0025, "Adam's step size in an incremental span")
+    learning_rate: float = documented(0.002, "Adam's step size in an incremental span")
     targets_per_user: int = documented(20, "targets drawn from one user in one epoch at most; 0 = no limit")
     window: int = documented(5, "a target is drawn up to this many steps ahead of its history; 1 = the next item")
     negatives: int = documented(500, "negatives shared by a batch; 0 = full softmax over the catalogue")
