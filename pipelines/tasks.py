@@ -35,6 +35,7 @@ from pipelines.task_learning import (
 )
 from pipelines.user_data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.user_versions import LINE, LearntTask, UserVersion, base_of, current_version
+from pipelines.warehouse import publish_catalog
 from pipelines.workspace import Workspace
 
 #: Prefix of the ledger's notes on tasks.
@@ -85,7 +86,7 @@ def pretrain_users(
     """
     current = current_version(workspace)
     if current is not None and not anew:
-        return TaskOutcome(BASE_TASK, current.row, already=True)
+        return _have(current, BASE_TASK)
     settings = workspace.settings.users
     with workspace.ledger.snapshot() as view:
         chain = learnt_chain(workspace, view)
@@ -107,7 +108,7 @@ def add_task(workspace: Workspace, name: str, lease: Lease, *, now: datetime, ca
     task = declared(workspace, name)
     parent = current_version(workspace)
     if parent is not None and name in {each.name for each in parent.tasks}:
-        return TaskOutcome(name, parent.row, already=True)
+        return _have(parent, name)
     with workspace.ledger.snapshot() as view:
         if not _is_learnt(view, task.from_span):
             raise TaskError(f"task {name} waits for span {task.from_span}", hint="run it once that span is learnt")
@@ -199,6 +200,12 @@ def note(workspace: Workspace, lease: Lease, name: str, state: str, why: str, no
     """Remember why a task is not in the current version."""
     with workspace.ledger.transaction(fence=lease.token) as tx:
         tx.put_meta(NOTE + name, json.dumps({"state": state, "why": why, "at": iso(now)}))
+
+
+def _have(version: UserVersion, name: str) -> TaskOutcome:
+    """Nothing to learn; but a run that died right after it may have left the views behind."""
+    publish_catalog(version.workspace)
+    return TaskOutcome(name, version.row, already=True)
 
 
 def learn_recipe(recipe: Recipe, lease: Lease, now: datetime, call: Call) -> TaskOutcome:
