@@ -1,0 +1,157 @@
+"""The tables of `benchmark_lifelong.py`, in Markdown, from the cells that it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imsr_core.lifelong.transfer import backward_transfer, forgetting, forward_transfer
+
+Cell = dict[str, Any]
+
+#: Method -> how it is shown, and how many backbones n tasks need.
+NAMES = {
+    "dnn": ("DNN", "n"),
+    "sinmo": ("SinMo", "n"),
+    "sinmoall": ("SinMoAll", "1"),
+    "finesmax": ("FineSmax = FineCLS", "1"),
+    "finelast": ("FineLast", "1 + its end a task"),
+    "fineall": ("FineAll", "n"),
+    "mtl": ("MTL", "n"),
+    "peterzero": ("PeterZero", "1, random"),
+    "peterrec": ("PeterRec", "1"),
+    "conure": ("Conure", "1"),
+    "teracon": ("TERACON", "1"),
+}
+
+
+def report(cells: Sequence[Cell]) -> str:
+    """All tables of all data sets."""
+    parts = []
+    for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
+        known = [cell for cell in cells if cell["dataset"] == dataset]
+        main = [cell for cell in known if cell["study"] == "main"]
+        parts += [f"### {dataset}", _scores(main), _costs(main), _pruned(main)]
+        if len(known) > len(main):
+            parts += ["#### Studies", _studies(known)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def matrix_of(cell: Cell) -> NDArray[np.float64]:
+    """R of a cell, NaN where a task is not learnt yet."""
+    return np.array(cell["matrix"], dtype=np.float64)
+
+
+def _scores(cells: Sequence[Cell]) -> str:
+    """Final score of every task, mean and deviation over the seeds."""
+    first = cells[0]
+    header = ["", *(f"{task} {metric}" for task, metric in zip(first["tasks"], first["metrics"], strict=True))]
+    examples = [f"{np.mean([cell['test_examples'][n] for cell in cells]):.0f}" for n in range(len(first["tasks"]))]
+    seeds = {cell["seed"]: cell for cell in cells}.values()
+    rows = [
+        ["labels", *map(str, first["labels"])],
+        ["test examples", *examples],
+        ["most frequent first", *_means([cell["popularity"] for cell in seeds])],
+    ]
+    rows += [[NAMES[m][0], *_means([matrix_of(cell)[-1] for cell in group])] for m, group in _by_method(cells)]
+    return _table(header, rows)
+
+
+def _costs(cells: Sequence[Cell]) -> str:
+    """What a task costs, and what it does to the others."""
+    alone = {cell["seed"]: np.diag(matrix_of(cell)) for cell in cells if cell["method"] == "sinmo"}
+    header = [
+        "", "backbones", "parameters a task", "CPU s T1", "CPU s a task", "worst forgetting", "mean BWT", "mean FWT"
+    ]  # fmt: skip
+    rows = []
+    for method, group in _by_method(cells):
+        forward = [_forward(cell, alone.get(cell["seed"])) for cell in group]
+        backward = [backward_transfer(matrix_of(cell))[:-1] for cell in group]
+        lost = [forgetting(matrix_of(cell))[:-1].max() for cell in group]
+        rows.append(
+            [
+                *NAMES[method],
+                f"{np.mean([cell['parameters'][1:] for cell in group]):,.0f}",
+                _number([cell["seconds"][0] for cell in group]),
+                _number([np.mean(cell["seconds"][1:]) for cell in group]),
+                _percent(lost),
+                _percent([row.mean() for row in backward]),
+                _percent([row.mean() for row in forward if row is not None]),
+            ]
+        )
+    return _table(header, rows)
+
+
+def _forward(cell: Cell, alone: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    return None if alone is None else forward_transfer(matrix_of(cell), alone)[1:]
+
+
+def _pruned(cells: Sequence[Cell]) -> str:
+    """Conure before and after pruning and retraining, on validation users."""
+    found = [cell for cell in cells if cell["pruned"]]
+    if not found:
+        return ""
+    rows = [
+        [name, *_means([[phase[place] for phase in cell["pruned"]] for cell in found])]
+        for place, name in enumerate(("Conure-", "Conure"))
+    ]
+    return _table(["on validation users", *found[0]["tasks"]], rows)
+
+
+def _studies(cells: Sequence[Cell]) -> str:
+    """Each variant against the main run of its method with the same seed: final scores, change in brackets."""
+    tasks = next(cell["tasks"] for cell in cells if cell["study"] == "main")
+    mains = {(cell["method"], cell["seed"]): _final(cell) for cell in cells if cell["study"] == "main"}
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell["study"] != "main" or cell["method"] in ("conure", "teracon"):
+            groups.setdefault((cell["study"], cell["method"]), []).append(cell)
+    rows = []
+    for (study, method), group in sorted(groups.items(), key=lambda each: (each[0][0] != "main", each[0])):
+        cellwise = []
+        for task in tasks:
+            values = np.array([_final(cell)[task] for cell in group])
+            before = np.array([mains.get((method, cell["seed"]), {}).get(task, np.nan) for cell in group])
+            change = "" if study == "main" else f" ({np.nanmean((values - before) / before):+.1%})"
+            cellwise.append(f"{values.mean():.4f}{change}")
+        lost = _percent([forgetting(matrix_of(cell))[:-1].max() for cell in group])
+        spent = _number([np.mean(cell["seconds"][1:]) for cell in group])
+        rows.append([study, NAMES[method][0], *cellwise, lost, spent])
+    return _table(["study", "", *tasks, "worst forgetting", "CPU s a task"], rows)
+
+
+def _final(cell: Cell) -> dict[str, float]:
+    return dict(zip(cell["tasks"], cell["matrix"][-1], strict=True))
+
+
+def _by_method(cells: Sequence[Cell]) -> Iterable[tuple[str, list[Cell]]]:
+    for method in NAMES:
+        group = [cell for cell in cells if cell["method"] == method]
+        if group:
+            yield method, group
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[str]:
+    values = np.array(rows, dtype=np.float64)
+    return [f"{mean:.4f} ±{spread:.4f}" for mean, spread in zip(values.mean(axis=0), values.std(axis=0), strict=True)]
+
+
+def _summary(values: Sequence[float], show: Callable[[float], str]) -> str:
+    finite = [value for value in values if not np.isnan(value)]
+    return show(float(np.mean(finite))) if finite else "-"
+
+
+def _percent(values: Sequence[float]) -> str:
+    return _summary(values, lambda value: f"{value:+.1%}")
+
+
+def _number(values: Sequence[float]) -> str:
+    return _summary(values, lambda value: f"{value:.1f}")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
