@@ -85,11 +85,13 @@ def chain_of(workspace: Workspace, span_id: str, fingerprint: str) -> list[Link]
 
     Raises:
         SequenceChainError: a folder or its ``sequences.json`` is missing or is not what its name says.
+        WorkspaceError: a folder is not in the workspace.
     """
     links: list[Link] = []
     parent: dict[str, str] | None = {"span": span_id, "fingerprint": fingerprint}
     while parent is not None:
         folder = workspace.sequences_folder(parent["span"], parent["fingerprint"])
+        workspace.resolve(workspace.relative(folder))  # no link may lead out of the workspace
         manifest = _read_manifest(folder / MANIFEST)
         named = (manifest["span"], manifest["fingerprint"])
         if named != (parent["span"], parent["fingerprint"]) or any(link.folder == folder for link in links):
