@@ -37,8 +37,17 @@ class LastUpdate:
     new_interests: Tensor
 
     @classmethod
-    def of(cls, state: ModelState, owner: str) -> LastUpdate:
-        """The one that a state carries, or an empty one."""
+    def of(cls, state: ModelState, owner: str, transfers: Transfers) -> LastUpdate:
+        """The one that a state carries. An empty one if there is none, or if another strategy has learnt since: the
+        state's rows are then not those that the transfers made."""
+        found = cls._carried(state, owner)
+        served = transfers.item.merged(found.old_items, found.new_items)
+        if torch.allclose(served, state.items.weight[found.rows], atol=1e-5):
+            return found
+        return cls._carried(replace(state, memory={}, user_memory={}), owner)
+
+    @classmethod
+    def _carried(cls, state: ModelState, owner: str) -> LastUpdate:
         none, empty = torch.zeros(0, dtype=torch.int64), torch.zeros(0, state.config.model.dim)
 
         def extractor(age: str) -> dict[str, Tensor]:

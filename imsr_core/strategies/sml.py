@@ -53,7 +53,7 @@ def sml(
     span = drop_empty(span)
     seen = span if visible is None else visible_part(span, visible)
     transfers = transfers_of(state)
-    last = LastUpdate.of(state, OWNER)
+    last = LastUpdate.of(state, OWNER, transfers)
     taught = teach(state, seen, transfers, last)
     before = merge_again(state, seen, transfers, last) if taught else state
     quiet = replace(state.config.trend, enabled=False)  # judged below, by what was served and not by what was taught

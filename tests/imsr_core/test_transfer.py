@@ -101,7 +101,8 @@ def learnt(spans: int = 2, **changes: dict) -> ModelState:
 
 def test_what_a_span_moved_is_remembered_and_merged_again_as_it_was_served():
     state = learnt(3, sml={"learning_rate": 0.02})
-    last, transfers = LastUpdate.of(state, OWNER), transfers_of(state)
+    transfers = transfers_of(state)
+    last = LastUpdate.of(state, OWNER, transfers)
     assert len(last.rows) > 5
     assert len(last.user) > 5
     assert not torch.equal(last.old_items, last.new_items)
@@ -115,7 +116,7 @@ def test_what_a_span_moved_is_remembered_and_merged_again_as_it_was_served():
 
 def test_teaching_fits_the_span_that_came_next():
     state = learnt(2, sml={"epochs": 20, "learning_rate": 0.01, "decay": 0.0})
-    span, last = random_span(2, range(14), ITEMS), LastUpdate.of(state, OWNER)
+    span, last = random_span(2, range(14), ITEMS), LastUpdate.of(state, OWNER, transfers_of(state))
     users, targets = torch.from_numpy(span.users[span.rows]), torch.from_numpy(span.items)
     known = state.store.counts_of(users) > 0
 
@@ -132,10 +133,20 @@ def test_teaching_fits_the_span_that_came_next():
 
 def test_nothing_is_taught_without_a_last_update_or_without_known_users():
     state = ModelState.initial(tiny_config())
-    assert not teach(state, random_span(1, range(9), ITEMS), transfers_of(state), LastUpdate.of(state, OWNER))
+    transfers = transfers_of(state)
+    assert not teach(state, random_span(1, range(9), ITEMS), transfers, LastUpdate.of(state, OWNER, transfers))
     state = learnt(2)
-    strangers = random_span(1, range(100, 109), ITEMS)
-    assert not teach(state, strangers, transfers_of(state), LastUpdate.of(state, OWNER))
+    strangers, transfers = random_span(1, range(100, 109), ITEMS), transfers_of(state)
+    assert not teach(state, strangers, transfers, LastUpdate.of(state, OWNER, transfers))
+
+
+def test_an_update_that_is_not_the_last_any_more_is_not_merged_again():
+    state = learnt(3, sml={"learning_rate": 0.02})
+    assert len(LastUpdate.of(state, OWNER, transfers_of(state)).rows)
+    tuned = fine_tune(state, random_span(7, range(14), ITEMS), ITEMS).state
+    assert not len(LastUpdate.of(tuned, OWNER, transfers_of(tuned)).rows)
+    again = sml(tuned, random_span(8, range(14), ITEMS), ITEMS).state
+    assert len(LastUpdate.of(again, OWNER, transfers_of(again)).rows)
 
 
 def test_places_are_found_by_user_and_id():
