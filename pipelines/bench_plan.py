@@ -111,8 +111,11 @@ class Step:
     left: tuple[float, float] | None
 
 
-def run_grid(grid: Grid, files: CellFiles, settings: BenchSettings, watch: Watch) -> Iterator[Step]:
-    """Compute what is not there yet, cell by cell; each is kept as soon as it is done."""
+def run_grid(
+    grid: Grid, files: CellFiles, settings: BenchSettings, watch: Watch, *, compute: bool = True
+) -> Iterator[Step]:
+    """Compute what is not there yet, cell by cell; each is kept as soon as it is done. Without ``compute`` only what
+    is there is given."""
     cells = grid.cells()
     results = {cell.name: result for cell in cells if (result := files.get(cell)) is not None}
     bases = {cell.base_fingerprint for cell in cells if (files.root / "bases" / cell.base_fingerprint).is_dir()}
@@ -123,6 +126,8 @@ def run_grid(grid: Grid, files: CellFiles, settings: BenchSettings, watch: Watch
             todo.pop(cell.name)
     for number, cell in enumerate(cells, 1):
         found = cell.name in results
+        if not found and not compute:
+            continue
         if not found:
             like = results[cell.like.name] if cell.like else None
             with watch(cell, number, len(cells), estimate.left(todo.values())) as progress:

@@ -17,7 +17,7 @@ from imsr_core.errors import ConfigError
 from imsr_core.strategies.protocol import Progress
 from pipelines.bench import open_log
 from pipelines.bench_cells import Cell, CellFiles
-from pipelines.bench_data import load_bench_data
+from pipelines.bench_data import BenchError, load_bench_data
 from pipelines.bench_figures import draw
 from pipelines.bench_plan import Grid, Step, run_grid
 from pipelines.bench_report import summaries
@@ -48,6 +48,9 @@ def bench(
     trials: Annotated[
         int, typer.Option("--search", min=0, help="Instead: choose settings of each variant on the tuning spans.")
     ] = 0,
+    compute: Annotated[
+        bool, typer.Option("--compute/--found", help="--found: report what is there, and compute nothing.")
+    ] = True,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw PNG files (needs matplotlib).")] = True,
 ) -> None:
     """Is it worth it on my log? Methods side by side: same loop, same loss, same evaluation; only the strategy differs.
@@ -75,7 +78,9 @@ def bench(
     if trials:
         _search(grid, files, trials)
         return
-    done = [_show_step(step) for step in run_grid(grid, files, settings.bench, _watch)]
+    done = [_show_step(step) for step in run_grid(grid, files, settings.bench, _watch, compute=compute)]
+    if not done:
+        raise BenchError(f"{out} holds no result of these variants yet", hint="leave --found out")
     text = write_report([(s.cell, s.result) for s in done], spans, grid.top_n, out, f"Methods side by side: {out.name}")
     console.print(text.split("\n## What each version")[0], markup=False, soft_wrap=True)
     written = [out / "results.md", out / "results.parquet"]

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.console import console
 from imsr_core.errors import ConfigError
+from pipelines.bench_data import BenchError
 
 
 @pytest.fixture
@@ -40,6 +41,15 @@ def test_bench_writes_tables_and_goes_on_where_it_was(bench):
     assert (bench.out / "results.parquet").read_bytes() == tables
     more = bench("--no-figures", names="fine_tune,frozen", log=())
     assert (more.output.count(": found;"), more.output.count("CPU s;")) == (1, 1)
+
+
+def test_what_is_found_can_be_reported_without_computing_the_rest(bench):
+    assert isinstance(bench("--found", "--no-figures").exception, BenchError)
+    assert bench("--no-figures", names="fine_tune").exit_code == 0
+    found = bench("--found", "--no-figures", names="all", log=())
+    assert found.exit_code == 0, found.output
+    assert (found.output.count(": found;"), found.output.count("CPU s;")) == (1, 0)
+    assert "| fine_tune | comirec-dr |" in (bench.out / "results.md").read_text(encoding="utf-8")
 
 
 def test_search_prints_what_to_put_into_the_settings(bench):
