@@ -111,9 +111,16 @@ def test_the_fingerprint_follows_the_events():
     assert bench_data(spans()).fingerprint in prints
 
 
-def test_a_workspaces_spans(ingested, copy_of):
-    """From the lake to slices: sequences are built where they are missing, and all events are there."""
-    workspace = copy_of(ingested)
+@pytest.mark.slow
+def test_sequences_are_built_where_they_are_missing(ingested, learnt, copy_of):
+    settings = BenchSettings()
+    one, two = (load_bench_data(copy_of(w, name), settings, now=NOW) for w, name in ((ingested, "a"), (learnt, "b")))
+    assert one.fingerprint == two.fingerprint
+
+
+def test_a_workspaces_spans(learnt, copy_of):
+    """From sequences to slices: all events are there."""
+    workspace = copy_of(learnt)
     data = load_bench_data(workspace, BenchSettings(tuning_spans=1), now=NOW)
     with workspace.ledger.snapshot() as view:
         rows = {row.span_id: row.rows for row in view.current_span_versions()}
@@ -122,8 +129,8 @@ def test_a_workspaces_spans(ingested, copy_of):
     assert [span.id for span in data.reported] == list(rows)[3:]
 
 
-def test_too_few_spans_and_filters_that_leave_nothing_are_refused(ingested, copy_of):
-    workspace = copy_of(ingested)
+def test_too_few_spans_and_filters_that_leave_nothing_are_refused(learnt, copy_of):
+    workspace = copy_of(learnt)
     with pytest.raises(BenchError, match="leave none to report"):
         load_bench_data(workspace, BenchSettings(tuning_spans=4), now=NOW)
     with pytest.raises(BenchError, match="leave no event"):
