@@ -83,7 +83,13 @@ def list_tasks(workspace: Workspace) -> list[TaskLine]:
             continue
         note = known.get(name)
         state = note["state"] if note else DUE if name in due else WAITING
-        why = note["why"] if note else rejected.get(name) if name in due else f"for span {task.from_span or 'one'}"
+        why = (
+            note["why"]
+            if note
+            else rejected.get(name)
+            if name in due
+            else f"waits for {f'span {task.from_span}' if task.from_span else 'the first span'}"
+        )
         lines.append(TaskLine(name, state, task.kind, why=why))
     return lines
 

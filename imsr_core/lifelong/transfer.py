@@ -38,7 +38,7 @@ def forward_transfer(matrix: FloatArray, alone: FloatArray) -> FloatArray:
 
 def forgetting(matrix: FloatArray) -> FloatArray:
     """F_j = max(0, -BWT_j), (tasks,): what a gate compares with its tolerance."""
-    return np.maximum(0.0, -backward_transfer(matrix))
+    return np.maximum(0.0, -backward_transfer(matrix)) + 0.0  # -0.0 is 0
 
 
 def _relative(value: FloatArray, base: FloatArray) -> FloatArray:
