@@ -9,9 +9,9 @@ weights as in Ding and Li, *Time weight collaborative filtering*, CIKM 2005; the
 
 Nothing of it is set by hand. Before M_{t-1} learns span t, it ranks a sample of the span's events with each weight, 0
 among them; the smallest weight whose NDCG is within 1 % of the best is M_t's. The half-life is the one whose popularity
-alone ranks all events of the span best. Evidence of earlier spans counts half as much with each span. A first model
-has no evidence, and starts with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. These and EPSILON were chosen on the first span
-after pre-training of two logs.
+alone ranks all events of the span best. Evidence of earlier spans counts half as much with each span. The first two
+models have no evidence, and go with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. These and EPSILON were chosen on the first
+span after pre-training of two logs.
 
 The counts are exact: learning spans one by one or all at once gives the same, since what fades, fades by event time.
 """
@@ -36,8 +36,9 @@ WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 FIRST_HALF_LIFE, FIRST_WEIGHT = HALF_LIVES.index(7.0), WEIGHTS.index(0.25)
 #: Events that an item needs, of late, to count for more than one that nobody touched.
 EPSILON = 0.1
-#: Events of a span that are ranked with each weight; with less evidence than `ENOUGH` the first values stand.
-SAMPLE, ENOUGH = 1024, 100
+#: Users of a span whose events are ranked with each weight, and events of each at most; with less evidence than
+#: `ENOUGH` the first values stand.
+SAMPLE_USERS, SAMPLE_EVENTS, ENOUGH = 192, 4, 100
 #: Of weights whose gains differ by less than this, the smallest is taken.
 INDIFFERENCE = 0.01
 TOP_N = 20
@@ -134,7 +135,7 @@ class Trend:
             [_gain_of_popularity(self.popularity(len(items), place), wanted) for place in range(len(HALF_LIVES))]
         )
         judged = replace(self, half_life_gains=self.half_life_gains / 2 + half_life_gains)
-        sample = torch.randperm(len(wanted), generator=generator)[:SAMPLE]
+        sample = _sample(users, generator)
         popularity = judged.popularity(len(items), int(judged.half_life_gains.argmax())) / scale
         gains = _gains_of_weights(store, users[sample], wanted[sample], items, popularity)
         return replace(
@@ -155,14 +156,31 @@ def _gain_of_popularity(popularity: Tensor, wanted: Tensor) -> Tensor:
     return ndcg(ranks, TOP_N).sum().float()
 
 
+def _sample(users: Tensor, generator: torch.Generator) -> Tensor:
+    """Positions of at most `SAMPLE_EVENTS` random events of each of `SAMPLE_USERS` random users, given each event's.
+
+    A user's events share the ranking of the catalogue, which is what a sample costs.
+    """
+    everyone = torch.unique(users)
+    chosen = everyone[torch.randperm(len(everyone), generator=generator)[:SAMPLE_USERS]]
+    events = torch.randperm(len(users), generator=generator)
+    events = events[torch.isin(users[events], chosen)]
+    by_user = events[users[events].argsort(stable=True)]
+    _, counts = torch.unique_consecutive(users[by_user], return_counts=True)
+    nth = torch.arange(len(by_user)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return by_user[nth < SAMPLE_EVENTS]
+
+
 @torch.no_grad()
 def _gains_of_weights(store: InterestStore, users: Tensor, wanted: Tensor, items: Tensor, popularity: Tensor) -> Tensor:
     """Sum of the NDCG (W,) of events (E,), given as users and items, with each weight of the popularity (N,)."""
     gains = torch.zeros(len(WEIGHTS))
-    for first, scores in score_chunks(store, users, items):
-        own = wanted[first : first + len(scores), None]
-        for place, weight in enumerate(WEIGHTS):
-            blend = scores + weight * popularity
+    people, place = torch.unique(users, return_inverse=True)
+    for first, scores in score_chunks(store, people, items):
+        here = (place >= first) & (place < first + len(scores))
+        rows, own = place[here] - first, wanted[here, None]
+        for number, weight in enumerate(WEIGHTS):
+            blend = (scores + weight * popularity)[rows]
             ranks = (blend >= blend.gather(1, own)).sum(1) - 1
-            gains[place] += ndcg(ranks, TOP_N).sum().float()
+            gains[number] += ndcg(ranks, TOP_N).sum().float()
     return gains

@@ -20,6 +20,8 @@ from pipelines.evaluation import rank_events
 from pipelines.parquet_files import read_table, write_table
 
 GATE_FILE = "gate.parquet"
+#: Hidden events at most: each costs a ranking of the whole catalogue by two models.
+MOST_HIDDEN = 400
 COLUMNS = ("user_index", "item_index", "rank_current", "rank_candidate", "new_user", "new_item", "top_n")
 
 

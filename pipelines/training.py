@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empt
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.failpoints import FailPoint, hit
-from pipelines.gate_events import GateEvents, rank_hidden, salt_of
+from pipelines.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
 from pipelines.lease import Lease
 from pipelines.ledger import SequencesRow, Snapshot, SpanState, VersionRow, iso
 from pipelines.publish import discard_orphan, is_ready, move_into_place, open_staging, seal, verify_folder
@@ -158,21 +159,37 @@ def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateE
     past = concatenate(parts[:-1]) if source.like else None
     span = concatenate(parts) if past is None else parts[-1]
     before = _start(source, span)
-    visible, hidden = hide_last(span, source.holdout, salt_of(source.config.training.seed, source.span_id))
+    share = min(source.holdout, MOST_HIDDEN / max(span.n_events, 1))
+    visible, hidden = hide_last(span, share, salt_of(source.config.training.seed, source.span_id))
     hit(FailPoint.TRAIN_STARTED)
-    update = strategy_named(source.strategy)(
-        before,
-        span,
-        n_items,
-        progress,
-        visible=visible if len(hidden) else None,
-        history=None if past is None else lambda: past,
-    )
+    with one_thread():
+        update = strategy_named(source.strategy)(
+            before,
+            span,
+            n_items,
+            progress,
+            visible=visible if len(hidden) else None,
+            history=None if past is None else lambda: past,
+        )
     current = before if source.parent is not None else None
     events = rank_hidden(hidden, current, update.unseen(), source.top_n)
     if source.like is not None:
         events = events.compared_with(GateEvents.read(source.like.folder))
     return update, events
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Train on one core: a step's tensors are so small that threads would wait for each other longer than they work.
+
+    It also makes a version independent of the machine's number of cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _start(source: TrainingInput, span: SpanSequences) -> ModelState:

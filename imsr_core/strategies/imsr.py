@@ -108,9 +108,13 @@ def imsr(
 
 
 def trend_after(before: ModelState, span: SpanSequences, n_items: int) -> Trend:
-    """The trend with a span: first what the span says of its weight, then the span's counts."""
+    """The trend with a span: first what the span says of its weight, then the span's counts.
+
+    A model that was only pre-trained is not asked: its interests are a blend of many spans, and what makes up for
+    that (a weight of 1 on the grocery sample) harms the first update's.
+    """
     trend, config = before.trend, before.config
-    if config.trend.enabled and config.trend.weight is None:
+    if config.trend.enabled and config.trend.weight is None and before.spans > 1:
         generator = seeded(config.training.seed, before.spans, purpose=4)
         trend = trend.judged(span, before.store, before.item_vectors(), config.model.logit_scale, generator)
     return trend.after(span, n_items)
