@@ -83,13 +83,8 @@ def list_tasks(workspace: Workspace) -> list[TaskLine]:
             continue
         note = known.get(name)
         state = note["state"] if note else DUE if name in due else WAITING
-        why = (
-            note["why"]
-            if note
-            else rejected.get(name)
-            if name in due
-            else f"waits for {f'span {task.from_span}' if task.from_span else 'the first span'}"
-        )
+        wanted = f"waits for span {task.from_span}" if task.from_span else "waits for a first span"
+        why = note["why"] if note else rejected.get(name) if name in due else wanted
         lines.append(TaskLine(name, state, task.kind, why=why))
     return lines
 

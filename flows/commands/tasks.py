@@ -95,15 +95,17 @@ def list_all(workspace: WorkspaceOption = Path(".")) -> None:
 @app.command("predict")
 def predict(
     name: Annotated[str, typer.Argument(help=f"A task of the version; {BASE_TASK} is the next item.")],
-    users: Annotated[list[str] | None, typer.Option("--user", "--users", help="A user id; may be repeated.")] = None,
+    user: Annotated[list[str] | None, typer.Option("--user", help="A user id; may be repeated.")] = None,
+    users: Annotated[str, typer.Option("--users", help="User ids with commas between them.")] = "",
     n: Annotated[int, typer.Option("-n", help="Labels for each user.")] = 3,
     workspace: WorkspaceOption = Path("."),
     version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
 ) -> None:
     """What a version says of users, from all that they have done in the learnt spans: the best labels first."""
-    if not users:
-        raise ConfigError("predict for whom?", hint=f"imsr task predict {name} --users ID --users ID")
-    table = TaskPredictor.open(Workspace.open(workspace), name, version).top_n(users, n)
+    wanted = [*(user or ()), *filter(None, users.split(","))]
+    if not wanted:
+        raise ConfigError("predict for whom?", hint=f"imsr task predict {name} --users ID,ID or --user ID")
+    table = TaskPredictor.open(Workspace.open(workspace), name, version).top_n(wanted, n)
     show_table("", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
