@@ -42,14 +42,14 @@ class Child:
         """The process number."""
         return self.process.pid
 
-    def wait(self) -> Ended:
+    def wait(self, seconds: float = SECONDS) -> Ended:
         """How it ended; killed and an error if it does not."""
-        self.process.join(SECONDS)
+        self.process.join(seconds)
         code = self.process.exitcode
         if code is None:
             self.process.kill()
             self.process.join()
-            raise TimeoutError(f"the command did not end in {SECONDS:g} s: {self.log.read_text()}")
+            raise TimeoutError(f"the command did not end in {seconds:g} s: {self.log.read_text()}")
         return Ended(code, self.log.read_text())
 
     def wait_until_stopped(self) -> None:

@@ -84,7 +84,13 @@ def replace_by_pickle(path: Path) -> None:
     path.write_bytes(pickle.dumps(Canary(path.with_name("canary"))))
 
 
-DAMAGES = [cut, flip, empty, remove, replace_by_pickle]
+def slowly(*choices: Callable) -> list:
+    """Choices that are tried in the slow run only."""
+    return [pytest.param(each, marks=pytest.mark.slow) for each in choices]
+
+
+def name_of(choice: Callable) -> str:
+    return choice.__name__
 
 
 def file_of(workspace: Workspace, pattern: str) -> Path:
@@ -111,7 +117,7 @@ def refused_by_night(workspace: Workspace) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", [flip, *slowly(cut, empty, remove, replace_by_pickle)], ids=name_of)
 @pytest.mark.parametrize("name", READ_BY_A_NIGHT)
 def test_a_night_names_what_is_damaged_and_goes_on_once_it_is_mended(due, tmp_path, name, damage):
     path = file_of(due, READ_BY_A_NIGHT[name])
@@ -149,7 +155,7 @@ def halve(tensors: dict[str, torch.Tensor]) -> None:
     tensors["items.weight"] = tensors["items.weight"].half()
 
 
-@pytest.mark.parametrize("change", [drop_tensor, add_nan, add_column, halve], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", [drop_tensor, add_nan, add_column, halve], ids=name_of)
 def test_a_sealed_checkpoint_that_holds_nonsense_is_refused(due, change):
     path = file_of(due, READ_BY_A_NIGHT["model"])
     tensors = load_file(path)
@@ -187,10 +193,7 @@ def retyped(table: pa.Table, name: str) -> pa.Table:
     return table.set_column(at, name, table[name].cast(kind))
 
 
-DRIFTS = [renamed, dropped, retyped]
-
-
-@pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: drift.__name__)
+@pytest.mark.parametrize("drift", [retyped, *slowly(renamed, dropped)], ids=name_of)
 @pytest.mark.parametrize(
     ("name", "column"),
     [("lake", "user_id"), ("lake", "timestamp"), ("sequences", "items"), ("users", "user_id"), ("interests", "vector")],
@@ -209,7 +212,7 @@ def landed_parquet(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("damage", [cut, flip, empty, remove, replace_by_pickle], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", [cut, flip, empty, remove, replace_by_pickle], ids=name_of)
 def test_a_landed_file_that_is_damaged_changes_nothing(due, tmp_path, damage):
     path = landed_parquet(tmp_path / "more.parquet")
     damage(path)
@@ -220,7 +223,7 @@ def test_a_landed_file_that_is_damaged_changes_nothing(due, tmp_path, damage):
     assert not (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize("drift", [renamed, dropped], ids=lambda drift: drift.__name__)
+@pytest.mark.parametrize("drift", [renamed, dropped], ids=name_of)
 @pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp"])
 def test_a_landed_file_of_another_schema_changes_nothing(due, tmp_path, drift, column):
     path = landed_parquet(tmp_path / "more.parquet")
