@@ -9,19 +9,25 @@ from small_world import (
     DAYS,
     LATER,
     NOW,
+    TOML,
     VERSIONS,
     current,
     day_of_events,
     learnt_content,
+    log,
+    make,
     span_rows,
     states,
     version_rows,
 )
+from typer.testing import CliRunner
 
 from flows import steps
 from flows.artifacts import ProgressArtifact, artifact_key
 from flows.backfill import backfill
+from flows.cli import app
 from flows.nightly import nightly
+from flows.refresh import full_refresh
 from flows.restate import restate
 from flows.steps import moment
 from imsr_core.errors import ImsrError, NonFiniteError
@@ -184,6 +190,31 @@ def test_restate_and_backfill_flows_do_what_the_commands_do(learnt, copy_of):
     assert backfill(str(workspace.root), first=DAYS[5], which=Which.ALL, now=CLOCK) == [f"{DAYS[5]}.3"]
     assert list(version_rows(workspace)) == [*VERSIONS, f"{DAYS[4]}.2", f"{DAYS[5]}.2", f"{DAYS[5]}.3"]
     assert backfill(str(workspace.root), now=CLOCK) == []
+
+
+def test_a_full_refresh_leaves_a_shadow_and_can_put_it_live(learnt, copy_of):
+    workspace = copy_of(learnt)
+    shadow = full_refresh(str(workspace.root), now=CLOCK)
+    run, _, artifacts = newest_run()
+    assert version_rows(workspace)[shadow].state == "shadow"
+    assert current(workspace) == VERSIONS[-1]
+    assert {f"version:{shadow}", "strategy:full_retrain"} <= set(run.tags)
+    assert artifacts[artifact_key(DAYS[-1], "refresh")].data.startswith(f"# Full refresh: version {shadow}, shadow")
+    assert full_refresh(str(workspace.root), rebase=True, now=CLOCK) == shadow == current(workspace)
+    _, _, artifacts = newest_run()
+    assert "## Against the version that was current" in artifacts[artifact_key(DAYS[-1], "refresh")].data
+    assert '"check": "serves"' in artifacts[artifact_key(DAYS[-1], "refresh-metrics")].data
+
+
+def test_the_command_ends_with_code_3_if_the_gate_rejects(tmp_path, monkeypatch):
+    workspace = make(tmp_path / "w", log(range(2)), TOML + "[gate]\nholdout = 0.4\nmin_events = 5\nmin_hr = 1.0\n")
+    monkeypatch.setattr("flows.commands.serve._prepare_prefect", lambda: None)  # it is ready, and the process goes on
+    result = CliRunner().invoke(app, ["nightly", "-w", str(workspace.root)])
+    assert result.exit_code == 3, result.output
+    assert f"rejected by the gate: {VERSIONS[0]}" in result.output
+    again = CliRunner().invoke(app, ["nightly", "-w", str(workspace.root)])
+    assert again.exit_code == 0
+    assert "nothing was due" in again.output
 
 
 def test_a_backfill_out_of_order_is_refused(ingested, copy_of):
