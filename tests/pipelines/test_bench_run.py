@@ -13,6 +13,7 @@ from imsr_core.strategies import strategy_named
 from pipelines.bench_cells import CellFiles, CellResult, base_config
 from pipelines.bench_data import BenchError
 from pipelines.bench_plan import Estimate
+from pipelines.bench_report import summaries
 from pipelines.bench_run import popularity_ranks, without_trend
 from pipelines.bench_variants import VARIANTS, with_settings
 from pipelines.evaluation import rank_events
@@ -48,6 +49,23 @@ def test_a_chain_equals_the_strategy_called_by_hand(steps, data, name):
         for kept, scored in ((result(steps, name).ranks, without_trend(state)), (result(steps, name).blended, state)):
             assert kept[span.id].tolist() == rank_events(scored, span.sequences, 5)[0].tolist()
         state = strategy_named(name)(state, span.learnt, span.n_items).state
+
+
+@pytest.mark.parametrize(
+    ("extractor", "protocol"), [("mind", "prequential"), ("comirec-sa", "prequential"), ("comirec-dr", "holdout")]
+)
+def test_every_extractor_and_protocol(extractor, protocol, tmp_path):
+    data = bench_data(protocol=protocol)
+    steps = run(grid(data, "fine_tune imsr fixed-k full_retrain", extractors=(extractor,)), CellFiles(tmp_path))
+    lines = summaries([(step.cell, step.result) for step in steps.values()], data, 5, ("fine_tune",))
+    assert [line.extractor for line in lines] == [extractor] * 4
+    for line in lines:
+        assert 0 < line.hr <= 1
+        assert line.hr == line.last or protocol == "prequential"
+    queries = 4 * CONFIG.model.dim if extractor == "comirec-sa" else 0
+    found = result(steps, "fixed-k").records[-1]
+    interests = result(steps, "fixed-k").counts["s3"][:, 1].sum()
+    assert found.stored_floats == interests * (CONFIG.model.dim + queries)
 
 
 def test_full_retrain_starts_over_with_as_many_interests_as_imsr(steps, data):
