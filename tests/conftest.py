@@ -12,6 +12,8 @@ import torch
 from small_world import log, make, run_all
 from task_world import taught_copy
 
+from pipelines import beam_sequences
+from pipelines.bucket_sequences import build_bucket
 from pipelines.workspace import Workspace
 
 torch.set_num_threads(1)
@@ -51,3 +53,9 @@ def copy_of(tmp_path: Path) -> Callable[[Workspace], Workspace]:
         return Workspace.open(tmp_path / name)
 
     return copy
+
+
+@pytest.fixture
+def without_beam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets are built in this process: starting Beam takes longer than everything else, and it cannot be forked."""
+    monkeypatch.setattr(beam_sequences, "run_bucket_tasks", lambda tasks, options: [build_bucket(t) for t in tasks])

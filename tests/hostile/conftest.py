@@ -7,15 +7,12 @@ from collections.abc import Callable
 import pytest
 from small_world import day_of_events, land
 
-from pipelines import beam_sequences
-from pipelines.bucket_sequences import build_bucket
 from pipelines.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
-def without_beam(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets are built in this process: starting Beam takes longer than everything else."""
-    monkeypatch.setattr(beam_sequences, "run_bucket_tasks", lambda tasks, options: [build_bucket(t) for t in tasks])
+def _quick(without_beam: None) -> None:
+    """Nothing here is about Beam."""
 
 
 @pytest.fixture

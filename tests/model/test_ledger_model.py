@@ -31,9 +31,8 @@ from hypothesis.stateful import (
 )
 from ledger_model import DUE, PUBLISHED, REJECTED, Event, LedgerModel
 
-from pipelines import beam_sequences, failpoints
+from pipelines import failpoints
 from pipelines.backfill import Which, begin, finish, plan_backfill
-from pipelines.bucket_sequences import build_bucket
 from pipelines.doctor import Severity, examine
 from pipelines.failpoints import VARIABLE, FailPoint, InjectedFailure
 from pipelines.forget import ForgetError, forget
@@ -401,12 +400,6 @@ def mentions(path: Path, text: str) -> bool:
         if any(text in (value or "") for column in columns for value in column.to_pylist()):
             return True
     return text.encode() in path.read_bytes()
-
-
-@pytest.fixture
-def without_beam(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets are built in this process: starting Beam takes longer than everything else, and it cannot be forked."""
-    monkeypatch.setattr(beam_sequences, "run_bucket_tasks", lambda tasks, options: [build_bucket(t) for t in tasks])
 
 
 #: A failure is shown as it was found: shrinking takes hours.
