@@ -103,6 +103,10 @@ class DetectorConfig:
         "(its scale depends on logit_scale and K, so it does not carry from log to log)",
     )
     c1: float = documented(0.5, "a user's items are puzzling if their mean KL(uniform || p) is below this")
+    min_items: int = documented(
+        5,
+        "with fewer known items in the span a user gets no new interests: one or two say nothing of a taste (paper: 1)",
+    )
     new_interests: int = documented(3, "delta K, interests proposed when the detector fires (paper: 3)")
     new_scale: float = documented(0.3, "standard deviation of a new vector's start (paper: 1)")
 
@@ -110,6 +114,7 @@ class DetectorConfig:
         require(self.rule in ("quantile", "absolute"), "detector", "rule", self.rule, "'quantile' or 'absolute'")
         bounded = self.rule == "absolute" or 0 <= self.c1 <= 1
         require(self.c1 >= 0 and bounded, "detector", "c1", self.c1, "0 or more, and at most 1 for a quantile")
+        require(self.min_items >= 1, "detector", "min_items", self.min_items, "at least 1")
         require(self.new_interests >= 0, "detector", "new_interests", self.new_interests, "0 or more")
         require(self.new_scale > 0, "detector", "new_scale", self.new_scale, "above 0")
 

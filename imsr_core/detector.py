@@ -17,8 +17,9 @@ default c1 is a quantile of the span's users.
 Decided (once): the detector runs once, before the span trains. The paper's algorithm 2 calls it in every epoch,
 which would let an interest be born of a half-trained model.
 
-Items that the model has never seen have no meaningful vector yet and do not count; a user with nothing else has no
-clarity (NaN) and gets no new interests.
+Items that the model has never seen have no meaningful vector yet and do not count. Ours, not the paper's: a user with
+fewer than ``min_items`` items that count has no clarity (NaN) and gets no new interests. On logs where a span brings a
+user one or two items, the mean over them is noise, and interests that were born of it cost accuracy.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ def clarity(
     event_item: Tensor,
     items: Tensor,
     scale: float,
+    min_items: int = 1,
     chunk: int = 65_536,
 ) -> Tensor:
-    """Mean KL of each user's items, (U,); NaN for a user with no item that counts or no interest.
+    """Mean KL of each user's items, (U,); NaN for a user with fewer than ``min_items`` that count, or no interest.
 
     ``users`` (U,) ascending; ``event_user`` (E,) positions in ``users``; ``event_item`` (E,) row numbers of
     ``items`` (N, d), which are the vectors of the items that the model knows; events of other items must be left
@@ -64,7 +66,7 @@ def clarity(
         logits = scale * (vectors @ items[what][..., None]).squeeze(-1)  # (e, K)
         total.index_add_(0, who, item_clarity(logits, found.mask).double())
         count.index_add_(0, who, found.mask.any(-1).double())
-    return torch.where(count > 0, total / count, math.nan)
+    return torch.where(count >= min_items, total / count, math.nan)
 
 
 def threshold(clarities: Tensor, config: DetectorConfig) -> float:

@@ -146,6 +146,7 @@ def _detect(before: ModelState, span: SpanSequences, known_items: int) -> _Detec
         torch.from_numpy(span.items[known]),
         before.item_vectors(),
         before.config.model.logit_scale,
+        config.min_items,
     )
     return _Detection(users, new, values, detect(values, config), threshold(values, config))
 

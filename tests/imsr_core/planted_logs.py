@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imsr_core.config import InterestsConfig, ModelConfig, TrainingConfig
+from imsr_core.config import DetectorConfig, InterestsConfig, ModelConfig, TrainingConfig
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, from_events
 from imsr_core.state import ModelState
@@ -26,6 +26,7 @@ def tiny_config(extractor: str = "comirec-dr", **changes: dict) -> InterestsConf
     """d = 8, K_0 = 2, a few steps; ``changes`` maps a section to the keys that differ."""
     config = InterestsConfig(
         model=ModelConfig(extractor=extractor, dim=8, initial_interests=2, max_interests=8, history=6),
+        detector=DetectorConfig(min_items=1),
         training=TrainingConfig(batch_size=32, base_epochs=2, epochs=2, negatives=10, patience=0, targets_per_user=0),
     )
     parts = {name: replace(getattr(config, name), **keys) for name, keys in changes.items()}

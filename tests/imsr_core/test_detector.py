@@ -33,6 +33,14 @@ def test_clarity_is_the_mean_kl_of_each_user(counts, events, seed):
         assert float(found[u]) == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True)
 
 
+@pytest.mark.parametrize(("min_items", "measured"), [(1, [True, True]), (2, [False, True]), (3, [False, False])])
+def test_a_user_with_too_few_items_has_no_clarity(min_items, measured):
+    store = store_of({0: [[1.0, 0.0], [0.0, 1.0]], 1: [[1.0, 0.0], [0.0, 1.0]]})
+    items, who = torch.eye(2), torch.tensor([0, 1, 1])
+    found = clarity(store, torch.tensor([0, 1]), who, torch.tensor([0, 0, 1]), items, 2.0, min_items)
+    assert (~found.isnan()).tolist() == measured
+
+
 @given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=6), st.integers(0, 3))
 def test_kl_is_never_negative_and_ignores_masked_places(logits, padding):
     real = torch.tensor([logits])
