@@ -1,6 +1,6 @@
 """SML, step 2: teach the transfer on the span that follows the parameters it merged (SIGIR 2020, section 4.3).
 
-Given the last update, old and newly trained rows of items, extractor and interests, the transfer's parameters are
+Given the last update, old and newly trained rows of items and interests, the transfer's parameters are
 trained so that the merged rows rank the events of the next span: L_SS of stored interests and items, as the model is
 tested. Interests of users and rows of items that the last update did not move take part as they are.
 """
@@ -23,14 +23,12 @@ from imsr_core.transfer import Transfer, Transfers
 
 @dataclass(frozen=True)
 class LastUpdate:
-    """What a span moved: ``rows`` (m,) of the item table with old and new values (m, d), the extractor's parameters,
-    and the interests (r,) of the span's users with old and new values (r, d)."""
+    """What a span moved: ``rows`` (m,) of the item table with old and new values (m, d), and the interests (r,) of the
+    span's users with old and new values (r, d)."""
 
     rows: Tensor
     old_items: Tensor
     new_items: Tensor
-    old_extractor: dict[str, Tensor]
-    new_extractor: dict[str, Tensor]
     user: Tensor
     interest_id: Tensor
     old_interests: Tensor
@@ -49,17 +47,10 @@ class LastUpdate:
     @classmethod
     def _carried(cls, state: ModelState, owner: str) -> LastUpdate:
         none, empty = torch.zeros(0, dtype=torch.int64), torch.zeros(0, state.config.model.dim)
-
-        def extractor(age: str) -> dict[str, Tensor]:
-            prefix = f"{owner}.extractor.{age}."
-            return {name.removeprefix(prefix): t for name, t in state.memory.items() if name.startswith(prefix)}
-
         return cls(
             rows=state.memory.get(f"{owner}.rows", none),
             old_items=state.memory.get(f"{owner}.old_items", empty),
             new_items=state.memory.get(f"{owner}.new_items", empty),
-            old_extractor=extractor("old"),
-            new_extractor=extractor("new"),
             user=state.user_memory.get(f"{owner}.user", none),
             interest_id=state.user_memory.get(f"{owner}.interest_id", none),
             old_interests=state.user_memory.get(f"{owner}.old", empty),
@@ -69,8 +60,6 @@ class LastUpdate:
     def memory(self, owner: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """As `ModelState.memory` and `ModelState.user_memory` carry it."""
         weights = {"rows": self.rows, "old_items": self.old_items, "new_items": self.new_items}
-        weights |= {f"extractor.old.{name}": tensor for name, tensor in self.old_extractor.items()}
-        weights |= {f"extractor.new.{name}": tensor for name, tensor in self.new_extractor.items()}
         interests = {"user": self.user, "interest_id": self.interest_id}
         interests |= {"old": self.old_interests, "new": self.new_interests}
         own = ({f"{owner}.{name}": t for name, t in part.items()} for part in (weights, interests))
@@ -149,16 +138,11 @@ class _Lesson:
 
 @torch.no_grad()
 def merge_again(state: ModelState, span: SpanSequences, transfers: Transfers, last: LastUpdate) -> ModelState:
-    """M_{t-1} as the transfers make it now: items, extractor, and the interests of the span's users."""
+    """M_{t-1} as the transfers make it now: items, and the interests of the span's users."""
     state = state.clone()
     weight = state.items.weight
     weight[last.rows] = transfers.item.merged(last.old_items, last.new_items)
     state.items = RowTable(weight, *list(state.items.tensors().values())[1:])
-    for name, parameter in state.extractor.named_parameters():
-        if name in last.old_extractor and not torch.equal(last.old_extractor[name], last.new_extractor[name]):
-            width = parameter.shape[-1]
-            old, new = (side[name].reshape(-1, width) for side in (last.old_extractor, last.new_extractor))
-            parameter.copy_(transfers.item(old, new).view_as(parameter))
     place = last.places_in(state.store)
     here = (place >= 0) & torch.isin(state.store.user, torch.from_numpy(span.users))
     vectors = state.store.vectors.clone()

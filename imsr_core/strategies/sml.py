@@ -12,10 +12,10 @@ future), one transfer for items and one for users, L2 on the transfer and on wha
 
 Adapted to multi-interest models: a user's rows are the stored interests, old h^{t-1}, new as read from span t. In the
 teaching step, stored interests meet the next span's items directly, as they do when the model is tested; in the
-training step, interests are read from the history first. The extractor's matrices pass through the items' transfer
-row by row. Queries of ComiRec-SA and rows that are new in the span have no partner and pass unchanged. SML alternates
-both steps several times over two periods; here a span is seen once, so each step is done once, with some epochs each.
-The loss is L_SS for every strategy, where SML has a binary cross entropy.
+training step, interests are read from the history first. The extractor's matrices and the queries of ComiRec-SA take
+no part in the teaching step; they pass unchanged, since a transfer is applied only to what it was taught on, and so do
+rows that are new in the span. SML alternates both steps several times over two periods; here a span is seen once, so
+each step is done once, with some epochs each. The loss is L_SS as for every strategy; SML's is a binary cross entropy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from imsr_core.batches import TargetBatch
 from imsr_core.extractors import Prior
@@ -35,7 +34,7 @@ from imsr_core.strategies.imsr import imsr, trend_after
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part
 from imsr_core.teaching import LastUpdate, merge_again, teach
 from imsr_core.trainer import SpanTrainer, WorkingInterests
-from imsr_core.transfer import Transfer, Transfers
+from imsr_core.transfer import Transfers
 
 OWNER = "sml"
 
@@ -99,10 +98,8 @@ class TransferTrainer(SpanTrainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.transfers.requires_grad_(False)
-        self.first = self.known_items == 0
         self.old_items = self.state.items.weight[: self.known_items].clone()
-        self.old_extractor = {name: p.detach().clone() for name, p in self.state.extractor.named_parameters()}
-        self.new_items, self.new_extractor = self.old_items, self.old_extractor
+        self.new_items = self.old_items
         self.read_last = self.working.store.vectors
 
     def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list]:
@@ -117,34 +114,19 @@ class TransferTrainer(SpanTrainer):
         return leaf.masked_scatter(known[:, None], self.transfers.item(old, new)) if len(old) else leaf
 
     def read(self, history: Tensor, mask: Tensor, prior: Prior) -> Tensor:
-        """Interests by the merged extractor, stored ones merged with what they were."""
-        if self.first:
-            return super().read(history, mask, prior)
-        merged = {
-            name: self._merged(self.transfers.item, self.old_extractor[name], parameter)
-            for name, parameter in self.state.extractor.named_parameters()
-        }
-        interests = functional_call(self.state.extractor, merged, (history, mask, prior))
-        stored = prior.stored
+        """Interests as everywhere, stored ones merged with what they were."""
+        interests, stored = super().read(history, mask, prior), prior.stored
         if not bool(stored.any()):
             return interests
-        return interests.masked_scatter(stored[..., None], self.transfers.user(prior.start[stored], interests[stored]))
-
-    @staticmethod
-    def _merged(transfer: Transfer, old: Tensor, new: Tensor) -> Tensor:
-        width = old.shape[-1]
-        return transfer(old.reshape(-1, width), new.reshape(-1, width)).view_as(new)
+        kept = self.transfers.user(prior.start[stored], interests[stored])
+        return interests.masked_scatter(stored[..., None], kept)
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Put the merged parameters in the place of the trained ones, and remember both."""
+        """Put the merged rows in the place of the trained ones, and remember both."""
         known = self.known_items
         self.new_items = self.state.items.weight[:known].clone()
         self.state.items.weight[:known] = self.transfers.item.merged(self.old_items, self.new_items)
-        self.new_extractor = {name: p.detach().clone() for name, p in self.state.extractor.named_parameters()}
-        for name, parameter in self.state.extractor.named_parameters():
-            if not self.first and not torch.equal(parameter, self.old_extractor[name]):
-                parameter.copy_(self._merged(self.transfers.item, self.old_extractor[name], parameter))
 
     @torch.no_grad()
     def settled(self, vectors: Tensor) -> Tensor:
@@ -163,8 +145,6 @@ class TransferTrainer(SpanTrainer):
             rows=rows,
             old_items=self.old_items[rows],
             new_items=self.new_items[rows],
-            old_extractor={} if self.first else self.old_extractor,
-            new_extractor={} if self.first else self.new_extractor,
             user=store.user[stored],
             interest_id=store.interest_id[stored],
             old_interests=store.vectors[stored],

@@ -111,7 +111,6 @@ def test_what_a_span_moved_is_remembered_and_merged_again_as_it_was_served():
     again = merge_again(state, random_span(9, range(20), ITEMS), transfers, last)
     assert torch.allclose(again.items.weight, state.items.weight, atol=1e-6)
     assert torch.allclose(again.store.vectors, state.store.vectors, atol=1e-6)
-    assert torch.allclose(again.extractor.map.weight, state.extractor.map.weight, atol=1e-6)
 
 
 def test_teaching_fits_the_span_that_came_next():
@@ -153,7 +152,7 @@ def test_places_are_found_by_user_and_id():
     store = store_of({2: [[1.0, 0.0]] * 3, 5: [[0.0, 1.0]], 9: [[1.0, 1.0]] * 2})
     some = store.take(torch.tensor([1, 3, 5]))
     empty, numbers = torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)
-    last = LastUpdate(numbers, empty, empty, {}, {}, some.user, some.interest_id, some.vectors, some.vectors)
+    last = LastUpdate(numbers, empty, empty, some.user, some.interest_id, some.vectors, some.vectors)
     assert last.places_in(store).tolist() == [-1, 0, -1, 1, -1, 2]
     assert last.places_in(store.take(torch.zeros(0, dtype=torch.int64))).tolist() == []
 
