@@ -29,6 +29,7 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "training.learning_rate": (0.00125, 0.0025, 0.005),
     "retainer.weight": (0.0, 0.01, 0.03, 0.1),
     "detector.c1": (0.25, 0.5, 0.75),
+    "detector.min_items": (1, 5, 10),
 }
 
 
