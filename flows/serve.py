@@ -18,7 +18,7 @@ from urllib.request import ProxyHandler, build_opener
 from imsr_core.errors import ImsrError
 
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 
 #: Prefect's server would otherwise report on its use to its makers, and a temporary one give up on a busy machine.
