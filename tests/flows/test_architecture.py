@@ -18,6 +18,7 @@ ALLOWED = {
     "imsr_core": {"torch", "numpy", "safetensors"},
     "pipelines": {
         "imsr_core", "torch", "numpy", "safetensors", "pyarrow", "duckdb", "apache_beam", "dask", "distributed",
+        "matplotlib",
     },
     "flows": {
         "imsr_core", "pipelines", "sample_data", "prefect", "typer", "rich", "click",
