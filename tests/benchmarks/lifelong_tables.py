@@ -48,15 +48,16 @@ def matrix_of(cell: Cell) -> NDArray[np.float64]:
 def _scores(cells: Sequence[Cell]) -> str:
     """Final score of every task, mean and deviation over the seeds."""
     first = cells[0]
-    header = ["", *(f"{task} {metric}" for task, metric in zip(first["tasks"], first["metrics"], strict=True))]
+    header = ["", "seeds", *(f"{task} {metric}" for task, metric in zip(first["tasks"], first["metrics"], strict=True))]
     examples = [f"{np.mean([cell['test_examples'][n] for cell in cells]):.0f}" for n in range(len(first["tasks"]))]
     seeds = {cell["seed"]: cell for cell in cells}.values()
     rows = [
-        ["labels", *map(str, first["labels"])],
-        ["test examples", *examples],
-        ["most frequent first", *_means([cell["popularity"] for cell in seeds])],
+        ["labels", "", *map(str, first["labels"])],
+        ["test examples", "", *examples],
+        ["most frequent first", str(len(seeds)), *_means([cell["popularity"] for cell in seeds])],
     ]
-    rows += [[NAMES[m][0], *_means([matrix_of(cell)[-1] for cell in group])] for m, group in _by_method(cells)]
+    for method, group in _by_method(cells):
+        rows.append([NAMES[method][0], str(len(group)), *_means([matrix_of(cell)[-1] for cell in group])])
     return _table(header, rows)
 
 
@@ -77,7 +78,7 @@ def _costs(cells: Sequence[Cell]) -> str:
                 f"{np.mean([cell['parameters'][1:] for cell in group]):,.0f}",
                 _number([cell["seconds"][0] for cell in group]),
                 _number([np.mean(cell["seconds"][1:]) for cell in group]),
-                _percent(lost),
+                _share(lost),
                 _percent([row.mean() for row in backward]),
                 _percent([row.mean() for row in forward if row is not None]),
             ]
@@ -117,10 +118,10 @@ def _studies(cells: Sequence[Cell]) -> str:
             before = np.array([mains.get((method, cell["seed"]), {}).get(task, np.nan) for cell in group])
             change = "" if study == "main" else f" ({np.nanmean((values - before) / before):+.1%})"
             cellwise.append(f"{values.mean():.4f}{change}")
-        lost = _percent([forgetting(matrix_of(cell))[:-1].max() for cell in group])
+        lost = _share([forgetting(matrix_of(cell))[:-1].max() for cell in group])
         spent = _number([np.mean(cell["seconds"][1:]) for cell in group])
-        rows.append([study, NAMES[method][0], *cellwise, lost, spent])
-    return _table(["study", "", *tasks, "worst forgetting", "CPU s a task"], rows)
+        rows.append([study, NAMES[method][0], str(len(group)), *cellwise, lost, spent])
+    return _table(["study", "", "seeds", *tasks, "worst forgetting", "CPU s a task"], rows)
 
 
 def _final(cell: Cell) -> dict[str, float]:
@@ -142,6 +143,10 @@ def _means(rows: Sequence[Sequence[float]]) -> list[str]:
 def _summary(values: Sequence[float], show: Callable[[float], str]) -> str:
     finite = [value for value in values if not np.isnan(value)]
     return show(float(np.mean(finite))) if finite else "-"
+
+
+def _share(values: Sequence[float]) -> str:
+    return _summary(values, lambda value: f"{value:.1%}")
 
 
 def _percent(values: Sequence[float]) -> str:
