@@ -16,7 +16,6 @@ from torch.nn import functional
 from imsr_core.interests import InterestStore
 from imsr_core.objectives import label_aware, sampled_softmax, unit
 from imsr_core.ragged import SpanSequences
-from imsr_core.rows import RowTable
 from imsr_core.state import ModelState, seeded
 from imsr_core.transfer import Transfer, Transfers
 
@@ -134,17 +133,3 @@ class _Lesson:
             return as_they_are
         merged = transfer(old[place[moved]], new[place[moved]])
         return as_they_are.masked_scatter(moved[:, None], merged)
-
-
-@torch.no_grad()
-def merge_again(state: ModelState, span: SpanSequences, transfers: Transfers, last: LastUpdate) -> ModelState:
-    """M_{t-1} as the transfers make it now: items, and the interests of the span's users."""
-    state = state.clone()
-    weight = state.items.weight
-    weight[last.rows] = transfers.item.merged(last.old_items, last.new_items)
-    state.items = RowTable(weight, *list(state.items.tensors().values())[1:])
-    place = last.places_in(state.store)
-    here = (place >= 0) & torch.isin(state.store.user, torch.from_numpy(span.users))
-    vectors = state.store.vectors.clone()
-    vectors[here] = transfers.user.merged(last.old_interests[place[here]], last.new_interests[place[here]])
-    return replace(state, store=state.store.replaced(vectors=vectors))

@@ -3,7 +3,6 @@
 W^_t are the parameters trained on span t, f is the transfer (see `imsr_core.transfer`). Span t is learnt in this order:
 
     teach     f, so that f(W_{t-2}, W^_{t-1}), which was served until now, fits span t; W is fixed       SML, step 2
-    merge     W_{t-1} again, by the transfer as it is now
     train     W^_t from W_{t-1}, so that f(W_{t-1}, W^_t) fits span t; f is fixed                        SML, step 1
     serve     W_t = f(W_{t-1}, W^_t)
 
@@ -15,7 +14,9 @@ teaching step, stored interests meet the next span's items directly, as they do 
 training step, interests are read from the history first. The extractor's matrices and the queries of ComiRec-SA take
 no part in the teaching step; they pass unchanged, since a transfer is applied only to what it was taught on, and so do
 rows that are new in the span. SML alternates both steps several times over two periods; here a span is seen once, so
-each step is done once, with some epochs each. The loss is L_SS as for every strategy; SML's is a binary cross entropy.
+each step is done once, with some epochs each, and W_{t-1} is what was served: remaking it with the newly taught
+transfer costs accuracy, since the span is then learnt by a model that has seen it. The loss is L_SS as for every
+strategy; SML's is a binary cross entropy.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from imsr_core.extractors import Prior
 from imsr_core.ragged import SpanSequences, drop_empty
 from imsr_core.state import ModelState, seeded
 from imsr_core.strategies.fine_tune import without_modules
-from imsr_core.strategies.imsr import imsr, trend_after
+from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part
-from imsr_core.teaching import LastUpdate, merge_again, teach
+from imsr_core.teaching import LastUpdate, teach
 from imsr_core.trainer import SpanTrainer, WorkingInterests
 from imsr_core.transfer import Transfers
 
@@ -53,10 +54,8 @@ def sml(
     seen = span if visible is None else visible_part(span, visible)
     transfers = transfers_of(state)
     last = LastUpdate.of(state, OWNER, transfers)
-    taught = teach(state, seen, transfers, last)
-    before = merge_again(state, seen, transfers, last) if taught else state
-    quiet = replace(state.config.trend, enabled=False)  # judged below, by what was served and not by what was taught
-    plain = replace(before, config=replace(without_modules(state.config), trend=quiet))
+    teach(state, seen, transfers, last)
+    plain = replace(state, config=without_modules(state.config))
     made: list[TransferTrainer] = []
 
     def make(
@@ -67,7 +66,6 @@ def sml(
 
     update = imsr(plain, span, n_items, progress, visible=visible, make_trainer=make)
     update.state.config = state.config
-    update.state.trend = trend_after(state, seen, update.state.n_items)
     if seen.n_events:
         named = {f"{OWNER}.{name}": tensor for name, tensor in transfers.state_dict().items()}
         weights, interests = made[0].last_update().memory(OWNER)

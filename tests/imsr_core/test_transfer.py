@@ -12,7 +12,7 @@ from imsr_core.config import SmlConfig
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from imsr_core.strategies.sml import OWNER, transfers_of
-from imsr_core.teaching import LastUpdate, _Lesson, merge_again, teach
+from imsr_core.teaching import LastUpdate, _Lesson, teach
 from imsr_core.transfer import Transfer
 
 ITEMS = 24
@@ -99,7 +99,7 @@ def learnt(spans: int = 2, **changes: dict) -> ModelState:
     return state
 
 
-def test_what_a_span_moved_is_remembered_and_merged_again_as_it_was_served():
+def test_what_a_span_moved_is_remembered_and_merges_to_what_is_served():
     state = learnt(3, sml={"learning_rate": 0.02})
     transfers = transfers_of(state)
     last = LastUpdate.of(state, OWNER, transfers)
@@ -108,9 +108,11 @@ def test_what_a_span_moved_is_remembered_and_merged_again_as_it_was_served():
     assert not torch.equal(last.old_items, last.new_items)
     assert bool(transfers.item.out.any())
     assert not torch.allclose(state.items.weight[last.rows], last.new_items, atol=1e-6)
-    again = merge_again(state, random_span(9, range(20), ITEMS), transfers, last)
-    assert torch.allclose(again.items.weight, state.items.weight, atol=1e-6)
-    assert torch.allclose(again.store.vectors, state.store.vectors, atol=1e-6)
+    again = transfers.item.merged(last.old_items, last.new_items)
+    assert torch.allclose(again, state.items.weight[last.rows], atol=1e-6)
+    place = last.places_in(state.store)
+    served = transfers.user.merged(last.old_interests[place[place >= 0]], last.new_interests[place[place >= 0]])
+    assert torch.allclose(served, state.store.vectors[place >= 0], atol=1e-6)
 
 
 def test_teaching_fits_the_span_that_came_next():
@@ -139,7 +141,7 @@ def test_nothing_is_taught_without_a_last_update_or_without_known_users():
     assert not teach(state, strangers, transfers, LastUpdate.of(state, OWNER, transfers))
 
 
-def test_an_update_that_is_not_the_last_any_more_is_not_merged_again():
+def test_an_update_that_is_not_the_last_any_more_teaches_nothing():
     state = learnt(3, sml={"learning_rate": 0.02})
     assert len(LastUpdate.of(state, OWNER, transfers_of(state)).rows)
     tuned = fine_tune(state, random_span(7, range(14), ITEMS), ITEMS).state
