@@ -47,7 +47,7 @@ REACHED_BY = {
     FailPoint.CATALOG_REPLACED: "night",
     FailPoint.REWRITE_STARTED: "forget",
     FailPoint.REWRITE_REPLACED: "forget",
-    FailPoint.REWRITE_SEALED: "prune",
+    FailPoint.REWRITE_SEALED: "forget",
     FailPoint.FORGET_JOURNALED: "forget",
     FailPoint.FORGET_LANDING_REPLACED: "forget",
     FailPoint.FORGET_BEFORE_COMMIT: "forget",
