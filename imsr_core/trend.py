@@ -8,11 +8,11 @@ release) yesterday's counts know more. Ours, not the paper's. Source of the coun
 weights as in Ding and Li, *Time weight collaborative filtering*, CIKM 2005; the blend is a linear one in log odds.
 
 Nothing of it is set by hand. Before M_{t-1} learns span t, it ranks a sample of the span's events with each weight, 0
-among them; the smallest weight whose NDCG is within 1 % of the best is M_t's. The half-life is the one whose popularity
-alone ranks all events of the span best. Evidence of earlier spans counts half as much with each span. The first two
-models have no evidence, and go with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. These and EPSILON were chosen on the first
-span after pre-training of two logs; the ends of the grids (no half-life below three days, no weight above 8) after later
-spans of one of them had been seen.
+among them; the smallest weight whose NDCG is within 1 % of the best is M_t's. The half-life is the one whose
+popularity alone ranks all events of the span best. Evidence of earlier spans counts half as much with each span. The
+first two models have no evidence, and go with `FIRST_WEIGHT` and `FIRST_HALF_LIFE`. These and EPSILON were chosen on
+the first span after pre-training of two logs; the ends of the grids (no half-life below three days, no weight above
+8) after later spans of one of them had been seen.
 
 The counts are exact: learning spans one by one or all at once gives the same, since what fades, fades by event time.
 """
