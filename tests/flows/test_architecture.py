@@ -114,7 +114,6 @@ def test_every_dependency_is_declared_and_used():
     # click comes with typer, distributed with dask[distributed]
     assert used - {*PACKAGES, "sample_data", "click", "distributed"} <= needed | optional
     assert needed - used <= {"fastapi", "sqlalchemy"}  # pinned for Prefect
-    assert optional <= used
 
 
 def _names(requirements: list[str]) -> set[str]:
