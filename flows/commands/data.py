@@ -34,7 +34,8 @@ def init(
     console.print(
         f"  1. look at [source] and [spans] in {workspace.settings_file}\n"
         f"     (now: columns {source.user_id}, {source.item_id}, {source.timestamp}; "
-        f"spans by {workspace.settings.spans.unit})"
+        f"spans by {workspace.settings.spans.unit})",
+        markup=False,  # [source] is a section here, not a style
     )
     console.print(f"  2. imsr ingest -w {folder} YOUR_FILES...     (CSV, JSON lines, Parquet, RecBole .inter)")
     console.print(f"  3. imsr run -w {folder}")

@@ -80,7 +80,7 @@ def list_all(workspace: WorkspaceOption = Path(".")) -> None:
     """Every task: learnt, due, waiting for its span, held (taken back) or failed, with its score and what it costs."""
     lines = list_tasks(Workspace.open(workspace))
     if not lines:
-        console.print("no task is declared; add a [tasks.NAME] section to imsr.toml")
+        console.print("no task is declared; add a [tasks.NAME] section to imsr.toml", markup=False)
         return
     shown = [
         "name", "state", "kind", "version", "labels", "n_labels", "metric", "score", "forgotten", "capacity_left",

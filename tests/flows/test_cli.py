@@ -81,6 +81,7 @@ def test_from_nothing_to_recommendations(tmp_path):
     output = imsr("init", folder, "--settings", settings)
     assert str(folder) in output
     assert "imsr ingest" in output
+    assert "[source]" in output
     assert "no events yet" in imsr("status", "-w", folder)
     output = imsr("ingest", "-w", folder, write_events(tmp_path / "a.csv", log(range(3))))
     assert f"{DAYS[0]} .. {DAYS[2]}" in output.replace("\n", " ")
