@@ -17,8 +17,10 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
 
-#: Batches that are cut from one shuffled pool sorted by history length, so that a batch pads little.
-POOL_BATCHES = 16
+#: Batches that are cut from one shuffled pool, sorted by number of interests and length of history: a batch pads little.
+POOL_BATCHES = 64
+#: Numbers of interests within this of each other count as alike.
+ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class TargetBatch:
 class TargetSampler:
     """Draws the targets of an epoch.
 
-    ``has_prior`` (U,) bool: users with stored interests. ``positions`` (P,): events that may be targets.
+    ``has_prior`` (U,) bool: users with stored interests. ``interests`` (U,): how many each user has. ``positions``
+    (P,): events that may be targets.
     """
 
     sequences: SpanSequences
     has_prior: NDArray[np.bool_]
+    interests: NDArray[np.int64]
     positions: NDArray[np.int64]
     history: int
     window: int
@@ -55,6 +59,7 @@ class TargetSampler:
         cls,
         sequences: SpanSequences,
         has_prior: NDArray[np.bool_],
+        interests: NDArray[np.int64],
         *,
         history: int,
         window: int,
@@ -65,7 +70,7 @@ class TargetSampler:
         local = np.arange(sequences.n_events) - np.repeat(sequences.offsets[:-1], sequences.counts)
         usable = (local > 0) | has_prior[sequences.rows]
         positions = np.flatnonzero(usable)
-        return cls(sequences, has_prior, positions, history, window, per_user, batch_size)
+        return cls(sequences, has_prior, interests, positions, history, window, per_user, batch_size)
 
     def split(self, share: float, limit: int, rng: np.random.Generator) -> tuple[TargetSampler, TargetSampler]:
         """Two samplers over disjoint events: the rest, and a random ``share`` of at most ``limit`` events."""
@@ -76,7 +81,7 @@ class TargetSampler:
 
     def _over(self, positions: NDArray[np.int64]) -> TargetSampler:
         rest = (self.history, self.window, self.per_user, self.batch_size)
-        return TargetSampler(self.sequences, self.has_prior, positions, *rest)
+        return TargetSampler(self.sequences, self.has_prior, self.interests, positions, *rest)
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """The epoch's events, shuffled: all positions, or a random ``per_user`` of a user that has more."""
@@ -104,7 +109,8 @@ class TargetSampler:
         ends = np.repeat(self.sequences.offsets[1:], self.sequences.counts)
         length = np.minimum(events - starts[events], self.history)
         pool = np.arange(len(events)) // (self.batch_size * POOL_BATCHES)
-        events = events[np.lexsort((length, pool))]
+        breadth = self.interests[self.sequences.rows[events]] // ALIKE
+        events = events[np.lexsort((length, breadth, pool))]
         ahead = rng.integers(0, self.window, size=len(events))
         targets = np.minimum(events + ahead, ends[events] - 1)
         batches = np.arange(0, len(events), self.batch_size)

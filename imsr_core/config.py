@@ -83,6 +83,11 @@ class RetainerConfig:
     )
     temperature: float = documented(1.0, "tau of the distilled logits")
     items: int = documented(100, "items that each listwise distillation ranks (the batch's first shared negatives)")
+    interests: int = documented(
+        1,
+        "existing interests of each target's user that listwise and kd1 distil, drawn at random: an unbiased "
+        "estimate of the sum over all, at a cost that does not grow with K (0: all of them, as published)",
+    )
 
     def __post_init__(self) -> None:
         require(self.weight >= 0, "retainer", "weight", self.weight, "0 or more")
@@ -90,6 +95,7 @@ class RetainerConfig:
         require(self.form in forms, "retainer", "form", self.form, f"one of {forms}")
         require(self.temperature > 0, "retainer", "temperature", self.temperature, "above 0")
         require(self.items >= 1, "retainer", "items", self.items, "at least 1")
+        require(self.interests >= 0, "retainer", "interests", self.interests, "0 or more")
 
 
 @dataclass(frozen=True)

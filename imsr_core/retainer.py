@@ -20,13 +20,16 @@ allow, each with Hinton's tau^2, which keeps the gradient's size:
     kd3        over the items, for the user: tau^2 KL between the softmax_i(e_i . v / tau) of v = sum_k beta_k h_k, with
                the label-aware beta = softmax_k(e_a . h_k) over the existing interests
 
+Decided: `listwise` and `kd1` rank items for one existing interest of each target, drawn uniformly and counted K times:
+the same sum in expectation, and the cost of a step does not grow with K (`RetainerConfig.interests`).
+
 Decided: `listwise` is the default. The paper's form sees one item an interest, and on real logs does nothing until
 it does harm. A target that the teacher has never seen is not distilled: its row was random yesterday.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,8 +64,11 @@ class Distillation:
     scale: float
 
 
-def retainer_loss(batch: Distillation, config: RetainerConfig) -> Tensor:
-    """L_EIR of a batch, a scalar >= 0 (`bce` is bounded below by the teacher's entropy instead)."""
+def retainer_loss(batch: Distillation, config: RetainerConfig, generator: torch.Generator | None = None) -> Tensor:
+    """L_EIR of a batch, a scalar >= 0 (`bce` is bounded below by the teacher's entropy instead).
+
+    ``generator`` draws the interests of `listwise` and `kd1` if they do not distil all.
+    """
     if config.form == "euclidean":
         distance = (batch.student - batch.teacher).square().sum(-1)
         return (distance * batch.existing).sum() / len(distance)
@@ -70,9 +76,27 @@ def retainer_loss(batch: Distillation, config: RetainerConfig) -> Tensor:
         whole = _across_interests(batch, config) if config.form == "kd2" else _of_the_user(batch, config)
         taught = batch.existing.any(1) & batch.known_target
         return config.temperature**2 * (whole * taught).sum() / len(whole)
-    losses = _bce(batch, config) if config.form == "bce" else _listwise(batch, config)
+    if config.form == "bce":
+        return (_bce(batch, config) * batch.existing).sum() / len(batch.existing)
+    batch, times = _drawn(batch, config.interests, generator)
     softened = config.temperature**2 if config.form == "kd1" else 1.0
-    return softened * (losses * batch.existing).sum() / len(losses)
+    return softened * (_listwise(batch, config) * times).sum() / len(times)
+
+
+def _drawn(batch: Distillation, n: int, generator: torch.Generator | None) -> tuple[Distillation, Tensor]:
+    """The batch with at most ``n`` existing interests of each user, drawn without replacement (0: all), and how many
+    interests each one stands for (B, n), 0 where it is none."""
+    existing = batch.existing
+    if not n or existing.shape[1] <= n:
+        return batch, existing
+    scores = torch.rand(existing.shape, generator=generator).masked_fill(~existing, -1.0)
+    drawn = scores.topk(n, dim=1).indices
+    found = existing.gather(1, drawn)
+    share = existing.sum(1, keepdim=True).to(batch.student) / found.sum(1, keepdim=True).clamp(min=1)
+    times = found * share
+    wide = drawn[..., None].expand(-1, -1, batch.student.shape[-1])
+    student, teacher = batch.student.gather(1, wide), batch.teacher.gather(1, wide)
+    return replace(batch, student=student, teacher=teacher, existing=found), times
 
 
 def _target_logits(interests: Tensor, target: Tensor) -> Tensor:

@@ -67,8 +67,11 @@ class WorkingInterests:
         """Interests (B, K, d) with the proposed ones made orthogonal to the stored ones (PIT, step 1)."""
         if self.basis is None or not bool(proposed.any()):
             return interests
-        basis = self.basis[rows] * mask[..., None]
-        return torch.where(proposed[..., None], orthogonal_part(interests, basis, passes=1), interests)
+        asked = proposed.any(1).nonzero().squeeze(1)
+        basis = self.basis[rows[asked]] * mask[asked, :, None]
+        part = interests[asked]
+        part = torch.where(proposed[asked, :, None], orthogonal_part(part, basis, passes=1), part)
+        return interests.index_copy(0, asked, part)
 
 
 @dataclass
@@ -192,7 +195,7 @@ class SpanTrainer:
         if retainer.enabled and retainer.weight and self.working.teacher_items is not None:
             size = min(retainer.items, len(negatives))
             distilled = self._distillation(batch, interests, prior, stored, target, negatives[:size], negative[:size])
-            loss = loss + retainer.weight * retainer_loss(distilled, retainer)
+            loss = loss + retainer.weight * retainer_loss(distilled, retainer, generator)
         if len(extra):
             loss = loss + self.extra_loss(more)
         return loss, leaves

@@ -221,6 +221,7 @@ def _train(
     sampler = TargetSampler.of(
         span,
         has_prior.numpy(),
+        working.store.counts_of(trainer.users).numpy(),
         history=model.history,
         window=training.window,
         per_user=training.targets_per_user,

@@ -104,8 +104,10 @@ def clarity_of_item(item: Vector, interests: list[Vector], scale: float) -> floa
 
 
 def eir_bce(student: Vector, teacher: Vector, item: Vector, old_item: Vector, factor: float) -> float:
-    p, q = sigmoid(factor * dot(item, student)), sigmoid(factor * dot(old_item, teacher))
-    return -(q * math.log(p) + (1 - q) * math.log(1 - p))
+    x, y = factor * dot(item, student), factor * dot(old_item, teacher)
+    # 1 - sigmoid(x) = sigmoid(-x), where the difference would lose its digits
+    log_p, log_not_p = -math.log1p(math.exp(-x)), -math.log1p(math.exp(x))
+    return -(sigmoid(y) * log_p + sigmoid(-y) * log_not_p)
 
 
 def eir_listwise(

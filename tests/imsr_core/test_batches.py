@@ -20,12 +20,11 @@ def distinct_items(lengths: list[int]) -> SpanSequences:
 
 
 def sampler_over(lengths: list[int], prior: int, **settings: int) -> TargetSampler:
-    """Every ``prior``-th user has stored interests."""
+    """Every ``prior``-th user has stored interests; user u has 1 + 5 (u mod 3) of them or new ones."""
     sequences = distinct_items(lengths)
-    has_prior = np.arange(len(sequences)) % prior == 0
-    return TargetSampler.of(
-        sequences, has_prior, **({"history": 4, "window": 1, "per_user": 0, "batch_size": 3} | settings)
-    )
+    rows = np.arange(len(sequences))
+    given = {"history": 4, "window": 1, "per_user": 0, "batch_size": 3} | settings
+    return TargetSampler.of(sequences, rows % prior == 0, 1 + 5 * (rows % 3), **given)
 
 
 def targets_of(sampler: TargetSampler, seed: int = 0) -> list[tuple[int, list[int], int]]:
@@ -92,10 +91,18 @@ def test_a_split_shares_no_event_and_loses_none(lengths, share, limit, seed):
 
 
 def test_without_usable_events_an_epoch_is_empty():
-    sampler = TargetSampler.of(distinct_items([1, 1]), np.zeros(2, bool), history=3, window=2, per_user=1, batch_size=4)
-    assert targets_of(sampler) == []
-    nobody = TargetSampler.of(empty_sequences(), np.zeros(0, bool), history=3, window=2, per_user=1, batch_size=4)
-    assert targets_of(nobody) == []
+    assert targets_of(sampler_over([1, 1], 1, window=2)) != []
+    no_prior, given = np.zeros(2, bool), {"history": 3, "window": 2, "per_user": 1, "batch_size": 4}
+    assert targets_of(TargetSampler.of(distinct_items([1, 1]), no_prior, np.full(2, 4), **given)) == []
+    nobody = np.zeros(0, np.int64)
+    assert targets_of(TargetSampler.of(empty_sequences(), nobody.astype(bool), nobody, **given)) == []
+
+
+def test_a_batch_holds_users_with_about_as_many_interests():
+    sampler = sampler_over([20] * 30, 1, batch_size=50)
+    kinds = [len(set((batch.user_row % 3).tolist())) for batch in sampler.epoch(np.random.default_rng(0))]
+    assert len(kinds) == 12
+    assert kinds.count(1) == 12
 
 
 @given(LENGTHS, st.integers(1, 5), st.integers(0, 3), st.integers(0, 9))

@@ -88,8 +88,29 @@ def test_the_softmaxes_of_a_whole_user_equal_their_equations(form, b, k, n, d, s
 @given(**SHAPES, seed=st.integers(0, 999), tau=st.sampled_from([0.5, 1.0, 2.0]))
 def test_each_form_equals_its_equation(form, b, k, n, d, seed, tau):
     batch = draw(b, k, n, d, seed)
-    loss = retainer_loss(batch, RetainerConfig(form=form, temperature=tau))
+    loss = retainer_loss(batch, RetainerConfig(form=form, temperature=tau, interests=0))
     assert float(loss) == pytest.approx(by_hand(batch, form, tau), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("form", ["listwise", "kd1"])
+@given(**SHAPES, seed=st.integers(0, 999), some=st.integers(1, 4))
+def test_the_drawn_interests_stand_for_all(form, b, k, n, d, seed, some):
+    batch = draw(b, k, n, d, seed)
+    same = Distillation(
+        **vars(batch) | {side: getattr(batch, side)[:, :1].expand(b, k, d) for side in ("student", "teacher")}
+    )
+    drawn = retainer_loss(same, RetainerConfig(form=form, interests=some), torch.Generator().manual_seed(seed))
+    everything = retainer_loss(same, RetainerConfig(form=form, interests=0))
+    assert float(drawn) == pytest.approx(float(everything), rel=1e-9, abs=1e-12)
+
+
+def test_the_mean_over_many_draws_is_the_sum_over_all_interests():
+    batch = draw(3, 5, 4, 6, seed=4)
+    generator, config = torch.Generator().manual_seed(0), RetainerConfig(interests=2)
+    draws = torch.stack([retainer_loss(batch, config, generator) for _ in range(4000)])
+    everything = float(retainer_loss(batch, RetainerConfig(interests=0)))
+    assert abs(float(draws.mean()) - everything) < 4 * float(draws.std()) / 4000**0.5
+    assert float(draws.std()) > 0.01 * everything
 
 
 @pytest.mark.parametrize("form", ["listwise", "euclidean", "kd1", "kd2", "kd3"])
@@ -112,7 +133,7 @@ def test_the_teacher_is_fixed_and_new_interests_are_free(form):
     batch = draw(2, 3, 4, 5, seed=2)
     student, teacher = batch.student.clone().requires_grad_(), batch.teacher.clone().requires_grad_()
     traced = Distillation(**vars(batch) | {"student": student, "teacher": teacher})
-    retainer_loss(traced, RetainerConfig(form=form)).backward()
+    retainer_loss(traced, RetainerConfig(form=form, interests=0)).backward()
     assert teacher.grad is None
     assert not student.grad[~batch.existing].any()
     assert student.grad[batch.existing].any()
