@@ -49,7 +49,7 @@ def clarity(
     items: Tensor,
     scale: float,
     min_items: int = 1,
-    chunk: int = 65_536,
+    chunk: int = 2048,
 ) -> Tensor:
     """Mean KL of each user's items, (U,); NaN for a user with fewer than ``min_items`` that count, or no interest.
 
