@@ -31,6 +31,8 @@ from imsr_core.trend import Trend
 
 FORMAT = 1
 SECTIONS: dict[str, type] = get_type_hints(InterestsConfig)
+#: Keys that older checkpoints do not have, and the value with which the code does what it did then.
+LATER_KEYS: dict[str, dict[str, Any]] = {"retainer": {"interests": 0}, "detector": {"min_items": 1}}
 #: What an error about a damaged checkpoint advises.
 ADVICE = "run `imsr doctor`, or roll back to another version with `imsr rollback`"
 
@@ -41,10 +43,11 @@ def config_to_dict(config: InterestsConfig) -> dict[str, dict[str, Any]]:
 
 
 def config_from_dict(values: dict[str, dict[str, Any]]) -> InterestsConfig:
-    """The inverse of `config_to_dict`. Raises `CheckpointError` on an unknown or missing section or key, and on a
-    value of the wrong type."""
+    """The inverse of `config_to_dict`. A key of `LATER_KEYS` may be missing. Raises `CheckpointError` on an unknown or
+    another missing section or key, and on a value of the wrong type."""
     try:
         _require_names("section", set(values), set(SECTIONS))
+        values = {name: LATER_KEYS.get(name, {}) | given for name, given in values.items()}
         for name, section in SECTIONS.items():
             _require_names(f"key of [{name}]", set(values[name]), {f.name for f in fields(section)})
         config = InterestsConfig(**{name: section(**values[name]) for name, section in SECTIONS.items()})

@@ -10,7 +10,7 @@ import torch
 from planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 from safetensors.torch import load_file, save_file
 
-from imsr_core.checkpoint import config_from_dict, config_to_dict, load_state, save_state
+from imsr_core.checkpoint import LATER_KEYS, config_from_dict, config_to_dict, load_state, save_state
 from imsr_core.errors import CheckpointError
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
@@ -217,6 +217,17 @@ def test_a_missing_key_is_not_guessed(saved, path):
     del inner[last]
     (saved / "config.json").write_text(json.dumps(config))
     refused(saved, "config.json")
+
+
+def test_a_checkpoint_from_before_a_key_goes_on_as_it_was(saved):
+    config = json.loads((saved / "config.json").read_text())
+    for section, keys in LATER_KEYS.items():
+        for key in keys:
+            del config["config"][section][key]
+    (saved / "config.json").write_text(json.dumps(config))
+    loaded = load_state(saved).config
+    for section, keys in LATER_KEYS.items():
+        assert {key: getattr(getattr(loaded, section), key) for key in keys} == keys
 
 
 @pytest.mark.parametrize("text", ["[]", "7", '"config"', "[" * 100_000, "\udcff"])
