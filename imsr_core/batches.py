@@ -18,7 +18,7 @@ from torch import Tensor
 from imsr_core.ragged import SpanSequences
 
 #: Batches that are cut from one shuffled pool, sorted by number of interests and length of history: a batch pads little.
-POOL_BATCHES = 64
+POOL_BATCHES = 16
 #: Numbers of interests within this of each other count as alike.
 ALIKE = 4
 
