@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
 
-#: Batches that are cut from one shuffled pool, sorted by number of interests and length of history: a batch pads little.
+#: Batches that are cut from one shuffled pool, sorted by interests and length of history, so that a batch pads little.
 POOL_BATCHES = 16
 #: Numbers of interests within this of each other count as alike.
 ALIKE = 4

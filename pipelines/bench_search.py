@@ -33,6 +33,10 @@ SPACE: dict[str, tuple[Any, ...]] = {
 }
 
 
+#: Strategies that have the modules of IMSR.
+WITH_MODULES = ("imsr", "elastic")
+
+
 @dataclass(frozen=True)
 class Trial:
     """One point of the grid and its score on the tuning spans: (HR + NDCG) / 2, HR, NDCG."""
@@ -42,6 +46,15 @@ class Trial:
     hr: float
     ndcg: float
     seconds: float
+
+
+def space_of(variant: Variant) -> dict[str, tuple[Any, ...]]:
+    """What may be chosen for a variant: not what makes it that variant, nor settings of a module that it has not."""
+    fixed = set(variant.settings)
+    modules = {"retainer", "detector"} if variant.strategy in WITH_MODULES else set()
+    off = {path.split(".")[0] for path, value in variant.settings.items() if path.endswith(".enabled") and not value}
+    sections = {"model", "training"} | (modules - off)
+    return {path: values for path, values in SPACE.items() if path not in fixed and path.split(".")[0] in sections}
 
 
 def candidates(space: Mapping[str, Sequence[Any]], trials: int, seed: int) -> list[dict[str, Any]]:
@@ -64,7 +77,7 @@ def search(first: Cell, data: BenchData, files: CellFiles, trials: int, watch: W
             hint="set tuning_spans = 2; the reported spans begin after them",
         )
     estimate = Estimate()
-    points = candidates(SPACE, trials, first.seed)
+    points = candidates(space_of(first.variant), trials, first.seed)
     for number, settings in enumerate(points, 1):
         cell = replace(first, until=data.tuning, config=with_settings(first.config, settings))
         result = files.get(cell)

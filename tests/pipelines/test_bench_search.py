@@ -6,7 +6,7 @@ from bench_cases import NAMES, bench_data, grid, spans, unwatched
 from imsr_core.errors import ConfigError
 from pipelines.bench_cells import CellFiles
 from pipelines.bench_data import BenchError, cut, renumbered
-from pipelines.bench_search import SPACE, as_toml, candidates, search, searchable
+from pipelines.bench_search import SPACE, as_toml, candidates, search, searchable, space_of
 from pipelines.bench_variants import VARIANTS, with_settings
 from pipelines.settings import load_settings
 
@@ -47,6 +47,22 @@ def test_candidates_begin_with_the_given_settings_and_never_repeat():
     config = grid(bench_data(), "imsr").config
     for point in found:
         with_settings(config, point)
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("imsr", []),
+        ("elastic", []),
+        ("imsr-literal", ["model.prior_mass"]),
+        ("fine_tune-literal", ["model.prior_mass", "retainer.weight", "detector.c1", "detector.min_items"]),
+        ("fine_tune", ["retainer.weight", "detector.c1", "detector.min_items"]),
+        ("imsr-no-eir", ["retainer.weight"]),
+        ("imsr-no-nid-pit", ["detector.c1", "detector.min_items"]),
+    ],
+)
+def test_a_search_leaves_a_variant_what_makes_it_one(name, left_out):
+    assert space_of(VARIANTS[name]) == {path: values for path, values in SPACE.items() if path not in left_out}
 
 
 def test_the_best_settings_can_be_pasted_into_an_imsr_toml():
