@@ -133,6 +133,18 @@ def importable_workers() -> Iterator[None]:
 
 
 @contextmanager
+def silent_workers() -> Iterator[None]:
+    """Let Beam not print the traceback of an error in a worker, which reaches the caller anyway."""
+    logger = logging.getLogger("apache_beam.runners.common")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
 def deadline(seconds: float, what: str) -> Iterator[None]:
     """Raise ``BeamJobError`` in the main thread when the body is not done in time (wall clock, seconds).
 

@@ -14,10 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from imsr_core.errors import ImsrError
-from pipelines.beam_runner import BeamJobError, RunnerOptions, deadline, import_beam, importable_workers
+from pipelines.beam_runner import BeamJobError, RunnerOptions, deadline, import_beam, importable_workers, silent_workers
 from pipelines.bucket_sequences import BucketTask, build_bucket
 
 beam = import_beam()
+
+#: What asked the process to end while it built a bucket: Beam would pass it on as a RuntimeError.
+_asked_to_end: list[SystemExit | KeyboardInterrupt] = []
 
 
 class BuildBucket(beam.DoFn):  # type: ignore[name-defined]
@@ -25,7 +28,11 @@ class BuildBucket(beam.DoFn):  # type: ignore[name-defined]
 
     def process(self, task: BucketTask) -> Iterator[str]:
         """Yield ``task.out`` once the file is there, whole."""
-        build_bucket(task)
+        try:
+            build_bucket(task)
+        except (SystemExit, KeyboardInterrupt) as asked:
+            _asked_to_end.append(asked)
+            raise
         yield task.out
 
 
@@ -43,6 +50,7 @@ def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> Non
     flags = PipelineOptions(options.flags(partitions=len(tasks)))
     with ExitStack() as stack:
         stack.enter_context(importable_workers())
+        stack.enter_context(silent_workers())
         if options.can_lose_workers:
             stack.enter_context(deadline(options.timeout_seconds, "sequences"))
         pipeline = beam.Pipeline(options=flags)
@@ -59,6 +67,8 @@ def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> Non
         except BeamJobError:
             raise
         except Exception as error:
+            if _asked_to_end:
+                raise _asked_to_end.pop() from None
             raise BeamJobError(
                 f"sequences: the Beam job failed on {options.runner}: {_reason(error)}",
                 hint=error.hint if isinstance(error, ImsrError) else "",
