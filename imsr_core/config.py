@@ -86,7 +86,7 @@ class RetainerConfig:
     interests: int = documented(
         1,
         "existing interests of each target's user that listwise and kd1 distil, drawn at random: an unbiased "
-        "estimate of the sum over all, at a cost that does not grow with K (0: all of them, as published)",
+        "estimate of the sum over all, at a cost that does not grow with K (0: all of them)",
     )
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> Non
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
+    _asked_to_end.clear()
     flags = PipelineOptions(options.flags(partitions=len(tasks)))
     with ExitStack() as stack:
         stack.enter_context(importable_workers())

@@ -143,6 +143,22 @@ def test_an_error_on_a_worker_reaches_the_caller_in_one_line(tmp_path, mode):
     assert len(caught.value.message.splitlines()) == 1
 
 
+@pytest.mark.parametrize("asked", [SystemExit(143), KeyboardInterrupt()], ids=["asked-to-end", "ctrl-c"])
+def test_a_process_that_is_asked_to_end_ends_so_and_nothing_is_printed(tmp_path, monkeypatch, capfd, asked):
+    """Beam would make a RuntimeError of it, and print a traceback."""
+    from pipelines import beam_sequences
+
+    def end(task: BucketTask) -> None:
+        raise asked
+
+    monkeypatch.setattr(beam_sequences, "build_bucket", end)
+    task = BucketTask(*(str(tmp_path / "x") for _ in range(4)), 10)
+    with pytest.raises(type(asked)) as caught:
+        beam_sequences.run_bucket_tasks([task], RunnerOptions())
+    assert caught.value.args == asked.args
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_work_that_a_runner_loses_is_noticed(tmp_path, monkeypatch):
     files = write_lake(tmp_path / "lake", random_log(8))
     from pipelines import beam_sequences
