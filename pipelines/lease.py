@@ -92,6 +92,7 @@ def hold(workspace: Workspace, holder: str, *, stale_after: float = STALE_SECOND
     try:
         hit(FailPoint.LEASE_TAKEN)
         thread.start()
+        lease.check()  # a process that was suspended here would clear away what its successor writes
         clear_staging(workspace)  # what dead runs left: nobody else writes now
         yield lease
     except Exception:

@@ -6,7 +6,6 @@ was taken in: events are decoded again from the sequences that its lineage names
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import shutil
@@ -142,7 +141,7 @@ class Machine(RuleBasedStateMachine):
         self.model = LedgerModel(PRETRAIN, LOOKBACK, DAYS[2])
         self.log: list[tuple[str, str | None]] = []
         self.files = 0
-        self.maybe_left: set[str] = set()  # users of files that a dead run may have left half-read
+        self.receipts: set[str] = set()  # users who were ever forgotten
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
@@ -169,8 +168,7 @@ class Machine(RuleBasedStateMachine):
         died = dies(lambda: ingest(self.workspace, [path], now=self.now), point, nth, how)
         if not died or point == FailPoint.INGEST_AFTER_COMMIT:
             self.model.ingest(batch)
-        self.model.forgotten -= {user for user, *_ in batch}
-        self.maybe_left |= {user for user, *_ in batch}
+        self.model.forgotten -= {user for user, *_ in batch}  # what a dead run leaves behind may have them, too
 
     @rule()
     def tomorrow(self) -> None:
@@ -263,15 +261,16 @@ class Machine(RuleBasedStateMachine):
     def forget(self, user: str, retrain: bool) -> None:
         learnt = [span for span, state in self._raw_states().items() if state in LEARNT]
         if not self.model.knows(user):
-            if user in self.maybe_left:
-                with contextlib.suppress(ForgetError):
-                    forget(self.workspace, user, now=self.now)
-            elif user not in self.model.forgotten:
+            if user in self.receipts:
+                assert forget(self.workspace, user, now=self.now).is_of(user)
+                self.model.forgotten.add(user)
+            else:
                 with pytest.raises(ForgetError):
                     forget(self.workspace, user, now=self.now)
             return
         receipt = forget(self.workspace, user, now=self.now, retrain=retrain)
         assert receipt.is_of(user)
+        self.receipts.add(user)
         self.model.forget(user, learnt if retrain else ())
 
     @rule(user=users, point=st.sampled_from(FORGET_POINTS), nth=st.integers(1, 3), how=deaths)
@@ -280,6 +279,7 @@ class Machine(RuleBasedStateMachine):
             return
         dies(lambda: forget(self.workspace, user, now=self.now), point, nth, how)
         forget(self.workspace, user, now=self.now)
+        self.receipts.add(user)
         self.model.forget(user)
 
     # --- what must always hold
