@@ -16,12 +16,12 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-from pipelines.gate import Verdict
-from pipelines.ledger import VersionRow
-from pipelines.night import SpanOutcome
-from pipelines.promotion import VERDICT
-from pipelines.versions import Lineage
-from pipelines.workspace import Workspace
+from pipelines.interests.gate import Verdict
+from pipelines.interests.promotion import VERDICT
+from pipelines.interests.version import Lineage
+from pipelines.nights.night import SpanOutcome
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import VersionRow
 
 #: Seconds between two updates of a bar: each one is a request and a row in Prefect's database.
 UPDATE_SECONDS = 1.0
@@ -62,7 +62,7 @@ def tag_flow_run(tags: list[str]) -> None:
 
 @dataclass
 class ProgressArtifact:
-    """A progress bar of one span, to be called as ``pipelines.training.Progress``; made at the first call."""
+    """A progress bar of one span, to be called as ``pipelines.interests.training.Progress``; made at the first call."""
 
     span_id: str
     _artifact: UUID | None = None

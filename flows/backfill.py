@@ -6,9 +6,9 @@ from prefect import flow
 
 from flows.holding import holding
 from flows.steps import learn, moment
-from pipelines.backfill import Which, begin, finish, plan_backfill
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.nights.backfill import Which, begin, finish, plan_backfill
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 
 
 @flow(name="backfill", log_prints=True)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.night import SpanOutcome
+from pipelines.nights.night import SpanOutcome
 
 #: Columns of output that goes to a file or a pipe, where nothing may be cut off.
 PIPE_WIDTH = 200

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from pipelines.forget import finish_forgetting
-from pipelines.lease import Lease, hold
-from pipelines.workspace import Workspace
+from pipelines.care.forget import finish_forgetting
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease, hold
 
 
 @contextmanager

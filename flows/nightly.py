@@ -11,11 +11,11 @@ from flows.commands.data import landed
 from flows.holding import holding
 from flows.steps import as_task, learn, moment
 from flows.tasks import add_due
-from pipelines.ingest import IngestReport, ingest
-from pipelines.lease import Lease
-from pipelines.plan import due
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.lake.ingest import IngestReport, ingest
+from pipelines.nights.plan import due
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
 
 
 @flow(name="nightly", log_prints=True)

@@ -7,10 +7,10 @@ from prefect import flow, get_run_logger
 from flows.artifacts import ProgressArtifact, show_refresh, span_tags, tag_flow_run
 from flows.holding import holding
 from flows.steps import as_task, moment
-from pipelines.ledger import VersionRow
-from pipelines.refresh import rebase as rebase_chain
-from pipelines.refresh import shadow_retrain
-from pipelines.workspace import Workspace
+from pipelines.nights.refresh import rebase as rebase_chain
+from pipelines.nights.refresh import shadow_retrain
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import VersionRow
 
 
 @flow(name="full-refresh", log_prints=True)

@@ -6,10 +6,10 @@ from prefect import flow, get_run_logger
 
 from flows.holding import holding
 from flows.steps import learn, moment
-from pipelines.plan import due
-from pipelines.restate import mark_stale, plan_restatement
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.nights.plan import due
+from pipelines.nights.restate import mark_stale, plan_restatement
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 
 
 @flow(name="restate", log_prints=True)

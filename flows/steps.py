@@ -15,11 +15,11 @@ from prefect import get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import ProgressArtifact, show_outcome, span_tags
-from pipelines.backfill import Pace
-from pipelines.lease import Lease
-from pipelines.night import run_span
-from pipelines.plan import PlannedRun
-from pipelines.workspace import Workspace
+from pipelines.nights.backfill import Pace
+from pipelines.nights.night import run_span
+from pipelines.nights.plan import PlannedRun
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
 
 #: Seconds after which a step is given up; a Beam worker that was killed would otherwise hang for ever.
 STEP_TIMEOUT = 4 * 3600

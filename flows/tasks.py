@@ -11,10 +11,10 @@ from prefect.artifacts import create_table_artifact
 from flows.artifacts import tag_flow_run
 from flows.holding import holding
 from flows.steps import as_task, moment
-from pipelines.lease import Lease
-from pipelines.tasks import TaskOutcome, add_due_tasks, add_task
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
 
 
 @flow(name="add-task", log_prints=True)

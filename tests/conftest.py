@@ -12,9 +12,9 @@ import torch
 from small_world import log, make, run_all
 from task_world import taught_copy
 
-from pipelines import beam_sequences
-from pipelines.bucket_sequences import build_bucket
-from pipelines.workspace import Workspace
+from pipelines.sequences import beam_job as beam_sequences
+from pipelines.sequences.bucket import build_bucket
+from pipelines.workspace.layout import Workspace
 
 torch.set_num_threads(1)
 

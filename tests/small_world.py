@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 
-from pipelines.ingest import ingest
-from pipelines.lease import hold
-from pipelines.ledger import SpanRow, VersionRow
-from pipelines.night import SpanOutcome, run_span
-from pipelines.plan import PlannedRun, due, run_for
-from pipelines.versions import LINE, Version
-from pipelines.workspace import Workspace
+from pipelines.interests.version import LINE, Version
+from pipelines.lake.ingest import ingest
+from pipelines.nights.night import SpanOutcome, run_span
+from pipelines.nights.plan import PlannedRun, due, run_for
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
+from pipelines.workspace.ledger import SpanRow, VersionRow
 
 #: user_id, item_id, ISO time.
 Event = tuple[str, str, str]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from small_world import NOW, user_name
 
-from pipelines.lease import hold
-from pipelines.ledger import VersionRow
-from pipelines.task_gate import matrix_of
-from pipelines.tasks import TaskOutcome, add_task, pretrain_users
-from pipelines.user_versions import LINE, UserVersion
-from pipelines.workspace import Workspace
+from pipelines.tasks.adding import TaskOutcome, add_task, pretrain_users
+from pipelines.tasks.gate import matrix_of
+from pipelines.tasks.version import LINE, UserVersion
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
+from pipelines.workspace.ledger import VersionRow
 
 USERS = """
 [users]
@@ -80,7 +80,7 @@ def pretrain(workspace: Workspace, *, anew: bool = False) -> TaskOutcome:
 
 def predictions(workspace: Workspace, version_id: str, task: str, data_of: str) -> list[list[float]]:
     """The scores that a version gives the users of the version ``data_of``."""
-    from pipelines.user_data import history
+    from pipelines.tasks.data import history
 
     version, other = UserVersion.open(workspace, version_id), UserVersion.open(workspace, data_of)
     return version.method.predict(version.state, task, history(other.tasks[-1].chain(workspace))).tolist()

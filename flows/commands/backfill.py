@@ -12,9 +12,9 @@ from flows.commands.plan import show_restatement, show_runs
 from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
 from flows.holding import holding
-from pipelines.backfill import BackfillPlan, Which, begin, finish, plan_backfill
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.nights.backfill import BackfillPlan, Which, begin, finish, plan_backfill
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 
 
 def backfill(

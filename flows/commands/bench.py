@@ -15,16 +15,16 @@ from flows.console import console, show_table, span_progress
 from imsr_core.config import ExtractorName
 from imsr_core.errors import ConfigError
 from imsr_core.strategies.protocol import Progress
-from pipelines.bench import open_log
-from pipelines.bench_cells import Cell, CellFiles
-from pipelines.bench_data import BenchError, load_bench_data
-from pipelines.bench_figures import draw
-from pipelines.bench_plan import Grid, Step, run_grid
-from pipelines.bench_report import summaries
-from pipelines.bench_search import as_toml, search, searchable
-from pipelines.bench_tables import REFERENCES, write_report
-from pipelines.bench_variants import VARIANTS, variants_named
-from pipelines.workspace import Workspace
+from pipelines.bench.cells import Cell, CellFiles
+from pipelines.bench.data import BenchError, load_bench_data
+from pipelines.bench.figures import draw
+from pipelines.bench.grid import Grid, Step, run_grid
+from pipelines.bench.log import open_log
+from pipelines.bench.search import as_toml, search, searchable
+from pipelines.bench.summary import summaries
+from pipelines.bench.tables import REFERENCES, write_report
+from pipelines.bench.variants import VARIANTS, variants_named
+from pipelines.workspace.layout import Workspace
 
 DEFAULT = "popularity,popularity-last,frozen,single-vector,fine_tune-literal,fine_tune,imsr,full_retrain"
 

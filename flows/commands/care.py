@@ -10,14 +10,14 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from imsr_core.errors import ConfigError
-from pipelines.doctor import Severity, examine
-from pipelines.forget import Traces, finish_forgetting, trace
-from pipelines.forget import forget as forget_user
-from pipelines.lease import hold
-from pipelines.prune import Pruning, plan_pruning
-from pipelines.prune import prune as prune_workspace
-from pipelines.receipts import Receipt
-from pipelines.workspace import Workspace
+from pipelines.care.doctor import Severity, examine
+from pipelines.care.forget import Traces, finish_forgetting, trace
+from pipelines.care.forget import forget as forget_user
+from pipelines.care.prune import Pruning, plan_pruning
+from pipelines.care.prune import prune as prune_workspace
+from pipelines.care.receipts import Receipt
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
 
 DRY_RUN = "dry run: nothing was changed"
 

@@ -10,10 +10,10 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
-from pipelines.ingest import IngestReport, ingest
-from pipelines.settings import SourceSettings
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.lake.ingest import IngestReport, ingest
+from pipelines.settings.imsr_toml import SourceSettings
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 
 
 def init(

@@ -12,9 +12,9 @@ from flows.commands.data import show_ingest
 from flows.commands.options import current_time
 from flows.commands.runs import run_due
 from flows.console import console, show_outcomes
-from pipelines.ingest import ingest
-from pipelines.warehouse import connect, publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.lake.ingest import ingest
+from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.workspace.layout import Workspace
 
 
 def demo(

@@ -12,13 +12,13 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights
 from flows.console import console, show_table
-from pipelines.comparison import MetricPair, latest_drift
-from pipelines.ledger import Snapshot, SpanRow, SpanState, VersionRow
-from pipelines.plan import due_of
-from pipelines.sandbox import run_query
-from pipelines.versions import LINE
-from pipelines.warehouse import connect, publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.interests.comparison import MetricPair, latest_drift
+from pipelines.interests.version import LINE
+from pipelines.nights.plan import due_of
+from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.warehouse.sandbox import run_query
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
 
 #: Spans that `imsr status` shows one by one: the newest, and those where something is to be done.
 SHOWN = 20
@@ -136,7 +136,10 @@ def views(workspace: WorkspaceOption = Path(".")) -> None:
     publish_catalog(opened, anew=True)
     console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}")
     console.print(f"or             duckdb -init {opened.views_file}")
-    console.print("Python         from pipelines.warehouse import connect; from pipelines.workspace import Workspace")
+    console.print(
+        "Python         from pipelines.warehouse.catalog import connect; "
+        "from pipelines.workspace.layout import Workspace"
+    )
     console.print(f"               connect(Workspace.open({str(opened.root)!r})).sql('FROM spans')")
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from flows.commands.data import landed
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
-from pipelines.backfill import Pace
-from pipelines.plan import PlannedRun, due, missing_nights
-from pipelines.restate import Restatement
-from pipelines.spans import Span
-from pipelines.workspace import Workspace
+from pipelines.lake.spans import Span
+from pipelines.nights.backfill import Pace
+from pipelines.nights.plan import PlannedRun, due, missing_nights
+from pipelines.nights.restate import Restatement
+from pipelines.workspace.layout import Workspace
 
 #: Spans without data that are named one by one.
 NAMED = 10

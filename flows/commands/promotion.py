@@ -10,12 +10,12 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
-from pipelines.comparison import MetricPair, compare
-from pipelines.gate import Verdict
-from pipelines.ledger import PromotionRow, VersionRow
-from pipelines.promotion import VERDICT, promote, rollback
-from pipelines.task_moves import is_users_version, put_users_live, roll_users_back
-from pipelines.workspace import Workspace
+from pipelines.interests.comparison import MetricPair, compare
+from pipelines.interests.gate import Verdict
+from pipelines.interests.promotion import VERDICT, promote, rollback
+from pipelines.tasks.moves import is_users_version, put_users_live, roll_users_back
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import PromotionRow, VersionRow
 
 LineOption = Annotated[Literal["interests", "users"], typer.Option("--line", help="Which line of versions.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the log of promotions.")]

@@ -11,9 +11,9 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
 from imsr_core.errors import ConfigError
-from pipelines.recommend import Recommender
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.interests.recommend import Recommender
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 
 
 def recommend(

@@ -11,10 +11,10 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.promotion import show_verdict
 from flows.console import console, span_progress
 from flows.holding import holding
-from pipelines.gate import Verdict
-from pipelines.promotion import SHADOW, VERDICT
-from pipelines.refresh import rebase, shadow_retrain
-from pipelines.workspace import Workspace
+from pipelines.interests.gate import Verdict
+from pipelines.interests.promotion import SHADOW, VERDICT
+from pipelines.nights.refresh import rebase, shadow_retrain
+from pipelines.workspace.layout import Workspace
 
 
 def refresh(

@@ -12,10 +12,10 @@ from flows.commands.plan import show_restatement
 from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
 from flows.holding import holding
-from pipelines.plan import due
-from pipelines.restate import mark_stale, plan_restatement
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.nights.plan import due
+from pipelines.nights.restate import mark_stale, plan_restatement
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 
 
 def restate(

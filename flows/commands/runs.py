@@ -13,12 +13,12 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
 from flows.console import console, show_outcomes, span_progress
 from flows.holding import holding
-from pipelines.backfill import Pace
-from pipelines.lease import Lease
-from pipelines.night import SpanOutcome, run_span
-from pipelines.plan import PlannedRun, due, run_for
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.nights.backfill import Pace
+from pipelines.nights.night import SpanOutcome, run_span
+from pipelines.nights.plan import PlannedRun, due, run_for
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
 
 #: Exit code of a command that made a version which the gate rejected.
 REJECTED = 3

@@ -12,7 +12,7 @@ from flows.commands.options import WorkspaceOption
 from flows.commands.runs import REJECTED
 from flows.console import console
 from imsr_core.errors import ConfigError
-from pipelines.workspace import Workspace
+from pipelines.workspace.layout import Workspace
 
 LandingOption = Annotated[
     Path | None,

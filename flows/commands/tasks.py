@@ -14,12 +14,12 @@ from flows.console import console, errors, show_table
 from flows.holding import holding
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong import BASE_TASK
-from pipelines.task_learning import REJECTED as REJECTED_STATE
-from pipelines.task_moves import take_out
-from pipelines.task_predict import TaskPredictor
-from pipelines.task_table import TaskLine, compare_tasks, list_tasks, transfer_of
-from pipelines.tasks import TaskOutcome, add_due_tasks, add_task, pretrain_users
-from pipelines.workspace import Workspace
+from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task, pretrain_users
+from pipelines.tasks.learning import REJECTED as REJECTED_STATE
+from pipelines.tasks.moves import take_out
+from pipelines.tasks.predict import TaskPredictor
+from pipelines.tasks.table import TaskLine, compare_tasks, list_tasks, transfer_of
+from pipelines.workspace.layout import Workspace
 
 app = typer.Typer(
     no_args_is_help=True, help="Tasks of the `users` line: one encoder of users that keeps learning what you label."

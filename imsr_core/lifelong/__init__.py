@@ -6,16 +6,16 @@ import difflib
 
 from imsr_core.errors import ConfigError
 from imsr_core.lifelong.config import LifelongConfig
-from imsr_core.lifelong.conure import Conure, capacity
 from imsr_core.lifelong.errors import CapacityError, TaskError
-from imsr_core.lifelong.finetune import DNN, MTL, FineAll, FineLast, FineSmax, SinMo
 from imsr_core.lifelong.growing import grow_items
-from imsr_core.lifelong.peterrec import PeterRec, PeterZero, parameter_share
+from imsr_core.lifelong.methods.baselines import DNN, MTL, FineAll, FineLast, FineSmax, SinMo
+from imsr_core.lifelong.methods.conure import Conure, capacity
+from imsr_core.lifelong.methods.peterrec import PeterRec, PeterZero, parameter_share
+from imsr_core.lifelong.methods.sequential import SinMoAll
+from imsr_core.lifelong.methods.teracon import Teracon
 from imsr_core.lifelong.protocol import LifelongMethod
-from imsr_core.lifelong.sequential import SinMoAll
 from imsr_core.lifelong.state import LifelongState, TaskRecord, from_tensors
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData
-from imsr_core.lifelong.teracon import Teracon
 
 __all__ = [
     "BASE_TASK",

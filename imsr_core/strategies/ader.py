@@ -8,8 +8,8 @@ known when its logits were kept; after the span the trained model chooses the ne
 sequences and the old pool, and keeps its own logits.
 
 Adapted: the base model and L_SS are ours as for every strategy, where ADER has SASRec and a full softmax; how an
-exemplar is read and which logits are kept, see `imsr_core.exemplars`; a user gives at most ``cuts`` candidates a span,
-as in IMSR's comparison (which draws replayed samples by cosine similarity instead; the published selection is used
+exemplar is read and which logits are kept, see `imsr_core.strategies.exemplars`; a user gives at most ``cuts``
+candidates a span, as in IMSR's comparison (which draws replayed samples by cosine similarity instead; the published selection is used
 here); an incremental span has its fixed number of epochs instead of early stopping. The pool is bounded and part of
 the version.
 """
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from imsr_core.batches import TargetBatch, TargetSampler
-from imsr_core.exemplars import OWNER, Exemplars, Reader, adaptive_weight, choose_exemplars
 from imsr_core.ragged import SpanSequences, drop_empty
 from imsr_core.state import ModelState
+from imsr_core.strategies.exemplars import OWNER, Exemplars, Reader, adaptive_weight, choose_exemplars
 from imsr_core.strategies.fine_tune import without_modules
 from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from imsr_core.elastic import shrink
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent
+from imsr_core.strategies.shrinking import shrink
 
 
 def elastic(

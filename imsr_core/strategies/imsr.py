@@ -26,7 +26,6 @@ from torch import Tensor
 
 from imsr_core.batches import TargetSampler
 from imsr_core.detector import clarity, detect, threshold
-from imsr_core.elastic import as_it_is
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, drop_empty
@@ -41,6 +40,7 @@ from imsr_core.strategies.protocol import (
     visible_part,
 )
 from imsr_core.strategies.settling import Shrink, given_ids, settle
+from imsr_core.strategies.shrinking import as_it_is
 from imsr_core.trainer import SpanTrainer, WorkingInterests
 from imsr_core.trend import Trend
 from imsr_core.trimmer import orthonormal_basis

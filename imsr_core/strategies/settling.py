@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imsr_core.elastic import Shrunk
 from imsr_core.interests import InterestStore, dense_ids
 from imsr_core.rows import RowTable
 from imsr_core.state import ModelState
 from imsr_core.strategies.protocol import Change, InterestChanges
+from imsr_core.strategies.shrinking import Shrunk
 from imsr_core.trainer import WorkingInterests
 from imsr_core.trimmer import survives
 
-#: Decides which interests stay; see `imsr_core.elastic`.
+#: Decides which interests stay; see `imsr_core.strategies.shrinking`.
 Shrink = Callable[[InterestStore, Tensor, int, Tensor], Shrunk]
 
 

@@ -1,6 +1,7 @@
 """SML: a learnt transfer makes M_t from M_{t-1} and the newly trained parameters (Zhang et al., SIGIR 2020).
 
-W^_t are the parameters trained on span t, f is the transfer (see `imsr_core.transfer`). Span t is learnt in this order:
+W^_t are the parameters trained on span t, f is the transfer (see `imsr_core.strategies.row_transfer`). Span t is
+learnt in this order:
 
     teach     f, so that f(W_{t-2}, W^_{t-1}), which was served until now, fits span t; W is fixed       SML, step 2
     train     W^_t from W_{t-1}, so that f(W_{t-1}, W^_t) fits span t; f is fixed                        SML, step 1
@@ -33,9 +34,9 @@ from imsr_core.state import ModelState, seeded
 from imsr_core.strategies.fine_tune import without_modules
 from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part
-from imsr_core.teaching import LastUpdate, teach
+from imsr_core.strategies.row_transfer import Transfers
+from imsr_core.strategies.transfer_teaching import LastUpdate, teach
 from imsr_core.trainer import SpanTrainer, WorkingInterests
-from imsr_core.transfer import Transfers
 
 OWNER = "sml"
 

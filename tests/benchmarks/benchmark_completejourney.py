@@ -23,12 +23,12 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from pipelines.evaluation import evaluate, seen_before
-from pipelines.ledger import MetricRow
-from pipelines.sequence_chain import chain_of, latest_rows
-from pipelines.sequence_loader import load_sequences
-from pipelines.versions import Version
-from pipelines.workspace import Workspace
+from pipelines.interests.evaluation import evaluate, seen_before
+from pipelines.interests.version import Version
+from pipelines.sequences.chain import chain_of, latest_rows
+from pipelines.sequences.loader import load_sequences
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import MetricRow
 
 SETTINGS = """
 [source]

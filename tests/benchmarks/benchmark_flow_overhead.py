@@ -35,10 +35,10 @@ from small_world import LATER, NOW, log, make, run_all  # noqa: E402
 
 from flows.holding import holding  # noqa: E402
 from flows.serve import DEFAULTS, HOST, prefect_server  # noqa: E402
-from pipelines.night import run_span  # noqa: E402
-from pipelines.plan import due  # noqa: E402
-from pipelines.warehouse import publish_catalog  # noqa: E402
-from pipelines.workspace import Workspace  # noqa: E402
+from pipelines.nights.night import run_span  # noqa: E402
+from pipelines.nights.plan import due  # noqa: E402
+from pipelines.warehouse.catalog import publish_catalog  # noqa: E402
+from pipelines.workspace.layout import Workspace  # noqa: E402
 
 #: The base and the days after it: a version each.
 SPANS = 1 + len(LATER)

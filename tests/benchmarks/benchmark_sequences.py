@@ -27,11 +27,11 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pipelines.beam_runner import RunnerOptions, import_beam
-from pipelines.ingest import ingest
-from pipelines.sequences import build_sequences
-from pipelines.vocabulary import Vocabulary
-from pipelines.workspace import Workspace
+from pipelines.lake.ingest import ingest
+from pipelines.sequences.beam_runner import RunnerOptions, import_beam
+from pipelines.sequences.build import build_sequences
+from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.workspace.layout import Workspace
 
 QUERY = """
     COPY (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imsr_core.lifelong.transfer import backward_transfer, forgetting, forward_transfer
+from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer
 
 Cell = dict[str, Any]
 

@@ -19,7 +19,7 @@ from typing import Any
 import faulty_files
 
 from flows import cli
-from pipelines import beam_sequences, failpoints  # noqa: F401  (Beam is slow to import)
+from pipelines.workspace import failpoints
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 SECONDS = 300.0

@@ -12,8 +12,8 @@ from children import Ended, call, imsr, run_imsr
 from tiny_world import SCENARIOS, Scenario, Worlds
 from workspace_content import content, differences, require_clean, require_usable
 
-from pipelines.warehouse import catalog_is_current
-from pipelines.workspace import Workspace
+from pipelines.warehouse.catalog import catalog_is_current
+from pipelines.workspace.layout import Workspace
 
 
 class Failing:

@@ -19,8 +19,8 @@ from references import References, Unkilled
 from tiny_world import SCENARIOS, Scenario, Worlds
 from workspace_content import content, differences, ledger, require_clean, require_usable
 
-from pipelines.failpoints import VARIABLE, FailPoint
-from pipelines.workspace import Workspace
+from pipelines.workspace.failpoints import VARIABLE, FailPoint
+from pipelines.workspace.layout import Workspace
 
 #: Which command is killed at which point. A new point has to be given one; those named ``task.`` are `TASK`'s.
 REACHED_BY = {

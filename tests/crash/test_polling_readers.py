@@ -15,12 +15,12 @@ from children import _CONTEXT, call, imsr
 from tiny_world import SECOND, THIRD
 from workspace_content import pointer
 
-from pipelines.lease import hold
-from pipelines.promotion import promote
-from pipelines.recommend import Recommender
-from pipelines.versions import Version
-from pipelines.warehouse import connect
-from pipelines.workspace import Workspace
+from pipelines.interests.promotion import promote
+from pipelines.interests.recommend import Recommender
+from pipelines.interests.version import Version
+from pipelines.warehouse.catalog import connect
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
 
 #: The views of one moment: they must tell one story.
 STORY = """

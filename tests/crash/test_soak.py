@@ -13,14 +13,14 @@ import pytest
 from children import call
 from workspace_content import require_clean
 
-from pipelines import beam_sequences
-from pipelines.bucket_sequences import build_bucket
-from pipelines.ingest import ingest
-from pipelines.lease import hold
-from pipelines.night import run_span
-from pipelines.plan import due
-from pipelines.prune import prune
-from pipelines.workspace import Workspace
+from pipelines.care.prune import prune
+from pipelines.lake.ingest import ingest
+from pipelines.nights.night import run_span
+from pipelines.nights.plan import due
+from pipelines.sequences import beam_job as beam_sequences
+from pipelines.sequences.bucket import build_bucket
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
 
 SPANS = 200
 #: Spans after which everything that is loaded once has been loaded.

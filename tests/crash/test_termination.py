@@ -7,7 +7,7 @@ from children import imsr
 from tiny_world import SCENARIOS
 from workspace_content import content, differences, require_clean, require_usable
 
-from pipelines.failpoints import FailPoint
+from pipelines.workspace.failpoints import FailPoint
 
 EXIT_CODE = 143
 #: Scenario -> points of it, with the pass that is interrupted.

@@ -14,10 +14,10 @@ from children import Child, Ended, imsr, start
 from tiny_world import SECOND, Worlds
 from workspace_content import content, differences, pointer, require_clean, require_usable
 
-from pipelines.failpoints import FailPoint
-from pipelines.ledger import LEASE, LeaseRow
-from pipelines.warehouse import catalog_is_current
-from pipelines.workspace import Workspace
+from pipelines.warehouse.catalog import catalog_is_current
+from pipelines.workspace.failpoints import FailPoint
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import LEASE, LeaseRow
 
 NIGHTS = [("run",), ("backfill", "--which", "missing"), ("rollback",)]
 OTHERS = [

@@ -15,8 +15,8 @@ from children import imsr
 from small_world import DAYS, log
 from task_world import with_tasks
 
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 
 TOML = """
 [spans]

@@ -13,11 +13,11 @@ import duckdb
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
-from pipelines.doctor import examine
-from pipelines.gate import trial
-from pipelines.versions import LINE, Version
-from pipelines.warehouse import COLUMNS, connect
-from pipelines.workspace import Workspace
+from pipelines.care.doctor import examine
+from pipelines.interests.gate import trial
+from pipelines.interests.version import LINE, Version
+from pipelines.warehouse.catalog import COLUMNS, connect
+from pipelines.workspace.layout import Workspace
 
 TIMES = {"created_at", "updated_at", "ingested_at", "at", "train_seconds", "started_at", "finished_at", "restated_at"}
 RANDOM = {"salt", "user_hash"}

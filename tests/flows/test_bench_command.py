@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.console import console
 from imsr_core.errors import ConfigError
-from pipelines.bench_data import BenchError
+from pipelines.bench.data import BenchError
 
 
 @pytest.fixture

@@ -31,10 +31,10 @@ from typer.testing import CliRunner
 from flows import cli
 from flows.cli import app
 from imsr_core.errors import ConfigError, ImsrError, NonFiniteError
-from pipelines import training
-from pipelines.ledger import SpanState
-from pipelines.recommend import Recommender
-from pipelines.workspace import Workspace
+from pipelines.interests import training
+from pipelines.interests.recommend import Recommender
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import SpanState
 
 COMMANDS = [command.name for command in app.registered_commands]
 

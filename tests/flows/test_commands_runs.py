@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.console import console
 from flows.termination import EXIT_CODE
-from pipelines.plan import PlanError
+from pipelines.nights.plan import PlanError
 
 TERMINATED = 128 + signal.SIGTERM
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import sample_data
 from flows.cli import app
-from pipelines.workspace import Workspace
+from pipelines.workspace.layout import Workspace
 
 HOUSEHOLDS = 25
 FASTER = """

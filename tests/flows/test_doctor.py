@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.console import console
-from pipelines.doctor import Severity, examine
-from pipelines.ledger import SpanState
-from pipelines.publish import READY, file_sha256
-from pipelines.recommend import Recommender
-from pipelines.workspace import Workspace
+from pipelines.care.doctor import Severity, examine
+from pipelines.interests.recommend import Recommender
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import SpanState
+from pipelines.workspace.publish import READY, file_sha256
 
 DAMAGED = "imsr prune --damaged, then: imsr run"
 LAST_SEQUENCES = f"sequences/span={DAYS[-1]}"

@@ -31,11 +31,11 @@ from flows.refresh import full_refresh
 from flows.restate import restate
 from flows.steps import moment
 from imsr_core.errors import ImsrError, NonFiniteError
-from pipelines import training
-from pipelines.backfill import Which
-from pipelines.lease import hold
-from pipelines.plan import PlanError
-from pipelines.workspace import Workspace
+from pipelines.interests import training
+from pipelines.nights.backfill import Which
+from pipelines.nights.plan import PlanError
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 CLOCK = NOW.isoformat()

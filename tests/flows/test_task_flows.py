@@ -10,9 +10,9 @@ from flows.console import console
 from flows.nightly import nightly
 from flows.tasks import add_tasks
 from imsr_core.lifelong import TaskError
-from imsr_core.lifelong.conure import Conure
-from pipelines.task_table import list_tasks
-from pipelines.user_versions import current_version
+from imsr_core.lifelong.methods.conure import Conure
+from pipelines.tasks.table import list_tasks
+from pipelines.tasks.version import current_version
 
 T1, CLUB, SHOP = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club", "shop"))
 CLOCK = NOW.isoformat()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from small_world import day_of_events, land
 
-from pipelines.workspace import Workspace
+from pipelines.workspace.layout import Workspace
 
 
 @pytest.fixture(autouse=True)

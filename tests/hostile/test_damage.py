@@ -19,15 +19,15 @@ from safetensors.torch import load_file, save_file
 from small_world import NOW, current, run_one, span_rows, states, tree
 
 from imsr_core.errors import ImsrError
-from pipelines.doctor import examine
-from pipelines.ingest import ingest
-from pipelines.lease import hold
-from pipelines.parquet_files import ParquetFileError, read_table
-from pipelines.publish import READY, file_sha256
-from pipelines.recommend import Recommender
-from pipelines.sequences import sequence_span
-from pipelines.versions import Version
-from pipelines.workspace import Workspace
+from pipelines.care.doctor import examine
+from pipelines.interests.recommend import Recommender
+from pipelines.interests.version import Version
+from pipelines.lake.ingest import ingest
+from pipelines.sequences.build import sequence_span
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
+from pipelines.workspace.parquet_files import ParquetFileError, read_table
+from pipelines.workspace.publish import READY, file_sha256
 
 #: The day that is not learnt yet.
 DUE = "2024-03-07"

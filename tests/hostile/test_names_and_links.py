@@ -11,20 +11,20 @@ import pytest
 from small_world import DAYS, NOW, current, land, make, run_all, run_one, tree
 
 from imsr_core.errors import ImsrError
-from pipelines.backfill import Which, plan_backfill
-from pipelines.forget import forget
-from pipelines.lease import hold
-from pipelines.promotion import promote, rollback
-from pipelines.prune import prune
-from pipelines.publish import READY, file_sha256
-from pipelines.recommend import Recommender
-from pipelines.restate import mark_stale
-from pipelines.sequences import sequence_span
-from pipelines.settings import load_settings
-from pipelines.tasks import add_task
-from pipelines.versions import Version
-from pipelines.warehouse import connect
-from pipelines.workspace import Workspace
+from pipelines.care.forget import forget
+from pipelines.care.prune import prune
+from pipelines.interests.promotion import promote, rollback
+from pipelines.interests.recommend import Recommender
+from pipelines.interests.version import Version
+from pipelines.nights.backfill import Which, plan_backfill
+from pipelines.nights.restate import mark_stale
+from pipelines.sequences.build import sequence_span
+from pipelines.settings.imsr_toml import load_settings
+from pipelines.tasks.adding import add_task
+from pipelines.warehouse.catalog import connect
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
+from pipelines.workspace.publish import READY, file_sha256
 
 DUE = "2024-03-07"
 NAMES = [

@@ -31,24 +31,24 @@ from hypothesis.stateful import (
 )
 from ledger_model import DUE, PUBLISHED, REJECTED, Event, LedgerModel
 
-from pipelines import failpoints
-from pipelines.backfill import Which, begin, finish, plan_backfill
-from pipelines.doctor import Severity, examine
-from pipelines.failpoints import VARIABLE, FailPoint, InjectedFailure
-from pipelines.forget import ForgetError, forget
-from pipelines.ingest import ingest
-from pipelines.lake import content_of
-from pipelines.lease import Lease, hold
-from pipelines.night import run_span
-from pipelines.plan import PlanError, PlannedRun, due
-from pipelines.promotion import chain_of_versions, learnt_spans, promote, rollback
-from pipelines.publish import verify_folder
-from pipelines.restate import LEARNT, mark_stale
-from pipelines.sequence_chain import link_of
-from pipelines.sequence_loader import load_sequences
-from pipelines.spans import from_us
-from pipelines.versions import LINE, Version, VersionError
-from pipelines.workspace import Workspace
+from pipelines.care.doctor import Severity, examine
+from pipelines.care.forget import ForgetError, forget
+from pipelines.interests.promotion import chain_of_versions, learnt_spans, promote, rollback
+from pipelines.interests.version import LINE, Version, VersionError
+from pipelines.lake.ingest import ingest
+from pipelines.lake.span_files import content_of
+from pipelines.lake.spans import from_us
+from pipelines.nights.backfill import Which, begin, finish, plan_backfill
+from pipelines.nights.night import run_span
+from pipelines.nights.plan import PlanError, PlannedRun, due
+from pipelines.nights.restate import LEARNT, mark_stale
+from pipelines.sequences.chain import link_of
+from pipelines.sequences.loader import load_sequences
+from pipelines.workspace import failpoints
+from pipelines.workspace.failpoints import VARIABLE, FailPoint, InjectedFailure
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease, hold
+from pipelines.workspace.publish import verify_folder
 
 PRETRAIN, LOOKBACK = 2, 2
 SETTINGS = f"""

@@ -10,11 +10,11 @@ import numpy as np
 from imsr_core.config import DetectorConfig, InterestsConfig, ModelConfig, TrainingConfig
 from imsr_core.ragged import SpanSequences, from_events
 from imsr_core.strategies.protocol import Progress, silent
-from pipelines.bench_cells import Cell, CellFiles
-from pipelines.bench_data import BenchData, cut, renumbered
-from pipelines.bench_plan import Grid, Step, run_grid
-from pipelines.bench_settings import BenchSettings
-from pipelines.bench_variants import variants_named
+from pipelines.bench.cells import Cell, CellFiles
+from pipelines.bench.data import BenchData, cut, renumbered
+from pipelines.bench.grid import Grid, Step, run_grid
+from pipelines.bench.variants import variants_named
+from pipelines.settings.bench import BenchSettings
 
 NAMES = ["s0", "s1", "s2", "s3", "s4"]
 CONFIG = InterestsConfig(

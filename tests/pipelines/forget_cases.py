@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from small_world import NOW, TOML, log, run_all
 
-from pipelines.ingest import ingest
-from pipelines.lease import hold
-from pipelines.ledger import SpanState
-from pipelines.recommend import Recommender
-from pipelines.warehouse import publish_catalog
-from pipelines.workspace import Workspace
+from pipelines.interests.recommend import Recommender
+from pipelines.lake.ingest import ingest
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
+from pipelines.workspace.ledger import SpanState
 
 ZOE = "zoe-73c1f9"
 SALT = "00112233445566778899aabbccddeeff"

@@ -11,9 +11,9 @@ import torch
 from small_world import TOML, Event, day_of_events, make
 
 from imsr_core.strategies import SpanUpdate, strategy_named
-from pipelines import training
-from pipelines.lease import Lease, hold
-from pipelines.workspace import Workspace
+from pipelines.interests import training
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease, hold
 
 GATED = TOML.replace("base_epochs = 2", "base_epochs = 8").replace("targets_per_user = 5", "targets_per_user = 0")
 GATED += "[gate]\nholdout = 0.4\nmin_events = 10\n"

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.ingest import IngestReport, ingest
-from pipelines.publish import verify_folder
-from pipelines.schema import CONTENT_SCHEMA
-from pipelines.workspace import Workspace
+from pipelines.lake.columns import CONTENT_SCHEMA
+from pipelines.lake.ingest import IngestReport, ingest
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.publish import verify_folder
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 HEADER = ("user_id", "item_id", "timestamp")

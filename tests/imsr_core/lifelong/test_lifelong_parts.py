@@ -24,7 +24,7 @@ from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import next_item_examples, task_examples
-from imsr_core.lifelong.transfer import backward_transfer, forgetting, forward_transfer, transfer_matrix
+from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer, transfer_matrix
 from imsr_core.lifelong.view import View
 
 # --- splits and seeds ---------------------------------------------------------------------------------------

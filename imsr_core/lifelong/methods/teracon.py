@@ -1,0 +1,158 @@
+"""TERACON (Kim et al., KDD 2023): all tasks served from one network, by masks that know each other.
+
+Paper and code: a channel mask for each task after every layer (``relation_masks``); with each new task everything
+is trained, and the parent version's pseudo-labels on the new task's users hold the past (``distillation``); s goes
+from 1 / s_max to s_max within every epoch; the relation layers of ALL tasks start anew because their input grew,
+so past tasks are broken at step 0 and repaired by the distillation. No task token; the mask comes after the ReLU.
+
+Decided: one mask function for training and serving; at least one user is distilled; the total loss must be finite;
+T1 is distilled on the whole sequence (released: without its last item); the best epoch is chosen on the new task's
+validation users after ``min_epochs``. Off by default and not in the paper: ``carry_relations``.
+
+Nothing exact holds for old tasks: measure forgetting (``transfer``) and let a gate decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from imsr_core.encoders import Adapter, Encoder, build_encoder
+from imsr_core.lifelong.backbone import (
+    base_reading,
+    first_state,
+    fresh_base,
+    fresh_head,
+    head_in,
+    on_device,
+    record_of,
+)
+from imsr_core.lifelong.fitting import fit
+from imsr_core.lifelong.methods.distillation import Retention, ViewAt
+from imsr_core.lifelong.methods.relation_masks import (
+    annealed,
+    carried_relations,
+    initial_embedding,
+    initial_relations,
+    task_mask,
+)
+from imsr_core.lifelong.problems import BaseProblem, TaskProblem
+from imsr_core.lifelong.protocol import LifelongMethod
+from imsr_core.lifelong.seeds import phase_seed
+from imsr_core.lifelong.state import LifelongState, subset
+from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.lifelong.training import Step, Tensors
+from imsr_core.lifelong.view import View
+
+
+class Teracon(LifelongMethod):
+    """Relation-aware task masks and knowledge retention."""
+
+    name: ClassVar[str] = "teracon"
+    exact: ClassVar[bool] = False
+
+    def learn_base(self, problem: BaseProblem) -> LifelongState:
+        settings, task = problem.config.teracon, problem.name
+        encoder = build_encoder(problem.encoder)
+        generator = torch.Generator().manual_seed(phase_seed(problem.seed, task, "initial masks"))
+        embedding = initial_embedding(encoder.sites, problem.encoder.dim, generator)
+        start = fresh_base(problem) | on_device({f"embedding/{task}": embedding}, problem)
+        view_at = _views(encoder, (task,), problem.n_items)
+
+        def clamp(tensors: Tensors, _: Step) -> None:
+            clamp_embeddings(tensors, settings.clamp)
+
+        result = fit(
+            problem,
+            start,
+            lambda tensors, step: view_at(tensors, task, _steepness(step, settings.s_max)),
+            "train",
+            problem.config.pretrain,
+            after_step=clamp,
+        )
+        record = record_of(problem, {"train": result.report()}, s_max=settings.s_max)
+        return first_state(self.name, problem, record, result.parameters)
+
+    def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
+        settings, tasks = problem.config.teracon, (*state.task_names, problem.name)
+        s_max = state.tasks[0].details["s_max"]  # masks mean nothing at another steepness
+        encoder = build_encoder(state.encoder)
+        view_at = _views(encoder, tasks, state.n_items)
+        teacher_items = max(task.n_items for task in state.tasks)
+        generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "distillation"))
+        retention = Retention(
+            state.tensors,
+            state.task_names,
+            _views(build_encoder(state.encoder), state.task_names, teacher_items),
+            view_at,
+            teacher_items,
+            settings,
+            generator,
+        )
+
+        def retain(tensors: Tensors, inputs: Tensor, step: Step) -> Tensor:
+            return retention.loss(tensors, inputs, annealed(step, s_max))
+
+        def after_step(tensors: Tensors, step: Step) -> None:
+            clamp_embeddings(tensors, settings.clamp)
+            retention.renew_rates(tensors, tasks, annealed(step, s_max))
+
+        result = fit(
+            problem,
+            self.student_start(state, problem),
+            lambda tensors, step: view_at(tensors, problem.name, _steepness(step, s_max)),
+            "train",
+            problem.config.task,
+            after_step=after_step,
+            extra_loss=retain if settings.distillation else None,
+        )
+        details = {"s_max": s_max, "rates": dict(retention.rates)}
+        return state.replaced(result.parameters, task=record_of(problem, {"train": result.report()}, **details))
+
+    def student_start(self, state: LifelongState, problem: TaskProblem) -> Tensors:
+        """The student before its first step: the parent, a new head and embedding, new relation layers."""
+        tasks, sites = (*state.task_names, problem.name), build_encoder(state.encoder).sites
+        generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "initial masks"))
+        own = {f"embedding/{problem.name}": initial_embedding(sites, problem.dim, generator)}
+        old = {name: t for name, t in state.tensors.items() if name.startswith("relation/")}
+        wanted = bool(old) if len(state.tasks) > 1 else problem.config.teracon.relations  # it goes on as it began
+        relations = on_device(initial_relations(tasks, sites, generator), problem) if wanted else {}
+        if wanted and problem.config.teracon.carry_relations:
+            relations = carried_relations(relations, old)
+        return {**state.tensors, **fresh_head(problem, bias=True), **on_device(own, problem), **relations}
+
+    def view(self, state: LifelongState, task_name: str) -> View:
+        state.position(task_name)
+        return self.view_of_tensors(state, state.tensors, state.task_names, task_name)
+
+    def view_of_tensors(
+        self, state: LifelongState, tensors: Mapping[str, Tensor], tasks: Sequence[str], task_name: str
+    ) -> View:
+        """A task as these tensors would serve it among ``tasks``; ``view`` is the case of the version's own."""
+        view_at = _views(build_encoder(state.encoder), tasks, state.n_items)
+        return view_at(tensors, task_name, state.tasks[0].details["s_max"])
+
+
+def clamp_embeddings(tensors: Mapping[str, Tensor], bound: float) -> None:
+    """Keep every task embedding within [-bound, bound], in place."""
+    for name, tensor in tensors.items():
+        if name.startswith("embedding/"):
+            tensor.clamp_(-bound, bound)
+
+
+def _steepness(step: Step | None, s_max: float) -> float:
+    return s_max if step is None else annealed(step, s_max)
+
+
+def _views(encoder: Encoder, tasks: Sequence[str], n_items: int) -> ViewAt:
+    """How a network of ``tasks`` serves one of them at a given s."""
+
+    def view_at(tensors: Mapping[str, Tensor], task: str, s: float) -> View:
+        adapter = Adapter(gates=task_mask(tensors, tasks, task, s))
+        reading = base_reading(encoder) if task == BASE_TASK else "items"
+        return View(encoder, subset("encoder", tensors), head_in(tensors, task), n_items, adapter, reading)
+
+    return view_at

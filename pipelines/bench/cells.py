@@ -1,0 +1,236 @@
+"""Cells of a bench and what is kept of them: a cell is variant x extractor x seed, its result one atomic file.
+
+    OUT/cells/<variant>.<extractor>.s<seed>.<fingerprint>.safetensors   ranks of every tested event, R[t, i], K_u
+    OUT/bases/<fingerprint>/                                            pre-trained models, shared by variants
+
+A file is named by a fingerprint of the data, the configuration and what the cell is matched with: a bench that is
+run again takes what is there and computes the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from imsr_core.checkpoint import config_to_dict, load_state, save_state
+from imsr_core.config import DetectorConfig, InterestsConfig
+from imsr_core.interests import InterestStore
+from imsr_core.state import ModelState
+from imsr_core.strategies import STRATEGIES
+from pipelines.bench.data import BenchError
+from pipelines.bench.variants import Variant
+from pipelines.workspace.publish import write_atomic
+
+#: Part of each fingerprint: a change of what a cell computes makes new cells.
+FORMAT = 1
+#: Arrays that a result holds for each span.
+KINDS = ("ranks", "blended", "counts")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One chain of a bench. ``config`` is complete; ``like`` is the cell whose numbers of interests it takes."""
+
+    variant: Variant
+    extractor: str
+    seed: int
+    config: InterestsConfig
+    data: str
+    until: int
+    top_n: int
+    like: Cell | None = None
+
+    @property
+    def name(self) -> str:
+        """As people read it."""
+        return f"{self.variant.name}.{self.extractor}.s{self.seed}"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that the result follows from."""
+        like = self.like.fingerprint if self.like else None
+        config = _read_by(self.variant.strategy, self.config) if self.variant.is_model else None
+        return _digest([FORMAT, self.data, self.until, self.top_n, self.variant.strategy, config, like])
+
+    @property
+    def base_fingerprint(self) -> str:
+        """16 hex digits over everything that the pre-trained model follows from."""
+        like = self.like.fingerprint if self.like else None
+        base = base_config(self.config, self.pretraining)
+        return _digest([FORMAT, self.data, self.pretraining, _read_by(self.pretraining, base), like])
+
+    @property
+    def pretraining(self) -> str:
+        """The strategy that pre-trains: the cell's own if it has settings of its own, since it may begin to remember
+        then; else imsr, as which all others pre-train."""
+        strategy = self.variant.strategy
+        return strategy if hasattr(self.config, strategy) else "imsr"
+
+
+@dataclass(frozen=True)
+class SpanRecord:
+    """What learning one span took, and what came out of it."""
+
+    span: str
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_mb: float = float("nan")
+    mean_interests: float = float("nan")
+    stored_floats: int = 0
+    born: int = 0
+    trimmed: int = 0
+    forgotten: int = 0
+
+
+@dataclass
+class CellResult:
+    """``ranks`` (E,) int16 of each tested span's events by the model alone, ``blended`` (E,) with the trend in the
+    score (none where it is off, or the variant is no model); ``matrix`` (T, T) the hit rate of version t on span i;
+    ``counts`` (U, 2) user and number of interests after each span; ``records`` one a learnt span, base first."""
+
+    name: str
+    ranks: dict[str, NDArray[np.int16]] = field(default_factory=dict)
+    blended: dict[str, NDArray[np.int16]] = field(default_factory=dict)
+    matrix: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    records: list[SpanRecord] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def to_bytes(self, cell: Cell) -> bytes:
+        """As it is kept."""
+        arrays: dict[str, NDArray] = {"matrix": self.matrix}
+        for kind in KINDS:
+            arrays |= {f"{kind}.{span}": array for span, array in getattr(self, kind).items()}
+        about = {
+            "name": self.name,
+            "seconds": self.seconds,
+            "records": [asdict(record) for record in self.records],
+            "config": config_to_dict(cell.config),
+        }
+        return safetensors.numpy.save(arrays, {"cell": json.dumps(about)})
+
+    @classmethod
+    def read(cls, path: Path) -> CellResult:
+        """The result in a file. Raises `BenchError` if it is damaged."""
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                about = json.loads(file.metadata()["cell"])
+                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            raise BenchError(f"{path} is damaged: {error}", hint="remove it and run the bench again") from error
+
+        named: dict[str, dict[str, NDArray]] = {kind: {} for kind in KINDS}
+        for key, array in arrays.items():
+            kind, _, span = key.partition(".")
+            if span:
+                named[kind][span] = array
+        records = [SpanRecord(**record) for record in about["records"]]
+        result = cls(about["name"], named["ranks"], named["blended"], counts=named["counts"])
+        result.matrix, result.records, result.seconds = arrays["matrix"], records, about["seconds"]
+        return result
+
+
+@dataclass(frozen=True)
+class CellFiles:
+    """The results in a bench's folder."""
+
+    root: Path
+
+    def path(self, cell: Cell) -> Path:
+        """Where a cell's result is, or would be."""
+        return self.root / "cells" / f"{cell.name}.{cell.fingerprint}.safetensors"
+
+    def get(self, cell: Cell) -> CellResult | None:
+        """The result of a cell, None if it was not computed yet."""
+        path = self.path(cell)
+        return CellResult.read(path) if path.is_file() else None
+
+    def put(self, cell: Cell, result: CellResult) -> None:
+        """Keep a result: the whole file or none."""
+        path = self.path(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, result.to_bytes(cell))
+
+    def base(self, cell: Cell, make: Callable[[], tuple[ModelState, SpanRecord]]) -> tuple[ModelState, SpanRecord]:
+        """The cell's pre-trained model with the cell's configuration, and what it took; made once for all cells of
+        the same base."""
+        folder = self.root / "bases" / cell.base_fingerprint
+        if not folder.is_dir():
+            state, record = make()
+            _write_base(folder, state, record)
+        state, record = _read_base(folder)
+        state.config = cell.config
+        return state, record
+
+
+def base_config(config: InterestsConfig, strategy: str = "imsr") -> InterestsConfig:
+    """``config`` with everything at its default that pre-training by ``strategy`` does not read."""
+    plain = InterestsConfig()
+    default = plain.training
+    training = replace(
+        config.training, epochs=default.epochs, learning_rate=default.learning_rate, moments=default.moments
+    )
+    # all users are new, and have no prior yet
+    read: dict[str, Any] = {
+        "model": replace(config.model, prior_mass=0.0),
+        "training": training,
+        "detector": DetectorConfig(new_scale=config.detector.new_scale),
+    }
+    own: dict[str, Any] = {strategy: getattr(config, strategy)} if hasattr(config, strategy) else {}
+    return replace(plain, **read, **own)
+
+
+def store_of_counts(counts: NDArray[np.int64], dim: int, query_units: int) -> InterestStore:
+    """A store with as many (zero) interests for each user as ``counts`` (U, 2) says."""
+    generator = torch.Generator().manual_seed(0)
+    users, number = torch.from_numpy(counts[:, 0].copy()), torch.from_numpy(counts[:, 1].copy())
+    most = int(number.max()) if len(number) else 0
+    store = InterestStore.random(users, most, dim, scale=0.0, born=0, generator=generator, query_units=query_units)
+    return store.take(store.interest_id < number.repeat_interleave(most))
+
+
+def _read_by(strategy: str, config: InterestsConfig) -> dict[str, Any]:
+    """The configuration without the sections that are named after other strategies."""
+    others = set(STRATEGIES) - {strategy}
+    return {name: section for name, section in config_to_dict(config).items() if name not in others}
+
+
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write_base(folder: Path, state: ModelState, record: SpanRecord) -> None:
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    staging.mkdir(parents=True)
+    try:
+        save_state(state, staging)
+        store = {f.name: getattr(state.store, f.name).contiguous() for f in fields(InterestStore)}
+        safetensors.torch.save_file(store, staging / "interests.safetensors")
+        memory = {name: tensor.contiguous() for name, tensor in state.user_memory.items()}
+        safetensors.torch.save_file(memory, staging / "user_memory.safetensors")
+        (staging / "record.json").write_text(json.dumps(asdict(record)))
+        os.rename(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _read_base(folder: Path) -> tuple[ModelState, SpanRecord]:
+    store = safetensors.torch.load_file(folder / "interests.safetensors")
+    record = SpanRecord(**json.loads((folder / "record.json").read_text()))
+    state = load_state(folder, InterestStore(**store))
+    state.user_memory = safetensors.torch.load_file(folder / "user_memory.safetensors")
+    return state, record

@@ -1,0 +1,215 @@
+"""One cell of a bench: a chain of versions, each tested on the next span before that span is learnt."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imsr_core.interests import InterestStore
+from imsr_core.ragged import take_rows
+from imsr_core.state import ModelState
+from imsr_core.strategies import STARTING_OVER, Change, SpanUpdate, strategy_named
+from imsr_core.strategies.imsr import imsr
+from imsr_core.strategies.protocol import Progress, silent
+from pipelines.bench.cells import Cell, CellFiles, CellResult, SpanRecord, store_of_counts
+from pipelines.bench.data import BenchData, BenchSpan
+from pipelines.interests.evaluation import rank_events
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """Everything that a cell is computed from. ``like`` is the result of the cell that it is matched with."""
+
+    cell: Cell
+    data: BenchData
+    files: CellFiles
+    matrix_users: int
+    like: CellResult | None = None
+    progress: Progress = silent
+
+
+def run_cell(run: CellRun) -> CellResult:
+    """The result of a cell; nothing is written but the pre-trained model."""
+    started = time.process_time()
+    result = CellResult(run.cell.name)
+    if not run.cell.variant.is_model:
+        _popularity(run, result)
+    else:
+        _chain(run, result)
+    result.seconds = time.process_time() - started
+    return result
+
+
+def _popularity(run: CellRun, result: CellResult) -> None:
+    last_only = run.cell.variant.strategy == "popularity-last"
+    for number in range(1, run.cell.until + 1):
+        span = run.data.spans[number]
+        before = run.data.spans[number - 1 : number] if last_only else run.data.spans[:number]
+        items = np.concatenate([each.learnt.items for each in before])
+        counts = np.bincount(items, minlength=run.data.spans[number - 1].n_items)
+        result.ranks[span.id] = popularity_ranks(counts, span.sequences.items, run.cell.top_n)
+
+
+def popularity_ranks(counts: NDArray[np.int64], items: NDArray[np.int64], top_n: int) -> NDArray[np.int16]:
+    """Rank (E,) of ``items`` (E,) among all items by ``counts`` (N,), ties against the item, at most ``top_n``.
+
+    An item that nobody had, or that is not in the catalogue, is not in the list.
+    """
+    ascending = np.sort(counts)
+    better = len(counts) - np.searchsorted(ascending, counts, side="left") - 1
+    better = np.where(counts > 0, better, top_n)
+    inside = items < len(counts)
+    ranks = np.where(inside, better[np.where(inside, items, 0)], top_n)
+    return np.minimum(ranks, top_n).astype(np.int16)
+
+
+def _chain(run: CellRun, result: CellResult) -> None:
+    cell, data = run.cell, run.data
+    over = cell.variant.strategy in STARTING_OVER
+    result.matrix = np.full((cell.until, cell.until), np.nan)
+    samples = [_sample(span, run.matrix_users) for span in data.spans[1 : cell.until + 1]]
+    if over:
+        state = ModelState.initial(cell.config)
+    else:
+        state, record = cell_base(run)
+        result.records.append(record)
+    for number in range(1, cell.until + 1):
+        span, before = data.spans[number], data.spans[number - 1]
+        # what starts over is not learnt for spans that are only tuned on
+        if number > 1 and not (over and number <= data.tuning):
+            state, record = _learn(run, state, number - 1)
+            result.records.append(record)
+        if state.spans:
+            result.ranks[span.id] = _ranks(without_trend(state), span, cell.top_n)
+            if cell.config.trend.enabled:
+                result.blended[span.id] = _ranks(state, span, cell.top_n)
+            counts = torch.stack([state.store.users, state.store.counts], 1)
+            result.counts[before.id] = counts.numpy()
+            result.matrix[number - 1] = [_hits(without_trend(state), sample, cell.top_n) for sample in samples]
+
+
+def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
+    """The pre-trained model of a cell, from the bench's folder if it is there."""
+
+    def make() -> tuple[ModelState, SpanRecord]:
+        first, config = run.data.spans[0], run.cell.config
+        with _measured() as cost:
+            fresh = ModelState.initial(config)
+            if run.like is not None:
+                update = imsr(fresh, first.learnt, first.n_items, run.progress, like=_like(run, -1))
+            else:
+                method = strategy_named(run.cell.pretraining)
+                update = method(fresh, first.learnt, first.n_items, run.progress)
+        return update.state, _record(first.id, cost, update)
+
+    return run.files.base(run.cell, make)
+
+
+def _like(run: CellRun, number: int) -> InterestStore | None:
+    """The numbers of interests that the cell is matched with, after span ``number`` (-1: the last)."""
+    if run.like is None:
+        return None
+    counts = run.like.counts[run.data.spans[number].id] if number >= 0 else list(run.like.counts.values())[-1]
+    model = run.cell.config.model
+    return store_of_counts(counts, model.dim, model.query_units)
+
+
+def _learn(run: CellRun, state: ModelState, number: int) -> tuple[ModelState, SpanRecord]:
+    """The version after span ``number``."""
+    span, strategy = run.data.spans[number], run.cell.variant.strategy
+    over = strategy in STARTING_OVER
+    if over:
+        state = replace(ModelState.initial(run.cell.config), spans=number)
+        matched = _like(run, number)
+        state = state if matched is None else replace(state, store=matched)
+    past = run.data.history(number) if over else None
+    with _measured() as cost:
+        if run.like is not None and not over:
+            update = imsr(state, span.learnt, span.n_items, run.progress, like=_like(run, -1))
+        else:
+            method = strategy_named(strategy)
+            history = (lambda: past) if past is not None else (lambda: run.data.history(number))
+            update = method(state, span.learnt, span.n_items, run.progress, history=history)
+    return update.state, _record(span.id, cost, update)
+
+
+@dataclass
+class Cost:
+    """Seconds of processor and wall, and the largest resident memory in MB, of a block."""
+
+    cpu: float = 0.0
+    wall: float = 0.0
+    peak_mb: float = float("nan")
+
+
+@contextmanager
+def _measured() -> Iterator[Cost]:
+    cost, cpu, wall = Cost(), time.process_time(), time.perf_counter()
+    _reset_peak()
+    yield cost
+    cost.cpu, cost.wall, cost.peak_mb = time.process_time() - cpu, time.perf_counter() - wall, _peak_mb()
+
+
+def _reset_peak() -> None:
+    """Start the kernel's high-water mark anew where it lets us (Linux); elsewhere the peak is the process's."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_mb() -> float:
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _record(span_id: str, cost: Cost, made: SpanUpdate) -> SpanRecord:
+    store = made.state.store
+    return SpanRecord(
+        span=span_id,
+        cpu_seconds=cost.cpu,
+        wall_seconds=cost.wall,
+        peak_mb=cost.peak_mb,
+        mean_interests=len(store) / max(len(store.users), 1),
+        stored_floats=store.vectors.numel() + store.queries.numel(),
+        born=made.changes.count(Change.BORN),
+        trimmed=made.changes.count(Change.TRIMMED),
+        forgotten=made.changes.count(Change.FORGOTTEN),
+    )
+
+
+def without_trend(state: ModelState) -> ModelState:
+    """The same state with scores that are the model's alone."""
+    config = replace(state.config, trend=replace(state.config.trend, enabled=False))
+    return replace(state, config=config)
+
+
+def _ranks(state: ModelState, span: BenchSpan, top_n: int) -> NDArray[np.int16]:
+    return rank_events(state, span.sequences, top_n)[0].numpy().astype(np.int16)
+
+
+def _sample(span: BenchSpan, limit: int) -> BenchSpan:
+    """The events of at most ``limit`` of the span's users, spread evenly; all slices but `all` are left out."""
+    size = len(span.sequences)
+    rows = np.unique(np.linspace(0, size - 1, min(limit, size)).astype(np.int64)) if limit else np.zeros(0, np.int64)
+    mine = np.isin(span.sequences.rows, rows)
+    return BenchSpan(
+        span.id, take_rows(span.sequences, rows), span.learnt, span.n_items, {"all": span.slices["all"][mine]}
+    )
+
+
+def _hits(state: ModelState, sample: BenchSpan, top_n: int) -> float:
+    member = sample.slices["all"]
+    return float((_ranks(state, sample, top_n)[member] < top_n).mean()) if member.any() else float("nan")

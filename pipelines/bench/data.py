@@ -1,0 +1,203 @@
+"""The spans that a bench learns and tests on: a workspace's sequences, filtered, numbered anew, cut into slices.
+
+    all         the user was learnt before, and the item was in the catalogue before
+    last        of those, the user's last event in the span (the paper's test)
+    repeat      of those, items that the user had before
+    explore     of those, items new to the user
+    everything  all events; what nobody can know counts as a miss
+
+Unlike the slices of `pipelines.interests.evaluation` these follow from the data and not from the model, so that all
+methods are scored on the same events: what a method does not know is its miss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imsr_core.errors import ImsrError
+from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty, from_events
+from pipelines.sequences.build import sequence_span
+from pipelines.sequences.chain import latest_rows
+from pipelines.sequences.loader import load_sequences
+from pipelines.settings.bench import BenchSettings
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
+
+BoolArray = NDArray[np.bool_]
+
+
+class BenchError(ImsrError):
+    """A comparison that cannot be made."""
+
+
+@dataclass(frozen=True)
+class BenchSpan:
+    """One span: ``sequences`` holds all its E events, ``learnt`` those that may be trained on; ``n_items`` is the
+    size of the catalogue after it. ``slices`` (E,) by name; empty for the pre-training."""
+
+    id: str
+    sequences: SpanSequences
+    learnt: SpanSequences
+    n_items: int
+    slices: dict[str, BoolArray]
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The user of each event (E,)."""
+        return self.sequences.users[self.sequences.rows]
+
+
+@dataclass(frozen=True)
+class BenchData:
+    """``spans[0]`` is the pre-training; each of the others is tested on, then learnt."""
+
+    spans: tuple[BenchSpan, ...]
+    protocol: str
+    tuning: int
+
+    @property
+    def tested(self) -> tuple[BenchSpan, ...]:
+        """The spans after the pre-training."""
+        return self.spans[1:]
+
+    @property
+    def reported(self) -> tuple[BenchSpan, ...]:
+        """The spans that no hyper-parameter was chosen on."""
+        return self.spans[1 + self.tuning :]
+
+    @property
+    def main_slice(self) -> str:
+        """The slice that decides: every event, or the last one of each user under the paper's protocol."""
+        return "last" if self.protocol == "holdout" else "all"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the sha256 over all events."""
+        digest = hashlib.sha256(self.protocol.encode())
+        for span in self.spans:
+            digest.update(span.id.encode())
+            for array in (span.sequences.users, span.sequences.offsets, span.sequences.items):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    def history(self, before: int) -> SpanSequences:
+        """What may be learnt of all spans before number ``before``."""
+        return concatenate([span.learnt for span in self.spans[:before]])
+
+
+def load_bench_data(workspace: Workspace, settings: BenchSettings, *, now: datetime) -> BenchData:
+    """The data of a workspace; sequences that are not there yet are built.
+
+    Raises:
+        BenchError: there are too few spans with data, or the filters leave nothing of one.
+    """
+    folders = sequence_folders(workspace, now=now)
+    pretrain = workspace.settings.spans.pretrain
+    if len(folders) < pretrain + settings.tuning_spans + 1:
+        raise BenchError(
+            f"{workspace.root} has {len(folders)} spans with data: {pretrain} for pre-training and "
+            f"{settings.tuning_spans} for tuning leave none to report",
+            hint="lower [spans] pretrain or [bench] tuning_spans",
+        )
+    parts = renumbered(filtered([load_sequences(folder) for _, folder in folders], settings))
+    names = [span_id for span_id, _ in folders[pretrain - 1 :]]
+    parts = [concatenate(parts[:pretrain]), *parts[pretrain:]]
+    empty = [name for name, part in zip(names, parts, strict=True) if not part.n_events]
+    if empty:
+        raise BenchError(f"the filters leave no event in {', '.join(empty)}", hint="lower them in [bench]")
+    return cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans)
+
+
+def sequence_folders(workspace: Workspace, *, now: datetime) -> list[tuple[str, Path]]:
+    """(span id, sequences folder) of every span with data, in the order of time."""
+    with workspace.ledger.snapshot() as view:
+        wanted = [row.span_id for row in view.current_span_versions()]
+    with hold(workspace, "imsr bench") as lease:
+        for span_id in wanted:
+            sequence_span(workspace, span_id, lease=lease, now=now)
+    with workspace.ledger.snapshot() as view:
+        latest = latest_rows(view)
+    return [(span_id, workspace.resolve(latest[span_id].path)) for span_id in wanted]
+
+
+def filtered(parts: Sequence[SpanSequences], settings: BenchSettings) -> list[SpanSequences]:
+    """The events of the users and items that ``[bench]`` keeps."""
+    users = np.concatenate([part.users[part.rows] for part in parts])
+    items = np.concatenate([part.items for part in parts])
+    keep = np.ones(len(users), dtype=bool)
+    if settings.max_users:
+        everybody = np.unique(users)
+        chosen = np.random.default_rng(settings.seed).permutation(everybody)[: settings.max_users]
+        keep &= np.isin(users, chosen)
+    if settings.max_items:
+        counts = np.bincount(items[keep], minlength=int(items.max()) + 1)
+        keep &= np.isin(items, np.argsort(-counts, kind="stable")[: settings.max_items])
+    keep &= np.bincount(users[keep], minlength=int(users.max()) + 1)[users] >= settings.min_user_events
+    found, first = [], 0
+    for part in parts:
+        mine = keep[first : first + part.n_events]
+        first += part.n_events
+        found.append(from_events(part.users[part.rows][mine], part.items[mine], part.timestamps[mine]))
+    return found
+
+
+def renumbered(parts: Sequence[SpanSequences]) -> list[SpanSequences]:
+    """The same events with items numbered by the span of their first event, without gaps."""
+    items = np.concatenate([part.items for part in parts])
+    names, first = np.unique(items, return_index=True)
+    number = np.empty(len(names), dtype=np.int64)
+    number[np.argsort(first, kind="stable")] = np.arange(len(names))
+    return [
+        SpanSequences(part.users, part.offsets, number[np.searchsorted(names, part.items)], part.timestamps)
+        for part in parts
+    ]
+
+
+def cut(names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tuning: int) -> BenchData:
+    """Slices of each span and what of it may be learnt, under a protocol."""
+    spans: list[BenchSpan] = []
+    n_items, users = 0, np.zeros(0, dtype=np.int64)
+    width = 1 + max(int(part.items.max()) for part in parts)
+    pairs = np.zeros(0, dtype=np.int64)
+    for name, part in zip(names, parts, strict=True):
+        keys = part.users[part.rows] * width + part.items
+        known = (part.items < n_items) & np.isin(part.users, users)[part.rows]
+        slices = _slices(part, known, _seen(keys, pairs), protocol) if spans else {}
+        learnt = drop_empty(all_but_last(part, 2) if protocol == "holdout" else part)
+        n_items = max(n_items, int(part.items.max()) + 1)
+        users, pairs = np.union1d(users, learnt.users), np.union1d(pairs, keys)
+        spans.append(BenchSpan(name, part, learnt, n_items, slices))
+    return BenchData(tuple(spans), protocol, tuning)
+
+
+def _seen(keys: NDArray[np.int64], earlier: NDArray[np.int64]) -> BoolArray:
+    """Which (user, item) pairs were there in an earlier span or before in this one."""
+    seen = np.ones(len(keys), dtype=bool)
+    _, first = np.unique(keys, return_index=True)
+    seen[first] = np.isin(keys[first], earlier)
+    return seen
+
+
+def _slices(part: SpanSequences, known: BoolArray, seen: BoolArray, protocol: str) -> dict[str, BoolArray]:
+    last = np.zeros(part.n_events, dtype=bool)
+    last[part.offsets[1:] - 1] = True
+    counted = last if protocol == "holdout" else np.ones_like(last)
+    slices = {
+        "all": known & counted,
+        "last": known & last,
+        "repeat": known & counted & seen,
+        "explore": known & counted & ~seen,
+        "everything": counted,
+    }
+    if protocol == "holdout":
+        second = np.zeros_like(last)
+        second[part.offsets[1:][part.counts > 1] - 2] = True
+        slices["validation"] = known & second
+    return slices

@@ -1,0 +1,93 @@
+"""Discard damaged sequences and versions, with all that rests on them, so that the next run builds them again.
+
+Derived data are functions of the lake. A damaged folder cannot be trusted and must not be found again by its
+fingerprint, so its row goes: sequences lose theirs, with all that continue them; versions become ``pruned``, with all
+that read their ids or interests. The spans from the first one on become stale. The lake itself is not derived from
+anything: of it only old data versions are discarded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from pipelines.care.doctor import examine
+from pipelines.interests.version import GONE, LINE, PRUNED
+from pipelines.nights.restate import LEARNT
+from pipelines.sequences.chain import latest_rows, parent_folder
+from pipelines.versions.dependencies import read_by
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
+from pipelines.workspace.ledger import Snapshot, SpanState, Transaction, VersionRow, iso
+
+
+def discard_damaged(workspace: Workspace, lease: Lease, *, now: datetime) -> list[str]:
+    """Take everything damaged out of the ledger and mark its spans stale; returns the paths that were dropped.
+
+    The folders are orphans then, for ``remove_orphans``.
+    """
+    subjects = {finding.subject for finding in examine(workspace, deep=True) if finding.subject}
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        sequences = _sequences_on(workspace, tx, {key for kind, key in subjects if kind == "sequences"})
+        versions = _versions_on(workspace, tx, sequences, {key for kind, key in subjects if kind == "version"})
+        stale = {key for kind, key in subjects if kind == "lost sequences"}
+        stale |= _spans_of(tx, sequences, versions)
+        data = {key for kind, key in subjects if kind == "data"}
+        _drop(tx, sequences, versions, data, now)
+        _mark_stale(tx, stale, now)
+    return sorted([*sequences, *(row.path for row in versions.values()), *data])
+
+
+def _sequences_on(workspace: Workspace, view: Snapshot, damaged: set[str]) -> set[str]:
+    """Paths of the damaged sequences, and of those that continue one."""
+    found = set(damaged)
+    for row in view.sequences():  # by span: a parent comes before its children
+        if row.path not in found:
+            parent = parent_folder(workspace, workspace.resolve(row.path))
+            if parent is not None and workspace.relative(parent) in found:
+                found.add(row.path)
+    return found
+
+
+def _versions_on(workspace: Workspace, view: Snapshot, sequences: set[str], damaged: set[str]) -> dict[str, VersionRow]:
+    """The damaged versions, and those that read something that is dropped."""
+    rows = {row.version_id: row for row in view.versions() if row.state != PRUNED}
+    found = {name: row for name, row in rows.items() if name in damaged}
+    for name, row in rows.items():
+        if name not in found and row.state not in GONE:
+            reads = read_by(workspace, workspace.resolve(row.path))
+            if set(reads.sequences) & sequences or set(reads.versions) & damaged:
+                found[name] = row
+    return found
+
+
+def _spans_of(view: Snapshot, sequences: set[str], versions: dict[str, VersionRow]) -> set[str]:
+    """Spans whose sequences in force are dropped, or that the current version's line of ancestors learnt by one."""
+    spans = {row.span_id for row in latest_rows(view).values() if row.path in sequences}
+    rows = {row.version_id: row for row in view.versions(LINE)}
+    at = view.pointer(LINE)
+    while at is not None and at in rows:
+        if at in versions:
+            spans |= {rows[at].span_id, *rows[at].summary.get("spans", ())}
+        at = rows[at].parent
+    return spans
+
+
+def _drop(tx: Transaction, sequences: set[str], versions: dict[str, VersionRow], data: set[str], now: datetime) -> None:
+    for row in tx.sequences():
+        if row.path in sequences:
+            tx.delete("sequences", span_id=row.span_id, fingerprint=row.fingerprint)
+    for each in tx.span_versions():
+        if each.path in data:
+            tx.delete("span_versions", span_id=each.span_id, data_version=each.data_version)
+    for version in versions.values():
+        summary = version.summary | {"removed": f"damaged, discarded on {iso(now)[:10]}"}
+        tx.put_version(replace(version, state=PRUNED, summary=summary))
+
+
+def _mark_stale(tx: Transaction, spans: set[str], now: datetime) -> None:
+    """Mark these spans, and what was learnt after the first of them, as to be learnt again."""
+    first = min((span.start_us for span in tx.spans() if span.span_id in spans), default=None)
+    for span in tx.spans():
+        if first is not None and span.start_us >= first and span.state in LEARNT:
+            tx.set_span_state(span.span_id, SpanState.STALE, at=now)

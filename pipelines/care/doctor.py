@@ -1,0 +1,178 @@
+"""Compare the ledger with what lies on the disk, and say what mends each difference.
+
+Without ``deep`` every file is compared by its size; with it also by its hash, the content of the lake by its
+fingerprint, every checkpoint and interest by being finite. Nothing is changed here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+import duckdb
+
+from imsr_core.errors import ImsrError
+from pipelines.care.doctor_folders import check_data, check_lists, check_quarantine, check_sequences, check_versions
+from pipelines.care.finding import DAMAGED, PRUNE, RUN, Finding, Severity
+from pipelines.care.orphans import lost_data, orphans
+from pipelines.care.receipts import read_journal
+from pipelines.interests.version import GONE, LINE
+from pipelines.lake.ingest import check_frozen, frozen_calendar
+from pipelines.nights.plan import DONE
+from pipelines.sequences.chain import latest_rows
+from pipelines.warehouse.catalog import COLUMNS, catalog_is_current
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import is_held
+from pipelines.workspace.ledger import Snapshot, SpanState
+
+__all__ = ["Finding", "Severity", "examine"]
+
+BACKUP = "restore {} from a backup"
+VIEWS = "imsr views"
+_EVERY_VIEW = "; ".join(
+    f"FROM {name} LIMIT 0" for name in ("spans", "versions", "metrics", *COLUMNS) if name != "changes"
+)
+
+
+def examine(workspace: Workspace, *, deep: bool = False) -> list[Finding]:
+    """Everything that is not as it should be, the worst first."""
+    findings = list(_ledger_file(workspace))
+    if not findings:
+        findings += _settings(workspace)
+        with workspace.ledger.snapshot() as view:
+            findings += _all_of_ledger(workspace, view)
+            checks = (check_data, check_quarantine, check_sequences, check_versions, check_lists)
+            findings += [finding for check in checks for finding in check(workspace, view, deep)]
+        if not any(finding.severity == Severity.ERROR for finding in findings):
+            findings += _views(workspace)
+    order = list(Severity)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _ledger_file(workspace: Workspace) -> Iterator[Finding]:
+    mend = BACKUP.format(workspace.ledger_file.name)
+    try:
+        with workspace.ledger.snapshot():
+            pass
+        uri = f"{workspace.ledger_file.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            yield Finding(Severity.ERROR, f"the ledger is damaged: {verdict}", workspace.ledger_file.name, mend)
+    except (ImsrError, sqlite3.Error) as error:
+        yield Finding(Severity.ERROR, str(error).splitlines()[0], workspace.ledger_file.name, mend)
+
+
+def _settings(workspace: Workspace) -> Iterator[Finding]:
+    try:
+        with workspace.ledger.snapshot() as view:
+            calendar, buckets = frozen_calendar(view), view.meta("buckets")
+        if calendar is not None:
+            check_frozen(workspace.settings, calendar, buckets)
+    except ImsrError as error:
+        yield Finding(Severity.ERROR, error.message, workspace.settings_file.name, error.hint)
+
+
+def _all_of_ledger(workspace: Workspace, view: Snapshot) -> Iterator[Finding]:
+    yield from _forgetting(view)
+    busy = is_held(view)
+    lease = view.lease()
+    if lease is not None and lease.holder is not None:
+        who = "{command}, process {pid} on {host}".format(**lease.holder)
+        if busy:
+            yield Finding(Severity.NOTE, f"in use by {who}: what it is writing is not looked at", "lease", "")
+        else:
+            yield Finding(
+                Severity.WARNING, f"{who} died and left its lease; the next run takes it over", "lease", PRUNE
+            )
+    yield from _spans(workspace, view)
+    yield from _pointers(view)
+    yield from _lineage(view)
+    if not busy:
+        yield from _rubbish(workspace, view)
+
+
+def _forgetting(view: Snapshot) -> Iterator[Finding]:
+    journal = read_journal(view)
+    if journal is not None:
+        since = journal.receipt.started_at
+        yield Finding(Severity.ERROR, f"forgetting a user began {since} and was interrupted", "ledger", "imsr forget")
+
+
+def _spans(workspace: Workspace, view: Snapshot) -> Iterator[Finding]:
+    lost = lost_data(workspace, view)
+    for folder, span_id in lost.items():
+        what = f"the ledger lost the data of span {span_id}"
+        mend = f"{BACKUP.format('ledger.sqlite')}, or: imsr ingest --again --accept-late FILES"
+        yield Finding(Severity.ERROR, what, workspace.relative(folder), mend)
+    latest = latest_rows(view)
+    for span in view.spans():
+        if span.state == SpanState.FAILED:
+            yield Finding(Severity.WARNING, f"span {span.span_id} failed: {span.error}", "ledger", RUN)
+        if span.state in DONE and span.data_version is not None and span.span_id not in latest:
+            what = f"the ledger lost the sequences of span {span.span_id}"
+            subject = ("lost sequences", span.span_id)
+            yield Finding(Severity.ERROR, what, f"sequences/span={span.span_id}", DAMAGED, subject)
+
+
+def _pointers(view: Snapshot) -> Iterator[Finding]:
+    rows = {row.version_id: row for row in view.versions()}
+    for line in sorted({row.line for row in rows.values()} | {LINE}):
+        current, moves = view.pointer(line), view.promotions(line)
+        if current is None and moves:
+            yield Finding(Severity.ERROR, f"line {line} lost its pointer", "ledger", BACKUP.format("ledger.sqlite"))
+        elif current is not None and current in rows and rows[current].state in GONE:
+            mend = RUN if line == LINE else f"put another version of line {line} live"
+            yield Finding(Severity.ERROR, f"current version {current} is {rows[current].state}", "ledger", mend)
+        elif current is not None and moves and moves[-1].version_id != current:
+            what = f"line {line} points to {current}, its log to {moves[-1].version_id}"
+            yield Finding(Severity.ERROR, what, "ledger", BACKUP.format("ledger.sqlite"))
+
+
+def _lineage(view: Snapshot) -> Iterator[Finding]:
+    """The current version's ancestors must be in the ledger, and have learnt all spans that count as learnt."""
+    rows = {row.version_id: row for row in view.versions(LINE)}
+    spans = view.spans()
+    at, learnt = view.pointer(LINE), set()
+    while at is not None and at in rows:
+        learnt |= {rows[at].span_id, *rows[at].summary.get("spans", ())}
+        at = rows[at].parent
+    if at is not None:
+        mend = f"{BACKUP.format('ledger.sqlite')}, or: imsr restate {spans[0].span_id}" if spans else ""
+        yield Finding(Severity.ERROR, f"the ledger lost version {at}", f"versions/{at}", mend)
+        return
+    for span in spans:
+        if span.state == SpanState.PUBLISHED and span.data_version is not None and span.span_id not in learnt:
+            what = f"span {span.span_id} counts as published, but the current version did not learn it"
+            yield Finding(Severity.ERROR, what, "ledger", f"imsr restate {span.span_id}")
+
+
+def _rubbish(workspace: Workspace, view: Snapshot) -> Iterable[Finding]:
+    for path in orphans(workspace, view):
+        yield Finding(Severity.WARNING, "the ledger does not name it", workspace.relative(path), PRUNE)
+    for path in sorted(workspace.staging.iterdir()) if workspace.staging.exists() else []:
+        yield Finding(Severity.WARNING, "left by a run that died", workspace.relative(path), PRUNE)
+
+
+def _views(workspace: Workspace) -> Iterator[Finding]:
+    """The views say what the ledger says, and every file that they name is there."""
+    with workspace.ledger.snapshot() as view:
+        if not view.spans() and not workspace.views_file.exists():
+            return
+    if not catalog_is_current(workspace):
+        yield Finding(Severity.WARNING, "the views are older than the ledger", workspace.views_file.name, VIEWS)
+        return
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(workspace.views_file.read_text(encoding="utf-8"))
+            connection.execute(_EVERY_VIEW)
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0][:200]
+        yield Finding(Severity.ERROR, f"the views do not work: {first}", workspace.views_file.name, VIEWS)
+    try:
+        with duckdb.connect(str(workspace.catalog_file), read_only=True) as connection:
+            connection.execute(_EVERY_VIEW)
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0][:200]
+        yield Finding(Severity.ERROR, f"it does not open: {first}", workspace.catalog_file.name, VIEWS)

@@ -1,0 +1,199 @@
+"""The doctor's look into published folders: all files there, of the right size and (deep) content, chains unbroken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from imsr_core.checkpoint import load_state
+from imsr_core.errors import ImsrError
+from pipelines.care.finding import DAMAGED, PRUNE, Finding, Severity
+from pipelines.care.orphans import version_of_list
+from pipelines.care.receipts import read_journal
+from pipelines.interests.interest_files import read_interests
+from pipelines.interests.version import ARCHIVED, GONE, LINE, PRUNED, Lineage
+from pipelines.lake.span_files import content_of
+from pipelines.sequences.chain import link_of, parent_folder
+from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.versions.dependencies import read_by
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot, VersionRow
+from pipelines.workspace.parquet_files import read_table
+from pipelines.workspace.publish import READY, file_sha256
+from pipelines.workspace.rewrite import NEXT
+
+
+def folder_problem(folder: Path, deep: bool) -> str | None:
+    """What is wrong with a published folder: the first thing, or None."""
+    if not folder.is_dir():
+        return "it is missing"
+    try:
+        entries = json.loads((folder / READY).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        return f"it has no {READY}: it was never completed"
+    except (OSError, ValueError, KeyError):
+        return f"its {READY} is damaged"
+    for name, entry in entries.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were published"
+        if deep and file_sha256(path) != entry["sha256"]:
+            return f"{name} is not what was published: its content changed"
+    strangers = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {*entries, READY, NEXT}
+    return f"{min(strangers)} was not published with it" if strangers else None
+
+
+def check_data(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
+    """The lake: every data version, the one in force being all there is of its span."""
+    current = {row.path for row in view.current_span_versions()}
+    for row in view.span_versions():
+        folder = workspace.resolve(row.path)
+        problem = folder_problem(folder, deep)
+        if problem is None and deep:
+            problem = _content_problem(folder, row.fingerprint)
+        if problem is None:
+            continue
+        if row.path in current:
+            mend = f"restore {row.path} from a backup"
+            yield Finding(Severity.ERROR, problem, row.path, mend)
+        else:
+            yield Finding(Severity.ERROR, f"{problem} (old data)", row.path, DAMAGED, ("data", row.path))
+    yield from _interrupted(workspace, view)
+
+
+def check_quarantine(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
+    """The refused rows of every ingest."""
+    for batch in view.batches():
+        if batch.quarantine_path:
+            problem = _parquet_problem(workspace.resolve(batch.quarantine_path), "reason", deep)
+            if problem:
+                mend = f"restore {batch.quarantine_path} from a backup"
+                yield Finding(Severity.ERROR, problem, batch.quarantine_path, mend)
+
+
+def check_sequences(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
+    """Every set of sequences, and that its parent is there."""
+    named = {row.path for row in view.sequences()}
+    for row in view.sequences():
+        folder = workspace.resolve(row.path)
+        problem = folder_problem(folder, deep) or _link_problem(workspace, folder, row.fingerprint, named)
+        if problem:
+            yield Finding(Severity.ERROR, problem, row.path, DAMAGED, ("sequences", row.path))
+
+
+def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
+    """Every model version, its files, and what it reads of others."""
+    named = view.paths()
+    for row in view.versions():
+        if row.state == PRUNED:
+            continue
+        folder = workspace.resolve(row.path)
+        problem = folder_problem(folder, deep)
+        if problem is None:
+            problem = _reading_problem(workspace, row, named)
+        if problem is None and row.line == LINE:
+            problem = _version_problem(workspace, row, deep)
+        if problem:
+            yield Finding(Severity.ERROR, problem, row.path, DAMAGED, ("version", row.version_id))
+
+
+def check_lists(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
+    """Lists of recommendations: readable, and of a version that is kept."""
+    whole = {row.version_id for row in view.versions() if row.state not in GONE}
+    for path in sorted((workspace.root / "recommendations").glob("*.parquet")):
+        where = workspace.relative(path)
+        if version_of_list(path) not in whole:
+            yield Finding(Severity.WARNING, "lists of a version that is not kept", where, PRUNE)
+        elif problem := _parquet_problem(path, "user_id", deep):
+            mend = f"imsr recommend --all --version {version_of_list(path)}"
+            yield Finding(Severity.ERROR, problem, where, mend)
+
+
+def _interrupted(workspace: Workspace, view: Snapshot) -> Iterator[Finding]:
+    mend = PRUNE if read_journal(view) is None else "imsr forget"
+    for path in sorted(workspace.root.glob(f"*/*/{NEXT}")) + sorted(workspace.root.glob(f"*/*/*/{NEXT}")):
+        yield Finding(Severity.WARNING, "its rewriting was interrupted", workspace.relative(path.parent), mend)
+
+
+def _content_problem(folder: Path, fingerprint: str) -> str | None:
+    try:
+        found = content_of(folder).fingerprint
+    except ImsrError as error:
+        return error.message
+    return None if found == fingerprint else "its content is not what the ledger says (fingerprint)"
+
+
+def _parquet_problem(path: Path, column: str, deep: bool) -> str | None:
+    if not path.is_file():
+        return "it is missing"
+    try:
+        names = [column] if not deep else list(_names(path))
+        read_table(path, names)
+    except ImsrError as error:
+        return error.message.removeprefix(f"{path}: ")
+    return None
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return tuple(pq.read_schema(path).names)
+    except (pa.ArrowInvalid, OSError):
+        return ("user_id",)  # reading will say what is wrong
+
+
+def _link_problem(workspace: Workspace, folder: Path, fingerprint: str, named: set[str]) -> str | None:
+    try:
+        link, parent = link_of(folder), parent_folder(workspace, folder)
+    except ImsrError as error:
+        return error.message
+    if link.fingerprint != fingerprint:
+        return "its sequences.json belongs to another folder"
+    if parent is not None and workspace.relative(parent) not in named:
+        return f"it continues {workspace.relative(parent)}, which the ledger does not name"
+    return None
+
+
+def _reading_problem(workspace: Workspace, row: VersionRow, named: set[str]) -> str | None:
+    """Everything that a version reads of others must be in the ledger."""
+    if row.state == ARCHIVED:
+        return None
+    try:
+        reads = read_by(workspace, workspace.resolve(row.path))
+    except ImsrError as error:
+        return error.message
+    versions = [workspace.relative(workspace.version_folder(name)) for name in reads.versions]
+    lost = [path for path in (*reads.sequences, *versions) if path not in named]
+    return f"it reads {lost[0]}, which the ledger does not name" if lost else None
+
+
+def _version_problem(workspace: Workspace, row: VersionRow, deep: bool) -> str | None:
+    try:
+        lineage = Lineage.read(workspace.resolve(row.path))
+        if (lineage.version_id, lineage.fingerprint) != (row.version_id, row.fingerprint):
+            return "its lineage.json belongs to another version"
+        if row.state == ARCHIVED:
+            return None
+        vocabulary = Vocabulary.open([workspace.resolve(path) for path in lineage.vocabulary])
+        return _tensor_problem(workspace, row, lineage, vocabulary) if deep else None
+    except ImsrError as error:
+        return error.message
+
+
+def _tensor_problem(workspace: Workspace, row: VersionRow, lineage: Lineage, vocabulary: Vocabulary) -> str | None:
+    """Damage that a hash cannot show: it was there when the folder was sealed."""
+    state = load_state(workspace.resolve(row.path), optimizer=True)
+    if state.n_items > vocabulary.validate().n_items:
+        return f"it has {state.n_items} items, its vocabulary {vocabulary.n_items}"
+    model = state.config.model
+    files = [workspace.resolve(path) for path in lineage.interests]
+    store = read_interests(files, model.dim, model.query_units)
+    finite = all(bool(torch.isfinite(tensor).all()) for tensor in (store.vectors, store.queries))
+    return None if finite else "its interests hold NaN or infinite values"

@@ -1,0 +1,158 @@
+"""Where a user's id can lie in a workspace, and how each place is cleaned.
+
+A place is a pattern of Parquet files. A row is the user's if its ``user_id`` is the id or, in files without that
+column, if its ``user_index`` is the index that the file's chain of sequences gives the id. Such rows are removed; only
+the vocabulary keeps the row, with a tombstone for the id, because indices never move. A new kind of file is one more
+line in ``PLACES``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.care.landing_files import mention_pattern
+from pipelines.interests.version import Lineage
+from pipelines.lake.columns import bucket_name, bucket_of
+from pipelines.sequences.chain import parent_folder
+from pipelines.sequences.vocabulary import USERS_FILE
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.parquet_files import read_table, write_table
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of file. ``{bucket}`` in the pattern is the user's bucket; ``texts`` may mention the id in passing."""
+
+    name: str
+    pattern: str
+    texts: tuple[str, ...] = ()
+    buried: bool = False
+
+
+PLACES = (
+    Place("lake", "lake/span=*/v=*/{bucket}"),
+    Place("quarantine", "quarantine/batch=*.parquet", texts=("event_id", "detail")),
+    Place("sequences", "sequences/span=*/*/{bucket}"),
+    Place("vocabulary", f"sequences/span=*/*/{USERS_FILE}", buried=True),
+    Place("versions", "versions/*/*.parquet"),
+    Place("recommendations", "recommendations/*.parquet"),
+    Place("labels", "labels/**/*.parquet"),
+)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for one user. ``tombstone`` stands for the id where an earlier, unfinished run put it."""
+
+    workspace: Workspace
+    user_id: str
+    tombstone: str
+    buckets: int
+
+    @classmethod
+    def of(cls, workspace: Workspace, view: Snapshot, user_id: str, tombstone: str) -> Search:
+        """A search that knows into how many buckets the lake is split."""
+        buckets = int(view.meta("buckets") or workspace.settings.ingest.buckets)
+        return cls(workspace, user_id, tombstone, buckets)
+
+    def files(self, place: Place) -> list[Path]:
+        """The files of a place that exist."""
+        pattern = place.pattern.format(bucket=bucket_name(bucket_of(self.user_id, self.buckets)))
+        return sorted(self.workspace.root.glob(pattern))
+
+    def rows(self, place: Place, path: Path) -> int:
+        """How many rows of a file are the user's (or mention the user).
+
+        Raises:
+            ParquetFileError, SequenceChainError, CheckpointError: damaged; run imsr doctor.
+        """
+        names = pq.read_schema(path).names
+        columns = [name for name in ("user_id", "user_index", *place.texts) if name in names]
+        if not {"user_id", "user_index"} & set(columns):
+            return 0
+        return pc.sum(self._own(place, path, read_table(path, columns))).as_py() or 0
+
+    def found(self) -> dict[str, int]:
+        """Path below the workspace -> rows of the user, of all files that have some; place after place."""
+        counts: dict[str, int] = {}
+        for place in PLACES:
+            for path in self.files(place):
+                if count := self.rows(place, path):
+                    counts[self.workspace.relative(path)] = count
+        return counts
+
+    def write_without(self, path: Path, out: Path) -> None:
+        """Write the file to ``out`` without the user: equal content gives equal bytes."""
+        place = self.place_of(path)
+        with pq.ParquetFile(path) as file:
+            groups = file.metadata.num_row_groups
+            size = file.metadata.row_group(0).num_rows if groups > 1 else 131_072
+            names = file.schema_arrow.names
+        table = read_table(path, names)
+        own = self._own(place, path, table)
+        if place.buried:
+            at = names.index("user_id")
+            ids = pc.if_else(own, self.tombstone, table["user_id"])
+            table = table.set_column(at, table.schema.field(at), ids)
+        else:
+            table = table.filter(pc.invert(own))
+        write_table(table, out, row_group_size=size)
+
+    def place_of(self, path: Path) -> Place:
+        """The place that a file belongs to."""
+        top = self.workspace.relative(path).partition("/")[0]
+        fitting = [place for place in PLACES if place.pattern.startswith(f"{top}/")]
+        return next(place for place in fitting if len(fitting) == 1 or place.buried == (path.name == USERS_FILE))
+
+    def _own(self, place: Place, path: Path, table: pa.Table) -> pa.ChunkedArray:
+        """(rows,) whether each row is the user's; no NULL."""
+        if "user_id" in table.column_names:
+            ids = table["user_id"].cast(pa.string())
+            raw = bool(place.texts)  # refused rows are kept as they came
+            own = pc.equal(pc.utf8_trim_whitespace(ids) if raw else ids, self.user_id.strip() if raw else self.user_id)
+            own = pc.fill_null(own, False)
+        else:
+            own = pc.fill_null(pc.equal(table["user_index"], self._index(path)), False)
+        for name in set(place.texts) & set(table.column_names):
+            mentions = pc.match_substring_regex(table[name].cast(pa.string()), self._pattern)
+            own = pc.or_(own, pc.fill_null(mentions, False))
+        return own
+
+    def _index(self, path: Path) -> int:
+        """The user's index in the chain that ends with the folder of ``path``; -1 if the chain does not have it."""
+        if path.parent.parent == self.workspace.versions:
+            vocabulary = Lineage.read(path.parent).vocabulary
+            return self.index_in(self.workspace.resolve(vocabulary[-1])) if vocabulary else -1
+        return self.index_in(path.parent)
+
+    def index_in(self, folder: Path) -> int:
+        """The user's index in the chain that ends with these sequences."""
+        while folder not in self._indices:
+            parent = parent_folder(self.workspace, folder)
+            if parent is None:
+                return -1
+            folder = parent
+        return self._indices[folder]
+
+    @cached_property
+    def _indices(self) -> dict[Path, int]:
+        """Sequences folder in which the user was new -> index."""
+        found = {}
+        for place in PLACES:
+            for path in self.files(place) if place.buried else []:
+                table = read_table(path, ["user_id", "user_index"])
+                at = pc.index_in(pa.array([self.user_id, self.tombstone]), value_set=table["user_id"].combine_chunks())
+                if row := [i for i in at.to_pylist() if i is not None]:
+                    found[path.parent] = table["user_index"][row[0]].as_py()
+        return found
+
+    @cached_property
+    def _pattern(self) -> str:
+        return mention_pattern(self.user_id)

@@ -1,0 +1,140 @@
+"""Test-then-train: score a version on a span that it has not seen, over the full catalogue.
+
+The version's interests are taken as they were stored after its last span; nothing of the tested span is read but the
+items to be found. Slices of the events:
+
+    all         the user has stored interests and the version knows the item
+    last        of those, the user's last event in the span (the paper's test)
+    repeat      of those, items that the user had before, in an earlier span or earlier in this one
+    explore     of those, items new to the user (the paper's case study)
+    everything  all events of the span; unknown users and items count as misses
+    validation  the second last event of a user (only under the paper's protocol, with ``last``)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
+from imsr_core.ragged import SpanSequences
+from imsr_core.retrieval import score_chunks
+from imsr_core.state import ModelState
+from pipelines.workspace.ledger import MetricRow
+from pipelines.workspace.parquet_files import ParquetFileError
+
+SLICES = ("all", "last", "repeat", "explore", "everything", "validation")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Ranks of a span's events under a version, and the slices (E,) that they belong to.
+
+    ``ranks`` (E,) is exact below ``top_n`` and ``top_n`` otherwise; ``scorable`` (E,) is False where the version
+    knows the user or the item not at all (their rank is ``top_n``).
+    """
+
+    ranks: Tensor
+    scorable: Tensor
+    slices: dict[str, Tensor]
+    top_n: int
+
+    def rows(self, version_id: str, span_id: str, protocol: str) -> list[MetricRow]:
+        """One row for each slice that is not empty, and metric."""
+        n = self.top_n
+        values = {f"hr@{n}": hit_rate, f"ndcg@{n}": ndcg, f"mrr@{n}": reciprocal_rank}
+        rows = []
+        for name, member in self.slices.items():
+            ranks = self.ranks[member]
+            if len(ranks):
+                for metric, function in values.items():
+                    value = float(function(ranks, n).mean())
+                    rows.append(MetricRow(version_id, span_id, name, protocol, metric, value, len(ranks)))
+        return rows
+
+
+def evaluate(state: ModelState, span: SpanSequences, seen: Tensor, *, top_n: int, protocol: str) -> Evaluation:
+    """Rank every event of ``span`` (or its last two a user, under ``holdout``) by ``state``.
+
+    ``state.store`` must hold the interests of the span's users. ``seen`` (E,) marks events whose item the user had
+    before (see `seen_before`).
+    """
+    ranks, scorable = rank_events(state, span, top_n)
+    ends = torch.from_numpy(span.offsets[1:] - 1)[torch.from_numpy(span.counts > 0)]
+    last = torch.zeros(span.n_events, dtype=torch.bool)
+    last[ends] = True
+    if protocol == "holdout":
+        second = torch.zeros_like(last)
+        second[ends[torch.from_numpy(span.counts[span.counts > 0] > 1)] - 1] = True
+        slices = {"last": last & scorable, "validation": second & scorable, "everything": last}
+    else:
+        slices = {
+            "all": scorable,
+            "last": last & scorable,
+            "repeat": seen & scorable,
+            "explore": ~seen & scorable,
+            "everything": torch.ones_like(last),
+        }
+    return Evaluation(ranks, scorable, slices, top_n)
+
+
+@torch.no_grad()
+def rank_events(state: ModelState, span: SpanSequences, top_n: int) -> tuple[Tensor, Tensor]:
+    """Rank (E,) of every event's item in its user's full ranking, and whether it could be ranked (E,)."""
+    users, items = torch.from_numpy(span.users), torch.from_numpy(span.items)
+    rows = torch.from_numpy(span.rows)
+    known = (items < state.n_items) & (state.store.counts_of(users) > 0)[rows]
+    ranks = torch.full((span.n_events,), top_n, dtype=torch.int64)
+    if not bool(known.any()):
+        return ranks, known
+    depth = min(top_n + 1, state.n_items)
+    for first, scores in score_chunks(state.store, users, state.item_vectors(), state.item_bias()):
+        part = slice(int(span.offsets[first]), int(span.offsets[first + len(scores)]))
+        here = known[part]
+        row, item = rows[part][here] - first, items[part][here]
+        top = scores.topk(depth, dim=1).values
+        if depth <= top_n:  # a catalogue shorter than the list: nothing scores below its last place
+            top = torch.nn.functional.pad(top, (0, top_n + 1 - depth), value=-torch.inf)
+        found = torch.full((len(here),), top_n, dtype=torch.int64)
+        found[here] = ranks_within(top[row], scores[row, item])
+        ranks[part] = found
+    return ranks, known
+
+
+def seen_before(span: SpanSequences, earlier: Sequence[Path]) -> Tensor:
+    """Which events (E,) repeat an item that the user had in an ``earlier`` sequences folder or before in this span.
+
+    Raises:
+        ParquetFileError: a file of an earlier span is damaged; the message names it.
+    """
+    width = int(span.items.max(initial=0)) + 1
+    keys = span.users[span.rows] * width + span.items
+    _, first = np.unique(keys, return_index=True)
+    seen = np.ones(len(keys), dtype=bool)
+    seen[first] = np.isin(keys[first], _pairs(span, earlier, width), invert=False)
+    return torch.from_numpy(seen)
+
+
+def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[np.int64]:
+    files = [str(path) for folder in earlier for path in sorted(folder.glob("bucket=*.parquet"))]
+    if not files or not span.n_events:
+        return np.zeros(0, dtype=np.int64)
+    query = """
+        SELECT DISTINCT user_index * $width + item AS pair FROM (
+            SELECT user_index, unnest(items) AS item FROM read_parquet($files)
+            SEMI JOIN (SELECT unnest($users) AS user_index) USING (user_index))
+        WHERE item < $width
+    """
+    values = {"width": width, "files": files, "users": span.users.tolist()}
+    try:
+        with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+            return connection.execute(query, values).fetchnumpy()["pair"].astype(np.int64)
+    except duckdb.Error as error:
+        raise ParquetFileError(f"sequences of an earlier span: {error}", hint="run: imsr doctor --deep") from error

@@ -1,0 +1,130 @@
+"""Interests as Parquet: one row an interest, written for the users whose interests a span touched.
+
+    version_id, span_id, user_id, user_index, interest_id, born_span, active_span, support, norm,
+    vector FLOAT[d], and for self-attention query FLOAT[q], query_moment1, query_moment2, query_steps
+
+The interests *as of* a version are, for each user, the rows of the newest file in its chain that has the user. A
+chain starts over with a file of everybody when its files hold more than twice what is alive, so that reading stays
+proportional to the users and not to the age of the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imsr_core.interests import InterestStore
+from pipelines.workspace.parquet_files import ParquetFileError, read_table, write_table
+
+#: A chain with more rows than this times the living interests is written anew as one file.
+COMPACTION_FACTOR = 2.0
+
+_QUERY_COLUMNS = ("query", "query_moment1", "query_moment2")
+
+
+def write_interests(
+    store: InterestStore, user_ids: pa.ChunkedArray, spans: Sequence[str], version_id: str, path: Path
+) -> None:
+    """Write a store to ``path``.
+
+    ``user_ids`` are the ids of ``store.users``, in that order; ``spans`` names the span of each ordinal.
+    """
+    counts = store.counts.numpy()
+    labels = pa.array(spans, pa.string())
+    columns: dict[str, pa.Array] = {
+        "version_id": pa.array([version_id] * len(store), pa.string()),
+        "span_id": pa.array([spans[-1]] * len(store), pa.string()),
+        "user_id": user_ids.take(pa.array(np.repeat(np.arange(len(counts)), counts))),
+        "user_index": _integers(store.user),
+        "interest_id": _integers(store.interest_id),
+        "born": _integers(store.born),
+        "active": _integers(store.active),
+        "born_span": labels.take(_integers(store.born)),
+        "active_span": labels.take(_integers(store.active)),
+        "support": _integers(store.support),
+        "norm": pa.array(store.vectors.norm(dim=1).numpy()),
+        "vector": _vectors(store.vectors),
+    }
+    if store.queries.shape[1]:
+        moments = store.query_moments
+        for name, part in zip(_QUERY_COLUMNS, (store.queries, moments[:, 0], moments[:, 1]), strict=True):
+            columns[name] = _vectors(part)
+        columns["query_steps"] = pa.array(store.query_steps.numpy())
+    write_table(pa.table(columns), path, row_group_size=16_384)
+
+
+def read_interests(
+    chain: Sequence[Path], dim: int, query_units: int, users: NDArray[np.int64] | None = None
+) -> InterestStore:
+    """The interests as of the last file of ``chain`` (oldest first), of ``users`` or of everybody.
+
+    Raises:
+        ParquetFileError: a file is missing or damaged, or holds vectors of another length.
+    """
+    names = ["user_index", "interest_id", "born", "active", "support", "vector"]
+    names += [*_QUERY_COLUMNS, "query_steps"] if query_units else []
+    found = np.zeros(0, dtype=np.int64)
+    store = InterestStore.empty(dim, query_units)
+    for path in reversed(chain):
+        table = read_table(path, names)
+        owner = table["user_index"].to_numpy()
+        wanted = ~np.isin(owner, found)
+        if users is not None:
+            wanted &= np.isin(owner, users)
+        part = _store(table.filter(pa.array(wanted)), dim, query_units, path)
+        found = np.concatenate([found, np.unique(owner)])
+        store = store.union(part)
+        if users is not None and len(store.users) == len(users):
+            break
+    return store
+
+
+def rows_in(chain: Sequence[Path]) -> int:
+    """Rows of all files of a chain, living or superseded."""
+    return sum(read_table(path, ["user_index"]).num_rows for path in chain)
+
+
+def _store(table: pa.Table, dim: int, query_units: int, path: Path) -> InterestStore:
+    rows = table.num_rows
+
+    def integers(name: str) -> Tensor:
+        return torch.from_numpy(table[name].to_numpy().copy())
+
+    def vectors(name: str, width: int) -> Tensor:
+        kind = table.schema.field(name).type
+        flat = pc.list_flatten(table[name]).to_numpy() if pa.types.is_nested(kind) else np.zeros(0)
+        if flat.dtype != np.float32 or len(flat) != rows * width:
+            raise ParquetFileError(f"{path}: {name} is not of length {width}, or no floats", hint="run `imsr doctor`")
+        return torch.from_numpy(flat.reshape(rows, width).copy())
+
+    queries, moments, steps = torch.zeros(rows, 0), torch.zeros(rows, 2, 0), torch.zeros(rows)
+    if query_units:
+        queries, first, second = (vectors(name, query_units) for name in _QUERY_COLUMNS)
+        moments = torch.stack([first, second], 1)
+        steps = torch.from_numpy(table["query_steps"].to_numpy().copy())
+    return InterestStore(
+        user=integers("user_index"),
+        interest_id=integers("interest_id"),
+        born=integers("born"),
+        active=integers("active"),
+        support=integers("support"),
+        vectors=vectors("vector", dim),
+        queries=queries,
+        query_moments=moments,
+        query_steps=steps,
+    )
+
+
+def _integers(values: Tensor) -> pa.Array:
+    return pa.array(values.numpy())
+
+
+def _vectors(values: Tensor) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.contiguous().numpy().ravel()), values.shape[1])

@@ -1,0 +1,300 @@
+"""Train a version from its parent and a span's sequences, and put it into the ledger as a candidate."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imsr_core.checkpoint import config_to_dict
+from imsr_core.config import InterestsConfig
+from imsr_core.errors import ConfigError
+from imsr_core.holdout import hide_last
+from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
+from imsr_core.state import ModelState
+from imsr_core.strategies import Change, SpanUpdate, strategy_named
+from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
+from pipelines.interests.version import (
+    GONE,
+    LINE,
+    Lineage,
+    Version,
+    VersionError,
+    fingerprint_of,
+    installed_packages,
+    write_version,
+)
+from pipelines.sequences.chain import chain_of
+from pipelines.sequences.loader import load_sequences
+from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
+from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanState, VersionRow, iso
+from pipelines.workspace.publish import discard_orphan, is_ready, move_into_place, open_staging, seal, verify_folder
+
+#: Strategy name that the ledger shows for a base model.
+PRETRAIN = "pretrain"
+#: Key in a version's summary: when its span was restated. It is still there to read, but is not taken for the new one.
+SET_ASIDE = "restated_at"
+
+#: Called with (steps done, steps in all at most, loss of the step).
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """Everything that determines a version: its parent, the spans it learns with their sequences, and how.
+
+    ``holdout`` is the share of the last span's events that are kept from learning; they are ranked up to ``top_n``.
+    With ``like`` the version is a shadow: it starts over on all spans, beside the chain whose head that version is.
+    """
+
+    workspace: Workspace
+    parent: Version | None
+    spans: tuple[str, ...]
+    sequences: tuple[SequencesRow, ...]
+    config: InterestsConfig
+    strategy: str
+    protocol: str
+    holdout: float = 0.0
+    top_n: int = 20
+    like: Version | None = None
+
+    @property
+    def span_id(self) -> str:
+        """The last span that is learnt; the version is named after it."""
+        return self.spans[-1]
+
+    @property
+    def name(self) -> str:
+        """The strategy as the ledger names it: a version that begins the first chain is pre-trained."""
+        return PRETRAIN if self.parent is None and self.like is None else self.strategy
+
+    @property
+    def fingerprint(self) -> str:
+        """See `pipelines.interests.version.fingerprint_of`."""
+        data = {row.span_id: row.fingerprint for row in self.sequences}
+        parent = self.parent.lineage.fingerprint if self.parent else None
+        like = self.like.lineage.fingerprint if self.like else None
+        how = (self.config, self.name, self.protocol)
+        return fingerprint_of(parent, data, *how, holdout=self.holdout, like=like)
+
+    def folders(self) -> list[Path]:
+        """Sequence folders of the spans, oldest first."""
+        return [self.workspace.resolve(row.path) for row in self.sequences]
+
+    def vocabulary_folders(self) -> list[Path]:
+        """Vocabulary deltas up to and including the last span, oldest first."""
+        last = self.sequences[-1]
+        return [link.folder for link in chain_of(self.workspace, last.span_id, last.fingerprint)]
+
+    def verify(self) -> None:
+        """Compare all that is learnt from with what was published: a weight that flipped is still a number."""
+        for folder in (*self.folders(), *([self.parent.folder] if self.parent else [])):
+            verify_folder(folder)
+
+    def load(self) -> list[SpanSequences]:
+        """What is learnt of each span: all events, or all but each user's last two under the paper's protocol."""
+        parts = [load_sequences(folder) for folder in self.folders()]
+        if self.protocol == "holdout":
+            parts = [all_but_last(part, 2) for part in parts]
+        return [drop_empty(part) for part in parts]
+
+
+def existing_candidate(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
+    """A version of this fingerprint that is complete on disk, so that nothing needs to be trained again."""
+    for row in view.versions(LINE):
+        usable = row.state not in GONE and SET_ASIDE not in row.summary
+        if row.fingerprint == fingerprint and usable and is_ready(workspace.resolve(row.path)):
+            return row
+    return None
+
+
+def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progress: Progress) -> VersionRow:
+    """The version that ``source`` determines: found if it was trained before, else trained and recorded.
+
+    Raises:
+        NonFiniteError: training diverged; nothing is recorded, the current version stays.
+        VersionError: the parent numbers its ids by other data than those in force.
+        PublishError: the parent or the sequences are damaged: no version may rest on them.
+    """
+    workspace = source.workspace
+    with workspace.ledger.snapshot() as view:
+        row = existing_candidate(view, workspace, source.fingerprint)
+        attempts = [r for r in view.versions(LINE) if r.span_id == source.span_id]
+    if row is not None:
+        return row
+    source.verify()
+    version_id = f"{source.span_id}.{len(attempts) + 1}"
+    started = time.perf_counter()
+    update, events = _learn(source, progress)
+    staging = open_staging(workspace, f"version-{version_id}")
+    try:
+        events.write(staging)
+        row = _write(source, version_id, update, staging, now, time.perf_counter() - started)
+        with workspace.ledger.transaction(fence=lease.token) as tx:
+            final = workspace.version_folder(version_id)
+            discard_orphan(workspace, final, tx)
+            move_into_place(staging, final)
+            hit(FailPoint.TRAIN_BEFORE_COMMIT)
+            tx.add_version(row)
+            for span_id in source.spans if source.like is None else ():
+                tx.set_span_state(span_id, SpanState.TRAINED, at=now)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    hit(FailPoint.TRAIN_AFTER_COMMIT)
+    return row
+
+
+def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateEvents]:
+    """The update, and how it ranks the events that were kept from it."""
+    parts, n_items = source.load(), _catalogue_size(source)
+    past = concatenate(parts[:-1]) if source.like else None
+    span = concatenate(parts) if past is None else parts[-1]
+    before = _start(source, span)
+    share = min(source.holdout, MOST_HIDDEN / max(span.n_events, 1))
+    visible, hidden = hide_last(span, share, salt_of(source.config.training.seed, source.span_id))
+    hit(FailPoint.TRAIN_STARTED)
+    with one_thread():
+        update = strategy_named(source.strategy)(
+            before,
+            span,
+            n_items,
+            progress,
+            visible=visible if len(hidden) else None,
+            history=None if past is None else lambda: past,
+        )
+    current = before if source.parent is not None else None
+    events = rank_hidden(hidden, current, update.unseen(), source.top_n)
+    if source.like is not None:
+        events = events.compared_with(GateEvents.read(source.like.folder))
+    return update, events
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Train on one core: a step's tensors are so small that threads would wait for each other longer than they work.
+
+    It also makes a version independent of the machine's number of cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _start(source: TrainingInput, span: SpanSequences) -> ModelState:
+    """What the strategy starts from: nothing, the parent, or for a shadow the chain's numbers of interests."""
+    if source.like is not None:
+        state = source.like.load()
+    elif source.parent is None:
+        return ModelState.initial(source.config)
+    else:
+        _require_same_numbering(source.parent, source)
+        state = source.parent.load(span.users, optimizer=True)
+        _require_same_shape(source.parent, state.config, source.config)
+    state.config = source.config
+    return state
+
+
+def _require_same_numbering(parent: Version, source: TrainingInput) -> None:
+    """Users and items must have the indices in the span that they have in the parent."""
+    if not parent.continues_in(source.vocabulary_folders()):
+        raise VersionError(
+            f"version {parent.row.version_id} cannot learn span {source.span_id}: it was made before the data of an "
+            "earlier span changed",
+            hint="promote a version that was made since (see: imsr versions), or restate the span that changed",
+        )
+
+
+def _require_same_shape(parent: Version, old: InterestsConfig, new: InterestsConfig) -> None:
+    """The tensors of a chain have the shapes that its base was made with."""
+    for key, shape in (("extractor", "extractor"), ("dim", "dim"), ("attention_units", "query_units")):
+        if getattr(old.model, shape) != getattr(new.model, shape):
+            raise ConfigError(
+                f"[model] {key} = {getattr(new.model, key)!r}: version {parent.row.version_id} was made with "
+                f"{getattr(old.model, key)!r}",
+                hint=f"set {key} back in imsr.toml, or make a new workspace for a model of another shape",
+            )
+
+
+def _catalogue_size(source: TrainingInput) -> int:
+    from pipelines.sequences.vocabulary import Vocabulary
+
+    return Vocabulary.open(source.vocabulary_folders()).n_items
+
+
+def _write(
+    source: TrainingInput, version_id: str, update: SpanUpdate, staging: Path, now: datetime, seconds: float
+) -> VersionRow:
+    from pipelines.sequences.vocabulary import Vocabulary
+
+    workspace, parent = source.workspace, source.parent
+    folders = source.vocabulary_folders()
+    lineage = Lineage(
+        version_id=version_id,
+        span_id=source.span_id,
+        spans=(*(parent.lineage.spans if parent else ()), source.span_id),
+        parent=parent.row.version_id if parent else None,
+        strategy=source.name,
+        protocol=source.protocol,
+        fingerprint=source.fingerprint,
+        data={row.span_id: row.fingerprint for row in source.sequences},
+        vocabulary=tuple(workspace.relative(folder) for folder in folders),
+        interests=parent.lineage.interests if parent else (),
+        config=config_to_dict(source.config),
+        packages=installed_packages(),
+    )
+    write_version(staging, update, lineage, parent, Vocabulary.open(folders))
+    seal(staging)
+    hit(FailPoint.TRAIN_STAGED)
+    return VersionRow(
+        version_id=version_id,
+        line=LINE,
+        span_id=source.span_id,
+        parent=lineage.parent,
+        state="candidate" if source.like is None else "shadow",
+        path=workspace.relative(workspace.version_folder(version_id)),
+        fingerprint=lineage.fingerprint,
+        strategy=source.name,
+        created_at=iso(now),
+        summary=_summary(update, parent)
+        | {"spans": list(source.spans), "train_seconds": round(seconds, 3)}
+        | ({"beside": source.like.row.version_id} if source.like else {}),
+    )
+
+
+def _summary(update: SpanUpdate, parent: Version | None) -> dict[str, Any]:
+    """What `imsr status` and the views show of a version."""
+    before = parent.row.summary if parent else {"users": 0, "interests": 0}
+    new_interests = update.changes.count(Change.BORN) - update.changes.count(Change.FORGOTTEN)
+    users = before["users"] + update.new_users
+    interests = before["interests"] + new_interests
+    return {
+        "users": users,
+        "items": update.state.n_items,
+        "interests": interests,
+        "mean_interests": interests / users if users else 0.0,
+        "active_users": len(update.interests.users),
+        "new_users": update.new_users,
+        "detected_users": update.detected,
+        "born": update.changes.count(Change.BORN),
+        "trimmed": update.changes.count(Change.TRIMMED),
+        "forgotten": update.changes.count(Change.FORGOTTEN),
+        "losses": [round(loss, 6) for loss in update.losses],
+        "clarity_threshold": _finite(update.threshold),
+        "clarity_quantiles": update.clarity_quantiles,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if torch.isfinite(torch.tensor(value)) else None

@@ -1,0 +1,252 @@
+"""Model versions of the `interests` line: what a version folder holds, how one is written and read.
+
+    versions/<span>.<attempt>/
+        config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint)
+        interests.parquet       interests of the users that the span touched (see `interest_files`)
+        changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
+        memory-*.parquet        what the strategy remembers of users, if anything (see `memory_files`)
+        gate.parquet            events that were kept from learning, and their ranks (see `gate_events`)
+        lineage.json            parent, data fingerprints, vocabulary, interest chain, configuration, packages
+        READY                   size and hash of every file
+
+A version is a pure function of its lineage's fingerprint: the same parent, data, configuration and seed give the
+same tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from imsr_core.checkpoint import config_to_dict, load_state, save_state
+from imsr_core.config import InterestsConfig
+from imsr_core.errors import CheckpointError, ImsrError
+from imsr_core.interests import InterestStore
+from imsr_core.state import ModelState
+from imsr_core.strategies import Change, SpanUpdate
+from imsr_core.strategies.shrinking import Reason
+from pipelines.interests.interest_files import COMPACTION_FACTOR, read_interests, rows_in, write_interests
+from pipelines.interests.memory_files import read_user_memory, write_user_memory
+from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot, VersionRow
+from pipelines.workspace.parquet_files import write_table
+
+LINE = "interests"
+#: Raise when the same inputs would give another model.
+MODEL_FORMAT = 1
+#: States of a version that retention removed: all of it, or all but the interests that later versions read.
+PRUNED, ARCHIVED = "pruned", "archived"
+GONE = frozenset({PRUNED, ARCHIVED})
+PACKAGES = ("imsr", "torch", "numpy", "pyarrow", "duckdb", "apache-beam")
+
+
+class VersionError(ImsrError):
+    """A version that is unknown, or damaged."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a version comes from, and what is needed to read it. Paths are relative to the workspace.
+
+    ``spans`` names the span of each ordinal: spans[0] is the last span of pre-training. ``data`` maps the spans that
+    this version learnt to the fingerprint of their sequences. ``vocabulary`` are the delta folders and ``interests``
+    the interest files, oldest first.
+    """
+
+    version_id: str
+    span_id: str
+    spans: tuple[str, ...]
+    parent: str | None
+    strategy: str
+    protocol: str
+    fingerprint: str
+    data: dict[str, str]
+    vocabulary: tuple[str, ...]
+    interests: tuple[str, ...]
+    config: dict[str, Any]
+    packages: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The lineage as it is stored."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Lineage:
+        """The lineage of a version folder. Raises CheckpointError if it is missing or damaged."""
+        path = folder / "lineage.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            tuples = {name: tuple(values[name]) for name in ("spans", "vocabulary", "interests")}
+            return cls(**(values | tuples))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{path}: not a readable lineage: {error}", hint="run: imsr doctor") from error
+
+
+def fingerprint_of(
+    parent: str | None,
+    data: dict[str, str],
+    config: InterestsConfig,
+    strategy: str,
+    protocol: str,
+    *,
+    holdout: float = 0.0,
+    like: str | None = None,
+) -> str:
+    """What determines a version: ``parent`` is the parent's fingerprint, ``data`` the sequences' by span.
+
+    ``holdout`` is the share of events that are kept from learning, ``like`` the fingerprint of the version whose
+    numbers of interests a model that starts over takes.
+    """
+    content = {
+        "format": MODEL_FORMAT,
+        "parent": parent,
+        "data": sorted(data.items()),
+        "config": config_to_dict(config),
+        "strategy": strategy,
+        "protocol": protocol,
+        "holdout": holdout,
+        "like": like,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def installed_packages() -> dict[str, str]:
+    """Versions of what can change a result."""
+    return {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the `interests` line, opened for reading."""
+
+    workspace: Workspace
+    row: VersionRow
+    lineage: Lineage
+
+    @classmethod
+    def open(cls, workspace: Workspace, version_id: str | None = None) -> Version:
+        """The version of this id, or the current one.
+
+        Raises:
+            VersionError: there is no such version, or no current one yet.
+        """
+        with workspace.ledger.snapshot() as view:
+            row = _row(view, version_id)
+        return cls(workspace, row, Lineage.read(workspace.resolve(row.path)))
+
+    @property
+    def folder(self) -> Path:
+        """The version's folder."""
+        return self.workspace.resolve(self.row.path)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The ids that the version knows."""
+        return Vocabulary.open([self.workspace.resolve(path) for path in self.lineage.vocabulary])
+
+    def interest_files(self) -> list[Path]:
+        """The chain of interest files, oldest first."""
+        return [self.workspace.resolve(path) for path in self.lineage.interests]
+
+    def continues_in(self, folders: Sequence[Path]) -> bool:
+        """Whether users and items have the same indices in this vocabulary, a list of folders, oldest first."""
+        known = list(self.lineage.vocabulary)
+        return [self.workspace.relative(folder) for folder in folders[: len(known)]] == known
+
+    def load(self, users: NDArray[np.int64] | None = None, *, optimizer: bool = False) -> ModelState:
+        """The model, with the interests of ``users`` (indices) or of everybody."""
+        state = load_state(self.folder, optimizer=optimizer)
+        model = state.config.model
+        state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
+        if optimizer:
+            state.user_memory = read_user_memory(self.folder)
+        return state
+
+
+def _row(view: Snapshot, version_id: str | None) -> VersionRow:
+    wanted = version_id or view.pointer(LINE)
+    if wanted is None:
+        raise VersionError("there is no current version yet", hint="train one with: imsr run")
+    row = view.version(wanted)
+    if row is None:
+        raise VersionError(f"there is no version {wanted!r}", hint="list them with: imsr versions")
+    if row.state in GONE:
+        raise VersionError(
+            f"version {wanted} is no longer kept: {row.summary.get('removed', row.state)}",
+            hint=f"list what is left with: imsr versions; learn its span again with: imsr restate {row.span_id}",
+        )
+    return row
+
+
+def write_version(
+    folder: Path, update: SpanUpdate, lineage: Lineage, parent: Version | None, vocabulary: Vocabulary
+) -> Lineage:
+    """Write all files of a version but READY into ``folder``; returns the lineage with its chain of interests.
+
+    ``lineage.interests`` must be the parent's chain; ``folder`` will be ``versions/<version id>`` in the end.
+    """
+    save_state(update.state, folder)
+    write_user_memory(update.state.user_memory, folder)
+    store, chain = update.interests, lineage.interests
+    own = f"versions/{lineage.version_id}/interests.parquet"
+    if parent is not None and _overgrown(parent, len(store)):
+        everybody = parent.load().store.updated(store)
+        store, chain = everybody, ()
+    write_interests(
+        store, _user_ids(vocabulary, store), lineage.spans, lineage.version_id, folder / "interests.parquet"
+    )
+    _write_changes(update, lineage, vocabulary, folder / "changes.parquet")
+    complete = Lineage(**(lineage.__dict__ | {"interests": (*chain, own)}))
+    (folder / "lineage.json").write_text(complete.to_json(), encoding="utf-8")
+    return complete
+
+
+def _overgrown(parent: Version, new_rows: int) -> bool:
+    files = parent.interest_files()
+    if len(files) < 2:
+        return False
+    living = parent.row.summary.get("interests", 0)
+    return rows_in(files) + new_rows > COMPACTION_FACTOR * max(living, new_rows)
+
+
+def _user_ids(vocabulary: Vocabulary, store: InterestStore) -> pa.ChunkedArray:
+    return vocabulary.user_ids(store.users.numpy())
+
+
+def _write_changes(update: SpanUpdate, lineage: Lineage, vocabulary: Vocabulary, path: Path) -> None:
+    changes = update.changes
+    users, place = torch.unique(changes.user, return_inverse=True)
+    names, reasons = (pa.array([str(name) for name in kind]) for kind in (Change, Reason))
+    rows = len(changes.user)
+
+    def numbers(values: torch.Tensor) -> pa.Array:
+        return pa.array(values.numpy(), from_pandas=True)  # NaN, that is not measured, becomes NULL
+
+    table = pa.table(
+        {
+            "version_id": pa.array([lineage.version_id] * rows, pa.string()),
+            "span_id": pa.array([lineage.span_id] * rows, pa.string()),
+            "user_id": vocabulary.user_ids(users.numpy()).take(pa.array(place.numpy())),
+            "user_index": pa.array(changes.user.numpy()),
+            "interest_id": pa.array(changes.interest_id.numpy(), mask=changes.interest_id.numpy() < 0),
+            "change": names.take(pa.array(changes.change.numpy())),
+            "clarity": numbers(changes.clarity),
+            "residual": numbers(changes.residual),
+            "drift": numbers(changes.drift),
+            "reason": reasons.take(pa.array(changes.reason.numpy(), mask=changes.reason.numpy() < 0)),
+        }
+    )
+    write_table(table, path)

@@ -1,0 +1,215 @@
+"""The DuckDB side of one ingest: load files, judge rows, drop duplicates, give back sorted rows.
+
+Tables of the private in-memory database (it spills to the ingest's staging folder):
+
+    raw       the file being loaded, all text
+    good      accepted rows; ``ordinal`` = file number * 2^40 + row number orders them as they came
+    bad       refused rows as they came, with the reason
+    touched   the spans of the good rows, numbered by time
+    existing  (view) the rows that these spans already have in the lake
+    firsts    the ordinals of the good rows to keep
+
+Two events are the same if they lie in the same span and have the same event id; without an event id, if user,
+item, timestamp and event type are the same. The first one wins: rows of the lake, then files in the order
+given, then rows in the order of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+
+import duckdb
+import pyarrow as pa
+
+from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
+from pipelines.lake.readers import EventFile, read_file
+from pipelines.lake.span_files import split_runs
+from pipelines.lake.spans import Calendar, Span, to_us
+from pipelines.lake.validation import Limits, decide_time_unit, reason_sql, timestamp_sql
+from pipelines.settings.imsr_toml import Settings
+
+_FILE_SHIFT = 40
+_BATCH_ROWS = 1 << 16
+
+_KEYS = """event_id, CASE WHEN event_id IS NULL THEN user_id END AS k_user,
+           CASE WHEN event_id IS NULL THEN item_id END AS k_item, CASE WHEN event_id IS NULL THEN us END AS k_us,
+           CASE WHEN event_id IS NULL THEN event_type END AS k_type"""
+
+_TABLES = """
+CREATE TABLE good (ordinal BIGINT, user_id VARCHAR, item_id VARCHAR, us BIGINT, event_type VARCHAR,
+                   value DOUBLE, event_id VARCHAR);
+CREATE TABLE bad (file INTEGER, row_number BIGINT, reason VARCHAR, user_id VARCHAR, item_id VARCHAR,
+                  timestamp VARCHAR, event_type VARCHAR, value VARCHAR, event_id VARCHAR, detail VARCHAR);
+CREATE TABLE sources (file INTEGER, source VARCHAR);
+CREATE TABLE touched (span VARCHAR, number INTEGER);
+"""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a file's rows before de-duplication, and the time unit it was read with."""
+
+    read: int
+    good: int
+    time_unit: str
+
+
+class Intake:
+    """The tables of one ingest. Use as a context manager; ``folder`` takes links to the files and spilled data."""
+
+    def __init__(self, settings: Settings, now: datetime, folder: Path) -> None:
+        self._settings = settings
+        self._now = now
+        self._folder = folder
+        (folder / "spill").mkdir()
+        self._connection = duckdb.connect(
+            config={
+                "memory_limit": f"{settings.ingest.memory_limit_mb}MB",
+                "temp_directory": str(folder / "spill"),
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            }
+        )
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute(_TABLES)
+        self._span_sql = "NULL"
+
+    def __enter__(self) -> Intake:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+
+    def load(self, number: int, path: Path, first_span_us: int | None) -> Loaded:
+        """Load file ``number`` (1, 2, ...): its good rows into ``good``, the others into ``bad``.
+
+        Raises:
+            ReadError, TimeUnitError: see ``pipelines.lake.readers`` and ``pipelines.lake.validation``.
+        """
+        link = self._folder / f"file{number}"
+        link.symlink_to(path.absolute())
+        budget = self._settings.ingest.max_rows_per_file
+        read_file(self._connection, EventFile(path, link), self._settings.source, "raw", budget)
+        wanted = self._settings.source.time_unit
+        unit = decide_time_unit(self._connection, "raw", wanted, self._now, str(path))
+        microseconds, coarse = timestamp_sql(unit)
+        judged = f"(SELECT *, {microseconds} AS us, {coarse} AS coarse FROM raw)"
+        reason = reason_sql(Limits.of(self._settings.ingest, self._now, first_span_us))
+        self._connection.execute(f"""
+            INSERT INTO good SELECT ({number}::BIGINT << {_FILE_SHIFT}) + row_number, user_id, item_id, us,
+                nullif(event_type, ''), TRY_CAST(nullif(value, '') AS DOUBLE), nullif(event_id, '')
+            FROM {judged} WHERE {reason} IS NULL""")
+        read = self._count("raw")
+        good = self._count(f"good WHERE ordinal >> {_FILE_SHIFT} = {number}")
+        if good < read:
+            self._connection.execute(f"""
+                INSERT INTO bad SELECT {number}, row_number, {reason} AS reason, user_id, item_id, timestamp,
+                    event_type, value, event_id, malformed
+                FROM {judged} WHERE reason IS NOT NULL""")
+        self._connection.execute("INSERT INTO sources VALUES (?, ?)", [number, path.name])
+        self._connection.execute("DROP TABLE raw")
+        return Loaded(read, good, unit)
+
+    def time_range(self) -> tuple[int, int] | None:
+        """First and last timestamp (microseconds) of the good rows; None if there are none."""
+        ((first, last),) = self._connection.execute("SELECT min(us), max(us) FROM good").fetchall()
+        return None if first is None else (first, last)
+
+    def touched_spans(self, calendar: Calendar) -> list[Span]:
+        """The spans of the good rows by time; a span's place in the list is its number from now on."""
+        self._span_sql = calendar.duckdb_expression("make_timestamp(us)")
+        ids = self._connection.execute(f"SELECT DISTINCT {self._span_sql} FROM good").fetchall()
+        spans = sorted(calendar.span(span_id) for (span_id,) in ids)
+        table = pa.table({"span": [span.id for span in spans], "number": pa.array(range(len(spans)), pa.int32())})
+        self._connection.register("span_numbers", table)
+        self._connection.execute("INSERT INTO touched SELECT * FROM span_numbers")
+        self._connection.unregister("span_numbers")
+        return spans
+
+    def deduplicate(self, existing: Sequence[Path]) -> dict[int, int]:
+        """Find the good rows to keep, given the lake files of the touched spans: span number -> new rows."""
+        files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in existing)
+        rows = f"read_parquet([{files}], hive_partitioning = false)" if existing else _EMPTY_LAKE
+        columns = "user_id, item_id, event_type, value, event_id, tie, source"
+        self._connection.execute(f"""
+            CREATE VIEW existing AS SELECT number, l.* FROM (
+                SELECT epoch_us(timestamp) AS us, {columns}, epoch_us(ingest_time) AS ingest_us FROM {rows}) AS l
+            JOIN touched ON touched.span = {self._span_sql}""")
+        self._connection.execute(f"""
+            CREATE TABLE firsts AS SELECT number, min(ordinal) AS ordinal FROM (
+                SELECT number, ordinal, {_KEYS} FROM good JOIN touched ON span = {self._span_sql}
+                UNION ALL SELECT number, -1 AS ordinal, {_KEYS} FROM existing)
+            GROUP BY number, event_id, k_user, k_item, k_us, k_type HAVING min(ordinal) >= 0""")
+        counts = self._connection.execute("SELECT number, count(*) FROM firsts GROUP BY number").fetchall()
+        return dict(counts)
+
+    def refuse_before(self, boundary_us: int, reason: str) -> dict[int, int]:
+        """Move the rows to keep that lie before a time to ``bad``: file number -> rows moved.
+
+        Only new rows: a cumulative export goes on delivering what was taken long ago. The quarantine has their times
+        as ISO 8601 in UTC.
+        """
+        late = f"(SELECT good.* FROM firsts JOIN good USING (ordinal) WHERE us < {boundary_us})"
+        file = f"CAST(ordinal >> {_FILE_SHIFT} AS INTEGER)"
+        iso = "strftime(make_timestamp(us), '%Y-%m-%dT%H:%M:%S.%fZ')"
+        moved = self._connection.execute(f"SELECT {file}, count(*) FROM {late} GROUP BY ALL").fetchall()
+        self._connection.execute(f"""
+            INSERT INTO bad SELECT {file}, ordinal - ((ordinal >> {_FILE_SHIFT}) << {_FILE_SHIFT}), '{reason}',
+                user_id, item_id, {iso}, event_type, CAST(value AS VARCHAR), event_id, NULL
+            FROM {late}""")
+        self._connection.execute(f"DELETE FROM firsts WHERE ordinal IN (SELECT ordinal FROM {late})")
+        return dict(moved)
+
+    def kept(self) -> dict[int, int]:
+        """File number -> rows of it to keep."""
+        sql = f"SELECT ordinal >> {_FILE_SHIFT}, count(*) FROM firsts GROUP BY ALL"
+        return dict(self._connection.execute(sql).fetchall())
+
+    def reasons(self) -> dict[str, int]:
+        """Reason -> number of refused rows."""
+        sql = "SELECT reason, count(*) FROM bad GROUP BY reason ORDER BY reason"
+        return dict(self._connection.execute(sql).fetchall())
+
+    def sorted_rows(self) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        """(span number, bucket, rows of the lake schema) of all spans with new rows, old rows included."""
+        buckets = self._settings.ingest.buckets
+        columns = "user_id, item_id, us, event_type, value, event_id"
+        tie = tie_sql("user_id", "item_id", "us")
+        query = f"""
+            SELECT number * {buckets} + {bucket_sql("user_id", buckets)} AS part, {columns}, tie, source, ingest_us
+            FROM (
+                SELECT number, {columns}, {tie} AS tie, source, {to_us(self._now)}::BIGINT AS ingest_us
+                FROM firsts JOIN good USING (ordinal) JOIN sources ON file = ordinal >> {_FILE_SHIFT}
+                UNION ALL SELECT number, {columns}, tie, source, ingest_us FROM existing
+                WHERE number IN (SELECT number FROM firsts))
+            ORDER BY part, user_id, us, tie, item_id, event_type NULLS FIRST, event_id NULLS FIRST,
+                value NULLS FIRST"""
+        for batch in self._connection.sql(query).to_arrow_reader(_BATCH_ROWS):
+            part, *rest = batch.columns
+            rest[2], rest[8] = rest[2].view(TIMESTAMP), rest[8].view(TIMESTAMP)
+            rows = pa.record_batch(rest, schema=LAKE_SCHEMA)
+            for value, start, end in split_runs(part.to_numpy()):
+                yield value // buckets, value % buckets, rows.slice(start, end - start)
+
+    def quarantined(self) -> Iterator[pa.RecordBatch]:
+        """The refused rows by file and row, in the quarantine schema."""
+        query = f"""
+            SELECT source, row_number, reason, user_id, item_id, timestamp, event_type, value, event_id,
+                {to_us(self._now)}::BIGINT AS ingest_us, detail
+            FROM bad JOIN sources USING (file) ORDER BY file, row_number, reason"""
+        for batch in self._connection.sql(query).to_arrow_reader(_BATCH_ROWS):
+            columns = batch.columns
+            columns[9] = columns[9].view(TIMESTAMP)
+            yield pa.record_batch(columns, schema=QUARANTINE_SCHEMA)
+
+    def _count(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
+
+
+_EMPTY_LAKE = """(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS item_id, NULL::TIMESTAMPTZ AS timestamp,
+    NULL::VARCHAR AS event_type, NULL::DOUBLE AS value, NULL::VARCHAR AS event_id, NULL::UBIGINT AS tie,
+    NULL::VARCHAR AS source, NULL::TIMESTAMPTZ AS ingest_time WHERE false)"""

@@ -1,0 +1,181 @@
+"""One span, start to end: sequences, test, train, gate, publish. Plain functions; a flow only calls them in order.
+
+Every step looks into the ledger first and does nothing if its result is there, so that a run that was killed anywhere
+is finished by running it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from imsr_core.errors import ImsrError
+from imsr_core.strategies.protocol import silent
+from pipelines.interests.evaluation import evaluate, seen_before
+from pipelines.interests.gate import Verdict, judge
+from pipelines.interests.promotion import admit
+from pipelines.interests.training import Progress, TrainingInput, train_version
+from pipelines.interests.version import Version
+from pipelines.nights.plan import PlannedRun, parent_of
+from pipelines.nights.refresh import newest_shadow, refresh_if_due
+from pipelines.sequences.build import sequence_span
+from pipelines.sequences.chain import chain_of
+from pipelines.sequences.loader import load_sequences
+from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
+from pipelines.workspace.ledger import MetricRow, SequencesRow, SpanState, VersionRow
+
+#: Runs a step: (name, function, its arguments) -> its result.
+Call = Callable[..., Any]
+
+
+@dataclass
+class SpanOutcome:
+    """What a run did: the version, what the gate said of it, its parent's metrics on the span (tested before
+    training), and the seconds of each step."""
+
+    run: PlannedRun
+    version: VersionRow | None = None
+    verdict: Verdict | None = None
+    sequences: list[SequencesRow] = field(default_factory=list)
+    metrics: list[MetricRow] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the version was made and may not go live."""
+        return self.verdict is not None and not self.verdict.passed
+
+    @property
+    def events(self) -> int:
+        """Events that the run learnt from."""
+        return sum(row.events for row in self.sequences)
+
+    def metric(self, name: str, member: str = "all") -> float | None:
+        """The parent's metric on a slice of the span, None if it was not tested."""
+        return next((row.value for row in self.metrics if (row.metric, row.slice) == (name, member)), None)
+
+    def total_seconds(self) -> float:
+        """Wall time of all steps."""
+        return sum(self.seconds.values())
+
+
+def plainly(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a step as the plain function that it is."""
+    return function(*arguments)
+
+
+def run_span(
+    workspace: Workspace,
+    run: PlannedRun,
+    lease: Lease,
+    *,
+    now: datetime,
+    progress: Progress = silent,
+    call: Call = plainly,
+) -> SpanOutcome:
+    """Do everything for one planned run; on an error the span is marked failed, with the reason, and it is raised.
+
+    ``call`` runs a step of this name; a flow passes one that runs it as a task.
+    """
+    outcome = SpanOutcome(run)
+
+    def timed(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return call(step, function, *arguments)
+        finally:
+            outcome.seconds[step] = time.perf_counter() - started
+
+    try:
+        outcome.sequences = timed("sequences", build_sequences, workspace, run, lease, now)
+        outcome.metrics = timed("evaluate", test_parent, workspace, run, outcome.sequences, lease)
+        outcome.version = timed("train", train, workspace, run, outcome.sequences, lease, now, progress)
+        outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version)
+        outcome.version = timed("publish", admit, workspace, run, outcome.version, outcome.verdict, lease, now)
+        if outcome.verdict.passed and workspace.settings.refresh.every_spans:
+            timed("refresh", refresh_if_due, workspace, lease, now)
+    except Exception as error:
+        mark_failed(workspace, run, lease, error, now=now)
+        raise
+    return outcome
+
+
+def build_sequences(workspace: Workspace, run: PlannedRun, lease: Lease, now: datetime) -> list[SequencesRow]:
+    """Sequences of all spans of the run."""
+    return [sequence_span(workspace, span_id, lease=lease, now=now).row for span_id in run.spans]
+
+
+def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow], lease: Lease) -> list[MetricRow]:
+    """Score the version that the run starts from on the run's span, before it learns it. Empty for a base run.
+
+    The newest shadow of its chain is scored with it, so that the two can be compared.
+    """
+    protocol = workspace.settings.evaluation.protocol
+    with workspace.ledger.snapshot() as view:
+        parent = parent_of(view, run)
+        shadow = newest_shadow(view, parent) if parent else None
+    if parent is None:
+        return []
+    # never taken from the ledger: what is there may be of the span's data before they were restated
+    scored = [row.version_id for row in (parent, shadow) if row is not None]
+    metrics = {version_id: score(workspace, version_id, rows[-1], protocol) for version_id in scored}
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        for version_id, found in metrics.items():
+            tx.delete("metrics", version_id=version_id, span_id=run.span_id, protocol=protocol)
+            tx.put_metrics(found)
+        hit(FailPoint.EVALUATE_BEFORE_COMMIT)
+    return metrics[parent.version_id]
+
+
+def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
+    """Metrics of a version on a span's sequences."""
+    sequences = load_sequences(workspace.resolve(row.path))
+    earlier = [link.folder for link in chain_of(workspace, row.span_id, row.fingerprint)[:-1]]
+    state = Version.open(workspace, version_id).load(sequences.users)
+    top_n = workspace.settings.evaluation.top_n
+    result = evaluate(state, sequences, seen_before(sequences, earlier), top_n=top_n, protocol=protocol)
+    return result.rows(version_id, row.span_id, protocol)
+
+
+def train(
+    workspace: Workspace,
+    run: PlannedRun,
+    rows: list[SequencesRow],
+    lease: Lease,
+    now: datetime,
+    progress: Progress,
+) -> VersionRow:
+    """The candidate of the run."""
+    with workspace.ledger.snapshot() as view:
+        parent = parent_of(view, run)
+    settings = workspace.settings
+    source = TrainingInput(
+        workspace=workspace,
+        parent=Version.open(workspace, parent.version_id) if parent else None,
+        spans=run.spans,
+        sequences=tuple(rows),
+        config=settings.interests,
+        strategy=settings.training.strategy,
+        protocol=settings.evaluation.protocol,
+        holdout=settings.gate.hidden_share,
+        top_n=settings.evaluation.top_n,
+    )
+    return train_version(source, lease, now=now, progress=progress)
+
+
+def judge_candidate(workspace: Workspace, version: VersionRow) -> Verdict:
+    """What the gate says of a candidate."""
+    return judge(Version.open(workspace, version.version_id), workspace.settings.gate)
+
+
+def mark_failed(workspace: Workspace, run: PlannedRun, lease: Lease, error: Exception, *, now: datetime) -> None:
+    """Record why a run failed. The pointer stays where it was."""
+    reason = error.message if isinstance(error, ImsrError) else f"{type(error).__name__}: {error}"
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        for span_id in run.spans:
+            tx.set_span_state(span_id, SpanState.FAILED, at=now, error=reason)

@@ -1,0 +1,146 @@
+"""What is due: the difference between the calendar and the ledger, never "now minus n".
+
+A span is **closed** when its end has passed. A closed span is **due** when the ledger does not say that its data, as
+they are now, were learnt. The first ``pretrain`` spans train the base model together. Spans are a chain: each is
+learnt from the model of the one before, so they run in order, and a gap is filled before anything later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from imsr_core.errors import ImsrError
+from pipelines.interests.version import LINE
+from pipelines.lake.ingest import frozen_calendar
+from pipelines.lake.spans import Span, from_us, to_us
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
+
+#: States in which nothing is left to do for a span.
+DONE = frozenset({SpanState.PUBLISHED, SpanState.REJECTED})
+
+
+class PlanError(ImsrError):
+    """What was asked for cannot run: the span is unknown, not closed, or others must come first."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One version to make: the spans that it learns (several only for the base model), and why it is due."""
+
+    spans: tuple[str, ...]
+    base: bool
+    reason: str
+
+    @property
+    def span_id(self) -> str:
+        """The last span; the version is named after it."""
+        return self.spans[-1]
+
+    def __str__(self) -> str:
+        what = f"pre-train on {self.spans[0]} .. {self.spans[-1]}" if self.base else f"update with {self.span_id}"
+        return f"{what}: {self.reason}"
+
+
+def due(workspace: Workspace, *, now: datetime) -> list[PlannedRun]:
+    """The runs that are due, in order. Empty if there is nothing to do."""
+    with workspace.ledger.snapshot() as view:
+        spans = view.spans()
+    return due_of(spans, pretrain=workspace.settings.spans.pretrain, now=now)
+
+
+def due_of(spans: list[SpanRow], *, pretrain: int, now: datetime) -> list[PlannedRun]:
+    """The same, as a pure function of the ledger's spans (in order of time)."""
+    closed = [span for span in spans if span.end_us <= to_us(now)]
+    base, rest = closed[:pretrain], closed[pretrain:]
+    if len(base) < pretrain:
+        return []
+    runs = []
+    with_data = [span for span in base if span.data_version is not None]
+    if any(span.state not in DONE for span in with_data):
+        runs.append(PlannedRun(tuple(span.span_id for span in with_data), True, _reason(with_data)))
+    for span in rest:
+        if span.data_version is not None and (runs or span.state not in DONE):
+            reason = _reason([span]) if span.state not in DONE else "the model that it was learnt from changes"
+            runs.append(PlannedRun((span.span_id,), False, reason))
+    return runs
+
+
+def missing_nights(view: Snapshot, *, now: datetime) -> list[Span]:
+    """Closed spans of the calendar, after the first with data, for which nothing was ever ingested; by time.
+
+    They block nothing: the next span is learnt from the last one that has data.
+    """
+    calendar = frozen_calendar(view)
+    spans = view.spans()
+    if calendar is None or not spans:
+        return []
+    known = {span.span_id for span in spans if span.data_version is not None}
+    until = max(to_us(now), spans[-1].end_us)
+    closed = calendar.spans_between(from_us(spans[0].start_us), from_us(until))
+    return [span for span in closed if span.id not in known and span.end_us <= until]
+
+
+def run_for(workspace: Workspace, span_id: str, *, now: datetime) -> PlannedRun | None:
+    """The run that learns one span; None if it is done already.
+
+    Raises:
+        PlanError: the span is unknown, has no data, is not closed, or earlier spans must run first.
+    """
+    with workspace.ledger.snapshot() as view:
+        spans = view.spans()
+    pretrain = workspace.settings.spans.pretrain
+    runs = due_of(spans, pretrain=pretrain, now=now)
+    position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
+    if position is None or spans[position].data_version is None:
+        known = f"{spans[0].span_id} .. {spans[-1].span_id}" if spans else "none yet"
+        raise PlanError(f"span {span_id!r} has no data", hint=f"spans in the ledger: {known}; run: imsr ingest FILES")
+    last = spans[max(position, pretrain - 1)] if len(spans) >= pretrain else spans[-1]
+    if last.end_us > to_us(now) or len(spans) < pretrain:
+        raise PlanError(
+            f"span {span_id} cannot be learnt yet: pre-training needs {pretrain} closed spans"
+            if position < pretrain
+            else f"span {span_id} is not over yet",
+            hint="only closed spans train; see `imsr status`",
+        )
+    wanted = next((n for n, run in enumerate(runs) if span_id in run.spans), None)
+    if wanted is None:
+        return None
+    if wanted > 0:
+        before = ", ".join(run.span_id for run in runs[:wanted])
+        raise PlanError(f"span {span_id} builds on spans that are not learnt: {before}", hint="run: imsr run")
+    return runs[0]
+
+
+def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
+    """The version that a run starts from: the current one, or its newest ancestor from before the span. Before a
+    version that started over comes the one that it replaced.
+
+    Raises:
+        PlanError: there is none, though the run is not the base.
+    """
+    if run.base:
+        return None
+    starts = {span.span_id: span.start_us for span in view.spans()}
+    versions = {row.version_id: row for row in view.versions(LINE)}
+    row = versions.get(view.pointer(LINE) or "")
+    while row is not None and starts[row.span_id] >= starts[run.span_id]:
+        row = versions.get(row.parent or row.summary.get("beside") or "")
+    if row is None:
+        raise PlanError(
+            f"span {run.span_id} has no version to start from",
+            hint="if the gate rejected the first one, put it live with: imsr promote VERSION",
+        )
+    return row
+
+
+def _reason(spans: list[SpanRow]) -> str:
+    states = {span.state for span in spans}
+    if SpanState.STALE in states:
+        return "its data changed"
+    if SpanState.FAILED in states:
+        return "it failed before"
+    if states & {SpanState.TRAINED, SpanState.EVALUATED, SpanState.SEQUENCED}:
+        return "it was interrupted"
+    return "new data"

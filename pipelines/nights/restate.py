@@ -1,0 +1,103 @@
+"""Learn spans again: say which, mark them stale, and leave the rebuilding to the plan.
+
+Spans are a chain, so that a span cannot be learnt again alone: everything that was learnt after it rests on it. What
+was built before stays where it is; each span gets a new version beside its earlier ones, even if nothing that
+determines it has changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from pipelines.interests.training import SET_ASIDE
+from pipelines.interests.version import LINE
+from pipelines.nights.plan import DONE, PlanError, PlannedRun, due_of
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
+from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, Transaction, VersionRow, iso
+
+#: States of a span that some model has learnt.
+LEARNT = DONE | {SpanState.TRAINED, SpanState.EVALUATED, SpanState.STALE}
+
+
+@dataclass(frozen=True)
+class Restatement:
+    """What a restatement does, before it is done.
+
+    Attributes:
+        asked: the span that was named.
+        spans: the spans that become stale, by time; ``asked`` is the first, or one of the base model's.
+        versions: the versions that learnt them; they stay, and are not reused.
+        runs: what is due then, in order; it begins with the spans that were due before.
+    """
+
+    asked: str
+    spans: tuple[str, ...]
+    versions: tuple[str, ...]
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def widened(self) -> bool:
+        """Whether earlier spans than the one that was asked for are learnt again: the base model is one."""
+        return self.spans[0] != self.asked
+
+
+def plan_restatement(workspace: Workspace, span_id: str, *, now: datetime) -> Restatement:
+    """What ``mark_stale`` would do for a span. Reads only.
+
+    Raises:
+        PlanError: the span is unknown, or was never learnt.
+    """
+    with workspace.ledger.snapshot() as view:
+        return restatement_of(view, span_id, pretrain=workspace.settings.spans.pretrain, now=now)
+
+
+def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime) -> Restatement:
+    """The same, within a snapshot."""
+    spans = view.spans()
+    position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
+    if position is None or spans[position].state not in LEARNT:
+        learnt = [span.span_id for span in spans if span.state in LEARNT]
+        known = f"{learnt[0]} .. {learnt[-1]}" if learnt else "none"
+        raise PlanError(f"span {span_id!r} was never learnt", hint=f"learnt spans: {known}; run: imsr status")
+    if position < pretrain:
+        position = 0
+    stale = tuple(span.span_id for span in spans[position:] if span.state in LEARNT)
+    runs = [
+        replace(run, reason="restated") if set(stale) & set(run.spans) else run
+        for run in due_of(as_stale(spans, stale), pretrain=pretrain, now=now)
+    ]
+    versions = tuple(row.version_id for row in _versions_of(view, stale))
+    return Restatement(span_id, stale, versions, tuple(runs))
+
+
+def as_stale(spans: list[SpanRow], stale: tuple[str, ...]) -> list[SpanRow]:
+    """The ledger's spans as they would be."""
+    return [replace(span, state=SpanState.STALE) if span.span_id in stale else span for span in spans]
+
+
+def mark_stale(workspace: Workspace, span_id: str, lease: Lease, *, now: datetime) -> Restatement:
+    """Mark a span and everything learnt after it stale, in one transaction; the next run rebuilds them in order.
+
+    Raises:
+        PlanError: the span is unknown, or was never learnt.
+    """
+    pretrain = workspace.settings.spans.pretrain
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        restatement = restatement_of(tx, span_id, pretrain=pretrain, now=now)
+        record_stale(tx, restatement, now=now)
+    return restatement
+
+
+def record_stale(tx: Transaction, restatement: Restatement, *, now: datetime) -> None:
+    """The writes of ``mark_stale``."""
+    for span_id in restatement.spans:
+        tx.set_span_state(span_id, SpanState.STALE, at=now)
+    for row in _versions_of(tx, restatement.spans):
+        tx.put_version(replace(row, summary=row.summary | {SET_ASIDE: iso(now)}))
+
+
+def _versions_of(view: Snapshot, spans: tuple[str, ...]) -> list[VersionRow]:
+    wanted = set(spans)
+    return [row for row in view.versions(LINE) if wanted & {row.span_id, *row.summary.get("spans", ())}]

@@ -1,0 +1,99 @@
+"""The Beam graph of the sequences job: Create(buckets) | Reshuffle | ParDo(build a bucket).
+
+One element is one bucket, never one event: a worker reads, sorts and writes a whole file with numpy. The
+graph keeps to what every runner, Dask's among them, executes rightly: one terminal branch, no output from
+``finish_bundle``, no tagged outputs, no windows or state, and nothing read from metrics. Some runners run
+an element twice; the sink (see ``bucket_sequences``) does not mind.
+
+Import this module only where a job runs: it imports Apache Beam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from imsr_core.errors import ImsrError
+from pipelines.sequences.beam_runner import (
+    BeamJobError,
+    RunnerOptions,
+    deadline,
+    import_beam,
+    importable_workers,
+    silent_workers,
+)
+from pipelines.sequences.bucket import BucketTask, build_bucket
+
+beam = import_beam()
+
+#: What asked the process to end while it built a bucket: Beam would pass it on as a RuntimeError.
+_asked_to_end: list[SystemExit | KeyboardInterrupt] = []
+
+
+class BuildBucket(beam.DoFn):  # type: ignore[name-defined]
+    """Build one bucket and pass on the name of its file."""
+
+    def process(self, task: BucketTask) -> Iterator[str]:
+        """Yield ``task.out`` once the file is there, whole."""
+        try:
+            build_bucket(task)
+        except (SystemExit, KeyboardInterrupt) as asked:
+            _asked_to_end.append(asked)
+            raise
+        yield task.out
+
+
+def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> None:
+    """Build all buckets with Beam, and return when the runner says that it is done.
+
+    What was done is read from the files afterwards, never taken from the runner.
+
+    Raises:
+        ConfigError: a runner flag that Beam does not know.
+        BeamJobError: the job failed or ran out of time; the message ends with the worker's error.
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    _asked_to_end.clear()
+    flags = PipelineOptions(options.flags(partitions=len(tasks)))
+    with ExitStack() as stack:
+        stack.enter_context(importable_workers())
+        stack.enter_context(silent_workers())
+        if options.can_lose_workers:
+            stack.enter_context(deadline(options.timeout_seconds, "sequences"))
+        pipeline = beam.Pipeline(options=flags)
+        (
+            pipeline
+            | "Buckets" >> beam.Create(list(tasks), reshuffle=False)
+            | "Spread over workers" >> beam.Reshuffle()
+            | "Build bucket" >> beam.ParDo(BuildBucket())
+        )
+        try:
+            result = pipeline.run()
+            stack.callback(_close_client, result)
+            result.wait_until_finish()
+        except BeamJobError:
+            raise
+        except Exception as error:
+            if _asked_to_end:
+                raise _asked_to_end.pop() from None
+            raise BeamJobError(
+                f"sequences: the Beam job failed on {options.runner}: {_reason(error)}",
+                hint=error.hint if isinstance(error, ImsrError) else "",
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What happened: a worker's error may arrive as itself, or as the text of its traceback."""
+    if isinstance(error, ImsrError):
+        return error.message
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("->")]  # the hint comes last, if there is one
+    return said[-1] if said else type(error).__name__
+
+
+def _close_client(result: object) -> None:
+    """The Dask runner opens a client of its own and never closes it."""
+    client = getattr(result, "client", None)
+    if client is not None:
+        client.close()

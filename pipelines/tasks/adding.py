@@ -1,0 +1,260 @@
+"""The tasks of the `users` line: which are due, and adding one. Plain functions; a flow only calls them in order.
+
+    learn T1 once  ->  u-2017-04.T1  ->  u-2017-04.age  ->  u-2017-06.income  ->  ...
+
+Every step looks into the ledger first and does nothing if its result is there, so that a run that was killed anywhere
+is finished by running it again. A task that failed or was taken back leaves a note in the ledger, which `imsr task
+list` shows; a task that was taken back is not due again until `imsr task add` asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.lifelong import BASE_TASK, TaskError
+from pipelines.nights.night import Call, plainly
+from pipelines.nights.plan import DONE
+from pipelines.settings.tasks import TaskSettings
+from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
+from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
+from pipelines.tasks.labels import LabelReport, keep_labels, label_vocabulary, of_known_users, read_labels
+from pipelines.tasks.learning import (
+    PUBLISHED,
+    REJECTED,
+    Recipe,
+    admit_task,
+    known_version,
+    make_version,
+    recorded_scores,
+)
+from pipelines.tasks.version import LINE, LearntTask, UserVersion, base_of, current_version
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
+from pipelines.workspace.ledger import Snapshot, VersionRow, iso
+
+#: Prefix of the ledger's notes on tasks.
+NOTE = "users.task."
+HELD, FAILED = "held", "failed"
+
+
+@dataclass
+class TaskOutcome:
+    """What adding a task did. ``already``: there was nothing to do."""
+
+    name: str
+    version: VersionRow | None = None
+    verdict: TaskVerdict | None = None
+    report: LabelReport | None = None
+    scores: list[TaskScores] = field(default_factory=list)
+    already: bool = False
+    seconds: float = 0.0
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the version was made and may not go live."""
+        return self.verdict is not None and not self.verdict.passed
+
+
+def declared(workspace: Workspace, name: str) -> TaskSettings:
+    """A task of ``imsr.toml``.
+
+    Raises:
+        TaskError: it is not declared.
+    """
+    tasks = workspace.settings.tasks
+    if name not in tasks:
+        known = f"declared: {', '.join(tasks)}" if tasks else "none is declared yet"
+        raise TaskError(f"no task {name!r} in imsr.toml", hint=f"add a [tasks.{name}] section with labels; {known}")
+    return tasks[name]
+
+
+def pretrain_users(
+    workspace: Workspace, lease: Lease, *, now: datetime, anew: bool = False, call: Call = plainly
+) -> TaskOutcome:
+    """Learn T1, the next item, on the sequences of all learnt spans: the first version of the line.
+
+    A line that has a version is left alone, unless ``anew`` begins another one: its tasks are then due again.
+
+    Raises:
+        TaskError: no span is learnt yet.
+    """
+    current = current_version(workspace)
+    if current is not None and not anew:
+        return _have(current, BASE_TASK)
+    settings = workspace.settings.users
+    with workspace.ledger.snapshot() as view:
+        chain = learnt_chain(workspace, view)
+    base = base_of(chain, "", vocabulary_of(chain).n_items)
+    recipe = Recipe(workspace, None, base, tuple(chain), settings.lifelong, settings.method, settings.seed)
+    return learn_recipe(recipe, lease, now, call)
+
+
+def add_task(workspace: Workspace, name: str, lease: Lease, *, now: datetime, call: Call = plainly) -> TaskOutcome:
+    """Learn one declared task on top of the current version; T1 first where the line has no version yet.
+
+    A second time it does nothing: the task is in the current version, or the same labels, data and settings were
+    learnt and rejected before.
+
+    Raises:
+        TaskError: not declared, not due yet, its labels cannot be used, or the line's data were restated.
+        CapacityError: (Conure) the encoder is full.
+    """
+    task = declared(workspace, name)
+    parent = current_version(workspace)
+    if parent is not None and name in {each.name for each in parent.tasks}:
+        return _have(parent, name)
+    with workspace.ledger.snapshot() as view:
+        if not _is_learnt(view, task.from_span):
+            raise TaskError(f"task {name} waits for span {task.from_span}", hint="run it once that span is learnt")
+    if parent is None:
+        made = pretrain_users(workspace, lease, now=now, call=call)
+        if made.rejected:
+            return made
+        parent = current_version(workspace)
+        assert parent is not None
+    recipe = call("labels", prepare, workspace, name, parent)
+    return learn_recipe(recipe, lease, now, call)
+
+
+def prepare(workspace: Workspace, name: str, parent: UserVersion) -> Recipe:
+    """Read and keep the labels of a task, and say what a version with it is made from."""
+    settings, task = workspace.settings.users, declared(workspace, name)
+    if settings.method != parent.lineage.strategy:
+        raise ConfigError(
+            f"[users] method = {settings.method!r}: the current line was begun with {parent.lineage.strategy!r}",
+            hint="set it back, or begin anew with: imsr task pretrain --anew",
+        )
+    with workspace.ledger.snapshot() as view:
+        chain = learnt_chain(workspace, view)
+        end = end_of(view, chain[-1].span_id)
+    if not parent.numbers_like(chain):
+        raise TaskError(
+            f"version {parent.row.version_id} was made before the data of an earlier span changed",
+            hint="begin the line anew with: imsr task pretrain --anew",
+        )
+    table, fates = read_labels(workspace, name, task, end)
+    read, good = sum(fates.values()), fates.pop("good", 0)
+    table, _ = of_known_users(table, vocabulary_of(chain))
+    known = _known_labels(workspace, name)
+    vocabulary = label_vocabulary(known, table["label"])
+    unknown, before = good - table.num_rows, table.num_rows
+    if len(vocabulary) < 2:
+        raise TaskError(
+            f"task {name}: {len(vocabulary)} labels among {before} usable rows of {read}",
+            hint="a task needs two labels or more; are the user ids those of the events?",
+        )
+    _, table = labelled(name, task.kind, chain, table, vocabulary)
+    vocabulary = label_vocabulary(known, table["label"])  # no label that nobody is left with
+    report = LabelReport(read, table.num_rows, **fates, unknown_user=unknown, without_events=before - table.num_rows)
+    fingerprint, path = keep_labels(workspace, name, table)
+    learnt = LearntTask(
+        name, task.kind, chain[-1].span_id, chain[-1].fingerprint, "", table.num_rows, path, fingerprint, vocabulary
+    )
+    return Recipe(workspace, parent, learnt, tuple(chain), settings.lifelong, settings.method, settings.seed, report)
+
+
+def due_tasks(workspace: Workspace) -> list[str]:
+    """Declared tasks whose span is learnt, that the current version does not have, and that nobody took back."""
+    current = current_version(workspace)
+    have = {task.name for task in current.tasks} if current else set()
+    with workspace.ledger.snapshot() as view:
+        held = {name for name, note in notes(view, workspace).items() if note["state"] == HELD}
+        return [
+            name
+            for name, task in workspace.settings.tasks.items()
+            if name not in have | held and _is_learnt(view, task.from_span)
+        ]
+
+
+def add_due_tasks(
+    workspace: Workspace, lease: Lease, *, now: datetime, call: Call = plainly
+) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
+    """Add every due task, in the order of ``imsr.toml``: what was done, and task -> why it failed.
+
+    The failure of one stops no other.
+    """
+    outcomes: list[TaskOutcome] = []
+    failures: dict[str, ImsrError] = {}
+    for name in due_tasks(workspace):
+        try:
+            outcomes.append(add_task(workspace, name, lease, now=now, call=call))
+        except ImsrError as error:
+            failures[name] = error
+            note(workspace, lease, name, FAILED, error.message, now)
+    return outcomes, failures
+
+
+def notes(view: Snapshot, workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Task -> what the ledger remembers of it: {"state": held or failed, "why", "at"}."""
+    found = {name: view.meta(NOTE + name) for name in workspace.settings.tasks}
+    return {name: json.loads(text) for name, text in found.items() if text}
+
+
+def note(workspace: Workspace, lease: Lease, name: str, state: str, why: str, now: datetime) -> None:
+    """Remember why a task is not in the current version."""
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        tx.put_meta(NOTE + name, json.dumps({"state": state, "why": why, "at": iso(now)}))
+
+
+def _have(version: UserVersion, name: str) -> TaskOutcome:
+    """Nothing to learn; but a run that died right after it may have left the views behind."""
+    publish_catalog(version.workspace)
+    return TaskOutcome(name, version.row, already=True)
+
+
+def learn_recipe(recipe: Recipe, lease: Lease, now: datetime, call: Call) -> TaskOutcome:
+    """Make, measure, judge and admit a version, each step once."""
+    workspace, started = recipe.workspace, time.perf_counter()
+    outcome = TaskOutcome(recipe.task.name, report=recipe.report)
+    with workspace.ledger.snapshot() as view:
+        row = known_version(view, workspace, recipe.fingerprint)
+        if row is not None and row.state in (PUBLISHED, REJECTED):
+            outcome.scores = recorded_scores(view, row)
+            outcome.verdict = TaskVerdict.from_json(row.summary["verdict"])
+            outcome.already = row.state == REJECTED
+    outcome.version = row if outcome.already else call("learn task", make_version, recipe, lease, now)
+    assert outcome.version is not None
+    if outcome.already:
+        return outcome
+    if outcome.verdict is None:
+        outcome.scores, outcome.verdict = call(
+            "judge task", judge, workspace, outcome.version.version_id, recipe.parent
+        )
+    reason = f"learnt task {recipe.task.name}" if recipe.how == "learn" else f"task {recipe.task.name} removed"
+    arguments = (workspace, outcome.version, outcome.scores, outcome.verdict, reason, lease, now)
+    outcome.version = call("publish task", admit_task, *arguments)
+    if not outcome.rejected and recipe.how == "learn":
+        with workspace.ledger.transaction(fence=lease.token) as tx:
+            tx.delete("meta", key=NOTE + recipe.task.name)
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def judge(workspace: Workspace, version_id: str, parent: UserVersion | None) -> tuple[list[TaskScores], TaskVerdict]:
+    """R[version, task] of a candidate, and what the gate says of it."""
+    version = UserVersion.open(workspace, version_id)
+    scores = measure(version)
+    return scores, judge_task(version, parent, scores, workspace.settings.users.max_forgetting)
+
+
+def _is_learnt(view: Snapshot, span_id: str) -> bool:
+    """Whether a night is done with this span or a later one; ids of one calendar sort in the order of time."""
+    done = [span.span_id for span in view.spans() if span.state in DONE]
+    return bool(done) and max(done) >= span_id
+
+
+def _known_labels(workspace: Workspace, name: str) -> tuple[str, ...]:
+    """The numbers that an earlier version gave this task's labels, so that they never move."""
+    with workspace.ledger.snapshot() as view:
+        rows = [
+            row
+            for row in view.versions(LINE)
+            if row.state == PUBLISHED and name in {task["name"] for task in row.summary["tasks"]}
+        ]
+    return UserVersion.open(workspace, rows[-1].version_id).task(name).vocabulary if rows else ()

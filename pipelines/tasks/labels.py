@@ -1,0 +1,186 @@
+"""The labels of a task: read from a file or a view, checked, and kept as they were used.
+
+A label table changes after it was learnt from; what a version learnt must not. So the rows that are used are copied to
+``labels/<task>/<fingerprint>.parquet`` (user_id, label, time), and the version names the copy. Every row that is not
+used is counted with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from imsr_core.lifelong import TaskError
+from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.settings.tasks import TaskSettings
+from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.layout import Workspace, check_name
+from pipelines.workspace.parquet_files import read_table, write_table
+
+VIEW = "view:"
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# Rows in the state in which they count; each one exactly once.
+_CHECKED = """
+    CREATE TEMP TABLE checked AS
+    WITH timed AS (
+        SELECT *, CASE WHEN user_id IS NULL THEN 'missing_user'
+                       WHEN label IS NULL THEN 'missing_label'
+                       WHEN has_time AND time IS NULL THEN 'bad_time'
+                       WHEN time >= $end THEN 'not_yet' ELSE 'good' END AS fate
+        FROM raw),
+    first AS (
+        SELECT *, row_number() OVER (PARTITION BY fate, user_id, label ORDER BY time) AS repeat,
+               CASE WHEN $one_each THEN max(time) OVER (PARTITION BY fate, user_id) END AS newest
+        FROM timed)
+    SELECT user_id, label, time, CASE WHEN fate <> 'good' THEN fate
+        WHEN $one_each AND time < newest THEN 'outdated'
+        WHEN repeat > 1 THEN 'duplicate' ELSE 'good' END AS fate
+    FROM first
+"""
+_CONFLICTS = """
+    UPDATE checked SET fate = 'conflicting' WHERE fate = 'good' AND user_id IN
+        (SELECT user_id FROM checked WHERE fate = 'good' GROUP BY user_id HAVING count(DISTINCT label) > 1)
+"""
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What became of every row: ``read`` is the sum of all others.
+
+    ``not_yet``: its time is after the learnt spans; ``outdated``: the user has a newer class; ``conflicting``: the user
+    has two classes at once, and neither is used; ``unknown_user``: nobody in the events has the id; ``without_events``:
+    the user had no event before the label.
+    """
+
+    read: int
+    used: int
+    missing_user: int = 0
+    missing_label: int = 0
+    bad_time: int = 0
+    not_yet: int = 0
+    outdated: int = 0
+    duplicate: int = 0
+    conflicting: int = 0
+    unknown_user: int = 0
+    without_events: int = 0
+
+    def unused(self) -> dict[str, int]:
+        """Reason -> rows that were not used."""
+        return {f.name: n for f in fields(self)[2:] if (n := getattr(self, f.name))}
+
+    def to_json(self) -> dict[str, int]:
+        """As it is kept in a version's summary."""
+        return asdict(self)
+
+
+def read_labels(workspace: Workspace, name: str, task: TaskSettings, end_us: int) -> tuple[pa.Table, dict[str, int]]:
+    """The good rows (user_id, label, time in microseconds or NULL), and fate -> number of all rows.
+
+    Args:
+        end_us: labels from this time on are not known yet.
+
+    Raises:
+        TaskError: the table or a column is missing, or cannot be read.
+    """
+    time = f'epoch_us(TRY_CAST("{_quoted(task.time)}" AS TIMESTAMPTZ))' if task.time else "NULL::BIGINT"
+    select = f"""
+        CREATE TEMP TABLE raw AS
+        SELECT nullif(CAST("{_quoted(task.user_id)}" AS VARCHAR), '') AS user_id,
+               nullif(trim(CAST("{_quoted(task.label)}" AS VARCHAR)), '') AS label,
+               {time} AS time, {bool(task.time)} AS has_time
+        FROM {{source}}"""
+    try:
+        with _session(workspace, task) as connection:
+            connection.execute(select.format(source=_source(workspace, name, task)))
+            connection.execute(_CHECKED, {"end": end_us, "one_each": task.kind == "class"})
+            if task.kind == "class":
+                connection.execute(_CONFLICTS)
+            fates = dict(connection.sql("SELECT fate, count(*) FROM checked GROUP BY fate").fetchall())
+            good = "SELECT user_id, label, time FROM checked WHERE fate = 'good' ORDER BY user_id, label"
+            return connection.sql(good).to_arrow_table(), fates
+    except duckdb.Error as error:
+        first = str(error).strip().splitlines()[0]
+        raise TaskError(
+            f"task {name}: its labels {task.labels!r} cannot be read: {first}",
+            hint=f"[tasks.{name}] wants columns {task.user_id!r} and {task.label!r}"
+            + (f" and {task.time!r}" if task.time else ""),
+        ) from error
+
+
+def keep_labels(workspace: Workspace, name: str, table: pa.Table) -> tuple[str, str]:
+    """Copy the used rows into the workspace; (fingerprint, path below the workspace). The same rows, the same file."""
+    content = hashlib.sha256(json.dumps([table[column].to_pylist() for column in table.column_names]).encode())
+    fingerprint = content.hexdigest()
+    folder = workspace.root / "labels" / check_name(name)
+    path = folder / f"{fingerprint[:16]}.parquet"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_table(table, path)
+    hit(FailPoint.TASK_LABELS_KEPT)
+    return fingerprint, workspace.relative(path)
+
+
+def kept_labels(workspace: Workspace, path: str) -> pa.Table:
+    """The rows that a version learnt from, as ``keep_labels`` kept them (without users who were forgotten since)."""
+    return read_table(workspace.resolve(path), ["user_id", "label", "time"])
+
+
+def of_known_users(table: pa.Table, vocabulary: Vocabulary) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The rows of users whom the vocabulary has, and their indices (N,)."""
+    users = vocabulary.users_of(table["user_id"])
+    return table.filter(pa.array(users >= 0)), users[users >= 0]
+
+
+def label_vocabulary(known: Sequence[str], labels: pa.ChunkedArray) -> tuple[str, ...]:
+    """All labels by number: those known before keep theirs, new ones follow in the order of their text."""
+    new = set(pc.unique(labels).to_pylist()) - set(known)
+    return (*known, *sorted(new))
+
+
+def label_numbers(vocabulary: Sequence[str], labels: pa.ChunkedArray) -> NDArray[np.int64]:
+    """(N,) texts -> (N,) numbers; -1 for a label that the vocabulary does not have."""
+    found = pc.index_in(labels, value_set=pa.array(vocabulary, pa.string()))
+    return pc.fill_null(found, -1).to_numpy().astype(np.int64)
+
+
+def _session(workspace: Workspace, task: TaskSettings) -> duckdb.DuckDBPyConnection:
+    from pipelines.warehouse.catalog import connect, publish_catalog
+
+    if task.labels.startswith(VIEW):
+        publish_catalog(workspace)  # the views as the ledger is now
+        return connect(workspace)
+    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    return connection.execute("SET TimeZone = 'UTC'")
+
+
+def _source(workspace: Workspace, name: str, task: TaskSettings) -> str:
+    """The SQL name of the table. Only the words of a view or of a file's path come from the settings."""
+    if task.labels.startswith(VIEW):
+        view = task.labels.removeprefix(VIEW)
+        if not _IDENTIFIER.fullmatch(view):
+            raise TaskError(f"task {name}: {view!r} is no name of a view", hint="see the views: imsr sql --help")
+        return view
+    path = workspace.root / Path(task.labels)
+    if not path.is_file():
+        raise TaskError(f"task {name}: there is no file {path}", hint=f"correct labels of [tasks.{name}] in imsr.toml")
+    text = str(path).replace("'", "''")
+    if path.suffix == ".parquet":
+        return f"read_parquet('{text}')"
+    if path.suffix == ".csv":
+        return f"read_csv('{text}', header = true, all_varchar = true)"
+    raise TaskError(f"task {name}: {path.name} is no CSV or Parquet file", hint="name it .csv or .parquet")
+
+
+def _quoted(column: str) -> str:
+    return column.replace('"', '""')

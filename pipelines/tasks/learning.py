@@ -1,0 +1,234 @@
+"""One step of the `users` line: learn a task from the current version, write the candidate, let it go live or not."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from imsr_core.lifelong import (
+    BASE_TASK,
+    LifelongConfig,
+    LifelongState,
+    capacity,
+    get_method,
+    grow_items,
+    parameter_share,
+)
+from imsr_core.lifelong.config import to_json
+from pipelines.interests.version import GONE, Lineage, installed_packages
+from pipelines.sequences.chain import Link
+from pipelines.tasks.data import history, vocabulary_of
+from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
+from pipelines.tasks.labels import LabelReport
+from pipelines.tasks.version import LINE, LearntTask, UserVersion, fingerprint_of, write_user_version
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import Lease
+from pipelines.workspace.ledger import Snapshot, VersionRow, iso
+from pipelines.workspace.publish import discard_orphan, is_ready, move_into_place, open_staging, seal
+
+#: States of a version of the line.
+CANDIDATE, PUBLISHED, REJECTED = "candidate", "published", "rejected"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a version: what it starts from, the task it learns, and how.
+
+    ``chain`` are the sequences of all learnt spans. ``how`` is "learn", or "remove" to take ``task`` out.
+    """
+
+    workspace: Workspace
+    parent: UserVersion | None
+    task: LearntTask
+    chain: tuple[Link, ...]
+    config: LifelongConfig
+    method: str
+    seed: int
+    report: LabelReport | None = None
+    how: str = "learn"
+
+    @property
+    def fingerprint(self) -> str:
+        """See `pipelines.tasks.version.fingerprint_of`."""
+        parent = self.parent.lineage.fingerprint if self.parent else None
+        return fingerprint_of(parent, self.task, self.method, self.config, self.seed, self.how)
+
+    @property
+    def span_id(self) -> str:
+        """The newest learnt span; the version is named after it."""
+        return self.chain[-1].span_id
+
+    def version_id(self, taken: set[str]) -> str:
+        """``u-<span>.<task>``, with a number behind it from the second attempt on."""
+        name = f"u-{self.span_id}.{'' if self.how == 'learn' else 'without-'}{self.task.name}"
+        numbered = (f"{name}.{n}" for n in range(2, len(taken) + 3))
+        return name if name not in taken else next(each for each in numbered if each not in taken)
+
+
+def known_version(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
+    """A version of this fingerprint that is complete on disk, so that nothing needs to be learnt again."""
+    for row in view.versions(LINE):
+        if row.fingerprint == fingerprint and row.state not in GONE and is_ready(workspace.resolve(row.path)):
+            return row
+    return None
+
+
+def make_version(recipe: Recipe, lease: Lease, now: datetime) -> VersionRow:
+    """The version that a recipe determines: found if it was made before, else made and recorded as a candidate.
+
+    Raises:
+        CapacityError: (Conure) no free weights are left; nothing is recorded.
+        NonFiniteError: learning diverged; nothing is recorded, the current version stays.
+    """
+    workspace = recipe.workspace
+    with workspace.ledger.snapshot() as view:
+        row = known_version(view, workspace, recipe.fingerprint)
+        taken = {each.version_id for each in view.versions()}
+    if row is not None:
+        return row
+    version_id, started = recipe.version_id(taken), time.perf_counter()
+    hit(FailPoint.TASK_STARTED)
+    state, tasks = _state_of(recipe, version_id)
+    staging = open_staging(workspace, f"version-{version_id}")
+    try:
+        lineage = _lineage(recipe, version_id)
+        write_user_version(staging, state, lineage, tasks)
+        seal(staging)
+        hit(FailPoint.TASK_STAGED)
+        row = VersionRow(
+            version_id=version_id,
+            line=LINE,
+            span_id=recipe.span_id,
+            parent=lineage.parent,
+            state=CANDIDATE,
+            path=workspace.relative(workspace.version_folder(version_id)),
+            fingerprint=lineage.fingerprint,
+            strategy=recipe.method,
+            created_at=iso(now),
+            summary=_summary(recipe, state, tasks) | {"train_seconds": round(time.perf_counter() - started, 3)},
+        )
+        with workspace.ledger.transaction(fence=lease.token) as tx:
+            final = workspace.version_folder(version_id)
+            discard_orphan(workspace, final, tx)
+            move_into_place(staging, final)
+            hit(FailPoint.TASK_BEFORE_COMMIT)
+            tx.add_version(row)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    hit(FailPoint.TASK_AFTER_COMMIT)
+    return row
+
+
+def admit_task(
+    workspace: Workspace,
+    version: VersionRow,
+    scores: list[TaskScores],
+    verdict: TaskVerdict,
+    reason: str,
+    lease: Lease,
+    now: datetime,
+) -> VersionRow:
+    """Record the scores and let a candidate go live, or record that it was rejected; its row as it is then."""
+    values = {score.name: score.value for score in scores}
+    tasks = [
+        task | {"score": values.get(task["name"]), "forgetting": verdict.forgetting.get(task["name"])}
+        for task in version.summary["tasks"]
+    ]
+    judged = replace(
+        version,
+        state=PUBLISHED if verdict.passed else REJECTED,
+        summary=version.summary | {"tasks": tasks, "verdict": verdict.to_json()},
+    )
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        tx.put_version(judged)
+        tx.delete("metrics", version_id=version.version_id, protocol=PROTOCOL)
+        tx.put_metrics(metric_rows(version, scores))
+        if verdict.passed and tx.pointer(LINE) != version.version_id:
+            tx.promote(LINE, version.version_id, reason, at=now)
+        hit(FailPoint.TASK_BEFORE_PROMOTE)
+    hit(FailPoint.TASK_AFTER_PROMOTE)
+    publish_catalog(workspace)
+    return judged
+
+
+def _state_of(recipe: Recipe, version_id: str) -> tuple[LifelongState, tuple[LearntTask, ...]]:
+    """What a recipe gives: the state, and its tasks with their labels."""
+    from imsr_core.lifelong.removing import remove_task
+
+    method, task = get_method(recipe.method), replace(recipe.task, version_id=version_id)
+    n_items = vocabulary_of(recipe.chain).n_items
+    if recipe.parent is None:
+        return method.pretrain(history(recipe.chain), recipe.config, recipe.seed, n_items), (task,)
+    state, tasks = recipe.parent.state, recipe.parent.tasks
+    if recipe.how == "remove":
+        return remove_task(state, task.name), tuple(each for each in tasks if each.name != task.name)
+    grown = grow_items(state, n_items, recipe.seed)
+    data = task_data(recipe.workspace, task)
+    return method.add_task(grown, data, recipe.config, recipe.seed), (*tasks, task)
+
+
+def _lineage(recipe: Recipe, version_id: str) -> Lineage:
+    workspace, parent = recipe.workspace, recipe.parent
+    return Lineage(
+        version_id=version_id,
+        span_id=recipe.span_id,
+        spans=tuple(link.span_id for link in recipe.chain),
+        parent=parent.row.version_id if parent else None,
+        strategy=recipe.method,
+        protocol=PROTOCOL,
+        fingerprint=recipe.fingerprint,
+        data={link.span_id: link.fingerprint for link in recipe.chain},
+        vocabulary=tuple(workspace.relative(link.folder) for link in recipe.chain),
+        interests=(),
+        config=to_json(recipe.config),
+        packages=installed_packages(),
+    )
+
+
+def _summary(recipe: Recipe, state: LifelongState, tasks: tuple[LearntTask, ...]) -> dict[str, Any]:
+    """What `imsr task list` and the views show of a version."""
+    free = {row["task"]: row["free"] for row in capacity(state)} if recipe.method == "conure" else {}
+    shares = {
+        task.name: parameter_share(state, task.name)["share"]
+        for task in tasks
+        if recipe.method == "peterrec" and task.name != BASE_TASK
+    }
+    return {
+        "task": recipe.task.name,
+        "users": vocabulary_of(recipe.chain).n_users,
+        "items": state.n_items,
+        "labels": recipe.report.to_json() if recipe.report else None,
+        "parameters": sum(tensor.numel() for name, tensor in state.tensors.items() if not name.startswith("owner/")),
+        "tasks": [
+            {
+                "name": task.name,
+                "kind": task.kind,
+                "learnt_in": task.version_id,
+                "span_id": task.span_id,
+                "labels": task.rows,
+                "n_labels": state.task(task.name).n_labels,
+                "capacity_left": free.get(task.name),
+                "parameter_share": shares.get(task.name),
+                "epochs": sum(phase["epochs"] for phase in state.task(task.name).phases.values()),
+            }
+            for task in tasks
+        ],
+    }
+
+
+def recorded_scores(view: Snapshot, version: VersionRow) -> list[TaskScores]:
+    """The scores of a version that was judged before."""
+    from pipelines.tasks.gate import main_metric_of
+
+    found: dict[str, TaskScores] = {}
+    kinds = {task["name"]: task["kind"] for task in version.summary["tasks"]}
+    for row in view.metrics(version.version_id):
+        if row.protocol == PROTOCOL and row.slice in kinds:
+            score = found.setdefault(row.slice, TaskScores(row.slice, main_metric_of(kinds[row.slice]), {}, row.n))
+            score.metrics[row.metric] = row.value
+    return list(found.values())

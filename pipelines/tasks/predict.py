@@ -1,0 +1,96 @@
+"""Ask a version of the `users` line: what it predicts of users, for one of its tasks.
+
+predictor = TaskPredictor.open("my-workspace", "age")
+predictor.top_n(["1018", "27"], n=3)           # pyarrow table: user_id, rank, label, score, probability
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from imsr_core.lifelong import BASE_TASK, TaskError
+from pipelines.interests.recommend import UnknownUserError
+from pipelines.sequences.chain import Link
+from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.tasks.data import history, learnt_chain, vocabulary_of
+from pipelines.tasks.version import LearntTask, UserVersion
+from pipelines.workspace.layout import Workspace
+
+
+@dataclass(frozen=True)
+class TaskPredictor:
+    """One task of one version, and the sequences that users have by now."""
+
+    version: UserVersion
+    task: LearntTask
+    chain: tuple[Link, ...]
+    vocabulary: Vocabulary
+
+    @classmethod
+    def open(cls, workspace: Workspace | Path | str, task: str, version_id: str | None = None) -> TaskPredictor:
+        """A task of the current version, or of the one of this id.
+
+        Raises:
+            WorkspaceError, VersionError, CheckpointError, TaskError: what is asked for is not there, or damaged.
+        """
+        opened = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+        version = UserVersion.open(opened, version_id)
+        learnt = version.task(task)
+        chain = _newest_chain(version)
+        return cls(version, learnt, tuple(chain), vocabulary_of(chain))
+
+    def top_n(self, user_ids: Sequence[str], n: int = 3) -> pa.Table:
+        """The ``n`` best labels of each user, best first: user_id, rank, label, score, probability (softmax).
+
+        Labels of T1 are the items that may come next. Items that are newer than the task are read as unknown ones.
+
+        Raises:
+            UnknownUserError: nothing is known of a user.
+        """
+        ids = list(dict.fromkeys(user_ids))
+        users = self.vocabulary.users_of(pa.array(ids, pa.string()))
+        sequences = history(self.chain, np.unique(users[users >= 0]))
+        unknown = ~np.isin(users, sequences.users)
+        if unknown.any():
+            raise UnknownUserError(
+                f"nobody in the learnt spans is called {ids[int(np.argmax(unknown))]!r}",
+                hint="ids are compared letter by letter; the `users` view lists them",
+            )
+        logits = self.version.method.predict(self.version.state, self.task.name, sequences)
+        logits = logits[torch.from_numpy(np.searchsorted(sequences.users, users))]
+        n = min(n, logits.shape[1])
+        best = logits.topk(n)
+        probability = logits.softmax(dim=1).gather(1, best.indices)
+        return pa.table(
+            {
+                "user_id": pa.array(np.repeat(np.array(ids, dtype=object), n), pa.string()),
+                "rank": np.tile(np.arange(1, n + 1), len(ids)),
+                "label": self._labels().take(pa.array(best.indices.flatten().numpy())),
+                "score": best.values.flatten().numpy(),
+                "probability": probability.flatten().numpy(),
+            }
+        )
+
+    def _labels(self) -> pa.Array | pa.ChunkedArray:
+        """Label number -> text."""
+        if self.task.name != BASE_TASK:
+            return pa.array(self.task.vocabulary, pa.string())
+        n_items = self.version.state.task(BASE_TASK).n_labels
+        return self.version.vocabulary.item_ids(np.arange(n_items))
+
+
+def _newest_chain(version: UserVersion) -> Sequence[Link]:
+    """The sequences of all learnt spans; where data were restated, those that the version was made from."""
+    workspace = version.workspace
+    try:
+        with workspace.ledger.snapshot() as view:
+            newest = learnt_chain(workspace, view)
+    except TaskError:  # a span waits to be learnt again
+        return version.tasks[-1].chain(workspace)
+    return newest if version.numbers_like(newest) else version.tasks[-1].chain(workspace)

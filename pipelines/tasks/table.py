@@ -1,0 +1,155 @@
+"""What `imsr task list` and `imsr task compare` show: every task and how it stands, and what versions did to tasks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting
+from pipelines.interests.version import VersionError
+from pipelines.tasks.adding import due_tasks, notes
+from pipelines.tasks.gate import TransferMatrix, main_metric_of, matrix_of
+from pipelines.tasks.learning import REJECTED
+from pipelines.tasks.version import LINE
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot, VersionRow
+
+#: States of a task besides the notes' held and failed.
+LEARNT, DUE, WAITING = "learnt", "due", "waiting"
+
+
+@dataclass(frozen=True)
+class TaskLine:
+    """One task. ``score`` is R[current, task], ``forgotten`` the share of R[first, task] that is gone.
+
+    ``capacity_left`` (Conure) is the share of weights that were free after the task; ``parameter_share`` (PeterRec)
+    the patches' share of the backbone. ``why`` says why it is not learnt.
+    """
+
+    name: str
+    state: str
+    kind: str | None = None
+    version: str | None = None
+    span_id: str | None = None
+    labels: int | None = None
+    n_labels: int | None = None
+    metric: str | None = None
+    score: float | None = None
+    forgotten: float | None = None
+    capacity_left: float | None = None
+    parameter_share: float | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskPair:
+    """The score of one task in two versions; ``change`` is relative to the first."""
+
+    name: str
+    metric: str
+    first: float | None
+    second: float | None
+
+    @property
+    def change(self) -> float | None:
+        """(second - first) / first; None where either is missing or the first is 0."""
+        if self.first is None or self.second is None or self.first == 0:
+            return None
+        return (self.second - self.first) / self.first
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """R of a version with what it says of each task: how much it changed since it was learnt."""
+
+    matrix: TransferMatrix
+    backward: NDArray[np.float64]
+    forgotten: NDArray[np.float64]
+
+
+def list_tasks(workspace: Workspace) -> list[TaskLine]:
+    """Tasks of the current version in the order of learning, then the declared ones that it does not have."""
+    due = set(due_tasks(workspace))
+    with workspace.ledger.snapshot() as view:
+        current = view.version(view.pointer(LINE) or "")
+        lines = _learnt(view, current) if current else []
+        known, found = notes(view, workspace), {line.name for line in lines}
+        rejected = _rejected(view)
+    for name, task in workspace.settings.tasks.items():
+        if name in found:
+            continue
+        note = known.get(name)
+        state = note["state"] if note else DUE if name in due else WAITING
+        wanted = f"waits for span {task.from_span}" if task.from_span else "waits for a first span"
+        why = note["why"] if note else rejected.get(name) if name in due else wanted
+        lines.append(TaskLine(name, state, task.kind, why=why))
+    return lines
+
+
+def transfer_of(workspace: Workspace, version_id: str | None = None) -> Transfer:
+    """R of the current version, or of another, and the versions that it was learnt from.
+
+    Raises:
+        VersionError: there is no such version of the `users` line.
+    """
+    with workspace.ledger.snapshot() as view:
+        matrix = matrix_of(view, _row(view, version_id).version_id)
+    return Transfer(matrix, backward_transfer(matrix.values), forgetting(matrix.values))
+
+
+def compare_tasks(workspace: Workspace, first: str, second: str) -> list[TaskPair]:
+    """Two versions of the line side by side, task by task (the same only where both learnt the same labels).
+
+    Raises:
+        VersionError: one of them is not there.
+    """
+    with workspace.ledger.snapshot() as view:
+        scores = [_scores(_row(view, version_id)) for version_id in (first, second)]
+    names = dict.fromkeys([*scores[0], *scores[1]])
+    values = [[table.get(name, (None, None)) for table in scores] for name in names]
+    return [
+        TaskPair(name, str(one[0] or two[0]), one[1], two[1]) for name, (one, two) in zip(names, values, strict=True)
+    ]
+
+
+def _scores(row: VersionRow) -> dict[str, tuple[str, float | None]]:
+    return {task["name"]: (main_metric_of(task["kind"]), task.get("score")) for task in row.summary["tasks"]}
+
+
+def _learnt(view: Snapshot, current: VersionRow) -> list[TaskLine]:
+    matrix = matrix_of(view, current.version_id)
+    lost = dict(zip(matrix.tasks, forgetting(matrix.values), strict=True))
+    return [
+        TaskLine(
+            name=task["name"],
+            state=LEARNT,
+            kind=task["kind"],
+            version=task["learnt_in"],
+            span_id=task["span_id"],
+            labels=task["labels"],
+            n_labels=task["n_labels"],
+            metric=main_metric_of(task["kind"]),
+            score=task.get("score"),
+            forgotten=None if math.isnan(lost[task["name"]]) else float(lost[task["name"]]),
+            capacity_left=task["capacity_left"],
+            parameter_share=task["parameter_share"],
+        )
+        for task in current.summary["tasks"]
+    ]
+
+
+def _rejected(view: Snapshot) -> dict[str, str]:
+    """Task -> why the newest version that tried to learn it was rejected."""
+    rows = [row for row in view.versions(LINE) if row.state == REJECTED]
+    return {row.summary["task"]: "; ".join(row.summary["verdict"]["reasons"]) for row in rows}
+
+
+def _row(view: Snapshot, version_id: str | None) -> VersionRow:
+    row = view.version(version_id or view.pointer(LINE) or "")
+    if row is None or row.line != LINE:
+        what = f"there is no users version {version_id!r}" if version_id else "the users line has no version yet"
+        raise VersionError(what, hint="list them with: imsr versions; add a task with: imsr task add NAME")
+    return row

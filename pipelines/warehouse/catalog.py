@@ -1,0 +1,317 @@
+"""The analysts' side: DuckDB views over the workspace that never block a run and never show half of one.
+
+At every publish a new generation is written: the ledger's tables as Parquet in ``catalog/g<N>/``, the views over them
+and over the immutable data files as ``views.sql`` (for any DuckDB), and ``catalog.duckdb``, which holds views only.
+The last two are replaced by one `os.replace` each. Views name explicit files, never a glob: a reader that globs while
+a run publishes sees a mixture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from importlib.resources import files as resource_files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.interests.version import GONE, LINE, PRUNED, Lineage
+from pipelines.sequences.chain import chain_of, latest_rows
+from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import (
+    MetricRow,
+    PromotionRow,
+    Snapshot,
+    SpanRow,
+    SpanVersionRow,
+    VersionRow,
+)
+from pipelines.workspace.parquet_files import read_table, write_table
+from pipelines.workspace.publish import PublishError, fsync_path, write_atomic
+
+#: Older generations are kept for sessions that still read them.
+KEPT_GENERATIONS = 20
+
+#: Columns of each source of views.sql, for the time when it has no file yet.
+COLUMNS = {
+    "interactions": "span VARCHAR, user_id VARCHAR, item_id VARCHAR, timestamp TIMESTAMPTZ, event_type VARCHAR, "
+    "value DOUBLE, event_id VARCHAR, source VARCHAR, ingest_time TIMESTAMPTZ",
+    "quarantine": "source VARCHAR, row_number BIGINT, reason VARCHAR, user_id VARCHAR, item_id VARCHAR, "
+    "timestamp VARCHAR, event_type VARCHAR, value VARCHAR, event_id VARCHAR, ingest_time TIMESTAMPTZ",
+    "users": "user_id VARCHAR, user_index BIGINT, span VARCHAR",
+    "items": "item_id VARCHAR, item_index BIGINT, span VARCHAR",
+    "sequences": "span VARCHAR, user_index BIGINT, items BIGINT[], timestamps BIGINT[], truncated BIGINT",
+    "interests": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, user_index BIGINT, interest_id BIGINT, "
+    "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, vector FLOAT[]",
+    "changes": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, interest_id BIGINT, change VARCHAR, "
+    "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
+    "recommendations": "version_id VARCHAR, user_id VARCHAR, rank BIGINT, item_id VARCHAR, score FLOAT, "
+    "interest_id BIGINT, reason VARCHAR",
+}
+
+_ARROW = {"str": pa.string(), "str | None": pa.string(), "int": pa.int64(), "int | None": pa.int64()}
+_ARROW |= {"float": pa.float64(), "SpanState": pa.string(), "dict[str, Any]": pa.string()}
+
+
+def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
+    """Write the next generation of the views and switch to it; False if the views are up to date already.
+
+    After the switch it looks once more: the ledger may have gone on meanwhile, for this run may have been suspended
+    and overtaken, and old views must not stay.
+
+    Args:
+        workspace: whose views.
+        anew: write them in any case, as after damage.
+
+    Raises:
+        PublishError: the catalog cannot be written; the one before stays.
+    """
+    switched = False
+    while True:
+        with workspace.ledger.snapshot() as view:
+            sources = _data_files(workspace, view)
+            tables = _ledger_tables(workspace, view)
+        stamp = _stamp(sources, tables)
+        if not anew and _is_current(workspace, stamp):
+            return switched
+        _switch(workspace, sources, tables, stamp)
+        switched, anew = True, False
+
+
+def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[str, pa.Table], stamp: str) -> None:
+    """Write a generation and let the views name it."""
+    generation = _make_generation(workspace)
+    for name, table in tables.items():
+        path = generation / f"{name}.parquet"
+        write_table(table, path)
+        sources[name] = [path]
+    text = stamp + _home(workspace) + _views_text(sources)
+    temporary = generation / workspace.catalog_file.name
+    _write_catalog(temporary, text)
+    hit(FailPoint.CATALOG_STAGED)
+    write_atomic(workspace.views_file, text.encode())
+    os.utime(temporary)  # not older than the text: see _is_current
+    os.replace(temporary, workspace.catalog_file)
+    fsync_path(workspace.root)
+    hit(FailPoint.CATALOG_REPLACED)
+    _drop_old_generations(workspace)
+
+
+def catalog_is_current(workspace: Workspace) -> bool:
+    """Whether the views that are published are those of the ledger as it is."""
+    with workspace.ledger.snapshot() as view:
+        stamp = _stamp(_data_files(workspace, view), _ledger_tables(workspace, view))
+    return _is_current(workspace, stamp)
+
+
+def drop_generations_with(workspace: Workspace, pattern: str) -> None:
+    """Remove older generations whose text (of errors, for one) matches a regular expression (RE2)."""
+    for folder in _generations(workspace)[:-1]:
+        if any(_matches(path, pattern) for path in sorted(folder.glob("*.parquet"))):
+            shutil.rmtree(folder)
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    names = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+    texts = read_table(path, names).columns
+    return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for column in texts)
+
+
+def _stamp(sources: dict[str, list[Path]], tables: dict[str, pa.Table]) -> str:
+    """A comment that changes whenever anything in the views would."""
+    digest = hashlib.sha256(repr(sorted(sources.items())).encode())
+    for name, table in sorted(tables.items()):
+        digest.update(name.encode() + json.dumps(table.to_pydict()).encode())
+    digest.update(resource_files("pipelines.warehouse").joinpath("views.sql").read_bytes())
+    return f"-- state {digest.hexdigest()}\n"
+
+
+def _is_at_home(workspace: Workspace) -> bool:
+    """Whether the views were written for this folder: they name files by their whole path."""
+    if not workspace.views_file.exists():
+        return False
+    with workspace.views_file.open(encoding="utf-8") as file:
+        return [file.readline(), file.readline()][1] == _home(workspace)
+
+
+def _home(workspace: Workspace) -> str:
+    return f"-- workspace {json.dumps(str(workspace.root))}\n"
+
+
+def _is_current(workspace: Workspace, stamp: str) -> bool:
+    if not workspace.views_file.exists() or not workspace.catalog_file.exists():
+        return False
+    with workspace.views_file.open(encoding="utf-8") as file:
+        if file.readline() != stamp:
+            return False
+    # a run that died between the two replacements left a catalog that is older than the text
+    return workspace.catalog_file.stat().st_mtime_ns >= workspace.views_file.stat().st_mtime_ns
+
+
+def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB session with the views as they are now.
+
+    ``sandbox`` keeps the session to the workspace's folders: no other file, no extension, and no way to change that.
+    In those folders DuckDB would still write; for queries of other people use `pipelines.warehouse.sandbox.run_query`.
+    """
+    if not _is_at_home(workspace):
+        publish_catalog(workspace)
+    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(workspace.views_file.read_text(encoding="utf-8"))
+    if sandbox:
+        folders = [f"{workspace.root / name}/" for name in ("lake", "quarantine", "sequences", "versions", "catalog")]
+        folders.append(f"{workspace.root / 'recommendations'}/")
+        connection.execute(f"SET allowed_directories = {_list(folders)}")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
+    sequences = _newest_chain(workspace, view)
+    lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
+    versions = view.versions(LINE)
+    folders = [workspace.resolve(row.path) for row in versions if row.state != PRUNED]
+    gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
+    lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
+    return {
+        "interactions": _files(lake, "bucket=*.parquet"),
+        "quarantine": [workspace.resolve(b.quarantine_path) for b in view.batches() if b.quarantine_path],
+        "users": _files(sequences, "users.parquet"),
+        "items": _files(sequences, "items.parquet"),
+        "sequences": _files(sequences, "bucket=*.parquet"),
+        "interests": _files(folders, "interests.parquet"),
+        "changes": _files(folders, "changes.parquet"),
+        "recommendations": [path for path in lists if path.stem not in gone],
+    }
+
+
+def _newest_chain(workspace: Workspace, view: Snapshot) -> list[Path]:
+    """The sequences of the newest span that continues a chain of data in force: one numbering of all ids."""
+    latest = latest_rows(view)
+    for span in reversed(view.spans()):
+        if span.span_id in latest:
+            row = latest[span.span_id]
+            chain = chain_of(workspace, row.span_id, row.fingerprint)
+            if all(latest[link.span_id].fingerprint == link.fingerprint for link in chain):
+                return [link.folder for link in chain]
+    return []
+
+
+def _files(folders: Iterable[Path], pattern: str) -> list[Path]:
+    return [path for folder in folders for path in sorted(folder.glob(pattern))]
+
+
+def _ledger_tables(workspace: Workspace, view: Snapshot) -> dict[str, pa.Table]:
+    versions = view.versions()
+    pointers = {line: view.pointer(line) for line in sorted({row.line for row in versions})}
+    return {
+        "spans": _table(SpanRow, view.spans()),
+        "span_versions": _table(SpanVersionRow, view.span_versions()),
+        "versions": _table(VersionRow, versions),
+        "promotions": _table(PromotionRow, view.promotions()),
+        "metrics": _table(MetricRow, view.metrics()),
+        "pointers": pa.table(
+            {
+                "line": pa.array([line for line, at in pointers.items() if at], pa.string()),
+                "version_id": pa.array([at for at in pointers.values() if at], pa.string()),
+            }
+        ),
+        "version_chain": _chain_table(workspace, versions),
+        "lineage": _lineage_table(versions, pointers.get(LINE)),
+    }
+
+
+def _table(kind: type, rows: Sequence[Any]) -> pa.Table:
+    def values(name: str, annotation: str) -> list[Any]:
+        column = [getattr(row, name) for row in rows]
+        return [json.dumps(value) for value in column] if annotation.startswith("dict") else column
+
+    return pa.table({f.name: pa.array(values(f.name, str(f.type)), _ARROW[str(f.type)]) for f in fields(kind)})
+
+
+def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Table:
+    """(version, ancestor, depth) of every interest file that is read as of a version."""
+    chains: list[tuple[str, str, int]] = []
+    for row in versions:
+        if row.line == LINE and row.state != PRUNED:
+            files = Lineage.read(workspace.resolve(row.path)).interests
+            chains += [(row.version_id, path.split("/")[1], depth) for depth, path in enumerate(reversed(files))]
+    columns = list(zip(*chains, strict=True)) or [(), (), ()]
+    types = (pa.string(), pa.string(), pa.int64())
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+    return pa.table(arrays, names=["version_id", "ancestor", "depth"])
+
+
+def _lineage_table(versions: Sequence[VersionRow], current: str | None) -> pa.Table:
+    """The current version and its ancestors: one version for each span that it has learnt."""
+    known = {row.version_id: row for row in versions}
+    chain = []
+    row = known.get(current or "")
+    while row is not None:
+        chain.append(row)
+        row = known.get(row.parent or "")
+    names = ("version_id", "span_id")
+    return pa.table({name: pa.array([getattr(row, name) for row in chain], pa.string()) for name in names})
+
+
+def _views_text(sources: dict[str, list[Path]]) -> str:
+    template = Template(resource_files("pipelines.warehouse").joinpath("views.sql").read_text(encoding="utf-8"))
+    return template.substitute({name: _relation(name, paths) for name, paths in sources.items()})
+
+
+def _relation(name: str, paths: Sequence[Path]) -> str:
+    if paths:
+        # folders are named span=<id>/...: the span's id, always as text
+        hive = "hive_partitioning = true, hive_types_autocast = false, union_by_name = false"
+        return f"read_parquet({_list([str(path) for path in paths])}, {hive})"
+    columns = [column.strip().split(" ", 1) for column in COLUMNS[name].split(",")]
+    return f"(SELECT {', '.join(f'NULL::{kind} AS {column}' for column, kind in columns)} WHERE false)"
+
+
+def _list(texts: Sequence[str]) -> str:
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
+
+
+def _write_catalog(path: Path, text: str) -> None:
+    # an old storage format, so that the DuckDB 1.x that analysts have installed can open it
+    try:
+        with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}) as connection:
+            connection.execute(text)
+            connection.execute("CHECKPOINT")
+    except duckdb.Error as error:
+        raise PublishError(
+            f"{path}: the views cannot be written: {error}", hint="once the disk is in order: imsr views"
+        ) from error
+    fsync_path(path)
+
+
+def _make_generation(workspace: Workspace) -> Path:
+    while True:
+        numbers = [int(path.name[1:]) for path in _generations(workspace)]
+        folder = workspace.root / "catalog" / f"g{max(numbers, default=0) + 1:08d}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # another process publishes, too
+            continue
+        return folder
+
+
+def _generations(workspace: Workspace) -> list[Path]:
+    return sorted((workspace.root / "catalog").glob("g" + "[0-9]" * 8))
+
+
+def _drop_old_generations(workspace: Workspace) -> None:
+    for folder in _generations(workspace)[:-KEPT_GENERATIONS]:
+        shutil.rmtree(folder)

@@ -1,0 +1,151 @@
+"""Where everything lies. A workspace is one folder, and ``ls`` tells its story:
+
+    imsr.toml                                settings
+    ledger.sqlite                            what happened to each span; the truth
+    landing/                                 files as they arrive (optional; ingest reads from anywhere)
+    lake/span=<id>/v=<n>/bucket=<NN>.parquet interactions, one immutable folder a span version
+    quarantine/batch=<id>.parquet            refused rows, with the reason
+    sequences/span=<id>/<fingerprint16>/     per-user sequences and the ids new in that span
+    versions/<version id>/                   trained models
+    staging/                                 work in progress; whatever a dead run left here is rubbish
+    catalog.duckdb, views.sql                views for analysts
+
+This module knows paths only. Names are checked before they become paths.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from imsr_core.errors import ImsrError
+from pipelines.settings.imsr_toml import Settings, default_toml, load_settings
+from pipelines.workspace.ledger import Ledger
+
+SETTINGS_NAME = "imsr.toml"
+FOLDERS = ("landing", "lake", "quarantine", "sequences", "versions", "staging")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class WorkspaceError(ImsrError):
+    """The folder is no workspace, already is one, or a path would leave it."""
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it can safely be a file name (letters, digits, ``.``, ``_``, ``-``), else raise."""
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise WorkspaceError(
+            f"{name[:80]!r} cannot be a file name", hint="use letters, digits, '.', '_' and '-', 128 at most"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The layout of one workspace folder. ``create`` makes one, ``open`` checks that one is there."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path | str, settings_toml: str | None = None) -> Workspace:
+        """Make the folders, the settings file (``settings_toml`` or all defaults) and an empty ledger.
+
+        Raises:
+            WorkspaceError: ``root`` already holds a workspace.
+            ConfigError: the settings are not valid; nothing is written then.
+        """
+        workspace = cls(Path(root).absolute())
+        if workspace.settings_file.exists():
+            raise WorkspaceError(f"{workspace.root} already is a workspace", hint="edit its imsr.toml instead")
+        text = default_toml() if settings_toml is None else settings_toml
+        load_settings(text=text)
+        for folder in FOLDERS:
+            (workspace.root / folder).mkdir(parents=True, exist_ok=True)
+        Ledger.create(workspace.ledger_file)
+        workspace.settings_file.write_text(text, encoding="utf-8")
+        return workspace
+
+    @classmethod
+    def open(cls, root: Path | str) -> Workspace:
+        """The workspace at ``root``; raises WorkspaceError if there is none."""
+        workspace = cls(Path(root).absolute())
+        if not workspace.settings_file.is_file():
+            raise WorkspaceError(
+                f"{workspace.root} is not a workspace: it has no {SETTINGS_NAME}", hint="run: imsr init"
+            )
+        return workspace
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in ``imsr.toml``, read once."""
+        return load_settings(self.settings_file)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of this workspace."""
+        return Ledger(self.ledger_file)
+
+    @property
+    def settings_file(self) -> Path:
+        """``imsr.toml``."""
+        return self.root / SETTINGS_NAME
+
+    @property
+    def ledger_file(self) -> Path:
+        """The SQLite file of the ledger."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def catalog_file(self) -> Path:
+        """The DuckDB file that holds views only."""
+        return self.root / "catalog.duckdb"
+
+    @property
+    def views_file(self) -> Path:
+        """The same views as text."""
+        return self.root / "views.sql"
+
+    @property
+    def staging(self) -> Path:
+        """Work in progress, on the same file system as everything else (so that a rename is atomic)."""
+        return self.root / "staging"
+
+    @property
+    def versions(self) -> Path:
+        """Parent folder of all model versions."""
+        return self.root / "versions"
+
+    def span_folder(self, span_id: str, data_version: int) -> Path:
+        """``lake/span=<id>/v=<n>``."""
+        return self.root / "lake" / f"span={check_name(span_id)}" / f"v={int(data_version)}"
+
+    def quarantine_file(self, batch_id: str) -> Path:
+        """``quarantine/batch=<id>.parquet``."""
+        return self.root / "quarantine" / f"batch={check_name(batch_id)}.parquet"
+
+    def sequences_folder(self, span_id: str, fingerprint: str) -> Path:
+        """``sequences/span=<id>/<first 16 digits of the fingerprint>``."""
+        return self.root / "sequences" / f"span={check_name(span_id)}" / check_name(fingerprint)[:16]
+
+    def version_folder(self, version_id: str) -> Path:
+        """``versions/<version id>``."""
+        return self.versions / check_name(version_id)
+
+    def relative(self, path: Path) -> str:
+        """``path`` as the ledger stores it: relative to the root, with forward slashes."""
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError as error:
+            raise WorkspaceError(f"{path} is not inside {self.root}") from error
+
+    def resolve(self, stored: str) -> Path:
+        """The path behind a stored one. Raises WorkspaceError if it leads out of the root, links included."""
+        pure = PurePosixPath(stored)
+        path = self.root / pure
+        inside = path.resolve().is_relative_to(self.root.resolve())
+        if pure.is_absolute() or ".." in pure.parts or not inside:
+            raise WorkspaceError(f"{stored!r} leads out of the workspace {self.root}", hint="run: imsr doctor")
+        return path

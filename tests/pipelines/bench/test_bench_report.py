@@ -1,0 +1,148 @@
+"""What a bench says of its cells: gains with intervals, forgetting, tables, pictures."""
+
+import builtins
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from bench_cases import bench_data, grid
+
+from imsr_core.errors import ConfigError
+from pipelines.bench.cells import CellResult, SpanRecord
+from pipelines.bench.data import BenchError
+from pipelines.bench.figures import draw
+from pipelines.bench.summary import figures, gain, summaries
+from pipelines.bench.tables import REFERENCES, markdown, write_report
+from pipelines.bench.variants import VARIANTS, variants_named, with_settings
+
+
+@pytest.fixture(scope="module")
+def data():
+    return bench_data()
+
+
+def planted(data, names, hits, seed=0, seeds=(0,)):
+    """Cells that find each event's item with this chance, at rank 0."""
+    rng = np.random.default_rng(seed)
+    done = []
+    for cell in grid(data, names, seeds).cells():
+        chance = hits[cell.variant.name]
+        ranks = {
+            span.id: np.where(rng.random(span.sequences.n_events) < chance, 0, 5).astype(np.int16)
+            for span in data.tested
+        }
+        matrix = np.array([[0.1 * (3 + i - abs(i - t)) for i in range(4)] for t in range(4)])
+        records = [SpanRecord(span.id, 1.0 + n, 2.0, 100.0, 3.0, 24) for n, span in enumerate(data.spans[:-1])]
+        done.append((cell, CellResult(cell.name, ranks, matrix=matrix, records=records)))
+    return done
+
+
+def test_a_variant_gains_nothing_over_itself_and_an_oracle_gains_with_certainty(data):
+    half, other, oracle = (planted(data, "imsr", {"imsr": chance}, seed) for seed, chance in enumerate((0.5, 0.5, 1)))
+    assert gain(half, half, data, 5) == gain(oracle, oracle, data, 5)
+    assert gain(half, half, data, 5).mean == 0
+    better = gain(oracle, half, data, 5)
+    assert better.low > 0.5
+    noise = gain(other, half, data, 5)
+    assert noise.low < 0 < noise.high
+
+
+def test_a_gain_is_the_mean_over_spans_not_over_events(data):
+    """A candidate that is perfect on one of the two reported spans and useless on the other gains nothing over one
+    that is the other way round, however many events each span has."""
+    first, second = planted(data, "imsr", {"imsr": 1.0}), planted(data, "imsr", {"imsr": 1.0})
+    first[0][1].ranks["s3"][:] = 5
+    second[0][1].ranks["s4"][:] = 5
+    sizes = [int(span.slices["all"].sum()) for span in data.reported]
+    assert sizes[0] != sizes[1]
+    assert gain(first, second, data, 5).mean == pytest.approx(0)
+
+
+def test_with_the_trend_only_the_candidate_has_it(data):
+    half, oracle = planted(data, "imsr", {"imsr": 0.5}), planted(data, "imsr", {"imsr": 1.0})
+    half[0][1].blended = oracle[0][1].ranks
+    assert gain(half, half, data, 5, blended=True) == gain(oracle, half, data, 5)
+    assert np.isnan(gain(oracle, half, data, 5, blended=True).mean), "an oracle that was not scored with a trend"
+
+
+def test_the_methods_table_in_figures(data):
+    hits = {"fine_tune": 0.4, "imsr": 0.8, "popularity": 0.1}
+    done = planted(data, "popularity fine_tune imsr", hits, seeds=(0, 1))
+    lines = {line.variant: line for line in summaries(done, data, 5, REFERENCES)}
+    assert [line.seeds for line in lines.values()] == [1, 2, 2]
+    imsr = lines["imsr"]
+    by_hand = np.mean(
+        [
+            [(result.ranks[span.id][span.slices["all"]] < 5).mean() for span in data.reported]
+            for cell, result in done
+            if cell.variant.name == "imsr"
+        ]
+    )
+    assert imsr.hr == pytest.approx(by_hand)
+    assert imsr.hr_sd > 0
+    assert np.isnan(lines["popularity"].hr_sd)
+    assert imsr.gains["fine_tune"].low > 0
+    assert lines["popularity"].gains["fine_tune"].high < 0
+    assert "fine_tune" not in lines["fine_tune"].gains
+    # R[t, i] falls by 0.1 with each span between: versions 1..3 on spans 1..3
+    assert imsr.forgetting == pytest.approx((0.2 + 0.1) / 2)
+    assert imsr.backward == pytest.approx(-(0.2 + 0.1) / 2)
+    assert imsr.seconds == pytest.approx(3.0), "updates only, without the pre-training"
+
+
+def test_the_report_holds_every_figure(data, tmp_path):
+    done = planted(data, "fine_tune imsr", {"fine_tune": 0.4, "imsr": 0.8})
+    text = write_report(done, data, 5, tmp_path, "Planted")
+    assert text == (tmp_path / "results.md").read_text(encoding="utf-8") == markdown(done, data, 5, "Planted")
+    assert "| comirec-dr | fine_tune | +" in text, "imsr against each"
+    for name in ("| imsr |", "| fine_tune |", "(s1)", "Reported: s3, s4", VARIANTS["imsr"].what):
+        assert name in text
+    table = pq.read_table(tmp_path / "results.parquet").to_pylist()
+    assert len(table) == len(list(figures(done, data, 5)))
+    (row,) = [
+        row
+        for row in table
+        if (row["variant"], row["span"], row["slice"], row["metric"]) == ("imsr", "s4", "all", "hr@5")
+    ]
+    member = data.spans[4].slices["all"]
+    assert row["value"] == pytest.approx((done[1][1].ranks["s4"][member] < 5).mean())
+    assert (row["version"], row["n"], row["reported"]) == ("s3", int(member.sum()), True)
+
+
+def test_pictures_are_drawn_or_the_missing_extra_is_named(data, tmp_path, monkeypatch):
+    done = planted(data, "fine_tune imsr", {"fine_tune": 0.4, "imsr": 0.8})
+    lines = summaries(done, data, 5, REFERENCES)
+    real = builtins.__import__
+
+    def without(name, *arguments, **options):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", without)
+        with pytest.raises(BenchError, match="matplotlib") as caught:
+            draw(done, lines, data, 5, tmp_path)
+    assert "imsr[bench]" in caught.value.hint
+    pytest.importorskip("matplotlib")
+    for path in draw(done, lines, data, 5, tmp_path):
+        assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError) as caught:
+        variants_named(["imsr", "finetune"])
+    assert "'fine_tune'" in caught.value.hint
+    config = VARIANTS["imsr"].config(grid(bench_data(), "imsr").config, "mind", 3)
+    assert (config.model.extractor, config.training.seed) == ("mind", 3)
+    with pytest.raises(ConfigError, match="nothing"):
+        with_settings(config, {"model.nothing": 1})
+    with pytest.raises(ConfigError, match="nothing"):
+        with_settings(config, {"nothing.dim": 1})
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_every_variant_can_be_made(variant, data):
+    cells = grid(data, variant.name).cells()
+    assert cells[-1].variant is variant
+    assert [cell.variant.name for cell in cells[:-1]] == ([variant.like] if variant.like else [])

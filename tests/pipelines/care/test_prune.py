@@ -1,0 +1,161 @@
+"""Pruning removes what nothing needs, keeps what something does, and says which."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from small_world import NOW, START, current, interests_of, land, log, run_all, version_rows
+
+from pipelines.care.doctor import examine
+from pipelines.care.prune import plan_pruning, prune
+from pipelines.interests.recommend import Recommender
+from pipelines.interests.version import Version, VersionError
+from pipelines.nights.plan import due
+from pipelines.warehouse.catalog import connect
+from pipelines.workspace.failpoints import VARIABLE, FailPoint
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.publish import is_ready
+
+LATER = NOW + timedelta(days=1)
+
+
+def keep(workspace, **settings):
+    lines = "\n".join(f"{key} = {value}" for key, value in settings.items())
+    with workspace.settings_file.open("a") as file:
+        file.write(f"\n[retention]\n{lines}\n")
+    return Workspace.open(workspace.root)
+
+
+@pytest.fixture
+def small(learnt, copy_of):
+    """The learnt world, of which the last two versions are to be kept, with rubbish and lists."""
+    workspace = keep(copy_of(learnt), keep_versions=2)
+    for name in ("2024-03-02.1", "2024-03-06.1"):
+        Recommender.open(workspace, name).write_all(3)
+    (workspace.root / "versions" / "stray").mkdir()
+    (workspace.staging / "dead.123").mkdir(parents=True)
+    return workspace
+
+
+def states_of(workspace):
+    return {name: row.state for name, row in version_rows(workspace).items()}
+
+
+def test_what_is_in_use_stays_and_the_rest_goes(small):
+    lists, interests = Recommender.open(small).top_n(["u1", "u2"], 5), interests_of(small, current(small))
+    planned = plan_pruning(small, now=LATER)
+    done, discarded = prune(small, now=LATER)
+    assert discarded == []
+    assert set(planned.items) - set(done.items) == set(planned.going("staging"))  # taking the lease clears it
+    assert set(done.items) <= set(planned.items)
+    states = states_of(small)
+    assert [states["2024-03-05.1"], states["2024-03-06.1"]] == ["published", "published"]
+    assert set(states.values()) <= {"published", "archived", "pruned"}
+    assert {"stray", "dead.123", "2024-03-02.1.parquet"} <= {item.name for item in planned.going()}
+    for name, state in states.items():
+        files = {path.name for path in small.version_folder(name).glob("*")}
+        assert ("model.safetensors" in files) == (state == "published")
+        assert ("interests.parquet" in files) == (state != "pruned")
+    assert Recommender.open(small).top_n(["u1", "u2"], 5).equals(lists)
+    assert interests_of(small, current(small)) == interests
+    assert examine(small, deep=True) == []
+    assert due(small, now=NOW) == []
+
+
+def test_a_version_that_is_gone_says_so(small):
+    prune(small, now=LATER)
+    gone = next(name for name, state in states_of(small).items() if state in ("archived", "pruned"))
+    with pytest.raises(VersionError, match="no longer kept"):
+        Version.open(small, gone)
+
+
+def test_the_views_go_on(small):
+    prune(small, now=LATER)
+    with connect(small) as session:
+        assert session.execute("SELECT count(*) FROM versions").fetchone() == (5,)
+        assert session.execute("SELECT count(*) > 0 FROM interests").fetchone() == (True,)
+        assert session.execute("SELECT DISTINCT version_id FROM recommendations").fetchall() == [("2024-03-06.1",)]
+
+
+def test_the_bytes_that_were_promised_become_free(small):
+    def size():
+        return sum(p.stat().st_size for name in ("lake", "sequences", "versions", "recommendations", "staging")
+                   for p in (small.root / name).rglob("*") if p.is_file() and p.name != "READY")  # fmt: skip
+
+    before = size()
+    done, _ = prune(small, now=LATER)
+    seals = sum(2000 for item in done.going("version", "sequences", "data"))
+    assert 0 <= done.bytes - (before - size()) <= seals
+
+
+def test_twice_is_once(small):
+    prune(small, now=LATER)
+    again, _ = prune(small, now=LATER)
+    assert again.going() == []
+
+
+def test_with_the_defaults_a_young_chain_stays_whole(learnt, copy_of):
+    workspace = copy_of(learnt)
+    assert prune(workspace, now=LATER)[0].going() == []
+
+
+def test_keep_days_keeps_what_is_young(learnt, copy_of):
+    workspace = keep(copy_of(learnt), keep_versions=1, keep_days=3)
+    assert prune(workspace, now=LATER)[0].going() == []
+    assert prune(workspace, now=NOW + timedelta(days=4))[0].going("version", "model") != []
+
+
+def test_old_data_and_sequences_of_a_restated_span_go_when_no_version_needs_them(learnt, copy_of):
+    workspace = keep(copy_of(learnt), keep_versions=1)
+    time = (START + timedelta(days=5, hours=3)).isoformat()
+    land(workspace, [("late", "i1", time)], "late.csv")
+    run_all(workspace)
+    done, _ = prune(workspace, now=LATER)
+    assert [item.name for item in done.going("data")] == ["2024-03-06 v1"]
+    assert [item.name[:10] for item in done.going("sequences")] == ["2024-03-06"]
+    assert not (workspace.root / "lake/span=2024-03-06/v=1").exists()
+    assert current(workspace) == "2024-03-06.2"
+    assert examine(workspace, deep=True) == []
+
+
+def test_a_chain_can_start_over_from_its_first_span(small):
+    prune(small, now=LATER)
+    land(small, [("late", "i1", log([0])[0][2])], "late.csv")
+    run_all(small)
+    assert set(examine(small, deep=True)) == set()
+
+
+PRUNE = """
+import sys
+from datetime import datetime
+from pipelines.care.prune import prune
+from pipelines.workspace.layout import Workspace
+prune(Workspace.open(sys.argv[1]), now=datetime.fromisoformat(sys.argv[2]))
+"""
+POINTS = [str(point) for point in FailPoint if point.startswith("prune.")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [*POINTS, "rewrite.started", "rewrite.replaced:2", "rewrite.sealed"])
+def test_killed_anywhere_the_next_one_finishes(small, tmp_path, copy_of, point):
+    reference = copy_of(small, "reference")
+    prune(reference, now=LATER)
+    environment = {"PYTHONPATH": ":".join(sys.path), "PATH": os.environ["PATH"], VARIABLE: point}
+    command = [sys.executable, "-c", PRUNE, str(small.root), LATER.isoformat()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert Recommender.open(small).top_n(["u1"], 3).num_rows == 3
+    prune(small, now=LATER)
+    assert contents(small) == contents(reference)
+    assert version_rows(small) == version_rows(reference)
+    assert all(is_ready(small.version_folder(n)) for n, s in states_of(small).items() if s != "pruned")
+    assert examine(small, deep=True) == []
+
+
+def contents(workspace):
+    skip = ("catalog", "ledger", "views.sql")
+    names = {p: workspace.relative(p) for p in workspace.root.rglob("*")}
+    return {n: p.read_bytes() if p.is_file() else None for p, n in names.items() if not n.startswith(skip)}

@@ -1,0 +1,193 @@
+import math
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ingest_cases import NOW
+
+from pipelines.lake.spans import from_us, to_us
+from pipelines.lake.validation import Limits, Reason, TimeUnitError, decide_time_unit, reason_sql, timestamp_sql
+from pipelines.settings.sections import IngestSettings
+
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+DATABASE = duckdb.connect(config={"threads": 1})
+DATABASE.execute("SET TimeZone = 'UTC'")
+
+
+def _raw(times, **columns):
+    """Fill the raw table; one database for all tests, because opening one takes longer than a test."""
+    rows = len(times)
+    values = {"user_id": ["u"] * rows, "item_id": ["i"] * rows, "timestamp": times, **columns}
+    names = ("user_id", "item_id", "timestamp", "event_type", "value", "event_id", "malformed")
+    lists = [values.get(name, [None] * rows) for name in names]
+    select = ", ".join(f"unnest(?::VARCHAR[]) AS {name}" for name in names)
+    DATABASE.execute(f"CREATE OR REPLACE TABLE raw AS SELECT {select}", lists)
+
+
+def microseconds(times, unit):
+    _raw(times)
+    exact, _ = timestamp_sql(unit)
+    return [row[0] for row in DATABASE.execute(f"SELECT {exact} FROM raw").fetchall()]
+
+
+def reasons(times, unit="iso8601", first_span_us=None, settings=None, **columns):
+    _raw(times, **columns)
+    exact, coarse = timestamp_sql(unit)
+    limits = Limits.of(settings or IngestSettings(), NOW, first_span_us)
+    sql = f"SELECT {reason_sql(limits)} FROM (SELECT *, {exact} AS us, {coarse} AS coarse FROM raw)"
+    return [row[0] for row in DATABASE.execute(sql).fetchall()]
+
+
+def decide(times, wanted="auto"):
+    _raw(times)
+    return decide_time_unit(DATABASE, "raw", wanted, NOW, "events.csv")
+
+
+@pytest.mark.parametrize("unit", PER_SECOND)
+@given(st.lists(st.integers(-(10**15), 4 * 10**15), min_size=1, max_size=20))
+def test_whole_numbers_of_every_unit(unit, times):
+    """Times down to microseconds, both sides of 1970, written in each unit; fractions are cut downwards."""
+    factor = PER_SECOND[unit]
+    raw = [t * factor // 10**6 for t in times]
+    assert microseconds([str(r) for r in raw], unit) == [r * 10**6 // factor for r in raw]
+
+
+@given(st.integers(-(2**60), 2**60))
+def test_nanoseconds_keep_every_digit(ns):
+    assert microseconds([str(ns)], "ns") == [ns // 1000]
+
+
+@given(st.integers(-(10**15), 4 * 10**15))
+def test_fractions_of_seconds_are_exact(us):
+    sign, whole = ("-", -us) if us < 0 else ("", us)
+    assert microseconds([f"{sign}{whole // 10**6}.{whole % 10**6:06d}"], "s") == [us]
+
+
+def test_numbers_as_they_are_really_written():
+    written = ["1483271606", "1483271606.0", "1.483271606e9", "+1483271606", " 1483271606 "]
+    assert microseconds(written, "s") == [1_483_271_606_000_000] * 5
+    assert microseconds(["0", "-1", "1.5"], "s") == [0, -1_000_000, 1_500_000]
+
+
+@given(st.datetimes(datetime(1000, 1, 1), datetime(9999, 1, 1)), st.sampled_from(["T", " "]))
+def test_iso_text(moment, separator):
+    expected = to_us(moment.replace(tzinfo=UTC))
+    text = moment.isoformat(separator)
+    shifted = (moment + timedelta(hours=5, minutes=30)).isoformat(separator)
+    assert microseconds([text, f"{text}Z", f"{shifted}+05:30", f"{shifted}+0530"], "iso8601") == [expected] * 4
+
+
+def test_iso_forms():
+    expected = {
+        "2024-02-29": datetime(2024, 2, 29, tzinfo=UTC),
+        "2024-02-29 07:08": datetime(2024, 2, 29, 7, 8, tzinfo=UTC),
+        "2024-02-29T07:08:09.1234567Z": datetime(2024, 2, 29, 7, 8, 9, 123456, tzinfo=UTC),
+        "2024-02-29T07:08:09-02": datetime(2024, 2, 29, 9, 8, 9, tzinfo=UTC),
+        "2024-02-29 07:08:09+00": datetime(2024, 2, 29, 7, 8, 9, tzinfo=UTC),
+    }
+    assert [from_us(us) for us in microseconds(list(expected), "iso8601")] == list(expected.values())
+
+
+NO_ISO = [
+    "",
+    None,
+    "yesterday",
+    "2023-02-29",
+    "2024-13-01",
+    "2024-01-01 25:00",
+    "infinity",
+    "epoch",
+    "NaT",
+    "1704067200",
+]
+NO_NUMBER = ["", None, "yesterday", "nan", "inf", "-inf", "NaT", "0x10", "2024-01-01", "1,5", "1e999"]
+
+
+def test_what_is_no_time_is_unparsable():
+    assert reasons([*NO_ISO, "10/03/2024", "2024-01-01 12:00 Europe/Paris"]) == [Reason.UNPARSABLE_TIMESTAMP] * 12
+    for unit in PER_SECOND:
+        assert reasons(NO_NUMBER, unit) == [Reason.UNPARSABLE_TIMESTAMP] * len(NO_NUMBER)
+
+
+@pytest.mark.parametrize("unit", PER_SECOND)
+def test_bounds_in_every_unit(unit):
+    factor = PER_SECOND[unit]
+    latest = (to_us(NOW) + 3_600_000_000) * factor // 10**6
+    times = [0, -1 * max(1, factor // 10**6), latest, latest + max(1, factor // 10**6), 10**30, -(10**30)]
+    early, late = Reason.TIMESTAMP_TOO_EARLY, Reason.TIMESTAMP_IN_FUTURE
+    assert reasons([str(t) for t in times], unit) == [None, early, None, late, late, early]
+
+
+def test_bounds_of_iso_times_and_of_settings():
+    times = ["1970-01-01", "1969-12-31T23:59:59.999999", "2024-06-15 13:00:00", "2024-06-15 13:00:00.000001"]
+    early, late = Reason.TIMESTAMP_TOO_EARLY, Reason.TIMESTAMP_IN_FUTURE
+    assert reasons(times) == [None, early, None, late]
+    settings = IngestSettings(min_year=1000, max_clock_skew="2d")
+    assert reasons(times, settings=settings) == [None] * 4
+    assert reasons(["9999-12-31", "2034-06-15"]) == [late, late]  # an event ten years ahead moves nothing
+
+
+def test_every_other_reason():
+    day = "2024-01-01"
+    long = "é" * 129
+    ids = ["u", "", None, "a\0b", "é" * 128, long]
+    expected = [None, "missing_user_id", "missing_user_id", "id_contains_nul", None, "id_too_long"]
+    assert reasons([day] * 6, user_id=ids) == expected
+    assert reasons([day] * 6, item_id=ids) == [e and e.replace("user", "item") for e in expected]
+    optional = [None, None, None, "id_contains_nul", None, "id_too_long"]
+    assert reasons([day] * 6, event_type=ids) == reasons([day] * 6, event_id=ids) == optional
+    values = ["1", "", None, "-2.5e3", "cheap", "nan", "inf", "1,5"]
+    assert reasons([day] * 8, value=values) == [None] * 4 + [Reason.BAD_VALUE] * 4
+    assert reasons([day], malformed=["what"]) == [Reason.MALFORMED_ROW]
+    first = to_us(datetime(2024, 1, 1, tzinfo=UTC))
+    assert reasons([day, "2023-12-31"], first_span_us=first) == [None, Reason.BEFORE_FIRST_SPAN]
+
+
+def test_the_first_reason_is_given():
+    assert reasons(["bad"], user_id=[""], item_id=[""], value=["x"]) == [Reason.MISSING_USER_ID]
+
+
+@pytest.mark.parametrize("unit", PER_SECOND)
+def test_auto_finds_the_unit_by_size(unit):
+    start, factor = 631_152_000, PER_SECOND[unit]  # 1990
+    assert decide([str((start + n * 86_400) * factor) for n in range(0, 12_000, 500)]) == unit
+    assert decide([f"{(start + 5) * factor}.0", None, ""]) == unit
+
+
+def test_auto_forgives_a_tenth_and_finds_text():
+    assert decide(["2024-01-01"] * 18 + ["0", "17"]) == "iso8601"
+    assert decide(["1704067200"] * 9 + ["-1"]) == "s"
+    assert decide(["1704067200"] * 9 + ["soon"] * 9) == "s"  # what is no time at all has no vote
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["1", "2", "3"],
+        ["1704067200", "1704067200000"],
+        ["2024-01-01", "1704067200"],
+        ["0", "0"],
+        ["-100000000"],
+        ["9" * 25],
+    ],
+)
+def test_auto_refuses_to_guess(times):
+    with pytest.raises(TimeUnitError) as caught:
+        decide(times)
+    assert "events.csv" in str(caught.value)
+    assert "set time_unit" in str(caught.value)
+    assert decide(times, "s") == "s"
+
+
+def test_auto_has_nothing_to_decide_without_times():
+    assert decide([]) == decide([None]) == decide(["never"]) == "iso8601"
+
+
+def test_the_ranges_of_auto_do_not_overlap():
+    """1980 .. ten years from now spans a factor below 1000, the step between units."""
+    low, high = datetime(1980, 1, 1, tzinfo=UTC).timestamp(), (NOW + timedelta(days=3653)).timestamp()
+    assert math.log10(high / low) < 3

@@ -1,0 +1,181 @@
+"""A task's labels: every row is used or counted with its reason, and what was used is kept."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_world import NASTY_USER
+from task_world import write_csv
+
+from imsr_core.lifelong import TaskError
+from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.settings.tasks import TaskSettings
+from pipelines.tasks.labels import (
+    LabelReport,
+    keep_labels,
+    kept_labels,
+    label_numbers,
+    label_vocabulary,
+    of_known_users,
+    read_labels,
+)
+from pipelines.workspace.layout import Workspace
+
+END = 1_709_500_000_000_000  # 2024-03-03T21:06:40
+LATER, EARLIER = "2024-03-04", "2024-03-02"
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace.create(tmp_path / "w", "")
+
+
+def read(workspace, rows, *, header=("user_id", "label", "day"), **settings):
+    write_csv(workspace.root / "labels.csv", list(header), rows)
+    return read_labels(workspace, "age", TaskSettings(labels="labels.csv", **settings), END)
+
+
+def pairs(table):
+    return list(zip(table["user_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def test_rows_that_cannot_be_used_are_counted_by_their_reason(workspace):
+    rows = [
+        ["a", "young", EARLIER],
+        ["a", "young", EARLIER],
+        ["b", "old", EARLIER],
+        ["b", "young", "2024-03-01"],
+        ["c", "old", LATER],
+        ["d", "old", "yesterday"],
+        ["", "old", EARLIER],
+        ["e", "  ", EARLIER],
+        ["f", "old", EARLIER],
+        ["f", "young", EARLIER],
+    ]
+    table, fates = read(workspace, rows, time="day")
+    assert pairs(table) == [("a", "young"), ("b", "old")]
+    assert fates == {
+        "good": 2,
+        "duplicate": 1,
+        "outdated": 1,
+        "not_yet": 1,
+        "bad_time": 1,
+        "missing_user": 1,
+        "missing_label": 1,
+        "conflicting": 2,
+    }
+
+
+def test_without_a_time_two_classes_of_a_user_conflict_and_neither_is_used(workspace):
+    table, fates = read(workspace, [["a", "young", ""], ["a", "old", ""], ["b", "old", ""]])
+    assert pairs(table) == [("b", "old")]
+    assert fates == {"good": 1, "conflicting": 2}
+    assert table["time"].to_pylist() == [None]
+
+
+def test_a_user_has_any_number_of_items(workspace):
+    rows = [["a", "x", EARLIER], ["a", "y", "2024-03-01"], ["a", "x", EARLIER], ["b", "x", LATER]]
+    table, fates = read(workspace, rows, kind="items", time="day")
+    assert pairs(table) == [("a", "x"), ("a", "y")]
+    assert fates == {"good": 2, "duplicate": 1, "not_yet": 1}
+    assert table["time"].to_pylist() == [1_709_337_600_000_000, 1_709_251_200_000_000]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", "c", ""]),
+            st.sampled_from(["1", "2", ""]),
+            st.sampled_from([EARLIER, LATER, "?", ""]),
+        ),
+        min_size=1,
+        max_size=25,
+    ),
+    st.sampled_from(["class", "items"]),
+)
+def test_every_row_has_one_fate_and_a_class_is_one_a_user(tmp_path_factory, rows, kind):
+    root = tmp_path_factory.mktemp("w")
+    table, fates = read(Workspace.create(root / "w", ""), rows, kind=kind, time="day")
+    assert sum(fates.values()) == len(rows)
+    assert fates.get("good", 0) == table.num_rows == len(set(pairs(table)))
+    assert set(pairs(table)) <= {(user, label) for user, label, day in rows if day == EARLIER and user and label}
+    if kind == "class":
+        assert len(set(table["user_id"].to_pylist())) == table.num_rows
+
+
+def test_columns_of_other_names_and_hostile_ids_are_plain_text(workspace):
+    header = ['who "is"', "l'abel", "x"]
+    rows = [[NASTY_USER, "$1; DROP TABLE raw", ""], ["007", "[red]", ""]]
+    table, _ = read(workspace, rows, header=header, user_id='who "is"', label="l'abel")
+    assert pairs(table) == [(NASTY_USER, "$1; DROP TABLE raw"), ("007", "[red]")]
+
+
+def test_a_parquet_file_is_read_like_a_csv_file(workspace):
+    pq.write_table(pa.table({"user_id": [7, 8], "label": [1.5, None]}), workspace.root / "labels.parquet")
+    table, fates = read_labels(workspace, "age", TaskSettings(labels="labels.parquet"), END)
+    assert pairs(table) == [("7", "1.5")]
+    assert fates == {"good": 1, "missing_label": 1}
+
+
+def test_labels_come_from_a_view_of_the_workspace(learnt, copy_of):
+    settings = TaskSettings(labels="view:interactions", label="item_id", time="timestamp", kind="items")
+    workspace = copy_of(learnt)
+    table, fates = read_labels(workspace, "items", settings, 2**62)
+    with workspace.ledger.snapshot() as view:
+        assert sum(fates.values()) == sum(row.rows for row in view.current_span_versions())
+    assert NASTY_USER in set(table["user_id"].to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"labels": "nowhere.csv"}, "there is no file"),
+        ({"labels": "labels.txt"}, "is no CSV or Parquet file"),
+        ({"labels": "labels.csv", "label": "age"}, "cannot be read"),
+        ({"labels": "view:spans; DROP VIEW spans"}, "is no name of a view"),
+        ({"labels": "view:nothing"}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_one_message(workspace, settings, says):
+    (workspace.root / "labels.txt").write_text("user_id,label\n")
+    write_csv(workspace.root / "labels.csv", ["user_id", "label"], [["a", "b"]])
+    with pytest.raises(TaskError, match=says) as caught:
+        read_labels(workspace, "age", TaskSettings(**settings), END)
+    assert "task age" in str(caught.value)
+
+
+def test_the_used_rows_are_kept_under_their_fingerprint(workspace):
+    table = pa.table({"user_id": ["a", "b"], "label": ["x", "y"], "time": pa.array([None, 3], pa.int64())})
+    fingerprint, path = keep_labels(workspace, "age", table)
+    stamp = (workspace.root / path).stat().st_mtime_ns
+    assert keep_labels(workspace, "age", table) == (fingerprint, path)
+    assert (workspace.root / path).stat().st_mtime_ns == stamp
+    assert kept_labels(workspace, path).equals(table)
+    other = keep_labels(workspace, "age", table.slice(1))
+    assert other[0] != fingerprint
+    assert other[1] != path
+
+
+def test_numbers_of_labels_never_move():
+    first = label_vocabulary((), pa.chunked_array([["b", "a", "b"]]))
+    second = label_vocabulary(first, pa.chunked_array([["0", "c", "a"]]))
+    assert first == ("a", "b")
+    assert second == ("a", "b", "0", "c")
+    assert label_numbers(second, pa.chunked_array([["c", "zzz", "a"]])).tolist() == [3, -1, 0]
+
+
+def test_users_whom_nobody_knows_are_left_out(learnt):
+    with learnt.ledger.snapshot() as view:
+        folders = [learnt.resolve(row.path) for row in view.sequences()]
+    table = pa.table({"user_id": ["u1", "stranger", NASTY_USER], "label": ["x", "x", "y"]})
+    known, users = of_known_users(table, Vocabulary.open(folders))
+    assert known["user_id"].to_pylist() == ["u1", NASTY_USER]
+    assert (users >= 0).all()
+
+
+def test_a_report_says_where_all_rows_went():
+    report = LabelReport(read=10, used=6, duplicate=3, unknown_user=1)
+    assert report.unused() == {"duplicate": 3, "unknown_user": 1}
+    assert LabelReport(**report.to_json()) == report

@@ -1,0 +1,66 @@
+"""Predictions of users: the labels by rank, from all that users have done by now."""
+
+import pytest
+from small_world import DAYS, NASTY_ITEM, NASTY_USER, land, log, make, run_all
+from task_world import add, with_tasks
+
+from imsr_core.lifelong import TaskError
+from pipelines.interests.recommend import UnknownUserError
+from pipelines.tasks.data import history
+from pipelines.tasks.predict import TaskPredictor
+from pipelines.tasks.version import current_version
+
+CLUB = f"u-{DAYS[-1]}.club"
+
+
+def test_labels_are_those_of_the_scores_in_the_order_of_the_question(taught):
+    workspace = taught("conure")
+    version = current_version(workspace)
+    table = TaskPredictor.open(workspace, "club").top_n(["u3", NASTY_USER, "u3"], 5)
+    assert table["user_id"].to_pylist() == ["u3"] * 5 + [NASTY_USER] * 5
+    assert table["rank"].to_pylist() == [1, 2, 3, 4, 5] * 2
+    sequences = history(version.task("club").chain(workspace))
+    logits = version.method.predict(version.state, "club", sequences)
+    (user,) = version.vocabulary.users_of(["u3"]).tolist()
+    own = logits[sequences.users.tolist().index(user)]
+    expected = sorted(((float(score), f"club {n}") for n, score in enumerate(own)), reverse=True)
+    assert table["label"].to_pylist()[:5] == [label for _, label in expected]
+    assert table["score"].to_pylist()[:5] == pytest.approx([score for score, _ in expected])
+    assert sum(table["probability"].to_pylist()[:5]) == pytest.approx(1.0)
+
+
+def test_t1_predicts_items_and_an_items_task_its_own(taught):
+    items = {item for _, item, _ in log()}
+    best = TaskPredictor.open(taught("teracon"), "T1").top_n(["u1"], 100)
+    assert set(best["label"].to_pylist()) == items
+    assert NASTY_ITEM in items
+    shop = TaskPredictor.open(taught("teracon"), "shop").top_n(["u1"], 2)
+    assert set(shop["label"].to_pylist()) <= {"s0", "s1", "s2", "s3"}
+    assert shop.num_rows == 2
+
+
+def test_an_earlier_version_can_be_asked(taught):
+    workspace = taught("conure")
+    first, last = (TaskPredictor.open(workspace, "club", version).top_n(["u1"]) for version in (CLUB, None))
+    assert first.equals(last)
+    with pytest.raises(TaskError, match="has no task 'shop'"):
+        TaskPredictor.open(workspace, "shop", CLUB)
+
+
+def test_nobody_is_made_up(taught):
+    with pytest.raises(UnknownUserError, match="'stranger'") as caught:
+        TaskPredictor.open(taught("conure"), "club").top_n(["u1", "stranger"])
+    assert "users" in caught.value.hint
+
+
+def test_users_who_came_after_the_task_are_predicted_from_what_they_did(tmp_path):
+    workspace = with_tasks(make(tmp_path / "w", log(range(2))))
+    run_all(workspace)
+    add(workspace, "club")
+    with pytest.raises(UnknownUserError):
+        TaskPredictor.open(workspace, "club").top_n(["newcomer"])
+    events = [("newcomer", "i1", "2024-03-03T01:00:00+00:00"), ("newcomer", "never seen", "2024-03-03T02:00:00+00:00")]
+    land(workspace, [*log([2]), *events], "next.csv")
+    run_all(workspace)
+    assert TaskPredictor.open(workspace, "club").top_n(["newcomer"]).num_rows == 3
+    assert current_version(workspace).row.span_id == DAYS[1]  # the line learnt nothing meanwhile

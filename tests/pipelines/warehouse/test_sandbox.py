@@ -1,0 +1,121 @@
+"""People's queries read the views, and nothing that they contain writes or looks elsewhere."""
+
+import duckdb
+import pytest
+from small_world import tree
+
+from pipelines.warehouse.catalog import connect
+from pipelines.warehouse.sandbox import QueryError, require_reading, run_query
+
+READS = [
+    "FROM spans",
+    "SELECT 1; SELECT 2;",
+    "-- a comment\nSELECT count(*) FROM interactions",
+    "WITH a AS (SELECT 1 AS n) SELECT * FROM a UNION ALL SELECT 2",
+    "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) FROM r",
+    "DESCRIBE interactions",
+    "SUMMARIZE interactions",
+    "SHOW TABLES",
+    "VALUES (1), (2)",
+    "EXPLAIN SELECT 1",
+    "explain analyze SELECT 1",
+    'SELECT \'"type":"COPY_QUERY_NODE"\'',
+    "SELECT 'COPY interactions TO ''x'''",
+    "FROM (SELECT span_id, user_id FROM interactions) PIVOT (count(*) FOR span_id IN ('2024-03-01', '2024-03-02'))",
+]
+
+
+@pytest.mark.parametrize("text", READS)
+def test_queries_run(learnt, text):
+    with connect(learnt) as connection:
+        assert run_query(connection, text).fetchall()
+
+
+WRITES = [
+    "COPY (SELECT 1) TO '{file}'",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}'",
+    "WITH a AS (COPY (SELECT 1) TO '{file}') SELECT 1",
+    "SELECT * FROM (WITH a AS (COPY (SELECT 1) TO '{file}') SELECT 1)",
+    "SELECT (WITH a AS (COPY (SELECT 1) TO '{file}') SELECT 1)",
+    "DESCRIBE (WITH a AS (COPY (SELECT 1) TO '{file}') SELECT 1)",
+    "explain analyze WITH a AS (COPY (SELECT 1) TO '{file}') SELECT 1",
+    "SELECT 1; COPY (SELECT 1) TO '{file}'",
+    "EXPORT DATABASE '{folder}'",
+    "ATTACH '{folder}x.db'",
+    "PREPARE s AS COPY (SELECT 1) TO '{file}'",
+    "EXECUTE s",
+    "CREATE TABLE t (a INT)",
+    "DROP VIEW spans",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET threads = 1",
+    "RESET allowed_directories",
+    "PRAGMA enable_profiling",
+    "CALL pragma_version()",
+    "INSERT INTO t VALUES (1)",
+    "VACUUM",
+    "CHECKPOINT",
+    "USE memory",
+    "BEGIN",
+]
+
+
+@pytest.mark.parametrize("text", WRITES)
+def test_what_could_write_is_refused_and_touches_nothing(learnt, copy_of, text):
+    workspace = copy_of(learnt)
+    file = next(path for path in workspace.root.glob("lake/**/*.parquet"))
+    with connect(workspace) as connection:
+        before = tree(workspace.root)
+        with pytest.raises(QueryError) as caught:
+            run_query(connection, text.format(file=file, folder=f"{workspace.root}/lake/"))
+        assert tree(workspace.root) == before
+    assert caught.value.hint
+
+
+OUTSIDE = [
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM read_blob('/etc/passwd')",
+    "SELECT * FROM glob('/etc/*')",
+    "FROM '/etc/passwd'",
+    "FROM read_csv('/etc/passwd')",
+    "SELECT * FROM sniff_csv('/etc/passwd')",
+    "FROM read_text('{root}/imsr.toml')",
+    "FROM read_text('{root}/lake/../imsr.toml')",
+    "FROM read_parquet('https://example.org/x.parquet')",
+]
+
+
+@pytest.mark.parametrize("text", OUTSIDE)
+def test_other_files_are_out_of_reach(learnt, text):
+    with connect(learnt) as connection, pytest.raises(QueryError):
+        run_query(connection, text.format(root=learnt.root))
+
+
+@pytest.mark.parametrize(
+    "text", ["COPY (SELECT 1) TO '/tmp/x.csv'", "SET threads = 1", "INSTALL httpfs", "LOAD httpfs"]
+)
+def test_the_session_itself_refuses_most_of_it(learnt, text):
+    with connect(learnt) as connection, pytest.raises(duckdb.Error):
+        connection.execute(text)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "-- nothing", ";"])
+def test_no_query_is_said(learnt, text):
+    with connect(learnt) as connection, pytest.raises(QueryError):
+        run_query(connection, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["SELEC 1", "SELECT nothing FROM spans", "FROM nowhere", "SELECT error('no') FROM spans"]
+)
+def test_an_error_of_the_query_is_one_message(learnt, text):
+    with connect(learnt) as connection, pytest.raises(QueryError) as caught:
+        run_query(connection, text).fetchall()
+    assert "imsr sql" in caught.value.hint
+
+
+def test_reading_is_decided_by_the_parser(learnt):
+    with connect(learnt) as connection:
+        require_reading(connection, "SELECT 1")
+        with pytest.raises(QueryError, match="DELETE writes"):
+            require_reading(connection, "WITH a AS (DELETE FROM t) SELECT 1")

@@ -1,0 +1,138 @@
+import json
+import os
+
+import pytest
+
+from pipelines.workspace import failpoints
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow
+from pipelines.workspace.publish import (
+    READY,
+    PublishError,
+    clear_staging,
+    discard_orphan,
+    is_ready,
+    move_into_place,
+    open_staging,
+    seal,
+    staged_folder,
+    verify_folder,
+    write_atomic,
+)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace.create(tmp_path / "w", "")
+
+
+def test_a_folder_appears_whole(workspace):
+    final = workspace.span_folder("2017-03", 1)
+    with staged_folder(workspace, final) as staging:
+        (staging / "bucket=00.parquet").write_bytes(b"rows")
+        (staging / "deep").mkdir()
+        (staging / "deep" / "more").write_bytes(b"")
+        assert not final.exists()
+    assert is_ready(final)
+    verify_folder(final)
+    assert set(json.loads((final / READY).read_text())["files"]) == {"bucket=00.parquet", "deep/more"}
+    assert list(workspace.staging.iterdir()) == []
+
+
+def test_an_error_inside_leaves_nothing(workspace):
+    final = workspace.span_folder("2017-03", 1)
+    with pytest.raises(RuntimeError, match="boom"), staged_folder(workspace, final):
+        raise RuntimeError("boom")
+    assert not final.exists()
+    assert list(workspace.staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [{}, {"x": b"1"}])
+def test_a_published_folder_is_never_overwritten(workspace, content):
+    final = workspace.span_folder("2017-03", 1)
+    final.mkdir(parents=True)
+    for name, data in content.items():
+        (final / name).write_bytes(data)
+    with pytest.raises(PublishError, match="exists already"), staged_folder(workspace, final) as staging:
+        (staging / "y").write_bytes(b"2")
+    assert {path.name for path in final.iterdir()} == set(content)
+
+
+def test_nor_is_a_published_file(workspace):
+    final = workspace.quarantine_file("b000001")
+    for text, fails in ((b"one", False), (b"two", True)):
+        staged = open_staging(workspace, "x") / "q.parquet"
+        staged.write_bytes(text)
+        if fails:
+            with pytest.raises(PublishError):
+                move_into_place(staged, final)
+        else:
+            move_into_place(staged, final)
+    assert final.read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "unready"])
+def test_damage_is_found(workspace, harm):
+    folder = open_staging(workspace, "x")
+    (folder / "data").write_bytes(b"0123456789")
+    seal(folder)
+    verify_folder(folder)
+    match harm:
+        case "flip":
+            (folder / "data").write_bytes(b"0123456798")
+        case "cut":
+            (folder / "data").write_bytes(b"012345678")
+        case "remove":
+            (folder / "data").unlink()
+        case "unready":
+            (folder / READY).unlink()
+    with pytest.raises(PublishError):
+        verify_folder(folder)
+
+
+def test_orphans_go_and_named_folders_stay(workspace):
+    orphan, named = workspace.span_folder("2017-03", 1), workspace.span_folder("2017-04", 1)
+    for folder in (orphan, named):
+        folder.mkdir(parents=True)
+    with workspace.ledger.transaction() as tx:
+        tx.put_span(SpanRow("2017-04", 0, 1, 1, SpanState.INGESTED))
+        tx.add_span_version(SpanVersionRow("2017-04", 1, workspace.relative(named), "f", 1, 1, 1, "t"))
+    with workspace.ledger.transaction() as tx:
+        assert discard_orphan(workspace, orphan, tx)
+        assert not discard_orphan(workspace, orphan, tx)
+        with pytest.raises(PublishError, match="cannot be replaced"):
+            discard_orphan(workspace, named, tx)
+    assert named.exists()
+    assert not orphan.exists()
+
+
+def test_clear_staging(workspace):
+    (open_staging(workspace, "a") / "f").write_text("x")
+    (workspace.staging / "loose").write_text("x")
+    clear_staging(workspace)
+    assert list(workspace.staging.iterdir()) == []
+
+
+def test_write_atomic_replaces_and_leaves_no_temporary(tmp_path, monkeypatch):
+    path = tmp_path / "pointer"
+    write_atomic(path, b"one")
+    write_atomic(path, b"two")
+    assert path.read_bytes() == b"two"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError):
+        write_atomic(path, b"three")
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in tmp_path.iterdir()] == ["pointer"]
+
+
+def test_a_crash_before_the_rename_leaves_no_final_folder(workspace, monkeypatch):
+    monkeypatch.setenv(failpoints.VARIABLE, "publish.sealed:1:raise")
+    monkeypatch.setattr(failpoints, "_passed", {})
+    final = workspace.span_folder("2017-03", 1)
+    with pytest.raises(failpoints.InjectedFailure), staged_folder(workspace, final):
+        pass
+    assert not final.exists()
