@@ -17,9 +17,9 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
 from pipelines.interests.gate import Verdict
-from pipelines.interests.promotion import VERDICT
-from pipelines.interests.version import Lineage
 from pipelines.nights.night import SpanOutcome
+from pipelines.versions.ancestry import VERDICT
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import VersionRow
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
-from flows.commands.data import landed
 from flows.holding import holding
 from flows.steps import as_task, learn, moment
 from flows.tasks import add_due
 from pipelines.lake.ingest import IngestReport, ingest
+from pipelines.lake.landing import landed
 from pipelines.nights.plan import due
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace

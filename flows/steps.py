@@ -15,8 +15,8 @@ from prefect import get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import ProgressArtifact, show_outcome, span_tags
-from pipelines.nights.backfill import Pace
 from pipelines.nights.night import run_span
+from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease

@@ -11,6 +11,7 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
 from pipelines.lake.ingest import IngestReport, ingest
+from pipelines.lake.landing import landed
 from pipelines.settings.imsr_toml import SourceSettings
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
@@ -67,12 +68,6 @@ def ingest_files(
             report = ingest(opened, found, now=current_time(), again=again, accept_late=accept_late, lease=lease)
         publish_catalog(opened)
     show_ingest(report)
-
-
-def landed(workspace: Workspace, folder: Path | None = None) -> list[Path]:
-    """The files in a landing folder, else the workspace's, by name. Hidden files (a copy under way) are left alone."""
-    found = (folder or workspace.root / "landing").rglob("*")
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def show_ingest(report: IngestReport) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from flows.commands.data import landed
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
+from pipelines.lake.landing import landed
 from pipelines.lake.spans import Span
-from pipelines.nights.backfill import Pace
+from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, missing_nights
 from pipelines.nights.restate import Restatement
 from pipelines.workspace.layout import Workspace

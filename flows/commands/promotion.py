@@ -12,8 +12,9 @@ from flows.console import console, show_table
 from flows.holding import holding
 from pipelines.interests.comparison import MetricPair, compare
 from pipelines.interests.gate import Verdict
-from pipelines.interests.promotion import VERDICT, promote, rollback
+from pipelines.interests.promotion import promote, rollback
 from pipelines.tasks.moves import is_users_version, put_users_live, roll_users_back
+from pipelines.versions.ancestry import VERDICT
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import PromotionRow, VersionRow
 

@@ -12,8 +12,8 @@ from flows.commands.promotion import show_verdict
 from flows.console import console, span_progress
 from flows.holding import holding
 from pipelines.interests.gate import Verdict
-from pipelines.interests.promotion import SHADOW, VERDICT
 from pipelines.nights.refresh import rebase, shadow_retrain
+from pipelines.versions.ancestry import SHADOW, VERDICT
 from pipelines.workspace.layout import Workspace
 
 

@@ -13,8 +13,8 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
 from flows.console import console, show_outcomes, span_progress
 from flows.holding import holding
-from pipelines.nights.backfill import Pace
 from pipelines.nights.night import SpanOutcome, run_span
+from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, run_for
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace

@@ -9,9 +9,9 @@ sequences and the old pool, and keeps its own logits.
 
 Adapted: the base model and L_SS are ours as for every strategy, where ADER has SASRec and a full softmax; how an
 exemplar is read and which logits are kept, see `imsr_core.strategies.exemplars`; a user gives at most ``cuts``
-candidates a span, as in IMSR's comparison (which draws replayed samples by cosine similarity instead; the published selection is used
-here); an incremental span has its fixed number of epochs instead of early stopping. The pool is bounded and part of
-the version.
+candidates a span, as in IMSR's comparison (which draws replayed samples by cosine similarity instead; the published
+selection is used here); an incremental span has its fixed number of epochs instead of early stopping. The pool is
+bounded and part of the version.
 """
 
 from __future__ import annotations

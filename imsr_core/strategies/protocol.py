@@ -31,8 +31,8 @@ class InterestChanges:
     ``user`` and ``interest_id`` (C,) int64 (-1 for a trimmed one: it never got an id); ``change`` (C,) int64 is a
     position in `Change`; ``clarity`` (C,) the user's mean KL (NaN: not measured); ``residual`` (C,) length of a
     proposed interest's orthogonal part (NaN: not proposed); ``drift`` (C,) 1 - cosine between the interest before
-    and after (NaN: was not there before); ``reason`` (C,) int64 is a position in `imsr_core.strategies.shrinking.Reason`,
-    why it was trimmed or forgotten (-1: neither).
+    and after (NaN: was not there before); ``reason`` (C,) int64 is a position in
+    `imsr_core.strategies.shrinking.Reason`, why it was trimmed or forgotten (-1: neither).
     """
 
     user: Tensor

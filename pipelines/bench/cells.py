@@ -33,7 +33,7 @@ from imsr_core.state import ModelState
 from imsr_core.strategies import STRATEGIES
 from pipelines.bench.data import BenchError
 from pipelines.bench.variants import Variant
-from pipelines.workspace.publish import write_atomic
+from pipelines.workspace.seal import write_atomic
 
 #: Part of each fingerprint: a change of what a cell computes makes new cells.
 FORMAT = 1

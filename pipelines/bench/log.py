@@ -15,7 +15,7 @@ from pipelines.bench.data import BenchError
 from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.settings.imsr_toml import load_settings
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.publish import write_atomic
+from pipelines.workspace.seal import write_atomic
 
 
 def open_log(

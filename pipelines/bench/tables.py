@@ -14,7 +14,7 @@ from pipelines.bench.data import BenchData
 from pipelines.bench.summary import Done, Figure, Summary, figures, gain, grouped, summaries
 from pipelines.bench.variants import VARIANTS
 from pipelines.workspace.parquet_files import write_table
-from pipelines.workspace.publish import write_atomic
+from pipelines.workspace.seal import write_atomic
 
 #: What gains are measured over: plain fine-tuning, and fine-tuning as published.
 REFERENCES = ("fine_tune", "fine_tune-literal")

@@ -12,13 +12,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from pipelines.care.doctor import examine
-from pipelines.interests.version import GONE, LINE, PRUNED
-from pipelines.nights.restate import LEARNT
+from pipelines.interests.version import LINE
 from pipelines.sequences.chain import latest_rows, parent_folder
 from pipelines.versions.dependencies import read_by
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanState, Transaction, VersionRow, iso
+from pipelines.workspace.states import GONE, LEARNT, PRUNED
 
 
 def discard_damaged(workspace: Workspace, lease: Lease, *, now: datetime) -> list[str]:

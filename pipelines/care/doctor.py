@@ -17,14 +17,14 @@ from pipelines.care.doctor_folders import check_data, check_lists, check_quarant
 from pipelines.care.finding import DAMAGED, PRUNE, RUN, Finding, Severity
 from pipelines.care.orphans import lost_data, orphans
 from pipelines.care.receipts import read_journal
-from pipelines.interests.version import GONE, LINE
-from pipelines.lake.ingest import check_frozen, frozen_calendar
-from pipelines.nights.plan import DONE
+from pipelines.interests.version import LINE
+from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.sequences.chain import latest_rows
 from pipelines.warehouse.catalog import COLUMNS, catalog_is_current
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import is_held
 from pipelines.workspace.ledger import Snapshot, SpanState
+from pipelines.workspace.states import DONE, GONE
 
 __all__ = ["Finding", "Severity", "examine"]
 

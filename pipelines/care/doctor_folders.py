@@ -14,16 +14,18 @@ from pipelines.care.finding import DAMAGED, PRUNE, Finding, Severity
 from pipelines.care.orphans import version_of_list
 from pipelines.care.receipts import read_journal
 from pipelines.interests.interest_files import read_interests
-from pipelines.interests.version import ARCHIVED, GONE, LINE, PRUNED, Lineage
+from pipelines.interests.version import LINE
 from pipelines.lake.span_files import content_of
 from pipelines.sequences.chain import link_of, parent_folder
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.dependencies import read_by
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
 from pipelines.workspace.parquet_files import read_table
-from pipelines.workspace.publish import READY, file_sha256
 from pipelines.workspace.rewrite import NEXT
+from pipelines.workspace.seal import READY, file_sha256
+from pipelines.workspace.states import ARCHIVED, GONE, PRUNED
 
 
 def folder_problem(folder: Path, deep: bool) -> str | None:

@@ -51,7 +51,7 @@ from pipelines.care.receipts import (
     write_journal,
 )
 from pipelines.lake.span_files import SpanContent, content_of
-from pipelines.nights.restate import LEARNT, record_stale, restatement_of
+from pipelines.nights.restate import record_stale, restatement_of
 from pipelines.sequences.bucket import count_bucket
 from pipelines.sequences.chain import MANIFEST, link_of, write_manifest_of
 from pipelines.sequences.vocabulary import tombstone
@@ -60,8 +60,10 @@ from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import Transaction, iso
-from pipelines.workspace.publish import file_sha256, fsync_path, is_ready, open_staging
+from pipelines.workspace.publish import open_staging
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
+from pipelines.workspace.seal import file_sha256, fsync_path, is_ready
+from pipelines.workspace.states import LEARNT
 
 _LABEL = "forget"
 

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.care.landing_files import mention_pattern
-from pipelines.interests.version import Lineage
 from pipelines.lake.columns import bucket_name, bucket_of
 from pipelines.sequences.chain import parent_folder
 from pipelines.sequences.vocabulary import USERS_FILE
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import read_table, write_table

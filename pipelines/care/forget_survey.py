@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from pipelines.care.forget_places import Search
 from pipelines.care.receipts import Journal
-from pipelines.interests.version import GONE, Lineage
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.states import GONE
 
 
 def survey(workspace: Workspace, view: Snapshot, search: Search, journal: Journal) -> Journal:

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from imsr_core.errors import ImsrError
-from pipelines.interests.version import GONE
 from pipelines.sequences.chain import parent_folder
 from pipelines.versions.dependencies import read_by
 from pipelines.workspace.failpoints import FailPoint, hit
@@ -16,6 +15,7 @@ from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX
 from pipelines.workspace.publish import clear_staging, discard_orphan
+from pipelines.workspace.states import GONE
 
 #: Where published folders and files lie, as patterns below the workspace.
 PUBLISHED = ("lake/span=*/v=*", "quarantine/*", "sequences/span=*/*", "versions/*")

@@ -26,7 +26,6 @@ from pathlib import Path
 from pipelines.care.damage import discard_damaged
 from pipelines.care.forget import finish_forgetting
 from pipelines.care.orphans import orphans, remove_orphans, version_of_list
-from pipelines.interests.version import ARCHIVED, GONE, PRUNED
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.settings.imsr_toml import RetentionSettings
 from pipelines.versions.dependencies import read_by
@@ -36,6 +35,7 @@ from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import Snapshot, Transaction, VersionRow, iso
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
+from pipelines.workspace.states import ARCHIVED, GONE, PRUNED
 
 #: What stays of an archived version, besides READY.
 ARCHIVE = frozenset({"interests.parquet", "changes.parquet", "lineage.json", "READY", "READY.next"})

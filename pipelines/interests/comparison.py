@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.interests.promotion import chain_of_versions, learnt_spans
-from pipelines.interests.version import LINE, Version, VersionError
-from pipelines.nights.night import score
-from pipelines.nights.refresh import newest_shadow
+from pipelines.interests.evaluation import score
+from pipelines.interests.version import LINE, Version
 from pipelines.sequences.chain import chain_of, latest_rows
+from pipelines.versions.ancestry import chain_of_versions, learnt_spans, newest_shadow
+from pipelines.versions.lineage import VersionError
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import MetricRow, Snapshot, VersionRow
 

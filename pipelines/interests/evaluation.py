@@ -27,7 +27,11 @@ from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
 from imsr_core.ragged import SpanSequences
 from imsr_core.retrieval import score_chunks
 from imsr_core.state import ModelState
-from pipelines.workspace.ledger import MetricRow
+from pipelines.interests.version import Version
+from pipelines.sequences.chain import chain_of
+from pipelines.sequences.loader import load_sequences
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import MetricRow, SequencesRow
 from pipelines.workspace.parquet_files import ParquetFileError
 
 SLICES = ("all", "last", "repeat", "explore", "everything", "validation")
@@ -138,3 +142,13 @@ def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[
             return connection.execute(query, values).fetchnumpy()["pair"].astype(np.int64)
     except duckdb.Error as error:
         raise ParquetFileError(f"sequences of an earlier span: {error}", hint="run: imsr doctor --deep") from error
+
+
+def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
+    """Metrics of a version on a span's sequences."""
+    sequences = load_sequences(workspace.resolve(row.path))
+    earlier = [link.folder for link in chain_of(workspace, row.span_id, row.fingerprint)[:-1]]
+    state = Version.open(workspace, version_id).load(sequences.users)
+    top_n = workspace.settings.evaluation.top_n
+    result = evaluate(state, sequences, seen_before(sequences, earlier), top_n=top_n, protocol=protocol)
+    return result.rows(version_id, row.span_id, protocol)

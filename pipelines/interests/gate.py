@@ -30,7 +30,7 @@ from imsr_core.retrieval import top_items
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.version import Version
 from pipelines.settings.sections import GateSettings
-from pipelines.workspace.publish import verify_folder
+from pipelines.workspace.seal import verify_folder
 
 METRICS = {"ndcg": ndcg, "hr": hit_rate}
 #: Users who are asked for when a version is tried out.

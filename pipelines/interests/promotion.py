@@ -15,20 +15,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from pipelines.interests.gate import Verdict, require_serving
-from pipelines.interests.version import LINE, Version, VersionError
+from pipelines.interests.version import LINE, Version
 from pipelines.nights.plan import PlannedRun
 from pipelines.sequences.chain import latest_rows
+from pipelines.versions.ancestry import BESIDE, VERDICT, chain_of_versions, learnt_spans
+from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import PromotionRow, Snapshot, SpanState, Transaction, VersionRow
-
-#: Key in a version's summary: the verdict of the gate.
-VERDICT = "verdict"
-#: Key in a shadow's summary: the head of the chain beside which it was made.
-BESIDE = "beside"
-SHADOW = "shadow"
 
 #: States of a span that a version can have learnt without being live.
 _SET_BACK = frozenset({SpanState.REJECTED, SpanState.TRAINED, SpanState.EVALUATED})
@@ -99,21 +95,6 @@ def rollback(
     hit(FailPoint.ROLLBACK_AFTER_COMMIT)
     publish_catalog(workspace)
     return move
-
-
-def chain_of_versions(view: Snapshot, version_id: str | None) -> list[VersionRow]:
-    """A version and those that it was learnt from, newest first."""
-    known = {row.version_id: row for row in view.versions(LINE)}
-    row, chain = known.get(version_id or ""), []
-    while row is not None:
-        chain.append(row)
-        row = known.get(row.parent or "")
-    return chain
-
-
-def learnt_spans(chain: list[VersionRow]) -> set[str]:
-    """The spans that a chain of versions has learnt."""
-    return {span_id for row in chain for span_id in row.summary.get("spans", [row.span_id])}
 
 
 def _before(view: Snapshot) -> str:

@@ -21,28 +21,20 @@ from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empt
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
-from pipelines.interests.version import (
-    GONE,
-    LINE,
-    Lineage,
-    Version,
-    VersionError,
-    fingerprint_of,
-    installed_packages,
-    write_version,
-)
+from pipelines.interests.version import LINE, Version, fingerprint_of, write_version
 from pipelines.sequences.chain import chain_of
 from pipelines.sequences.loader import load_sequences
+from pipelines.versions.candidates import existing_candidate
+from pipelines.versions.lineage import Lineage, VersionError, installed_packages
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
-from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanState, VersionRow, iso
-from pipelines.workspace.publish import discard_orphan, is_ready, move_into_place, open_staging, seal, verify_folder
+from pipelines.workspace.ledger import SequencesRow, SpanState, VersionRow, iso
+from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
+from pipelines.workspace.seal import seal, verify_folder
 
 #: Strategy name that the ledger shows for a base model.
 PRETRAIN = "pretrain"
-#: Key in a version's summary: when its span was restated. It is still there to read, but is not taken for the new one.
-SET_ASIDE = "restated_at"
 
 #: Called with (steps done, steps in all at most, loss of the step).
 Progress = Callable[[int, int, float], None]
@@ -106,15 +98,6 @@ class TrainingInput:
         if self.protocol == "holdout":
             parts = [all_but_last(part, 2) for part in parts]
         return [drop_empty(part) for part in parts]
-
-
-def existing_candidate(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
-    """A version of this fingerprint that is complete on disk, so that nothing needs to be trained again."""
-    for row in view.versions(LINE):
-        usable = row.state not in GONE and SET_ASIDE not in row.summary
-        if row.fingerprint == fingerprint and usable and is_ready(workspace.resolve(row.path)):
-            return row
-    return None
 
 
 def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progress: Progress) -> VersionRow:

@@ -17,13 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +29,6 @@ from numpy.typing import NDArray
 
 from imsr_core.checkpoint import config_to_dict, load_state, save_state
 from imsr_core.config import InterestsConfig
-from imsr_core.errors import CheckpointError, ImsrError
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
@@ -40,59 +36,15 @@ from imsr_core.strategies.shrinking import Reason
 from pipelines.interests.interest_files import COMPACTION_FACTOR, read_interests, rows_in, write_interests
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
 from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.versions.lineage import Lineage, VersionError
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
 from pipelines.workspace.parquet_files import write_table
+from pipelines.workspace.states import GONE
 
 LINE = "interests"
 #: Raise when the same inputs would give another model.
 MODEL_FORMAT = 1
-#: States of a version that retention removed: all of it, or all but the interests that later versions read.
-PRUNED, ARCHIVED = "pruned", "archived"
-GONE = frozenset({PRUNED, ARCHIVED})
-PACKAGES = ("imsr", "torch", "numpy", "pyarrow", "duckdb", "apache-beam")
-
-
-class VersionError(ImsrError):
-    """A version that is unknown, or damaged."""
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Where a version comes from, and what is needed to read it. Paths are relative to the workspace.
-
-    ``spans`` names the span of each ordinal: spans[0] is the last span of pre-training. ``data`` maps the spans that
-    this version learnt to the fingerprint of their sequences. ``vocabulary`` are the delta folders and ``interests``
-    the interest files, oldest first.
-    """
-
-    version_id: str
-    span_id: str
-    spans: tuple[str, ...]
-    parent: str | None
-    strategy: str
-    protocol: str
-    fingerprint: str
-    data: dict[str, str]
-    vocabulary: tuple[str, ...]
-    interests: tuple[str, ...]
-    config: dict[str, Any]
-    packages: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """The lineage as it is stored."""
-        return json.dumps(asdict(self), indent=1) + "\n"
-
-    @classmethod
-    def read(cls, folder: Path) -> Lineage:
-        """The lineage of a version folder. Raises CheckpointError if it is missing or damaged."""
-        path = folder / "lineage.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            tuples = {name: tuple(values[name]) for name in ("spans", "vocabulary", "interests")}
-            return cls(**(values | tuples))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(f"{path}: not a readable lineage: {error}", hint="run: imsr doctor") from error
 
 
 def fingerprint_of(
@@ -121,11 +73,6 @@ def fingerprint_of(
         "like": like,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def installed_packages() -> dict[str, str]:
-    """Versions of what can change a result."""
-    return {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
 
 
 @dataclass(frozen=True)

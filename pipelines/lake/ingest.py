@@ -25,8 +25,9 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.errors import ImsrError
 from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_name
+from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.intake import Intake
 from pipelines.lake.lookback import boundary_us
 from pipelines.lake.readers import ReadError
@@ -39,8 +40,9 @@ from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
-from pipelines.workspace.publish import discard_orphan, file_sha256, move_into_place, open_staging, seal, verify_folder
-from pipelines.workspace.rows import BUILT
+from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
+from pipelines.workspace.seal import file_sha256, seal, verify_folder
+from pipelines.workspace.states import BUILT
 
 __all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest"]
 
@@ -129,12 +131,6 @@ def ingest(
             shutil.rmtree(work, ignore_errors=True)
 
 
-def frozen_calendar(view: Snapshot) -> Calendar | None:
-    """The calendar of the workspace; None before the first event was ingested."""
-    stored = view.meta("calendar")
-    return None if stored is None else Calendar.from_json(stored)
-
-
 def _sweep(workspace: Workspace, lease: Lease) -> None:
     """Remove what a killed ingest left: its staging folder, and folders that it never committed."""
     for path in workspace.staging.glob(f"{_LABEL}.*"):
@@ -168,23 +164,6 @@ def _plan(workspace: Workspace, view: Snapshot, paths: list[Path], again: bool) 
             fresh[number] = path
         reports.append(FileReport(path.name, sha256, mapping, skipped=skipped))
     return _Plan(view.next_batch_id(), calendar, fresh, reports)
-
-
-def check_frozen(settings: Settings, calendar: Calendar, buckets: str | None) -> None:
-    """Raise ConfigError if the settings cut time, or users into buckets, otherwise than the first ingest did."""
-    spans = settings.spans
-    wanted = (spans.unit, spans.alpha, spans.count) if spans.unit == "cut" else (spans.unit, 0.0, 0)
-    if wanted != (calendar.unit, calendar.alpha, calendar.count):
-        cut = f" (alpha = {calendar.alpha}, count = {calendar.count})" if calendar.unit == "cut" else ""
-        raise ConfigError(
-            f"[spans] unit = {spans.unit!r}: this workspace was cut by {calendar.unit!r}{cut} at its first ingest",
-            hint="set [spans] back, or make a new workspace and ingest the files there",
-        )
-    if str(settings.ingest.buckets) != buckets:
-        raise ConfigError(
-            f"[ingest] buckets = {settings.ingest.buckets}: this workspace has {buckets}",
-            hint="set it back, or make a new workspace and ingest the files there",
-        )
 
 
 def _run(

@@ -10,17 +10,17 @@ A backfill that was interrupted goes on where it was when the same command is gi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from pipelines.lake.ingest import frozen_calendar
+from pipelines.lake.frozen import frozen_calendar
 from pipelines.nights.plan import PlanError, PlannedRun, due_of
-from pipelines.nights.restate import LEARNT, Restatement, record_stale, restatement_of
+from pipelines.nights.restate import Restatement, record_stale, restatement_of
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState
+from pipelines.workspace.states import LEARNT
 
 #: Key in the ledger's ``meta``: the range of a backfill of ``all`` that was begun and is not finished.
 BEGUN = "backfill"
@@ -104,60 +104,6 @@ def finish(workspace: Workspace, plan: BackfillPlan, lease: Lease) -> None:
     with workspace.ledger.transaction(fence=lease.token) as tx:
         if tx.meta(BEGUN) == plan.mark:
             tx.put_meta(BEGUN, "")
-
-
-@dataclass
-class Pace:
-    """How long the rest will take, from the spans that are done: their seconds, by their events.
-
-    Pre-training takes more epochs than an update, so that neither is judged by the other; before the first of its
-    kind is done nothing is said.
-    """
-
-    events: dict[str, int]
-    left: list[PlannedRun]
-    _seconds: dict[bool, float] = field(default_factory=dict)
-    _events: dict[bool, int] = field(default_factory=dict)
-    _done: dict[bool, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, workspace: Workspace, runs: Sequence[PlannedRun]) -> Pace:
-        """A pace for these runs; their events are counted in the ledger."""
-        with workspace.ledger.snapshot() as view:
-            rows = {row.span_id: row.rows for row in view.current_span_versions()}
-        events = {run.span_id: sum(rows.get(span_id, 0) for span_id in run.spans) for run in runs}
-        return cls(events, list(runs))
-
-    def finished(self, run: PlannedRun, seconds: float) -> None:
-        """Say that a run is done, and how long it took."""
-        self.left.remove(run)
-        self._seconds[run.base] = self._seconds.get(run.base, 0.0) + seconds
-        self._events[run.base] = self._events.get(run.base, 0) + self.events[run.span_id]
-        self._done[run.base] = self._done.get(run.base, 0) + 1
-
-    def seconds_left(self) -> float | None:
-        """Seconds for the runs that are left; None as long as nothing like them was seen."""
-        total = 0.0
-        for run in self.left:
-            if not self._events.get(run.base):
-                return None
-            total += self.events[run.span_id] * self._seconds[run.base] / self._events[run.base]
-        return total
-
-    def __str__(self) -> str:
-        seconds = self.seconds_left()
-        if seconds is None or not self.left:
-            return ""
-        done = sum(self._done[kind] for kind in {run.base for run in self.left})
-        return f"about {duration(seconds)} left, judging by {done} {'span' if done == 1 else 'spans'}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people, in one unit or two: ``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _bounds(view: Snapshot, first: str | None, last: str | None) -> tuple[int, int]:

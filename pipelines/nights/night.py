@@ -14,23 +14,20 @@ from typing import Any
 
 from imsr_core.errors import ImsrError
 from imsr_core.strategies.protocol import silent
-from pipelines.interests.evaluation import evaluate, seen_before
+from pipelines.interests.evaluation import score
 from pipelines.interests.gate import Verdict, judge
 from pipelines.interests.promotion import admit
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import Version
 from pipelines.nights.plan import PlannedRun, parent_of
-from pipelines.nights.refresh import newest_shadow, refresh_if_due
+from pipelines.nights.refresh import refresh_if_due
 from pipelines.sequences.build import sequence_span
-from pipelines.sequences.chain import chain_of
-from pipelines.sequences.loader import load_sequences
+from pipelines.versions.ancestry import newest_shadow
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import MetricRow, SequencesRow, SpanState, VersionRow
-
-#: Runs a step: (name, function, its arguments) -> its result.
-Call = Callable[..., Any]
+from pipelines.workspace.steps import Call, plainly
 
 
 @dataclass
@@ -62,11 +59,6 @@ class SpanOutcome:
     def total_seconds(self) -> float:
         """Wall time of all steps."""
         return sum(self.seconds.values())
-
-
-def plainly(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a step as the plain function that it is."""
-    return function(*arguments)
 
 
 def run_span(
@@ -130,16 +122,6 @@ def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow],
             tx.put_metrics(found)
         hit(FailPoint.EVALUATE_BEFORE_COMMIT)
     return metrics[parent.version_id]
-
-
-def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
-    """Metrics of a version on a span's sequences."""
-    sequences = load_sequences(workspace.resolve(row.path))
-    earlier = [link.folder for link in chain_of(workspace, row.span_id, row.fingerprint)[:-1]]
-    state = Version.open(workspace, version_id).load(sequences.users)
-    top_n = workspace.settings.evaluation.top_n
-    result = evaluate(state, sequences, seen_before(sequences, earlier), top_n=top_n, protocol=protocol)
-    return result.rows(version_id, row.span_id, protocol)
 
 
 def train(

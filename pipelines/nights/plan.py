@@ -12,13 +12,11 @@ from datetime import datetime
 
 from imsr_core.errors import ImsrError
 from pipelines.interests.version import LINE
-from pipelines.lake.ingest import frozen_calendar
+from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.spans import Span, from_us, to_us
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
-
-#: States in which nothing is left to do for a span.
-DONE = frozenset({SpanState.PUBLISHED, SpanState.REJECTED})
+from pipelines.workspace.states import DONE
 
 
 class PlanError(ImsrError):

@@ -12,9 +12,10 @@ from datetime import datetime
 
 from imsr_core.strategies.protocol import silent
 from pipelines.interests.gate import GateError, judge
-from pipelines.interests.promotion import SHADOW, chain_of_versions, learnt_spans, promote
+from pipelines.interests.promotion import promote
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import LINE, Version
+from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
@@ -86,13 +87,6 @@ def refresh_if_due(workspace: Workspace, lease: Lease, now: datetime) -> Version
         shadowed = {row.summary.get("beside") for row in view.versions(LINE) if row.strategy == STRATEGY}
     since = next((n for n, row in enumerate(chain) if row.version_id in shadowed), len(chain) - 1)
     return shadow_retrain(workspace, lease, now=now) if since >= every else None
-
-
-def newest_shadow(view: Snapshot, head: VersionRow) -> VersionRow | None:
-    """The newest shadow that was made beside a version of ``head``'s chain."""
-    chain = {row.version_id for row in chain_of_versions(view, head.version_id)}
-    shadows = [row for row in view.versions(LINE) if row.state == SHADOW and row.summary["beside"] in chain]
-    return shadows[-1] if shadows else None
 
 
 def _sequences(view: Snapshot, workspace: Workspace, head: Version) -> list[SequencesRow]:

@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pipelines.interests.training import SET_ASIDE
 from pipelines.interests.version import LINE
-from pipelines.nights.plan import DONE, PlanError, PlannedRun, due_of
+from pipelines.nights.plan import PlanError, PlannedRun, due_of
+from pipelines.versions.candidates import SET_ASIDE
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, Transaction, VersionRow, iso
-
-#: States of a span that some model has learnt.
-LEARNT = DONE | {SpanState.TRAINED, SpanState.EVALUATED, SpanState.STALE}
+from pipelines.workspace.states import LEARNT
 
 
 @dataclass(frozen=True)

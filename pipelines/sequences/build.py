@@ -40,7 +40,8 @@ from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX, write_table
-from pipelines.workspace.publish import discard_orphan, is_ready, move_into_place, open_staging, seal, verify_folder
+from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
+from pipelines.workspace.seal import is_ready, seal, verify_folder
 
 BUCKET_FILES = "bucket=*.parquet"
 _LABEL = "sequences"

@@ -16,7 +16,7 @@ from imsr_core.errors import ImsrError
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow
-from pipelines.workspace.publish import write_atomic
+from pipelines.workspace.seal import write_atomic
 
 MANIFEST = "sequences.json"
 

@@ -104,7 +104,7 @@ def load_settings(path: Path | None = None, *, text: str | None = None) -> Setti
 
 
 def _tasks(tables: dict[str, Any]) -> dict[str, TaskSettings]:
-    from pipelines.workspace.layout import WorkspaceError, check_name
+    from pipelines.settings.names import WorkspaceError, check_name
 
     for name, table in tables.items():
         try:

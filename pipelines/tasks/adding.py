@@ -17,8 +17,6 @@ from typing import Any
 
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong import BASE_TASK, TaskError
-from pipelines.nights.night import Call, plainly
-from pipelines.nights.plan import DONE
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
@@ -37,6 +35,8 @@ from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, VersionRow, iso
+from pipelines.workspace.states import DONE
+from pipelines.workspace.steps import Call, plainly
 
 #: Prefix of the ledger's notes on tasks.
 NOTE = "users.task."

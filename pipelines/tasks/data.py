@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from imsr_core.lifelong import TaskData, TaskError
 from imsr_core.ragged import SpanSequences, drop_empty, restrict_users, take_rows
-from pipelines.nights.plan import DONE
 from pipelines.sequences.chain import Link, chain_of, latest_rows
 from pipelines.sequences.loader import load_history
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.tasks.labels import label_numbers
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.states import DONE
 
 
 def learnt_chain(workspace: Workspace, view: Snapshot) -> list[Link]:

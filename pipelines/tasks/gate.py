@@ -29,7 +29,7 @@ from pipelines.tasks.labels import kept_labels
 from pipelines.tasks.version import LINE, LearntTask, UserVersion
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import MetricRow, Snapshot, VersionRow
-from pipelines.workspace.publish import verify_folder
+from pipelines.workspace.seal import verify_folder
 
 PROTOCOL = "test"
 #: Users whose predictions are compared bit for bit.

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from imsr_core.lifelong import TaskError
 from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.settings.names import check_name
 from pipelines.settings.tasks import TaskSettings
 from pipelines.workspace.failpoints import FailPoint, hit
-from pipelines.workspace.layout import Workspace, check_name
+from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
 
 VIEW = "view:"

@@ -18,18 +18,20 @@ from imsr_core.lifelong import (
     parameter_share,
 )
 from imsr_core.lifelong.config import to_json
-from pipelines.interests.version import GONE, Lineage, installed_packages
 from pipelines.sequences.chain import Link
 from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
 from pipelines.tasks.labels import LabelReport
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, fingerprint_of, write_user_version
+from pipelines.versions.lineage import Lineage, installed_packages
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, VersionRow, iso
-from pipelines.workspace.publish import discard_orphan, is_ready, move_into_place, open_staging, seal
+from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
+from pipelines.workspace.seal import is_ready, seal
+from pipelines.workspace.states import GONE
 
 #: States of a version of the line.
 CANDIDATE, PUBLISHED, REJECTED = "candidate", "published", "rejected"

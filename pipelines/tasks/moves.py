@@ -12,17 +12,17 @@ from datetime import datetime
 
 from imsr_core.lifelong.removing import remove_task
 from pipelines.interests.gate import GateError
-from pipelines.interests.version import VersionError
-from pipelines.nights.night import Call, plainly
 from pipelines.tasks.adding import HELD, NOTE, TaskOutcome, learn_recipe, note
 from pipelines.tasks.gate import trial
 from pipelines.tasks.learning import PUBLISHED, Recipe
 from pipelines.tasks.version import LINE, UserVersion
+from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import PromotionRow, Snapshot, Transaction, VersionRow, iso
+from pipelines.workspace.steps import Call, plainly
 
 
 def take_out(workspace: Workspace, name: str, lease: Lease, *, now: datetime, call: Call = plainly) -> TaskOutcome:

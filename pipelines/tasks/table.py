@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting
-from pipelines.interests.version import VersionError
 from pipelines.tasks.adding import due_tasks, notes
 from pipelines.tasks.gate import TransferMatrix, main_metric_of, matrix_of
 from pipelines.tasks.learning import REJECTED
 from pipelines.tasks.version import LINE
+from pipelines.versions.lineage import VersionError
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
 

@@ -36,11 +36,12 @@ from imsr_core.lifelong import (
     get_method,
 )
 from imsr_core.lifelong.config import to_json
-from pipelines.interests.version import GONE, Lineage, VersionError
 from pipelines.sequences.chain import Link, chain_of
 from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.versions.lineage import Lineage, VersionError
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
+from pipelines.workspace.states import GONE
 
 LINE = "users"
 #: Raise when the same inputs would give another state.

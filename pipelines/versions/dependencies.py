@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imsr_core.errors import CheckpointError
-from pipelines.interests.version import Lineage
 from pipelines.sequences.chain import chain_of
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 
 #: Of the `users` line: the tasks and the data that each is measured on (see `user_versions`).

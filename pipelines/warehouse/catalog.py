@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.interests.version import GONE, LINE, PRUNED, Lineage
+from pipelines.interests.version import LINE
 from pipelines.sequences.chain import chain_of, latest_rows
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import (
@@ -37,7 +38,8 @@ from pipelines.workspace.ledger import (
     VersionRow,
 )
 from pipelines.workspace.parquet_files import read_table, write_table
-from pipelines.workspace.publish import PublishError, fsync_path, write_atomic
+from pipelines.workspace.seal import PublishError, fsync_path, write_atomic
+from pipelines.workspace.states import GONE, PRUNED
 
 #: Older generations are kept for sessions that still read them.
 KEPT_GENERATIONS = 20

@@ -15,32 +15,16 @@ This module knows paths only. Names are checked before they become paths.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from imsr_core.errors import ImsrError
 from pipelines.settings.imsr_toml import Settings, default_toml, load_settings
+from pipelines.settings.names import WorkspaceError, check_name
 from pipelines.workspace.ledger import Ledger
 
 SETTINGS_NAME = "imsr.toml"
 FOLDERS = ("landing", "lake", "quarantine", "sequences", "versions", "staging")
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-class WorkspaceError(ImsrError):
-    """The folder is no workspace, already is one, or a path would leave it."""
-
-
-def check_name(name: str) -> str:
-    """Return ``name`` if it can safely be a file name (letters, digits, ``.``, ``_``, ``-``), else raise."""
-    if not _NAME.fullmatch(name) or name.endswith("."):
-        raise WorkspaceError(
-            f"{name[:80]!r} cannot be a file name", hint="use letters, digits, '.', '_' and '-', 128 at most"
-        )
-    return name
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from pipelines.workspace.rows import (
     PromotionRow,
     SequencesRow,
     SpanRow,
-    SpanState,
     SpanVersionRow,
     VersionRow,
 )
+from pipelines.workspace.states import SpanState
 
 __all__ = [
     "BatchRow",

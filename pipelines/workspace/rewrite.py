@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.workspace.failpoints import FailPoint, hit
-from pipelines.workspace.publish import READY, PublishError, file_sha256, fsync_path, write_atomic
+from pipelines.workspace.seal import READY, PublishError, file_sha256, fsync_path, write_atomic
 
 NEXT = "READY.next"
 

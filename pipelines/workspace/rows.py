@@ -3,35 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-
-class SpanState(StrEnum):
-    """What has happened to a span. ``STALE``: its data, or the data of a span before it, changed since."""
-
-    PENDING = "pending"
-    INGESTED = "ingested"
-    SEQUENCED = "sequenced"
-    TRAINED = "trained"
-    EVALUATED = "evaluated"
-    PUBLISHED = "published"
-    REJECTED = "rejected"
-    FAILED = "failed"
-    STALE = "stale"
-
-
-#: States in which work was done that rests on the span's data: new data makes them stale.
-BUILT = frozenset(
-    {
-        SpanState.SEQUENCED,
-        SpanState.TRAINED,
-        SpanState.EVALUATED,
-        SpanState.PUBLISHED,
-        SpanState.REJECTED,
-        SpanState.FAILED,
-    }
-)
+from pipelines.workspace.states import SpanState
 
 
 @dataclass(frozen=True)

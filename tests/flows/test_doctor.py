@@ -22,7 +22,7 @@ from pipelines.care.doctor import Severity, examine
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanState
-from pipelines.workspace.publish import READY, file_sha256
+from pipelines.workspace.seal import READY, file_sha256
 
 DAMAGED = "imsr prune --damaged, then: imsr run"
 LAST_SEQUENCES = f"sequences/span={DAYS[-1]}"

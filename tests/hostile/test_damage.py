@@ -27,7 +27,7 @@ from pipelines.sequences.build import sequence_span
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import hold
 from pipelines.workspace.parquet_files import ParquetFileError, read_table
-from pipelines.workspace.publish import READY, file_sha256
+from pipelines.workspace.seal import READY, file_sha256
 
 #: The day that is not learnt yet.
 DUE = "2024-03-07"

@@ -24,7 +24,7 @@ from pipelines.tasks.adding import add_task
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import hold
-from pipelines.workspace.publish import READY, file_sha256
+from pipelines.workspace.seal import READY, file_sha256
 
 DUE = "2024-03-07"
 NAMES = [

@@ -33,22 +33,25 @@ from ledger_model import DUE, PUBLISHED, REJECTED, Event, LedgerModel
 
 from pipelines.care.doctor import Severity, examine
 from pipelines.care.forget import ForgetError, forget
-from pipelines.interests.promotion import chain_of_versions, learnt_spans, promote, rollback
-from pipelines.interests.version import LINE, Version, VersionError
+from pipelines.interests.promotion import promote, rollback
+from pipelines.interests.version import LINE, Version
 from pipelines.lake.ingest import ingest
 from pipelines.lake.span_files import content_of
 from pipelines.lake.spans import from_us
 from pipelines.nights.backfill import Which, begin, finish, plan_backfill
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import PlanError, PlannedRun, due
-from pipelines.nights.restate import LEARNT, mark_stale
+from pipelines.nights.restate import mark_stale
 from pipelines.sequences.chain import link_of
 from pipelines.sequences.loader import load_sequences
+from pipelines.versions.ancestry import chain_of_versions, learnt_spans
+from pipelines.versions.lineage import VersionError
 from pipelines.workspace import failpoints
 from pipelines.workspace.failpoints import VARIABLE, FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease, hold
-from pipelines.workspace.publish import verify_folder
+from pipelines.workspace.seal import verify_folder
+from pipelines.workspace.states import LEARNT
 
 PRETRAIN, LOOKBACK = 2, 2
 SETTINGS = f"""

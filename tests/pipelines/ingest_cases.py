@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipelines.lake.columns import CONTENT_SCHEMA
 from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.publish import verify_folder
+from pipelines.workspace.seal import verify_folder
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 HEADER = ("user_id", "item_id", "timestamp")

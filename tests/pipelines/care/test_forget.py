@@ -18,7 +18,7 @@ from pipelines.lake.span_files import content_of
 from pipelines.nights.plan import due
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.publish import PublishError, verify_folder
+from pipelines.workspace.seal import PublishError, verify_folder
 
 SPANS = tuple(sorted({time[:10] for user, _, time in EVENTS if user == ZOE} | {"2024-03-04"}))
 

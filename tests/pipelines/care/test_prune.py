@@ -12,12 +12,13 @@ from small_world import NOW, START, current, interests_of, land, log, run_all, v
 from pipelines.care.doctor import examine
 from pipelines.care.prune import plan_pruning, prune
 from pipelines.interests.recommend import Recommender
-from pipelines.interests.version import Version, VersionError
+from pipelines.interests.version import Version
 from pipelines.nights.plan import due
+from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.failpoints import VARIABLE, FailPoint
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.publish import is_ready
+from pipelines.workspace.seal import is_ready
 
 LATER = NOW + timedelta(days=1)
 

@@ -15,7 +15,7 @@ from pipelines.interests.gate import GateError, Verdict, judge, require_serving
 from pipelines.interests.gate_events import GateEvents, no_events, rank_hidden, salt_of
 from pipelines.interests.version import Version
 from pipelines.settings.sections import GateSettings
-from pipelines.workspace.publish import READY, seal
+from pipelines.workspace.seal import READY, seal
 
 TOP = 10
 SETTINGS = GateSettings(min_events=30, resamples=300)

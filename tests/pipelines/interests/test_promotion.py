@@ -28,8 +28,9 @@ from pipelines.interests import training
 from pipelines.interests.gate import GateError, Verdict, judge
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.promotion import promote, rollback
-from pipelines.interests.version import LINE, Version, VersionError
+from pipelines.interests.version import LINE, Version
 from pipelines.nights.plan import due
+from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.failpoints import VARIABLE, FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace

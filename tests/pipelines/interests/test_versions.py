@@ -10,9 +10,10 @@ from small_world import DAYS, LATER, VERSIONS, learnt_content, version_rows
 
 from imsr_core.config import InterestsConfig, TrainingConfig
 from imsr_core.errors import CheckpointError, ImsrError
-from pipelines.interests.version import PACKAGES, Lineage, Version, VersionError, fingerprint_of, installed_packages
+from pipelines.interests.version import Version, fingerprint_of
+from pipelines.versions.lineage import PACKAGES, Lineage, VersionError, installed_packages
 from pipelines.workspace.parquet_files import ParquetFileError
-from pipelines.workspace.publish import verify_folder
+from pipelines.workspace.seal import verify_folder
 
 
 def test_lineage_says_where_a_version_comes_from(learnt):

@@ -25,13 +25,14 @@ from ingest_cases import (
 from imsr_core.errors import ConfigError
 from pipelines.lake import ingest as ingest_module
 from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, SORT_COLUMNS, bucket_of, tie_of
-from pipelines.lake.ingest import IngestError, frozen_calendar
+from pipelines.lake.frozen import frozen_calendar
+from pipelines.lake.ingest import IngestError
 from pipelines.lake.readers import ReadError
 from pipelines.lake.spans import SpanError
 from pipelines.lake.validation import Reason, TimeUnitError
 from pipelines.workspace.lease import LeaseHeld, hold
 from pipelines.workspace.ledger import SpanState
-from pipelines.workspace.publish import PublishError
+from pipelines.workspace.seal import PublishError
 
 FULL = '[source]\nevent_type = "kind"\nvalue = "price"\nevent_id = "id"\n'
 FULL_HEADER = ("user_id", "item_id", "timestamp", "kind", "price", "id")

@@ -20,8 +20,9 @@ from small_world import (
 from imsr_core.errors import NonFiniteError
 from pipelines.interests import training
 from pipelines.lake.spans import SpanError
-from pipelines.nights.backfill import Pace, Which, begin, duration, finish, plan_backfill
+from pipelines.nights.backfill import Which, begin, finish, plan_backfill
 from pipelines.nights.night import run_span
+from pipelines.nights.pace import Pace, duration
 from pipelines.nights.plan import PlanError, PlannedRun
 from pipelines.workspace.lease import hold
 from pipelines.workspace.ledger import SpanState

@@ -29,7 +29,8 @@ from pipelines.interests.version import LINE, Version
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import due
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow, iso
-from pipelines.workspace.publish import staged_folder, verify_folder
+from pipelines.workspace.publish import staged_folder
+from pipelines.workspace.seal import verify_folder
 
 
 def test_a_run_learns_every_span_and_says_what_it_did(learnt):

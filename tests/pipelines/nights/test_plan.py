@@ -10,8 +10,9 @@ from small_world import BASE, DAYS, LATER, NOW, START, land, make, run_all, run_
 
 from pipelines.interests.version import LINE
 from pipelines.lake.spans import to_us
-from pipelines.nights.plan import DONE, PlanError, due, due_of, parent_of, run_for
+from pipelines.nights.plan import PlanError, due, due_of, parent_of, run_for
 from pipelines.workspace.ledger import SpanRow, SpanState
+from pipelines.workspace.states import DONE
 
 DATA_STATES = [state for state in SpanState if state != SpanState.PENDING]
 EVERYTHING = START + timedelta(days=99)

@@ -12,10 +12,11 @@ from pipelines.interests.comparison import compare, latest_drift
 from pipelines.interests.gate import GateError
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.promotion import promote, rollback
-from pipelines.interests.version import Version, VersionError
+from pipelines.interests.version import Version
 from pipelines.nights.plan import due
 from pipelines.nights.refresh import rebase, shadow_retrain
 from pipelines.nights.restate import mark_stale
+from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 

@@ -15,9 +15,9 @@ from small_world import (
     version_rows,
 )
 
-from pipelines.interests.training import SET_ASIDE
 from pipelines.nights.plan import PlanError, due
 from pipelines.nights.restate import mark_stale, plan_restatement
+from pipelines.versions.candidates import SET_ASIDE
 from pipelines.workspace.failpoints import InjectedFailure
 from pipelines.workspace.lease import hold
 

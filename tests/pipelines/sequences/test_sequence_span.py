@@ -20,7 +20,8 @@ from pipelines.sequences.loader import load_history, load_sequences
 from pipelines.workspace.failpoints import FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow, iso
-from pipelines.workspace.publish import staged_folder, verify_folder
+from pipelines.workspace.publish import staged_folder
+from pipelines.workspace.seal import verify_folder
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2024, 6, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from pipelines.tasks.adding import prepare
 from pipelines.tasks.learning import CANDIDATE, known_version, make_version
 from pipelines.tasks.version import current_version
 from pipelines.workspace.lease import hold
-from pipelines.workspace.publish import verify_folder
+from pipelines.workspace.seal import verify_folder
 
 T1, CLUB = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club"))
 

@@ -6,11 +6,11 @@ from task_world import add, predictions, users_current, users_rows
 
 from imsr_core.lifelong import TaskError
 from pipelines.interests.gate import GateError
-from pipelines.interests.version import VersionError
 from pipelines.tasks import learning as task_learning
 from pipelines.tasks.adding import HELD, due_tasks, notes
 from pipelines.tasks.moves import is_users_version, put_users_live, roll_users_back, take_out
 from pipelines.tasks.version import UserVersion, current_version
+from pipelines.versions.lineage import VersionError
 from pipelines.workspace.lease import hold
 
 T1, CLUB, SHOP = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club", "shop"))

@@ -5,10 +5,10 @@ import pytest
 from small_world import DAYS, NOW, log, make, run_all
 from task_world import TASKS, add, matrix, users_current, users_rows, with_tasks
 
-from pipelines.interests.version import VersionError
 from pipelines.tasks.adding import add_due_tasks
 from pipelines.tasks.moves import roll_users_back
 from pipelines.tasks.table import compare_tasks, list_tasks, transfer_of
+from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.workspace.lease import hold
 

@@ -10,9 +10,10 @@ from task_world import users_current, users_rows
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong import LifelongConfig, TaskError
 from imsr_core.lifelong.config import ConureConfig
-from pipelines.interests.version import PRUNED, VersionError
 from pipelines.tasks.version import LearntTask, UserVersion, current_version, fingerprint_of, read_state
-from pipelines.workspace.publish import verify_folder
+from pipelines.versions.lineage import VersionError
+from pipelines.workspace.seal import verify_folder
+from pipelines.workspace.states import PRUNED
 
 TASK = LearntTask("age", "class", "2024-03-06", "f" * 64, "u-1.age", 30, "labels/age/1.parquet", "a" * 64, ("x", "y"))
 CONFIG = LifelongConfig()

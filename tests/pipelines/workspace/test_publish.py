@@ -6,19 +6,8 @@ import pytest
 from pipelines.workspace import failpoints
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow
-from pipelines.workspace.publish import (
-    READY,
-    PublishError,
-    clear_staging,
-    discard_orphan,
-    is_ready,
-    move_into_place,
-    open_staging,
-    seal,
-    staged_folder,
-    verify_folder,
-    write_atomic,
-)
+from pipelines.workspace.publish import clear_staging, discard_orphan, move_into_place, open_staging, staged_folder
+from pipelines.workspace.seal import READY, PublishError, is_ready, seal, verify_folder, write_atomic
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 
 from pipelines.workspace import failpoints
 from pipelines.workspace.failpoints import VARIABLE, InjectedFailure
-from pipelines.workspace.publish import PublishError, seal, verify_folder
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
+from pipelines.workspace.seal import PublishError, seal, verify_folder
 
 
 @pytest.fixture

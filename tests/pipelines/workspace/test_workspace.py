@@ -1,7 +1,8 @@
 import pytest
 
 from imsr_core.errors import ConfigError
-from pipelines.workspace.layout import FOLDERS, Workspace, WorkspaceError, check_name
+from pipelines.settings.names import WorkspaceError, check_name
+from pipelines.workspace.layout import FOLDERS, Workspace
 
 
 def test_create_makes_everything_and_open_finds_it(tmp_path):

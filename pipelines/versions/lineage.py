@@ -1,0 +1,61 @@
+"""Where a version comes from, and what is needed to read it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+from imsr_core.errors import CheckpointError, ImsrError
+
+PACKAGES = ("imsr", "torch", "numpy", "pyarrow", "duckdb", "apache-beam")
+
+
+class VersionError(ImsrError):
+    """A version that is unknown, or damaged."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a version comes from, and what is needed to read it. Paths are relative to the workspace.
+
+    ``spans`` names the span of each ordinal: spans[0] is the last span of pre-training. ``data`` maps the spans that
+    this version learnt to the fingerprint of their sequences. ``vocabulary`` are the delta folders and ``interests``
+    the interest files, oldest first.
+    """
+
+    version_id: str
+    span_id: str
+    spans: tuple[str, ...]
+    parent: str | None
+    strategy: str
+    protocol: str
+    fingerprint: str
+    data: dict[str, str]
+    vocabulary: tuple[str, ...]
+    interests: tuple[str, ...]
+    config: dict[str, Any]
+    packages: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The lineage as it is stored."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Lineage:
+        """The lineage of a version folder. Raises CheckpointError if it is missing or damaged."""
+        path = folder / "lineage.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            tuples = {name: tuple(values[name]) for name in ("spans", "vocabulary", "interests")}
+            return cls(**(values | tuples))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{path}: not a readable lineage: {error}", hint="run: imsr doctor") from error
+
+
+def installed_packages() -> dict[str, str]:
+    """Versions of what can change a result."""
+    return {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
