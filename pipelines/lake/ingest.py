@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
 from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_name
+from pipelines.lake.delivery import Delivery
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.intake import Intake
 from pipelines.lake.lookback import boundary_us
@@ -47,6 +48,10 @@ from pipelines.workspace.states import BUILT
 __all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest"]
 
 _LABEL = "ingest"
+
+#: Called in the transaction that commits a batch.
+Also = Callable[[Transaction, IngestReport], None]
+
 _QUARANTINE = "quarantine.parquet"
 #: Folders flushed to disk at a time: many small spans wait for the disk, not for the processor.
 _FLUSHES = 8
@@ -62,7 +67,7 @@ class _Plan:
 
     batch_id: str
     calendar: Calendar | None
-    fresh: dict[int, Path]
+    fresh: dict[int, Path | Delivery]
     files: list[FileReport]
     oldest_us: int | None = None
 
@@ -79,25 +84,28 @@ class _Staged:
 
 def ingest(
     workspace: Workspace,
-    files: Sequence[Path | str],
+    files: Sequence[Path | str | Delivery],
     *,
     now: datetime,
     progress: Callable[[str], None] | None = None,
     lease: Lease | None = None,
     again: bool = False,
     accept_late: bool = False,
+    also: Also | None = None,
 ) -> IngestReport:
     """Bring the events of ``files`` into the lake.
 
     Args:
         workspace: where to.
-        files: CSV, JSON lines, Parquet or RecBole files; their order decides which of two duplicates wins.
+        files: CSV, JSON lines, Parquet or RecBole files, or messages of a stream; their order decides which of two
+            duplicates wins.
         now: the time of the run (aware); events later than this plus ``max_clock_skew`` are quarantined.
         progress: called with a line of text now and then.
         lease: the caller's lease; without one the ingest takes one for itself.
         again: read files that were ingested before, too (their rows in the lake count as duplicates).
         accept_late: take events however late they are (see ``[ingest] lookback_spans``); implies ``again``, so that
             a file whose rows were refused as too late can be given once more.
+        also: writes more in the transaction that commits the batch: both are there, or neither.
 
     Raises:
         ReadError, TimeUnitError: a file cannot be read, or its time unit cannot be told.
@@ -110,7 +118,8 @@ def ingest(
     with borrow(workspace, lease, "imsr ingest") as held:
         _sweep(workspace, held)
         with workspace.ledger.snapshot() as view:
-            plan = _plan(workspace, view, [Path(file) for file in files], again or accept_late)
+            given = [file if isinstance(file, Delivery) else Path(file) for file in files]
+            plan = _plan(workspace, view, given, again or accept_late)
             if not accept_late:
                 oldest = boundary_us(view, workspace.settings.ingest.lookback_spans)
                 plan = dataclasses.replace(plan, oldest_us=oldest)
@@ -118,13 +127,14 @@ def ingest(
             return IngestReport(None, tuple(plan.files), {}, (), ())
         work = open_staging(workspace, _LABEL)
         try:
-            return _run(workspace, plan, now, work, held, say)
+            return _run(workspace, plan, now, work, held, say, also or (lambda tx, report: None))
         except duckdb.OutOfMemoryException as error:
             raise IngestError(f"out of memory: {error}", hint="raise [ingest] memory_limit_mb") from error
         except (OSError, duckdb.IOException) as error:
             if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
                 raise
-            size = sum(path.stat().st_size for path in plan.fresh.values())
+            paths = (file.path if isinstance(file, Delivery) else file for file in plan.fresh.values())
+            size = sum(path.stat().st_size for path in paths)
             hint = f"free some space: the files have {size:,} bytes, their work may take three times that"
             raise IngestError(f"no space left for {workspace.root}", hint=hint) from error
         finally:
@@ -143,16 +153,20 @@ def _sweep(workspace: Workspace, lease: Lease) -> None:
                 discard_orphan(workspace, path, tx)
 
 
-def _plan(workspace: Workspace, view: Snapshot, paths: list[Path], again: bool) -> _Plan:
+def _plan(workspace: Workspace, view: Snapshot, files: list[Path | Delivery], again: bool) -> _Plan:
     settings = workspace.settings
     calendar = frozen_calendar(view)
     if calendar is not None:
         check_frozen(settings, calendar, view.meta("buckets"))
     source = json.dumps(dataclasses.asdict(settings.source), sort_keys=True)
     mapping = hashlib.sha256(source.encode()).hexdigest()[:16]
-    fresh: dict[int, Path] = {}
+    fresh: dict[int, Path | Delivery] = {}
     reports: list[FileReport] = []
-    for number, path in enumerate(paths, start=1):
+    for number, path in enumerate(files, start=1):
+        if isinstance(path, Delivery):  # the offsets that are committed with it say that it is new
+            fresh[number] = path
+            reports.append(FileReport(path.source, "", mapping))
+            continue
         if not path.is_file():
             raise ReadError(f"{path}: not a file", hint="name the event files one by one; nothing was ingested")
         sha256 = file_sha256(path)
@@ -167,7 +181,13 @@ def _plan(workspace: Workspace, view: Snapshot, paths: list[Path], again: bool) 
 
 
 def _run(
-    workspace: Workspace, plan: _Plan, now: datetime, work: Path, lease: Lease, say: Callable[[str], None]
+    workspace: Workspace,
+    plan: _Plan,
+    now: datetime,
+    work: Path,
+    lease: Lease,
+    say: Callable[[str], None],
+    also: Also,
 ) -> IngestReport:
     with Intake(workspace.settings, now, work) as intake:
         files = _load(intake, plan, say)
@@ -193,26 +213,27 @@ def _run(
         list(pool.map(seal, [each.folder for each in staged]))
     hit(FailPoint.INGEST_STAGED)
     report = IngestReport(plan.batch_id, tuple(files), reasons, tuple(each.row for each in staged), ())
-    return _publish(workspace, report, staged, calendar, now, work, lease)
+    return _publish(workspace, report, staged, calendar, now, work, lease, also)
 
 
 def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
     """Load every fresh file; the reports' ``kept`` are the good rows until duplicates are known."""
     first_span_us = plan.calendar.origin_us if plan.calendar and plan.calendar.unit == "cut" else None
     reports = list(plan.files)
-    for number, path in plan.fresh.items():
-        loaded = intake.load(number, path, first_span_us)
+    for number, file in plan.fresh.items():
+        loaded = intake.load(number, file, first_span_us)
         report = reports[number - 1]
-        if file_sha256(path) != report.sha256:
-            raise ReadError(f"{path}: changed while it was read", hint="ingest it again when it is complete")
+        if isinstance(file, Path) and file_sha256(file) != report.sha256:
+            raise ReadError(f"{file}: changed while it was read", hint="ingest it again when it is complete")
         reports[number - 1] = dataclasses.replace(
             report,
             read=loaded.read,
             kept=loaded.good,
             quarantined=loaded.read - loaded.good,
             time_unit=loaded.time_unit,
+            newest_us=loaded.newest_us,
         )
-        say(f"{path.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
+        say(f"{report.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
     return reports
 
 
@@ -305,6 +326,7 @@ def _publish(
     now: datetime,
     work: Path,
     lease: Lease,
+    also: Also,
 ) -> IngestReport:
     """Rename all folders, then name them in the ledger in one transaction."""
     assert report.batch_id is not None
@@ -320,6 +342,7 @@ def _publish(
             tx.put_meta("buckets", str(workspace.settings.ingest.buckets))
         tx.add_batch(_batch_row(report, now, workspace.relative(quarantine) if quarantine else None))
         stale = _record_spans(tx, staged, now)
+        also(tx, report)
         hit(FailPoint.INGEST_BEFORE_COMMIT)
     hit(FailPoint.INGEST_AFTER_COMMIT)
     return dataclasses.replace(report, stale=tuple(stale))

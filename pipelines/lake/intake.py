@@ -26,6 +26,7 @@ import duckdb
 import pyarrow as pa
 
 from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
+from pipelines.lake.delivery import Delivery, read_delivery
 from pipelines.lake.readers import EventFile, read_file
 from pipelines.lake.span_files import split_runs
 from pipelines.lake.spans import Calendar, Span, to_us
@@ -44,18 +45,20 @@ CREATE TABLE good (ordinal BIGINT, user_id VARCHAR, item_id VARCHAR, us BIGINT, 
                    value DOUBLE, event_id VARCHAR);
 CREATE TABLE bad (file INTEGER, row_number BIGINT, reason VARCHAR, user_id VARCHAR, item_id VARCHAR,
                   timestamp VARCHAR, event_type VARCHAR, value VARCHAR, event_id VARCHAR, detail VARCHAR);
-CREATE TABLE sources (file INTEGER, source VARCHAR);
+CREATE TABLE sources (file INTEGER, source VARCHAR, before BIGINT);
 CREATE TABLE touched (span VARCHAR, number INTEGER);
 """
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a file's rows before de-duplication, and the time unit it was read with."""
+    """What became of a file's rows before de-duplication, the time unit it was read with, and the time of its newest
+    good row (microseconds since 1970; None without one)."""
 
     read: int
     good: int
     time_unit: str
+    newest_us: int | None
 
 
 class Intake:
@@ -84,18 +87,21 @@ class Intake:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._connection.close()
 
-    def load(self, number: int, path: Path, first_span_us: int | None) -> Loaded:
+    def load(self, number: int, file: Path | Delivery, first_span_us: int | None) -> Loaded:
         """Load file ``number`` (1, 2, ...): its good rows into ``good``, the others into ``bad``.
 
         Raises:
             ReadError, TimeUnitError: see ``pipelines.lake.readers`` and ``pipelines.lake.validation``.
         """
-        link = self._folder / f"file{number}"
-        link.symlink_to(path.absolute())
-        budget = self._settings.ingest.max_rows_per_file
-        read_file(self._connection, EventFile(path, link), self._settings.source, "raw", budget)
-        wanted = self._settings.source.time_unit
-        unit = decide_time_unit(self._connection, "raw", wanted, self._now, str(path))
+        wanted: str = self._settings.source.time_unit
+        if isinstance(file, Delivery):
+            read_delivery(self._connection, file, "raw")
+            name, source, before = file.source, file.source, file.first - 1
+            wanted = file.time_unit or wanted
+        else:
+            self._read_file(number, file)
+            name, source, before = str(file), file.name, 0
+        unit = decide_time_unit(self._connection, "raw", wanted, self._now, name)
         microseconds, coarse = timestamp_sql(unit)
         judged = f"(SELECT *, {microseconds} AS us, {coarse} AS coarse FROM raw)"
         reason = reason_sql(Limits.of(self._settings.ingest, self._now, first_span_us))
@@ -104,15 +110,17 @@ class Intake:
                 nullif(event_type, ''), TRY_CAST(nullif(value, '') AS DOUBLE), nullif(event_id, '')
             FROM {judged} WHERE {reason} IS NULL""")
         read = self._count("raw")
-        good = self._count(f"good WHERE ordinal >> {_FILE_SHIFT} = {number}")
+        ((good, newest),) = self._connection.execute(
+            f"SELECT count(*), max(us) FROM good WHERE ordinal >> {_FILE_SHIFT} = {number}"
+        ).fetchall()
         if good < read:
             self._connection.execute(f"""
                 INSERT INTO bad SELECT {number}, row_number, {reason} AS reason, user_id, item_id, timestamp,
                     event_type, value, event_id, malformed
                 FROM {judged} WHERE reason IS NOT NULL""")
-        self._connection.execute("INSERT INTO sources VALUES (?, ?)", [number, path.name])
+        self._connection.execute("INSERT INTO sources VALUES (?, ?, ?)", [number, source, before])
         self._connection.execute("DROP TABLE raw")
-        return Loaded(read, good, unit)
+        return Loaded(read, good, unit, newest)
 
     def time_range(self) -> tuple[int, int] | None:
         """First and last timestamp (microseconds) of the good rows; None if there are none."""
@@ -198,13 +206,19 @@ class Intake:
     def quarantined(self) -> Iterator[pa.RecordBatch]:
         """The refused rows by file and row, in the quarantine schema."""
         query = f"""
-            SELECT source, row_number, reason, user_id, item_id, timestamp, event_type, value, event_id,
+            SELECT source, row_number + before, reason, user_id, item_id, timestamp, event_type, value, event_id,
                 {to_us(self._now)}::BIGINT AS ingest_us, detail
             FROM bad JOIN sources USING (file) ORDER BY file, row_number, reason"""
         for batch in self._connection.sql(query).to_arrow_reader(_BATCH_ROWS):
             columns = batch.columns
             columns[9] = columns[9].view(TIMESTAMP)
             yield pa.record_batch(columns, schema=QUARANTINE_SCHEMA)
+
+    def _read_file(self, number: int, path: Path) -> None:
+        link = self._folder / f"file{number}"
+        link.symlink_to(path.absolute())
+        budget = self._settings.ingest.max_rows_per_file
+        read_file(self._connection, EventFile(path, link), self._settings.source, "raw", budget)
 
     def _count(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])

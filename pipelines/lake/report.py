@@ -9,7 +9,8 @@ from pipelines.workspace.ledger import SpanVersionRow
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file. ``skipped`` says why it was not read ("" = it was); ``time_unit`` how its times were read."""
+    """One file. ``skipped`` says why it was not read ("" = it was); ``time_unit`` how its times were read;
+    ``newest_us`` is the time of its newest good row."""
 
     name: str
     sha256: str
@@ -20,6 +21,7 @@ class FileReport:
     quarantined: int = 0
     time_unit: str = ""
     skipped: str = ""
+    newest_us: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.lake.columns import CONTENT_SCHEMA
+from pipelines.lake.delivery import Delivery
 from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import verify_folder
@@ -48,7 +49,7 @@ def write_parquet(path: Path, columns: dict[str, Any], **options: Any) -> Path:
     return path
 
 
-def run(workspace: Workspace, *files: Path, **options: Any) -> IngestReport:
+def run(workspace: Workspace, *files: Path | Delivery, **options: Any) -> IngestReport:
     """Ingest at the fixed time."""
     return ingest(workspace, list(files), now=options.pop("now", NOW), **options)
 
