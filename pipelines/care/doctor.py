@@ -20,7 +20,9 @@ from pipelines.care.receipts import read_journal
 from pipelines.interests.version import LINE
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.sequences.chain import latest_rows
-from pipelines.warehouse.catalog import COLUMNS, catalog_is_current
+from pipelines.warehouse.catalog import COLUMNS, catalog_is_current, connect
+from pipelines.warehouse.sandbox import confine
+from pipelines.warehouse.session import open_session
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import is_held
 from pipelines.workspace.ledger import Snapshot, SpanState
@@ -164,14 +166,14 @@ def _views(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(Severity.WARNING, "the views are older than the ledger", workspace.views_file.name, VIEWS)
         return
     try:
-        with duckdb.connect() as connection:
-            connection.execute(workspace.views_file.read_text(encoding="utf-8"))
+        with connect(workspace) as connection:
             connection.execute(_EVERY_VIEW)
-    except (duckdb.Error, UnicodeDecodeError) as error:
+    except (duckdb.Error, ImsrError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0][:200]
         yield Finding(Severity.ERROR, f"the views do not work: {first}", workspace.views_file.name, VIEWS)
     try:
-        with duckdb.connect(str(workspace.catalog_file), read_only=True) as connection:
+        with open_session(workspace, workspace.catalog_file, read_only=True) as connection:
+            confine(connection, workspace)  # a view of a catalog that somebody else made runs in here, too
             connection.execute(_EVERY_VIEW)
     except duckdb.Error as error:
         first = str(error).splitlines()[0][:200]

@@ -24,6 +24,7 @@ from imsr_core.lifelong import TaskError
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.names import check_name
 from pipelines.settings.tasks import TaskSettings
+from pipelines.warehouse.session import literally
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
@@ -100,10 +101,10 @@ def read_labels(workspace: Workspace, name: str, task: TaskSettings, end_us: int
         SELECT nullif(CAST("{_quoted(task.user_id)}" AS VARCHAR), '') AS user_id,
                nullif(trim(CAST("{_quoted(task.label)}" AS VARCHAR)), '') AS label,
                {time} AS time, {bool(task.time)} AS has_time
-        FROM {{source}}"""
+        FROM """
     try:
         with _session(workspace, task) as connection:
-            connection.execute(select.format(source=_source(workspace, name, task)))
+            connection.execute(select + _source(workspace, name, task))
             connection.execute(_CHECKED, {"end": end_us, "one_each": task.kind == "class"})
             if task.kind == "class":
                 connection.execute(_CONFLICTS)
@@ -175,7 +176,7 @@ def _source(workspace: Workspace, name: str, task: TaskSettings) -> str:
     path = workspace.root / Path(task.labels)
     if not path.is_file():
         raise TaskError(f"task {name}: there is no file {path}", hint=f"correct labels of [tasks.{name}] in imsr.toml")
-    text = str(path).replace("'", "''")
+    text = literally(path).replace("'", "''")
     if path.suffix == ".parquet":
         return f"read_parquet('{text}')"
     if path.suffix == ".csv":

@@ -3,7 +3,7 @@
 At every publish a new generation is written: the ledger's tables as Parquet in ``catalog/g<N>/``, the views over them
 and over the immutable data files as ``views.sql`` (for any DuckDB), and ``catalog.duckdb``, which holds views only.
 The last two are replaced by one `os.replace` each. Views name explicit files, never a glob: a reader that globs while
-a run publishes sees a mixture.
+a run publishes sees a mixture. They name them from the workspace on, wherever it lies (see `session`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import pyarrow.parquet as pq
 from pipelines.interests.version import LINE
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.versions.lineage import Lineage
+from pipelines.warehouse.sandbox import confine, define_views
+from pipelines.warehouse.session import ROOT, literally, literals, open_session
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import (
@@ -83,7 +85,7 @@ def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
         with workspace.ledger.snapshot() as view:
             sources = _data_files(workspace, view)
             tables = _ledger_tables(workspace, view)
-        stamp = _stamp(sources, tables)
+        stamp = _stamp(workspace, sources, tables)
         if not anew and _is_current(workspace, stamp):
             return switched
         _switch(workspace, sources, tables, stamp)
@@ -97,9 +99,9 @@ def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[s
         path = generation / f"{name}.parquet"
         write_table(table, path)
         sources[name] = [path]
-    text = stamp + _home(workspace) + _views_text(sources)
+    text = stamp + _views_text(workspace, sources)
     temporary = generation / workspace.catalog_file.name
-    _write_catalog(temporary, text)
+    _write_catalog(workspace, temporary, text)
     hit(FailPoint.CATALOG_STAGED)
     write_atomic(workspace.views_file, text.encode())
     os.utime(temporary)  # not older than the text: see _is_current
@@ -112,7 +114,7 @@ def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[s
 def catalog_is_current(workspace: Workspace) -> bool:
     """Whether the views that are published are those of the ledger as it is."""
     with workspace.ledger.snapshot() as view:
-        stamp = _stamp(_data_files(workspace, view), _ledger_tables(workspace, view))
+        stamp = _stamp(workspace, _data_files(workspace, view), _ledger_tables(workspace, view))
     return _is_current(workspace, stamp)
 
 
@@ -129,25 +131,22 @@ def _matches(path: Path, pattern: str) -> bool:
     return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for column in texts)
 
 
-def _stamp(sources: dict[str, list[Path]], tables: dict[str, pa.Table]) -> str:
+def _stamp(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[str, pa.Table]) -> str:
     """A comment that changes whenever anything in the views would."""
-    digest = hashlib.sha256(repr(sorted(sources.items())).encode())
+    named = [(name, [workspace.relative(path) for path in paths]) for name, paths in sorted(sources.items())]
+    digest = hashlib.sha256(repr(named).encode())
     for name, table in sorted(tables.items()):
         digest.update(name.encode() + json.dumps(table.to_pydict()).encode())
     digest.update(resource_files("pipelines.warehouse").joinpath("views.sql").read_bytes())
     return f"-- state {digest.hexdigest()}\n"
 
 
-def _is_at_home(workspace: Workspace) -> bool:
-    """Whether the views were written for this folder: they name files by their whole path."""
+def _is_movable(workspace: Workspace) -> bool:
+    """Whether the views name files from the workspace on; an earlier release named them by their whole path."""
     if not workspace.views_file.exists():
         return False
     with workspace.views_file.open(encoding="utf-8") as file:
-        return [file.readline(), file.readline()][1] == _home(workspace)
-
-
-def _home(workspace: Workspace) -> str:
-    return f"-- workspace {json.dumps(str(workspace.root))}\n"
+        return not [file.readline(), file.readline()][1].startswith("-- workspace ")
 
 
 def _is_current(workspace: Workspace, stamp: str) -> bool:
@@ -164,19 +163,23 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
     """An in-memory DuckDB session with the views as they are now.
 
     ``sandbox`` keeps the session to the workspace's folders: no other file, no extension, and no way to change that.
-    In those folders DuckDB would still write; for queries of other people use `pipelines.warehouse.sandbox.run_query`.
+    It is closed before the text of the views is looked at, and of that only views are taken: a workspace that somebody
+    else has made can do no more than show its own files. In the folders DuckDB would still write; for queries of other
+    people use `pipelines.warehouse.sandbox.run_query`.
+
+    Raises:
+        QueryError: ``views.sql`` is not what was written there.
     """
-    if not _is_at_home(workspace):
+    if not _is_movable(workspace):
         publish_catalog(workspace)
-    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(workspace.views_file.read_text(encoding="utf-8"))
+    connection = open_session(workspace)
     if sandbox:
-        folders = [f"{workspace.root / name}/" for name in ("lake", "quarantine", "sequences", "versions", "catalog")]
-        folders.append(f"{workspace.root / 'recommendations'}/")
-        connection.execute(f"SET allowed_directories = {_list(folders)}")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        confine(connection, workspace)
+    try:
+        define_views(connection, workspace.views_file.read_text(encoding="utf-8"))
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -268,28 +271,25 @@ def _lineage_table(versions: Sequence[VersionRow], current: str | None) -> pa.Ta
     return pa.table({name: pa.array([getattr(row, name) for row in chain], pa.string()) for name in names})
 
 
-def _views_text(sources: dict[str, list[Path]]) -> str:
+def _views_text(workspace: Workspace, sources: dict[str, list[Path]]) -> str:
     template = Template(resource_files("pipelines.warehouse").joinpath("views.sql").read_text(encoding="utf-8"))
-    return template.substitute({name: _relation(name, paths) for name, paths in sources.items()})
+    return template.substitute({name: _relation(workspace, name, paths) for name, paths in sources.items()})
 
 
-def _relation(name: str, paths: Sequence[Path]) -> str:
+def _relation(workspace: Workspace, name: str, paths: Sequence[Path]) -> str:
     if paths:
         # folders are named span=<id>/...: the span's id, always as text
         hive = "hive_partitioning = true, hive_types_autocast = false, union_by_name = false"
-        return f"read_parquet({_list([str(path) for path in paths])}, {hive})"
+        files = literals([literally(workspace.relative(path)) for path in paths])
+        return f"read_parquet(list_transform({files}, lambda file: {ROOT} || file), {hive})"
     columns = [column.strip().split(" ", 1) for column in COLUMNS[name].split(",")]
     return f"(SELECT {', '.join(f'NULL::{kind} AS {column}' for column, kind in columns)} WHERE false)"
 
 
-def _list(texts: Sequence[str]) -> str:
-    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
-
-
-def _write_catalog(path: Path, text: str) -> None:
+def _write_catalog(workspace: Workspace, path: Path, text: str) -> None:
     # an old storage format, so that the DuckDB 1.x that analysts have installed can open it
     try:
-        with duckdb.connect(str(path), config={"storage_compatibility_version": "v1.4.0"}) as connection:
+        with open_session(workspace, path, storage_compatibility_version="v1.4.0") as connection:
             connection.execute(text)
             connection.execute("CHECKPOINT")
     except duckdb.Error as error:

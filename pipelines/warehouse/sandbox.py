@@ -13,15 +13,49 @@ import re
 import duckdb
 
 from imsr_core.errors import ImsrError
+from pipelines.warehouse.session import literals
+from pipelines.workspace.layout import Workspace
 
 #: What a query may be made of. Whatever else a query node is (COPY, INSERT, ...), it writes.
 READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
+#: What a session may read of a workspace.
+ROOMS = ("lake", "quarantine", "sequences", "versions", "catalog", "recommendations")
+
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
+#: A view or a macro as views.sql defines them; the query is looked at by itself.
+_DEFINITION = re.compile(
+    r"(?:\s|--[^\n]*\n)*CREATE OR REPLACE (?:VIEW \w+ AS|MACRO \w+\([\w, ]*\) AS TABLE)\s+(?P<query>.*)", re.DOTALL
+)
 
 
 class QueryError(ImsrError):
     """A query that DuckDB does not understand, or that does more than read."""
+
+
+def confine(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
+    """Keep a session to the workspace's folders, with no way back."""
+    folders = [f"{workspace.root / name}/" for name in ROOMS]
+    connection.execute(f"SET allowed_directories = {literals(folders)}")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def define_views(connection: duckdb.DuckDBPyConnection, text: str) -> None:
+    """Make the views and macros of ``views.sql``; nothing else in it is run.
+
+    Raises:
+        QueryError: it holds something else, or a view that would write.
+    """
+    try:
+        for statement in connection.extract_statements(text):
+            definition = _DEFINITION.fullmatch(statement.query)
+            if definition is None:
+                raise QueryError("views.sql does more than define views", hint="write it anew with: imsr views")
+            require_reading(connection, definition["query"])
+            connection.execute(statement)
+    except duckdb.Error as error:
+        raise QueryError(f"views.sql does not work: {error}", hint="write it anew with: imsr views") from error
 
 
 def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyConnection:
@@ -41,6 +75,14 @@ def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDB
 
 def require_reading(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     """Raise QueryError unless every statement of ``text`` is a query that only reads."""
+    statements = connection.extract_statements(text)
+    if not statements:
+        raise QueryError("there is no query", hint="for example: imsr sql 'FROM spans'")
+    for statement in statements:
+        if statement.type == duckdb.StatementType.MULTI:  # PIVOT without IN, which creates a type on the way
+            raise QueryError("PIVOT has to name its values here", hint="for example: PIVOT spans ON state IN ('stale')")
+        if statement.type != duckdb.StatementType.SELECT:
+            raise _writes(statement.type.name)
     kinds: set[str] = set()
 
     def note(node: dict[str, object]) -> dict[str, object]:
@@ -51,9 +93,13 @@ def require_reading(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     parsed = json.loads(tree, object_hook=note)
     if parsed.get("error"):
         raise QueryError(str(parsed["error_message"]), hint="one or more SELECTs; the views: imsr sql --help")
-    if not parsed.get("statements"):
-        raise QueryError("there is no query", hint="for example: imsr sql 'FROM spans'")
     writing = sorted(kind for kind in kinds if kind.endswith("_NODE") and kind not in READING)
     if writing:
-        name = writing[0].removesuffix("_NODE").removesuffix("_QUERY")
-        raise QueryError(f"{name} writes, and this session only reads", hint="save a result with: imsr sql --csv")
+        raise _writes(writing[0].removesuffix("_NODE").removesuffix("_QUERY"))
+
+
+def _writes(name: str) -> QueryError:
+    return QueryError(
+        f"{name.replace('_', ' ')} does more than read, and this session only reads",
+        hint="save a result with: imsr sql --csv",
+    )

@@ -179,3 +179,17 @@ def test_a_report_says_where_all_rows_went():
     report = LabelReport(read=10, used=6, duplicate=3, unknown_user=1)
     assert report.unused() == {"duplicate": 3, "unknown_user": 1}
     assert LabelReport(**report.to_json()) == report
+
+
+@pytest.mark.parametrize("name", ["{x}", "${source}", 'a "b"', "%s", "'"])
+def test_columns_may_have_any_name(workspace, name):
+    table, fates = read(workspace, [["a", "young"]], header=("user_id", name), label=name)
+    assert pairs(table) == [("a", "young")]
+    assert fates == {"good": 1}
+
+
+def test_the_name_of_a_label_file_is_no_pattern(workspace):
+    write_csv(workspace.root / "[ab]*.csv", ["user_id", "label"], [["right", "1"]])
+    write_csv(workspace.root / "a-other.csv", ["user_id", "label"], [["wrong", "1"]])
+    table, _ = read_labels(workspace, "age", TaskSettings(labels="[ab]*.csv"), END)
+    assert pairs(table) == [("right", "1")]

@@ -4,6 +4,7 @@ import duckdb
 import pytest
 from small_world import tree
 
+from pipelines.care.doctor import examine
 from pipelines.warehouse.catalog import connect
 from pipelines.warehouse.sandbox import QueryError, require_reading, run_query
 
@@ -82,11 +83,17 @@ OUTSIDE = [
     "FROM read_text('{root}/imsr.toml')",
     "FROM read_text('{root}/lake/../imsr.toml')",
     "FROM read_parquet('https://example.org/x.parquet')",
+    "FROM read_text('.tmp/x')",
+    "FROM read_text('../x')",
 ]
 
 
 @pytest.mark.parametrize("text", OUTSIDE)
-def test_other_files_are_out_of_reach(learnt, text):
+def test_other_files_are_out_of_reach(learnt, text, tmp_path, monkeypatch):
+    (tmp_path / ".tmp").mkdir()
+    for name in ("x", ".tmp/x"):
+        (tmp_path / name).write_text("mine")
+    monkeypatch.chdir(tmp_path / ".tmp" if ".." in text else tmp_path)
     with connect(learnt) as connection, pytest.raises(QueryError):
         run_query(connection, text.format(root=learnt.root))
 
@@ -117,5 +124,53 @@ def test_an_error_of_the_query_is_one_message(learnt, text):
 def test_reading_is_decided_by_the_parser(learnt):
     with connect(learnt) as connection:
         require_reading(connection, "SELECT 1")
-        with pytest.raises(QueryError, match="DELETE writes"):
+        with pytest.raises(QueryError, match="DELETE does more than read"):
             require_reading(connection, "WITH a AS (DELETE FROM t) SELECT 1")
+
+
+CRAFTED = [
+    "COPY (SELECT 1 AS x) TO '{file}' (FORMAT csv);",
+    "CREATE TABLE t AS SELECT 1;",
+    "CREATE OR REPLACE VIEW spans AS WITH a AS (COPY (SELECT 1) TO '{file}') SELECT 1 AS span_id;",
+    "ATTACH '{file}';",
+    "SET enable_external_access = true;",
+    "CREATE OR REPLACE VIEW a AS SELECT 1; COPY (SELECT 1) TO '{file}';",
+]
+
+
+@pytest.mark.parametrize("place", ["outside", "lake"])
+@pytest.mark.parametrize("text", CRAFTED)
+def test_crafted_views_write_nothing_whoever_opens_them(learnt, copy_of, tmp_path, text, place):
+    """A workspace may come from somebody else."""
+    workspace = copy_of(learnt)
+    file = tmp_path / "written" if place == "outside" else workspace.root / "lake" / "written"
+    whole = workspace.views_file.read_text()
+    workspace.views_file.write_text(whole + text.format(file=file))
+    with pytest.raises(QueryError, match=r"views\.sql|does more than read"):
+        connect(workspace)
+    assert any(finding.where == "views.sql" for finding in examine(workspace))
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("text", ["SELECT * FROM read_text('{file}') AS x", "FROM '{file}'"])
+def test_crafted_views_read_nothing_outside(learnt, copy_of, tmp_path, text):
+    workspace, file = copy_of(learnt), tmp_path / "secret.csv"
+    file.write_text("x\n1\n")
+    definition = "CREATE OR REPLACE VIEW spans AS " + text.format(file=file)
+    workspace.views_file.write_text(workspace.views_file.read_text() + f"\n{definition};")
+    with pytest.raises(QueryError, match="disabled by configuration"):
+        connect(workspace)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("PIVOT spans ON state", "has to name its values"),
+        ("COPY spans TO 'x.csv'", "COPY does more than read"),
+        ("PREPARE s AS SELECT 1", "PREPARE does more than read"),
+        ("CREATE MACRO a() AS 1", "CREATE does more than read"),
+    ],
+)
+def test_what_is_refused_is_said_in_words(learnt, text, said):
+    with connect(learnt) as connection, pytest.raises(QueryError, match=said):
+        run_query(connection, text)

@@ -1,5 +1,6 @@
 """The analysts' views: there at any time, equal to the stores, whole while a run writes."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -190,19 +191,51 @@ def test_ids_that_look_like_sql_or_markup_are_only_ids(learnt, copy_of):
 
 def test_publishing_twice_writes_nothing_new(learnt, copy_of):
     workspace = copy_of(learnt)
-    assert publish_catalog(workspace)  # it names the files of its new place
     before = tree(workspace.root)
     assert not publish_catalog(workspace)
     assert tree(workspace.root) == before
 
 
-def test_a_moved_workspace_answers_from_its_new_place(learnt, copy_of):
+def catalog(workspace):
+    with duckdb.connect(str(workspace.catalog_file), read_only=True) as connection:
+        return connection.execute("SELECT count(*) FROM interactions").fetchall()
+
+
+def test_a_copied_workspace_answers_from_its_own_files(learnt, copy_of):
     workspace = copy_of(learnt)
-    rows = query(workspace, "SELECT count(*) FROM interests")
-    assert rows == query(learnt, "SELECT count(*) FROM interests")
-    text = workspace.views_file.read_text()
-    assert str(workspace.root) in text
-    assert str(learnt.root) not in text
+    rows = query(workspace, "SELECT count(*) FROM interactions")
+    assert rows == query(learnt, "SELECT count(*) FROM interactions") == catalog(workspace)
+    assert str(learnt.root) not in workspace.views_file.read_text()
+    original = copy_of(workspace, "original")
+    other = copy_of(workspace, "other")
+    shutil.rmtree(original.root)
+    assert catalog(other) == rows
+    shutil.rmtree(next((other.root / "lake").iterdir()))
+    with pytest.raises(duckdb.Error, match="other/lake"):
+        catalog(other)
+
+
+@pytest.mark.parametrize("how", ["a variable", "the folder"])
+def test_a_session_on_another_database_is_told_where_the_workspace_is(learnt, how, monkeypatch):
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{learnt.catalog_file}' AS shop (READ_ONLY)")
+        with pytest.raises(duckdb.IOException, match="No files found"):
+            connection.execute("FROM shop.interactions")
+        if how == "a variable":
+            connection.execute(f"SET VARIABLE workspace = '{learnt.root}'")
+        else:
+            monkeypatch.chdir(learnt.root)
+        assert connection.execute("SELECT count(*) FROM shop.interactions").fetchall() == catalog(learnt)
+        connection.execute(learnt.views_file.read_text())
+        assert connection.execute("SELECT count(*) FROM interactions").fetchall() == catalog(learnt)
+
+
+def test_views_of_an_earlier_release_are_written_anew(learnt, copy_of):
+    workspace = copy_of(learnt)
+    first, _, rest = workspace.views_file.read_text().partition("\n")
+    workspace.views_file.write_text(f'{first}\n-- workspace "/elsewhere"\n{rest}')
+    assert query(workspace, "SELECT count(*) FROM interactions") == catalog(learnt)
+    assert "-- workspace" not in workspace.views_file.read_text()
 
 
 def test_a_publish_that_died_half_way_is_finished(learnt, copy_of, monkeypatch):
@@ -242,7 +275,7 @@ def test_two_publishers_at_once_both_end_well(learnt, copy_of, monkeypatch):
         return found
 
     monkeypatch.setattr(warehouse, "_generations", late)
-    assert publish_catalog(workspace)
+    assert publish_catalog(workspace, anew=True)
     assert query(workspace, "SELECT count(*) FROM spans") == [(6,)]
 
 
