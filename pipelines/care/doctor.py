@@ -15,10 +15,11 @@ import duckdb
 from imsr_core.errors import ImsrError
 from pipelines.care.doctor_folders import check_data, check_lists, check_quarantine, check_sequences, check_versions
 from pipelines.care.finding import DAMAGED, PRUNE, RUN, Finding, Severity
-from pipelines.care.orphans import lost_data, orphans
+from pipelines.care.orphans import orphans
 from pipelines.care.receipts import read_journal
 from pipelines.interests.version import LINE
 from pipelines.lake.frozen import check_frozen, frozen_calendar
+from pipelines.lake.lost import lost_data
 from pipelines.sequences.chain import latest_rows
 from pipelines.warehouse.catalog import COLUMNS, catalog_is_current, connect
 from pipelines.warehouse.sandbox import confine

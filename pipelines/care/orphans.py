@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path
 
-from imsr_core.errors import ImsrError
-from pipelines.sequences.chain import parent_folder
-from pipelines.versions.dependencies import read_by
+from pipelines.versions.dependencies import needed_folders
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX
 from pipelines.workspace.publish import clear_staging, discard_orphan
-from pipelines.workspace.states import GONE
 
 #: Where published folders and files lie, as patterns below the workspace.
 PUBLISHED = ("lake/span=*/v=*", "quarantine/*", "sequences/span=*/*", "versions/*")
@@ -28,34 +24,11 @@ def orphans(workspace: Workspace, view: Snapshot) -> list[Path]:
 
     What is still in use is not among them: the row was lost from the ledger then, and the folder may be all there is.
     """
-    named = view.paths()
+    named, needed = view.paths(), needed_folders(workspace, view)
     found = [path for pattern in PUBLISHED for path in sorted(workspace.root.glob(pattern))]
-    used = {*lost_data(workspace, view), *_in_use(workspace, view)}
-    unnamed = [path for path in found if workspace.relative(path) not in named and path not in used]
+    unnamed = [path for path in found if workspace.relative(path) not in named and path not in needed]
     unfinished = [path for pattern in UNFINISHED for path in sorted(workspace.root.glob(pattern))]
     return [*unnamed, *unfinished]
-
-
-def lost_data(workspace: Workspace, view: Snapshot) -> dict[Path, str]:
-    """Folder -> span of the data versions that are in force by their span, but have no row in the ledger."""
-    known = {(row.span_id, row.data_version) for row in view.span_versions()}
-    spans = [row for row in view.spans() if row.data_version and (row.span_id, row.data_version) not in known]
-    return {workspace.span_folder(row.span_id, row.data_version or 0): row.span_id for row in spans}
-
-
-def _in_use(workspace: Workspace, view: Snapshot) -> set[Path]:
-    """Folders that sequences continue, or that versions take ids or interests from. Damaged ones say nothing here."""
-    used: set[Path] = set()
-    for row in view.sequences():
-        with suppress(ImsrError):
-            used |= {parent_folder(workspace, workspace.resolve(row.path)) or workspace.root}
-    for version in view.versions():
-        with suppress(ImsrError):
-            if version.state not in GONE:
-                reads = read_by(workspace, workspace.resolve(version.path))
-                used |= {workspace.resolve(path) for path in reads.sequences}
-                used |= {workspace.version_folder(name) for name in reads.versions}
-    return used
 
 
 def remove_orphans(workspace: Workspace, lease: Lease) -> int:
@@ -63,7 +36,7 @@ def remove_orphans(workspace: Workspace, lease: Lease) -> int:
     clear_staging(workspace)
     with workspace.ledger.snapshot() as view:
         found = orphans(workspace, view)
-    for path in found:
+    for path in found:  # one transaction each: a long one would keep others from saying that they are alive
         with workspace.ledger.transaction(fence=lease.token) as tx:
             discard_orphan(workspace, path, tx)
         hit(FailPoint.PRUNE_REMOVED_ONE)

@@ -25,6 +25,7 @@ from pipelines.interests.version import LINE, Version, fingerprint_of, write_ver
 from pipelines.sequences.chain import chain_of
 from pipelines.sequences.loader import load_sequences
 from pipelines.versions.candidates import existing_candidate
+from pipelines.versions.dependencies import needed_folders
 from pipelines.versions.lineage import Lineage, VersionError, installed_packages
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
@@ -124,7 +125,7 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
         row = _write(source, version_id, update, staging, now, time.perf_counter() - started)
         with workspace.ledger.transaction(fence=lease.token) as tx:
             final = workspace.version_folder(version_id)
-            discard_orphan(workspace, final, tx)
+            discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
             move_into_place(staging, final)
             hit(FailPoint.TRAIN_BEFORE_COMMIT)
             tx.add_version(row)

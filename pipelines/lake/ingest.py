@@ -33,6 +33,7 @@ from pipelines.lake.intake import Intake
 from pipelines.lake.lookback import boundary_us
 from pipelines.lake.readers import ReadError
 from pipelines.lake.report import FileReport, IngestReport
+from pipelines.lake.lost import lost_data
 from pipelines.lake.span_files import SpanContent, SpanWriter
 from pipelines.lake.spans import Calendar, Span, from_us
 from pipelines.lake.validation import Reason
@@ -116,7 +117,6 @@ def ingest(
     """
     say = progress or (lambda text: None)
     with borrow(workspace, lease, "imsr ingest") as held:
-        _sweep(workspace, held)
         with workspace.ledger.snapshot() as view:
             given = [file if isinstance(file, Delivery) else Path(file) for file in files]
             plan = _plan(workspace, view, given, again or accept_late)
@@ -139,18 +139,6 @@ def ingest(
             raise IngestError(f"no space left for {workspace.root}", hint=hint) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-
-
-def _sweep(workspace: Workspace, lease: Lease) -> None:
-    """Remove what a killed ingest left: its staging folder, and folders that it never committed."""
-    for path in workspace.staging.glob(f"{_LABEL}.*"):
-        shutil.rmtree(path)
-    found = [*workspace.root.glob("lake/span=*/v=*"), *workspace.root.glob("quarantine/batch=*.parquet")]
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        named = tx.paths()
-        for path in found:
-            if workspace.relative(path) not in named:
-                discard_orphan(workspace, path, tx)
 
 
 def _plan(workspace: Workspace, view: Snapshot, files: list[Path | Delivery], again: bool) -> _Plan:
@@ -330,10 +318,11 @@ def _publish(
 ) -> IngestReport:
     """Rename all folders, then name them in the ledger in one transaction."""
     assert report.batch_id is not None
+    quarantine = workspace.quarantine_file(report.batch_id) if report.reasons else None
+    _make_way(workspace, [*(each.final for each in staged), *([quarantine] if quarantine else [])], lease)
     for each in staged:
         move_into_place(each.folder, each.final)
         hit(FailPoint.INGEST_RENAMED_ONE)
-    quarantine = workspace.quarantine_file(report.batch_id) if report.reasons else None
     if quarantine is not None:
         move_into_place(work / _QUARANTINE, quarantine)
     with workspace.ledger.transaction(fence=lease.token) as tx:
@@ -346,6 +335,14 @@ def _publish(
         hit(FailPoint.INGEST_BEFORE_COMMIT)
     hit(FailPoint.INGEST_AFTER_COMMIT)
     return dataclasses.replace(report, stale=tuple(stale))
+
+
+def _make_way(workspace: Workspace, finals: list[Path], lease: Lease) -> None:
+    """Remove what an ingest that was killed before its commit left at the places of this one; nothing else."""
+    with workspace.ledger.transaction(fence=lease.token) as tx:
+        needed = lost_data(workspace, tx)
+        for final in finals:
+            discard_orphan(workspace, final, tx, needed=needed)
 
 
 def _batch_row(report: IngestReport, now: datetime, quarantine: str | None) -> BatchRow:

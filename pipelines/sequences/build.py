@@ -41,7 +41,7 @@ from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX, write_table
 from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
-from pipelines.workspace.seal import is_ready, seal, verify_folder
+from pipelines.workspace.seal import is_ready, is_same, seal, verify_folder
 
 BUCKET_FILES = "bucket=*.parquet"
 _LABEL = "sequences"
@@ -117,7 +117,6 @@ def sequence_span(
     options = options or runner_options(settings)
     now = now or datetime.now(UTC)
     with borrow(workspace, lease, f"sequences of {span_id}") as held:
-        _sweep(workspace, span_id, held)
         with workspace.ledger.snapshot() as snapshot:
             span, version = _span_with_data(snapshot, span_id)
             chain = parent_chain(workspace, snapshot, span)
@@ -231,17 +230,6 @@ def _count(files: Sequence[Path], ids: SpanIds, out: Path) -> SequenceCounts:
     return counts
 
 
-def _sweep(workspace: Workspace, span_id: str, lease: Lease) -> None:
-    """Remove what a killed run left: its staging folder, and folders of this span that it never committed."""
-    for path in workspace.staging.glob(f"{_LABEL}.*"):
-        shutil.rmtree(path)
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        named = tx.paths()
-        for folder in workspace.sequences_folder(span_id, "any").parent.glob("*"):
-            if workspace.relative(folder) not in named:
-                discard_orphan(workspace, folder, tx)
-
-
 def _span_with_data(snapshot: Snapshot, span_id: str) -> tuple[SpanRow, SpanVersionRow]:
     span, version = snapshot.span(span_id), snapshot.span_version(span_id)
     if span is None or version is None:
@@ -269,7 +257,9 @@ def _publish(
     counts: SequenceCounts,
     now: datetime,
 ) -> SequencesRow:
-    move_into_place(staging, link.folder)
+    if not is_same(staging, link.folder):  # a run that was killed before its commit left them there, or half of them
+        discard_orphan(workspace, link.folder, tx)
+        move_into_place(staging, link.folder)
     row = SequencesRow(
         span_id=link.span_id,
         fingerprint=link.fingerprint,

@@ -23,6 +23,7 @@ from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
 from pipelines.tasks.labels import LabelReport
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, fingerprint_of, write_user_version
+from pipelines.versions.dependencies import needed_folders
 from pipelines.versions.lineage import Lineage, installed_packages
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
@@ -116,7 +117,7 @@ def make_version(recipe: Recipe, lease: Lease, now: datetime) -> VersionRow:
         )
         with workspace.ledger.transaction(fence=lease.token) as tx:
             final = workspace.version_folder(version_id)
-            discard_orphan(workspace, final, tx)
+            discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
             move_into_place(staging, final)
             hit(FailPoint.TASK_BEFORE_COMMIT)
             tx.add_version(row)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imsr_core.errors import CheckpointError
-from pipelines.sequences.chain import chain_of
+from imsr_core.errors import CheckpointError, ImsrError
+from pipelines.lake.lost import lost_data
+from pipelines.sequences.chain import chain_of, parent_folder
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.states import GONE
 
 #: Of the `users` line: the tasks and the data that each is measured on (see `user_versions`).
 TASKS_FILE = "tasks.json"
@@ -36,6 +40,32 @@ def read_by(workspace: Workspace, folder: Path) -> Reads:
         sequences += [workspace.relative(link.folder) for link in chain_of(workspace, span_id, fingerprint)]
     others = tuple(name for name in dict.fromkeys(versions) if name != lineage.version_id)
     return Reads(tuple(dict.fromkeys(sequences)), others)
+
+
+def needed_folders(workspace: Workspace, view: Snapshot) -> set[Path]:
+    """Folders that something in the ledger needs, whether it names them or not; nobody may remove them.
+
+    Data in force, sequences that others continue, what versions take ids or interests from, and versions that were
+    live or learnt from. If the ledger does not name one of them, its row was lost, and the folder may be all there is.
+    Damaged folders say nothing here.
+    """
+    needed = {*lost_data(workspace, view), *_lost_versions(workspace, view)}
+    for row in view.sequences():
+        with suppress(ImsrError):
+            needed |= {parent_folder(workspace, workspace.resolve(row.path)) or workspace.root}
+    for version in view.versions():
+        with suppress(ImsrError):
+            if version.state not in GONE:
+                reads = read_by(workspace, workspace.resolve(version.path))
+                needed |= {workspace.resolve(path) for path in reads.sequences}
+                needed |= {workspace.version_folder(name) for name in reads.versions}
+    return needed
+
+
+def _lost_versions(workspace: Workspace, view: Snapshot) -> set[Path]:
+    rows = {row.version_id: row for row in view.versions()}
+    named = {row.parent for row in rows.values()} | {move.version_id for move in view.promotions()}
+    return {workspace.version_folder(name) for name in named if name and name not in rows}
 
 
 def _task_data(folder: Path) -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ A folder is built aside in ``staging/``, sealed, and renamed to its final name:
 4. the caller commits a row to the ledger that names the folder.
 
 A rename never overwrites. A folder that the ledger does not name is an orphan of a run that died between 3
-and 4; ``discard_orphan`` removes it. A reader that starts from the ledger therefore sees whole folders only.
+and 4; ``discard_orphan`` removes it, unless something that the ledger does name still needs it: then the ledger lost
+a row. A reader that starts from the ledger therefore sees whole folders only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,19 +83,29 @@ def move_into_place(staged: Path, final: Path) -> None:
     hit(FailPoint.PUBLISH_RENAMED)
 
 
-def discard_orphan(workspace: Workspace, final: Path, tx: Transaction) -> bool:
+def discard_orphan(workspace: Workspace, final: Path, tx: Transaction, *, needed: Container[Path] = ()) -> bool:
     """Remove ``final`` if it exists and the ledger does not name it; return whether something was removed.
 
     It takes an open transaction because that is what makes the check safe: while ``tx`` is open no other
     run can commit a row that names ``final``.
 
+    Args:
+        workspace: where ``final`` is.
+        final: a folder or file at its published place.
+        tx: the open transaction.
+        needed: folders that are in use though the ledger may not name them (see `pipelines.versions.dependencies`).
+
     Raises:
-        PublishError: the ledger names ``final``.
+        PublishError: the ledger names ``final``, or it is ``needed``: it may be all there is of what the ledger lost.
     """
-    if not final.exists():
+    if not final.exists() and not final.is_symlink():
         return False
     if tx.names_path(workspace.relative(final)):
         raise PublishError(f"{final} is published and cannot be replaced", hint="run: imsr doctor")
+    if final in needed:
+        raise PublishError(
+            f"{final} is still in use, but the ledger lost its row", hint="restore ledger.sqlite from a backup"
+        )
     _remove(final)
     return True
 

@@ -54,6 +54,17 @@ def is_ready(folder: Path) -> bool:
     return (folder / READY).is_file()
 
 
+def is_same(one: Path, other: Path) -> bool:
+    """Whether ``other`` holds, undamaged, exactly the files that ``one`` was sealed with."""
+    if not is_ready(other) or (one / READY).read_bytes() != (other / READY).read_bytes():
+        return False
+    try:
+        verify_folder(other)
+    except PublishError:
+        return False
+    return True
+
+
 def verify_folder(folder: Path) -> None:
     """Compare a published folder with its ``READY``.
 
