@@ -13,8 +13,8 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights
 from flows.console import console, show_table
 from pipelines.interests.comparison import MetricPair, latest_drift
-from pipelines.interests.version import LINE
 from pipelines.nights.plan import due_of
+from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.sandbox import run_query
 from pipelines.workspace.layout import Workspace
@@ -36,7 +36,7 @@ def status(
     with opened.ledger.snapshot() as view:
         spans = view.spans()
         rows = {row.span_id: row for row in view.current_span_versions()}
-        current = view.pointer(LINE)
+        current = view.pointer(Line.INTERESTS)
         learnt = _versions_by_span(view)
         lease = view.lease()
         drift = latest_drift(view)
@@ -158,8 +158,8 @@ def _show_drift(shadow: VersionRow, pairs: list[MetricPair], top_n: int) -> None
 
 def _versions_by_span(view: Snapshot) -> dict[str, str]:
     """The version of the current chain that learnt each span."""
-    known = {row.version_id: row for row in view.versions(LINE)}
-    row = known.get(view.pointer(LINE) or "")
+    known = {row.version_id: row for row in view.versions(Line.INTERESTS)}
+    row = known.get(view.pointer(Line.INTERESTS) or "")
     found: dict[str, str] = {}
     while row is not None:
         found |= dict.fromkeys(row.summary.get("spans", [row.span_id]), row.version_id)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from pipelines.care.doctor import examine
-from pipelines.interests.version import LINE
 from pipelines.sequences.chain import latest_rows, parent_folder
 from pipelines.versions.dependencies import read_by
+from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanState, Transaction, VersionRow, iso
@@ -64,8 +64,8 @@ def _versions_on(workspace: Workspace, view: Snapshot, sequences: set[str], dama
 def _spans_of(view: Snapshot, sequences: set[str], versions: dict[str, VersionRow]) -> set[str]:
     """Spans whose sequences in force are dropped, or that the current version's line of ancestors learnt by one."""
     spans = {row.span_id for row in latest_rows(view).values() if row.path in sequences}
-    rows = {row.version_id: row for row in view.versions(LINE)}
-    at = view.pointer(LINE)
+    rows = {row.version_id: row for row in view.versions(Line.INTERESTS)}
+    at = view.pointer(Line.INTERESTS)
     while at is not None and at in rows:
         if at in versions:
             spans |= {rows[at].span_id, *rows[at].summary.get("spans", ())}

@@ -17,10 +17,10 @@ from pipelines.care.doctor_folders import check_data, check_lists, check_quarant
 from pipelines.care.finding import DAMAGED, PRUNE, RUN, Finding, Severity
 from pipelines.care.orphans import orphans
 from pipelines.care.receipts import read_journal
-from pipelines.interests.version import LINE
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.lost import lost_data
 from pipelines.sequences.chain import latest_rows
+from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import COLUMNS, catalog_is_current, connect
 from pipelines.warehouse.sandbox import confine
 from pipelines.warehouse.session import open_session
@@ -121,12 +121,12 @@ def _spans(workspace: Workspace, view: Snapshot) -> Iterator[Finding]:
 
 def _pointers(view: Snapshot) -> Iterator[Finding]:
     rows = {row.version_id: row for row in view.versions()}
-    for line in sorted({row.line for row in rows.values()} | {LINE}):
+    for line in sorted({row.line for row in rows.values()} | {Line.INTERESTS}):
         current, moves = view.pointer(line), view.promotions(line)
         if current is None and moves:
             yield Finding(Severity.ERROR, f"line {line} lost its pointer", "ledger", BACKUP.format("ledger.sqlite"))
         elif current is not None and current in rows and rows[current].state in GONE:
-            mend = RUN if line == LINE else f"put another version of line {line} live"
+            mend = RUN if line == Line.INTERESTS else f"put another version of line {line} live"
             yield Finding(Severity.ERROR, f"current version {current} is {rows[current].state}", "ledger", mend)
         elif current is not None and moves and moves[-1].version_id != current:
             what = f"line {line} points to {current}, its log to {moves[-1].version_id}"
@@ -135,9 +135,9 @@ def _pointers(view: Snapshot) -> Iterator[Finding]:
 
 def _lineage(view: Snapshot) -> Iterator[Finding]:
     """The current version's ancestors must be in the ledger, and have learnt all spans that count as learnt."""
-    rows = {row.version_id: row for row in view.versions(LINE)}
+    rows = {row.version_id: row for row in view.versions(Line.INTERESTS)}
     spans = view.spans()
-    at, learnt = view.pointer(LINE), set()
+    at, learnt = view.pointer(Line.INTERESTS), set()
     while at is not None and at in rows:
         learnt |= {rows[at].span_id, *rows[at].summary.get("spans", ())}
         at = rows[at].parent

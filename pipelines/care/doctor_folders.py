@@ -14,11 +14,11 @@ from pipelines.care.finding import DAMAGED, PRUNE, Finding, Severity
 from pipelines.care.orphans import version_of_list
 from pipelines.care.receipts import read_journal
 from pipelines.interests.interest_files import read_interests
-from pipelines.interests.version import LINE
 from pipelines.lake.span_files import content_of
 from pipelines.sequences.chain import link_of, parent_folder
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.dependencies import read_by
+from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
@@ -98,7 +98,7 @@ def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator
         problem = folder_problem(folder, deep)
         if problem is None:
             problem = _reading_problem(workspace, row, named)
-        if problem is None and row.line == LINE:
+        if problem is None and row.line == Line.INTERESTS:
             problem = _version_problem(workspace, row, deep)
         if problem:
             yield Finding(Severity.ERROR, problem, row.path, DAMAGED, ("version", row.version_id))

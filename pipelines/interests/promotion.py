@@ -11,12 +11,12 @@ One transaction moves the pointer, appends to the log of promotions, and sets th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from pipelines.interests.gate import Verdict, require_serving
 from pipelines.interests.version import LINE, Version
-from pipelines.nights.plan import PlannedRun
 from pipelines.sequences.chain import latest_rows
 from pipelines.versions.ancestry import BESIDE, VERDICT, chain_of_versions, learnt_spans
 from pipelines.versions.lineage import VersionError
@@ -31,9 +31,9 @@ _SET_BACK = frozenset({SpanState.REJECTED, SpanState.TRAINED, SpanState.EVALUATE
 
 
 def admit(
-    workspace: Workspace, run: PlannedRun, version: VersionRow, verdict: Verdict, lease: Lease, now: datetime
+    workspace: Workspace, spans: Sequence[str], version: VersionRow, verdict: Verdict, lease: Lease, now: datetime
 ) -> VersionRow:
-    """Let a night's candidate go live, or record that it was rejected; its row as it is then."""
+    """Let the candidate that learnt ``spans`` go live, or record that it was rejected; its row as it is then."""
     judged = replace(
         version,
         state="published" if verdict.passed else "rejected",
@@ -42,10 +42,10 @@ def admit(
     with workspace.ledger.transaction(fence=lease.token) as tx:
         tx.put_version(judged)
         if verdict.passed and tx.pointer(LINE) != version.version_id:
-            tx.promote(LINE, version.version_id, f"learnt span {run.span_id}", at=now)
+            tx.promote(LINE, version.version_id, f"learnt span {version.span_id}", at=now)
         state = SpanState.PUBLISHED if verdict.passed else SpanState.REJECTED
         error = None if verdict.passed else "; ".join(verdict.reasons)
-        for span_id in run.spans:
+        for span_id in spans:
             tx.set_span_state(span_id, state, at=now, error=error)
         hit(FailPoint.PROMOTE_BEFORE_COMMIT if verdict.passed else FailPoint.REJECT_BEFORE_COMMIT)
     hit(FailPoint.PROMOTE_AFTER_COMMIT)

@@ -36,13 +36,13 @@ from imsr_core.strategies.shrinking import Reason
 from pipelines.interests.interest_files import COMPACTION_FACTOR, read_interests, rows_in, write_interests
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
 from pipelines.sequences.vocabulary import Vocabulary
-from pipelines.versions.lineage import Lineage, VersionError
+from pipelines.versions.line import Line
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Snapshot, VersionRow
+from pipelines.workspace.ledger import VersionRow
 from pipelines.workspace.parquet_files import write_table
-from pipelines.workspace.states import GONE
 
-LINE = "interests"
+LINE = Line.INTERESTS
 #: Raise when the same inputs would give another model.
 MODEL_FORMAT = 1
 
@@ -91,7 +91,7 @@ class Version:
             VersionError: there is no such version, or no current one yet.
         """
         with workspace.ledger.snapshot() as view:
-            row = _row(view, version_id)
+            row = LINE.row(view, version_id)
         return cls(workspace, row, Lineage.read(workspace.resolve(row.path)))
 
     @property
@@ -121,21 +121,6 @@ class Version:
         if optimizer:
             state.user_memory = read_user_memory(self.folder)
         return state
-
-
-def _row(view: Snapshot, version_id: str | None) -> VersionRow:
-    wanted = version_id or view.pointer(LINE)
-    if wanted is None:
-        raise VersionError("there is no current version yet", hint="train one with: imsr run")
-    row = view.version(wanted)
-    if row is None:
-        raise VersionError(f"there is no version {wanted!r}", hint="list them with: imsr versions")
-    if row.state in GONE:
-        raise VersionError(
-            f"version {wanted} is no longer kept: {row.summary.get('removed', row.state)}",
-            hint=f"list what is left with: imsr versions; learn its span again with: imsr restate {row.span_id}",
-        )
-    return row
 
 
 def write_version(

@@ -31,9 +31,9 @@ from pipelines.lake.delivery import Delivery
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.intake import Intake
 from pipelines.lake.lookback import boundary_us
+from pipelines.lake.lost import lost_data
 from pipelines.lake.readers import ReadError
 from pipelines.lake.report import FileReport, IngestReport
-from pipelines.lake.lost import lost_data
 from pipelines.lake.span_files import SpanContent, SpanWriter
 from pipelines.lake.spans import Calendar, Span, from_us
 from pipelines.lake.validation import Reason

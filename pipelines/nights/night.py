@@ -88,7 +88,7 @@ def run_span(
         outcome.metrics = timed("evaluate", test_parent, workspace, run, outcome.sequences, lease)
         outcome.version = timed("train", train, workspace, run, outcome.sequences, lease, now, progress)
         outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version)
-        outcome.version = timed("publish", admit, workspace, run, outcome.version, outcome.verdict, lease, now)
+        outcome.version = timed("publish", admit, workspace, run.spans, outcome.version, outcome.verdict, lease, now)
         if outcome.verdict.passed and workspace.settings.refresh.every_spans:
             timed("refresh", refresh_if_due, workspace, lease, now)
     except Exception as error:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imsr_core.errors import ImsrError
-from pipelines.interests.version import LINE
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.spans import Span, from_us, to_us
+from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
 from pipelines.workspace.states import DONE
@@ -121,8 +121,8 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
     if run.base:
         return None
     starts = {span.span_id: span.start_us for span in view.spans()}
-    versions = {row.version_id: row for row in view.versions(LINE)}
-    row = versions.get(view.pointer(LINE) or "")
+    versions = {row.version_id: row for row in view.versions(Line.INTERESTS)}
+    row = versions.get(view.pointer(Line.INTERESTS) or "")
     while row is not None and starts[row.span_id] >= starts[run.span_id]:
         row = versions.get(row.parent or row.summary.get("beside") or "")
     if row is None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pipelines.interests.version import LINE
 from pipelines.nights.plan import PlanError, PlannedRun, due_of
 from pipelines.versions.candidates import SET_ASIDE
+from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, Transaction, VersionRow, iso
@@ -98,4 +98,4 @@ def record_stale(tx: Transaction, restatement: Restatement, *, now: datetime) ->
 
 def _versions_of(view: Snapshot, spans: tuple[str, ...]) -> list[VersionRow]:
     wanted = set(spans)
-    return [row for row in view.versions(LINE) if wanted & {row.span_id, *row.summary.get("spans", ())}]
+    return [row for row in view.versions(Line.INTERESTS) if wanted & {row.span_id, *row.summary.get("spans", ())}]

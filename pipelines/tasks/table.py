@@ -13,7 +13,6 @@ from pipelines.tasks.adding import due_tasks, notes
 from pipelines.tasks.gate import TransferMatrix, main_metric_of, matrix_of
 from pipelines.tasks.learning import REJECTED
 from pipelines.tasks.version import LINE
-from pipelines.versions.lineage import VersionError
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
 
@@ -96,7 +95,7 @@ def transfer_of(workspace: Workspace, version_id: str | None = None) -> Transfer
         VersionError: there is no such version of the `users` line.
     """
     with workspace.ledger.snapshot() as view:
-        matrix = matrix_of(view, _row(view, version_id).version_id)
+        matrix = matrix_of(view, LINE.known(view, version_id).version_id)
     return Transfer(matrix, backward_transfer(matrix.values), forgetting(matrix.values))
 
 
@@ -107,7 +106,7 @@ def compare_tasks(workspace: Workspace, first: str, second: str) -> list[TaskPai
         VersionError: one of them is not there.
     """
     with workspace.ledger.snapshot() as view:
-        scores = [_scores(_row(view, version_id)) for version_id in (first, second)]
+        scores = [_scores(LINE.known(view, version_id)) for version_id in (first, second)]
     names = dict.fromkeys([*scores[0], *scores[1]])
     values = [[table.get(name, (None, None)) for table in scores] for name in names]
     return [
@@ -145,11 +144,3 @@ def _rejected(view: Snapshot) -> dict[str, str]:
     """Task -> why the newest version that tried to learn it was rejected."""
     rows = [row for row in view.versions(LINE) if row.state == REJECTED]
     return {row.summary["task"]: "; ".join(row.summary["verdict"]["reasons"]) for row in rows}
-
-
-def _row(view: Snapshot, version_id: str | None) -> VersionRow:
-    row = view.version(version_id or view.pointer(LINE) or "")
-    if row is None or row.line != LINE:
-        what = f"there is no users version {version_id!r}" if version_id else "the users line has no version yet"
-        raise VersionError(what, hint="list them with: imsr versions; add a task with: imsr task add NAME")
-    return row

@@ -38,12 +38,12 @@ from imsr_core.lifelong import (
 from imsr_core.lifelong.config import to_json
 from pipelines.sequences.chain import Link, chain_of
 from pipelines.sequences.vocabulary import Vocabulary
-from pipelines.versions.lineage import Lineage, VersionError
+from pipelines.versions.line import Line
+from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Snapshot, VersionRow
-from pipelines.workspace.states import GONE
+from pipelines.workspace.ledger import VersionRow
 
-LINE = "users"
+LINE = Line.USERS
 #: Raise when the same inputs would give another state.
 USERS_FORMAT = 1
 DAMAGED = "run `imsr doctor`, or roll back with `imsr rollback --line users`"
@@ -107,7 +107,7 @@ class UserVersion:
             CheckpointError: its files are damaged.
         """
         with workspace.ledger.snapshot() as view:
-            row = _row(view, version_id)
+            row = LINE.row(view, version_id)
         folder = workspace.resolve(row.path)
         return cls(workspace, row, Lineage.read(folder), _read_tasks(folder))
 
@@ -192,18 +192,6 @@ def _begins(longer: Vocabulary, known: Vocabulary) -> bool:
     users, items = np.arange(known.n_users), np.arange(known.n_items)
     same_users = longer.user_ids(users).equals(known.user_ids(users))
     return same_users and longer.item_ids(items).equals(known.item_ids(items))
-
-
-def _row(view: Snapshot, version_id: str | None) -> VersionRow:
-    wanted = version_id or view.pointer(LINE)
-    if wanted is None:
-        raise VersionError("the users line has no version yet", hint="declare a [tasks.NAME], then: imsr task add NAME")
-    row = view.version(wanted)
-    if row is None or row.line != LINE:
-        raise VersionError(f"there is no users version {wanted!r}", hint="list them with: imsr versions")
-    if row.state in GONE:
-        raise VersionError(f"version {wanted} is no longer kept", hint="list what is left with: imsr versions")
-    return row
 
 
 def _read_tasks(folder: Path) -> tuple[LearntTask, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.interests.version import LINE
+from pipelines.versions.line import Line
 from pipelines.workspace.ledger import Snapshot, VersionRow
 
 #: Key in a version's summary: the verdict of the gate.
@@ -18,7 +18,7 @@ SHADOW = "shadow"
 
 def chain_of_versions(view: Snapshot, version_id: str | None) -> list[VersionRow]:
     """A version and those that it was learnt from, newest first."""
-    known = {row.version_id: row for row in view.versions(LINE)}
+    known = {row.version_id: row for row in view.versions(Line.INTERESTS)}
     row, chain = known.get(version_id or ""), []
     while row is not None:
         chain.append(row)
@@ -34,5 +34,5 @@ def learnt_spans(chain: list[VersionRow]) -> set[str]:
 def newest_shadow(view: Snapshot, head: VersionRow) -> VersionRow | None:
     """The newest shadow that was made beside a version of ``head``'s chain."""
     chain = {row.version_id for row in chain_of_versions(view, head.version_id)}
-    shadows = [row for row in view.versions(LINE) if row.state == SHADOW and row.summary["beside"] in chain]
+    shadows = [row for row in view.versions(Line.INTERESTS) if row.state == SHADOW and row.summary["beside"] in chain]
     return shadows[-1] if shadows else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.interests.version import LINE
+from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
 from pipelines.workspace.seal import is_ready
@@ -14,7 +14,7 @@ SET_ASIDE = "restated_at"
 
 def existing_candidate(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
     """A version of this fingerprint that is complete on disk, so that nothing needs to be trained again."""
-    for row in view.versions(LINE):
+    for row in view.versions(Line.INTERESTS):
         usable = row.state not in GONE and SET_ASIDE not in row.summary
         if row.fingerprint == fingerprint and usable and is_ready(workspace.resolve(row.path)):
             return row

@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.interests.version import LINE
 from pipelines.sequences.chain import chain_of, latest_rows
+from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
 from pipelines.warehouse.sandbox import confine, define_views
 from pipelines.warehouse.session import ROOT, literally, literals, open_session
@@ -186,7 +186,7 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
 def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     sequences = _newest_chain(workspace, view)
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
-    versions = view.versions(LINE)
+    versions = view.versions(Line.INTERESTS)
     folders = [workspace.resolve(row.path) for row in versions if row.state != PRUNED]
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
     lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
@@ -234,7 +234,7 @@ def _ledger_tables(workspace: Workspace, view: Snapshot) -> dict[str, pa.Table]:
             }
         ),
         "version_chain": _chain_table(workspace, versions),
-        "lineage": _lineage_table(versions, pointers.get(LINE)),
+        "lineage": _lineage_table(versions, pointers.get(Line.INTERESTS)),
     }
 
 
@@ -250,7 +250,7 @@ def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Tab
     """(version, ancestor, depth) of every interest file that is read as of a version."""
     chains: list[tuple[str, str, int]] = []
     for row in versions:
-        if row.line == LINE and row.state != PRUNED:
+        if row.line == Line.INTERESTS and row.state != PRUNED:
             files = Lineage.read(workspace.resolve(row.path)).interests
             chains += [(row.version_id, path.split("/")[1], depth) for depth, path in enumerate(reversed(files))]
     columns = list(zip(*chains, strict=True)) or [(), (), ()]

@@ -14,6 +14,20 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("imsr_core", "pipelines", "flows")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
+#: The rooms of `pipelines`, as floors from the ground up: a room imports only from rooms on floors below its own.
+FLOORS = (
+    {"settings"},
+    {"workspace"},
+    {"lake"},
+    {"sequences"},
+    {"versions"},
+    {"warehouse"},
+    {"interests"},
+    {"tasks", "nights", "bench"},
+    {"care"},
+)
+#: The same for `imsr_core`; "" is what lies in the package itself.
+CORE_FLOORS = ({"", "extractors"}, {"encoders", "strategies"}, {"lifelong"})
 #: What a package may import besides the standard library and itself.
 ALLOWED = {
     "imsr_core": {"torch", "numpy", "safetensors"},
@@ -53,6 +67,80 @@ def test_imports_go_one_way(path):
     package = path.relative_to(ROOT).parts[0]
     foreign = imported(path) - set(sys.stdlib_module_names) - {package}
     assert foreign <= ALLOWED[package], f"{name_of(path)} imports {sorted(foreign - ALLOWED[package])}"
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Modules of this project that a file imports, also within functions; `from room import module` counts as one."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found & MODULES.keys()
+
+
+def module_of(path: Path) -> str:
+    """The name by which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+GRAPH = {name: modules_imported(path) - {name} for name, path in MODULES.items()}
+
+
+def room_of(module: str) -> str:
+    """The room of a module; "" if it lies in none."""
+    name, *_ = module.partition(".")[2].partition(".")
+    return name if (ROOT / module.split(".")[0] / name).is_dir() else ""
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """One way round through a graph that leads back to where it began, or nothing."""
+    done: set[str] = set()
+
+    def walk(at: str, way: list[str]) -> list[str]:
+        if at in way:
+            return [*way[way.index(at) :], at]
+        for there in () if at in done else sorted(graph[at]):
+            if found := walk(there, [*way, at]):
+                return found
+        done.add(at)
+        return []
+
+    return next((found for start in sorted(graph) if (found := walk(start, []))), [])
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert not circle(GRAPH)
+
+
+@pytest.mark.parametrize(("package", "floors"), [("pipelines", FLOORS), ("imsr_core", CORE_FLOORS)])
+def test_rooms_stand_on_the_floors_below_them(package, floors):
+    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    inside = {name: others for name, others in GRAPH.items() if name.startswith(f"{package}.")}
+    imports = [(name, other) for name, others in inside.items() for other in sorted(others & inside.keys())]
+    together = {frozenset(rooms) for rooms in floors if "" in rooms}
+    sideways = {(a, b) for rooms in together for a in rooms for b in rooms}
+    upwards = [
+        f"{name} imports {other}"
+        for name, other in imports
+        if (here := room_of(name)) != (there := room_of(other)) and (here, there) not in sideways
+        if floor[here] <= floor[there]
+    ]
+    assert not upwards
+
+
+def test_every_room_has_a_floor():
+    rooms = {path.parent.name for path in (ROOT / "pipelines").glob("*/__init__.py")}
+    assert rooms == set().union(*FLOORS)
+    assert not [path for path in (ROOT / "pipelines").glob("*.py") if path.name != "__init__.py"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

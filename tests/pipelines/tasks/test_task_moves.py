@@ -71,7 +71,7 @@ def test_going_back_to_a_version_by_name_and_forth_again(taught, copy_of):
     assert put_live(workspace, SHOP) is None
     with pytest.raises(VersionError, match="was never live"):
         roll_back(workspace, to=VERSIONS[0])
-    with pytest.raises(VersionError, match="no users version"):
+    with pytest.raises(VersionError, match="users line has no version"):
         put_live(workspace, VERSIONS[0])
     assert is_users_version(workspace, SHOP)
     assert not is_users_version(workspace, VERSIONS[0])

@@ -73,12 +73,12 @@ def test_transfer_is_what_the_matrix_says(taught):
         assert found.backward[0] == pytest.approx((last - first) / first)
     assert found.forgotten[-1] in (0.0, pytest.approx(np.nan, nan_ok=True))
     assert transfer_of(taught("teracon"), CLUB).matrix.versions == (T1, CLUB)
-    with pytest.raises(VersionError, match="no users version"):
+    with pytest.raises(VersionError, match="users line has no version"):
         transfer_of(taught("teracon"), "2024-03-06.1")
 
 
 def test_a_line_without_a_version_has_no_matrix(learnt):
-    with pytest.raises(VersionError, match="has no version yet"):
+    with pytest.raises(VersionError, match="has no current version yet"):
         transfer_of(learnt)
     assert list_tasks(learnt) == []
 

@@ -64,9 +64,9 @@ def test_an_earlier_version_opens_as_well(taught):
 
 def test_what_is_not_there_is_said(taught, learnt, copy_of):
     assert current_version(learnt) is None
-    with pytest.raises(VersionError, match="has no version yet"):
+    with pytest.raises(VersionError, match="has no current version yet"):
         UserVersion.open(learnt)
-    with pytest.raises(VersionError, match=r"no users version '2024-03-06\.1'"):
+    with pytest.raises(VersionError, match=r"no version '2024-03-06\.1'"):
         UserVersion.open(taught("conure"), "2024-03-06.1")  # of the other line
     workspace = copy_of(taught("conure"))
     first, row = next(iter(users_rows(workspace).items()))
