@@ -20,9 +20,10 @@ from pipelines.bench.data import BenchError, load_bench_data
 from pipelines.bench.figures import draw
 from pipelines.bench.grid import Grid, Step, run_grid
 from pipelines.bench.log import open_log
+from pipelines.bench.rivals import RivalFiles
 from pipelines.bench.search import as_toml, search, searchable
-from pipelines.bench.summary import summaries
-from pipelines.bench.tables import REFERENCES, write_report
+from pipelines.bench.summary import Scope, summaries
+from pipelines.bench.tables import REFERENCES, report_path, write_report
 from pipelines.bench.variants import VARIANTS, variants_named
 from pipelines.workspace.layout import Workspace
 
@@ -48,15 +49,20 @@ def bench(
     trials: Annotated[
         int, typer.Option("--search", min=0, help="Instead: choose settings of each variant on the tuning spans.")
     ] = 0,
+    discover: Annotated[
+        bool,
+        typer.Option("--discover", help="Count only what is new to the user; what the user had is left out of lists."),
+    ] = False,
     compute: Annotated[
         bool, typer.Option("--compute/--found", help="--found: report what is there, and compute nothing.")
     ] = True,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw PNG files (needs matplotlib).")] = True,
 ) -> None:
-    """Is it worth it on my log? Methods side by side: same loop, same loss, same evaluation; only the strategy differs.
+    """Is it worth it on my log? Methods side by side, with what you would pick instead: counters, and rivals.
 
-    Each chain is tested on a span before it learns it. Prints and writes HR, NDCG and the relative improvement over
-    fine-tuning with intervals, costs, and what is forgotten: results.md, results.parquet, spans.png, gains.png.
+    Same loop, same loss, same evaluation; only the strategy differs. Each chain is tested on a span before it learns
+    it. Prints and writes HR, NDCG and the relative improvement with intervals, costs, and what is forgotten:
+    results.md, results.parquet, spans.png, gains.png. Results of other systems in OUT/rivals are taken in.
     """
     if (data is None) == (workspace is None):
         raise ConfigError("name a log, or a workspace", hint="imsr bench EVENTS... --data CONFIG, or: imsr bench -w .")
@@ -75,18 +81,19 @@ def bench(
         top_n=settings.evaluation.top_n,
     )
     files = CellFiles(out)
+    scope = Scope(spans, grid.top_n, discover)
     if trials:
-        _search(grid, files, trials)
+        _search(grid, files, trials, scope)
         return
-    done = [_show_step(step) for step in run_grid(grid, files, settings.bench, _watch, compute=compute)]
+    steps = [_show_step(step) for step in run_grid(grid, files, settings.bench, _watch, compute=compute)]
+    done = [(step.cell, step.result) for step in steps] + RivalFiles(out).all(spans, grid.top_n)
     if not done:
         raise BenchError(f"{out} holds no result of these variants yet", hint="leave --found out")
-    text = write_report([(s.cell, s.result) for s in done], spans, grid.top_n, out, f"Methods side by side: {out.name}")
+    text = write_report(done, scope, out, f"Methods side by side: {out.name}")
     console.print(text.split("\n## What each version")[0], markup=False, soft_wrap=True)
-    written = [out / "results.md", out / "results.parquet"]
+    written = [report_path(out, scope), out / "results.parquet"]
     if figures:
-        cells = [(step.cell, step.result) for step in done]
-        written += draw(cells, summaries(cells, spans, grid.top_n, REFERENCES), spans, grid.top_n, out)
+        written += draw(done, summaries(done, scope, REFERENCES), scope, out)
     console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
 
 
@@ -113,12 +120,12 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _search(grid: Grid, files: CellFiles, trials: int) -> None:
+def _search(grid: Grid, files: CellFiles, trials: int, scope: Scope) -> None:
     """Search for each variant with the first seed and extractor, and print what to put into the settings."""
     for variant in grid.variants:
         searchable(variant)
         first = next(cell for cell in grid.cells() if cell.variant is variant)
-        found = list(search(first, grid.data, files, trials, _watch))
+        found = list(search(first, scope, files, trials, _watch))
         found.sort(key=lambda trial: -trial.score)
         keys = list(dict.fromkeys(key for trial in found for key in trial.settings))
         rows = [

@@ -36,9 +36,9 @@ from pipelines.bench.variants import Variant
 from pipelines.workspace.seal import write_atomic
 
 #: Part of each fingerprint: a change of what a cell computes makes new cells.
-FORMAT = 1
+FORMAT = 2
 #: Arrays that a result holds for each span.
-KINDS = ("ranks", "blended", "counts")
+KINDS = ("ranks", "served", "discover", "discover_served", "counts")
 
 
 @dataclass(frozen=True)
@@ -98,17 +98,25 @@ class SpanRecord:
 
 @dataclass
 class CellResult:
-    """``ranks`` (E,) int16 of each tested span's events by the model alone, ``blended`` (E,) with the trend in the
-    score (none where it is off, or the variant is no model); ``matrix`` (T, T) the hit rate of version t on span i;
-    ``counts`` (U, 2) user and number of interests after each span; ``records`` one a learnt span, base first."""
+    """Ranks (E,) int16 of each tested span's events: ``ranks`` by the model alone, ``served`` with all that is in the
+    score when it is served (none where that is the same); ``discover`` and ``discover_served`` the same where what a
+    user had before is left out. ``matrix`` (T, T) is the hit rate of version t on span i; ``counts`` (U, 2) user and
+    number of interests after each span; ``records`` one a learnt span, base first."""
 
     name: str
     ranks: dict[str, NDArray[np.int16]] = field(default_factory=dict)
-    blended: dict[str, NDArray[np.int16]] = field(default_factory=dict)
+    served: dict[str, NDArray[np.int16]] = field(default_factory=dict)
+    discover: dict[str, NDArray[np.int16]] = field(default_factory=dict)
+    discover_served: dict[str, NDArray[np.int16]] = field(default_factory=dict)
     matrix: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     records: list[SpanRecord] = field(default_factory=list)
     seconds: float = 0.0
+
+    def ranks_of(self, *, served: bool, discover: bool) -> dict[str, NDArray[np.int16]]:
+        """The ranks of one kind, by span; a result without scores of its own for serving serves the model's."""
+        alone, whole = (self.discover, self.discover_served) if discover else (self.ranks, self.served)
+        return whole if served and whole else alone
 
     def to_bytes(self, cell: Cell) -> bytes:
         """As it is kept."""
@@ -120,12 +128,20 @@ class CellResult:
             "seconds": self.seconds,
             "records": [asdict(record) for record in self.records],
             "config": config_to_dict(cell.config),
+            "what": cell.variant.what,
+            "data": cell.data,
+            "top_n": cell.top_n,
         }
         return safetensors.numpy.save(arrays, {"cell": json.dumps(about)})
 
     @classmethod
     def read(cls, path: Path) -> CellResult:
         """The result in a file. Raises `BenchError` if it is damaged."""
+        return cls.read_about(path)[1]
+
+    @classmethod
+    def read_about(cls, path: Path) -> tuple[dict[str, Any], CellResult]:
+        """What the file says of itself, and the result. Raises `BenchError` if it is damaged."""
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 about = json.loads(file.metadata()["cell"])
@@ -139,9 +155,11 @@ class CellResult:
             if span:
                 named[kind][span] = array
         records = [SpanRecord(**record) for record in about["records"]]
-        result = cls(about["name"], named["ranks"], named["blended"], counts=named["counts"])
+        result = cls(about["name"])
+        for kind, by_span in named.items():
+            setattr(result, kind, by_span)
         result.matrix, result.records, result.seconds = arrays["matrix"], records, about["seconds"]
-        return result
+        return about, result
 
 
 @dataclass(frozen=True)

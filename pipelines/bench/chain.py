@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import take_rows
@@ -21,7 +20,8 @@ from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import Progress, silent
 from pipelines.bench.cells import Cell, CellFiles, CellResult, SpanRecord, store_of_counts
 from pipelines.bench.data import BenchData, BenchSpan
-from pipelines.interests.evaluation import rank_events
+from pipelines.bench.floors import rank_floor
+from pipelines.bench.scoring import ranks_alone, score_span
 
 
 @dataclass(frozen=True)
@@ -40,35 +40,12 @@ def run_cell(run: CellRun) -> CellResult:
     """The result of a cell; nothing is written but the pre-trained model."""
     started = time.process_time()
     result = CellResult(run.cell.name)
-    if not run.cell.variant.is_model:
-        _popularity(run, result)
-    else:
+    if run.cell.variant.is_model:
         _chain(run, result)
+    else:
+        rank_floor(run.cell.variant.strategy, run.data, run.cell.until, run.cell.top_n, result)
     result.seconds = time.process_time() - started
     return result
-
-
-def _popularity(run: CellRun, result: CellResult) -> None:
-    last_only = run.cell.variant.strategy == "popularity-last"
-    for number in range(1, run.cell.until + 1):
-        span = run.data.spans[number]
-        before = run.data.spans[number - 1 : number] if last_only else run.data.spans[:number]
-        items = np.concatenate([each.learnt.items for each in before])
-        counts = np.bincount(items, minlength=run.data.spans[number - 1].n_items)
-        result.ranks[span.id] = popularity_ranks(counts, span.sequences.items, run.cell.top_n)
-
-
-def popularity_ranks(counts: NDArray[np.int64], items: NDArray[np.int64], top_n: int) -> NDArray[np.int16]:
-    """Rank (E,) of ``items`` (E,) among all items by ``counts`` (N,), ties against the item, at most ``top_n``.
-
-    An item that nobody had, or that is not in the catalogue, is not in the list.
-    """
-    ascending = np.sort(counts)
-    better = len(counts) - np.searchsorted(ascending, counts, side="left") - 1
-    better = np.where(counts > 0, better, top_n)
-    inside = items < len(counts)
-    ranks = np.where(inside, better[np.where(inside, items, 0)], top_n)
-    return np.minimum(ranks, top_n).astype(np.int16)
 
 
 def _chain(run: CellRun, result: CellResult) -> None:
@@ -88,12 +65,10 @@ def _chain(run: CellRun, result: CellResult) -> None:
             state, record = _learn(run, state, number - 1)
             result.records.append(record)
         if state.spans:
-            result.ranks[span.id] = _ranks(without_trend(state), span, cell.top_n)
-            if cell.config.trend.enabled:
-                result.blended[span.id] = _ranks(state, span, cell.top_n)
+            score_span(result, state, span, cell.top_n)
             counts = torch.stack([state.store.users, state.store.counts], 1)
             result.counts[before.id] = counts.numpy()
-            result.matrix[number - 1] = [_hits(without_trend(state), sample, cell.top_n) for sample in samples]
+            result.matrix[number - 1] = [_hits(state, sample, cell.top_n) for sample in samples]
 
 
 def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
@@ -190,16 +165,6 @@ def _record(span_id: str, cost: Cost, made: SpanUpdate) -> SpanRecord:
     )
 
 
-def without_trend(state: ModelState) -> ModelState:
-    """The same state with scores that are the model's alone."""
-    config = replace(state.config, trend=replace(state.config.trend, enabled=False))
-    return replace(state, config=config)
-
-
-def _ranks(state: ModelState, span: BenchSpan, top_n: int) -> NDArray[np.int16]:
-    return rank_events(state, span.sequences, top_n)[0].numpy().astype(np.int16)
-
-
 def _sample(span: BenchSpan, limit: int) -> BenchSpan:
     """The events of at most ``limit`` of the span's users, spread evenly; all slices but `all` are left out."""
     size = len(span.sequences)
@@ -212,4 +177,4 @@ def _sample(span: BenchSpan, limit: int) -> BenchSpan:
 
 def _hits(state: ModelState, sample: BenchSpan, top_n: int) -> float:
     member = sample.slices["all"]
-    return float((_ranks(state, sample, top_n)[member] < top_n).mean()) if member.any() else float("nan")
+    return float((ranks_alone(state, sample, top_n)[member] < top_n).mean()) if member.any() else float("nan")

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
-from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty, from_events
+from imsr_core.ragged import SpanSequences, all_but_last, between, concatenate, drop_empty, from_events
 from pipelines.sequences.build import sequence_span
 from pipelines.sequences.chain import latest_rows
 from pipelines.sequences.loader import load_sequences
@@ -38,15 +38,28 @@ class BenchError(ImsrError):
 
 
 @dataclass(frozen=True)
+class SeenPairs:
+    """What the users of a span had before it: P pairs of a position in its users, in increasing order, and an item."""
+
+    rows: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+
+NOTHING_SEEN = SeenPairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
 class BenchSpan:
     """One span: ``sequences`` holds all its E events, ``learnt`` those that may be trained on; ``n_items`` is the
-    size of the catalogue after it. ``slices`` (E,) by name; empty for the pre-training."""
+    size of the catalogue after it. ``slices`` (E,) by name; empty for the pre-training. ``seen`` is what its users had
+    before."""
 
     id: str
     sequences: SpanSequences
     learnt: SpanSequences
     n_items: int
     slices: dict[str, BoolArray]
+    seen: SeenPairs = NOTHING_SEEN
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -56,11 +69,13 @@ class BenchSpan:
 
 @dataclass(frozen=True)
 class BenchData:
-    """``spans[0]`` is the pre-training; each of the others is tested on, then learnt."""
+    """``spans[0]`` is the pre-training, of which ``newest`` holds the last calendar span; each of the others is tested
+    on, then learnt."""
 
     spans: tuple[BenchSpan, ...]
     protocol: str
     tuning: int
+    newest: SpanSequences
 
     @property
     def tested(self) -> tuple[BenchSpan, ...]:
@@ -69,13 +84,18 @@ class BenchData:
 
     @property
     def reported(self) -> tuple[BenchSpan, ...]:
-        """The spans that no hyper-parameter was chosen on."""
+        """The spans behind those for tuning. No search of a bench sees them; whether somebody looked at them when
+        the defaults were chosen is another matter, and docs/bench.md says of which logs that is so."""
         return self.spans[1 + self.tuning :]
 
     @property
     def main_slice(self) -> str:
         """The slice that decides: every event, or the last one of each user under the paper's protocol."""
         return "last" if self.protocol == "holdout" else "all"
+
+    def slice_for(self, *, discover: bool) -> str:
+        """The slice that decides: `main_slice`, or what of it is new to its user."""
+        return "explore" if discover else self.main_slice
 
     @property
     def fingerprint(self) -> str:
@@ -108,11 +128,12 @@ def load_bench_data(workspace: Workspace, settings: BenchSettings, *, now: datet
         )
     parts = renumbered(filtered([load_sequences(folder) for _, folder in folders], settings))
     names = [span_id for span_id, _ in folders[pretrain - 1 :]]
+    newest = int(parts[pretrain - 1].timestamps.min(initial=0)) if pretrain > 1 else None
     parts = [concatenate(parts[:pretrain]), *parts[pretrain:]]
     empty = [name for name, part in zip(names, parts, strict=True) if not part.n_events]
     if empty:
         raise BenchError(f"the filters leave no event in {', '.join(empty)}", hint="lower them in [bench]")
-    return cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans)
+    return cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans, newest)
 
 
 def sequence_folders(workspace: Workspace, *, now: datetime) -> list[tuple[str, Path]]:
@@ -160,8 +181,14 @@ def renumbered(parts: Sequence[SpanSequences]) -> list[SpanSequences]:
     ]
 
 
-def cut(names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tuning: int) -> BenchData:
-    """Slices of each span and what of it may be learnt, under a protocol."""
+def cut(
+    names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tuning: int, newest: int | None = None
+) -> BenchData:
+    """Slices of each span and what of it may be learnt, under a protocol.
+
+    ``newest`` (microseconds) is when the last calendar span of the pre-training begins; without it that is as long as
+    the span that follows.
+    """
     spans: list[BenchSpan] = []
     n_items, users = 0, np.zeros(0, dtype=np.int64)
     width = 1 + max(int(part.items.max()) for part in parts)
@@ -170,11 +197,14 @@ def cut(names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tun
         keys = part.users[part.rows] * width + part.items
         known = (part.items < n_items) & np.isin(part.users, users)[part.rows]
         slices = _slices(part, known, _seen(keys, pairs), protocol) if spans else {}
+        seen = _had_before(part.users, pairs, width)
         learnt = drop_empty(all_but_last(part, 2) if protocol == "holdout" else part)
         n_items = max(n_items, int(part.items.max()) + 1)
         users, pairs = np.union1d(users, learnt.users), np.union1d(pairs, keys)
-        spans.append(BenchSpan(name, part, learnt, n_items, slices))
-    return BenchData(tuple(spans), protocol, tuning)
+        spans.append(BenchSpan(name, part, learnt, n_items, slices, seen))
+    ends = [int(span.sequences.timestamps.max()) for span in spans[:2]]
+    start = ends[0] - (ends[-1] - ends[0]) + 1 if newest is None else newest
+    return BenchData(tuple(spans), protocol, tuning, drop_empty(between(spans[0].learnt, start, ends[0] + 1)))
 
 
 def _seen(keys: NDArray[np.int64], earlier: NDArray[np.int64]) -> BoolArray:
@@ -183,6 +213,13 @@ def _seen(keys: NDArray[np.int64], earlier: NDArray[np.int64]) -> BoolArray:
     _, first = np.unique(keys, return_index=True)
     seen[first] = np.isin(keys[first], earlier)
     return seen
+
+
+def _had_before(users: NDArray[np.int64], pairs: NDArray[np.int64], width: int) -> SeenPairs:
+    """The sorted ``pairs`` (user x width + item) of these sorted ``users``."""
+    owners, items = np.divmod(pairs, width)
+    mine = np.isin(owners, users)
+    return SeenPairs(np.searchsorted(users, owners[mine]), items[mine])
 
 
 def _slices(part: SpanSequences, known: BoolArray, seen: BoolArray, protocol: str) -> dict[str, BoolArray]:

@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.bench.data import BenchData, BenchError
-from pipelines.bench.summary import Done, Summary
+from pipelines.bench.data import BenchError
+from pipelines.bench.summary import Done, Scope, Summary, grouped, spans_hit_rates
 
 
-def draw(done: Sequence[Done], lines: Sequence[Summary], data: BenchData, top_n: int, out: Path) -> list[Path]:
-    """``spans.png``: the hit rate by span; ``gains.png``: what each variant is worth, with intervals.
+def draw(done: Sequence[Done], lines: Sequence[Summary], scope: Scope, out: Path) -> list[Path]:
+    """``spans.png``: the hit rate by span as each serves; ``gains.png``: what each model alone is worth, with
+    intervals.
 
     Raises:
         BenchError: matplotlib is not installed.
     """
     pyplot = _pyplot()
     paths = [out / "spans.png", out / "gains.png"]
-    _by_span(pyplot, done, data, top_n, paths[0])
+    _by_span(pyplot, done, scope, paths[0])
     _gains(pyplot, lines, paths[1])
     return paths
 
@@ -36,23 +37,19 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def _by_span(pyplot: Any, done: Sequence[Done], data: BenchData, top_n: int, path: Path) -> None:
-    groups: dict[str, list[list[float]]] = {}
-    for cell, result in done:
-        values = []
-        for span in data.tested:
-            ranks, member = result.ranks.get(span.id), span.slices[data.main_slice]
-            values.append(100 * float((ranks[member] < top_n).mean()) if ranks is not None else np.nan)
-        groups.setdefault(f"{cell.variant.name} {cell.extractor}".removesuffix(" none"), []).append(values)
+def _by_span(pyplot: Any, done: Sequence[Done], scope: Scope, path: Path) -> None:
+    data = scope.data
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     styles = ["-", "--", ":"]
-    for number, (name, rows) in enumerate(groups.items()):
-        axes.plot(np.mean(rows, axis=0), styles[number // 10 % 3], marker="o", markersize=3, label=name)
+    for number, (key, members) in enumerate(grouped(done).items()):
+        rows = 100 * np.array([spans_hit_rates(result, scope) for _, result in members])
+        name = " ".join(key).removesuffix(" none")
+        axes.plot(rows.mean(axis=0), styles[number // 10 % 3], marker="o", markersize=3, label=name)
     axes.set_xticks(range(len(data.tested)), [span.id for span in data.tested])
     if data.tuning:
         axes.axvspan(-0.5, data.tuning - 0.5, color="0.93", zorder=0)
         axes.text(-0.4, axes.get_ylim()[0], "tuning", va="bottom", color="0.5")
-    axes.set_ylabel(f"HR@{top_n}, per cent")
+    axes.set_ylabel(f"HR@{scope.top_n}, per cent")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from imsr_core.bootstrap import Interval
-from pipelines.bench.data import BenchData
-from pipelines.bench.summary import Done, Figure, Summary, figures, gain, grouped, summaries
-from pipelines.bench.variants import VARIANTS
+from pipelines.bench.picks import picks, subject_of
+from pipelines.bench.summary import Done, Figure, Scope, Summary, figures, gain, grouped, spans_hit_rates, summaries
 from pipelines.workspace.parquet_files import write_table
 from pipelines.workspace.seal import write_atomic
 
@@ -20,60 +19,87 @@ from pipelines.workspace.seal import write_atomic
 REFERENCES = ("fine_tune", "fine_tune-literal")
 
 
-def write_report(done: Sequence[Done], data: BenchData, top_n: int, out: Path, title: str) -> str:
-    """Write ``results.parquet`` and ``results.md`` into ``out``; the Markdown."""
-    rows = [asdict(figure) for figure in figures(done, data, top_n)]
+def write_report(done: Sequence[Done], scope: Scope, out: Path, title: str) -> str:
+    """Write ``results.parquet`` and ``results.md`` (``results-discover.md``) into ``out``; the Markdown."""
+    rows = [asdict(figure) for figure in figures(done, scope.data, scope.top_n)]
     columns = {f.name: [row[f.name] for row in rows] for f in fields(Figure)}
     write_table(pa.table(columns), out / "results.parquet")
-    text = markdown(done, data, top_n, title)
-    write_atomic(out / "results.md", text.encode())
+    text = markdown(done, scope, title)
+    write_atomic(report_path(out, scope), text.encode())
     return text
 
 
-def markdown(done: Sequence[Done], data: BenchData, top_n: int, title: str) -> str:
+def report_path(out: Path, scope: Scope) -> Path:
+    """Where the Markdown of a bench stands."""
+    return out / ("results-discover.md" if scope.discover else "results.md")
+
+
+def markdown(done: Sequence[Done], scope: Scope, title: str) -> str:
     """All tables of a bench."""
-    lines = summaries(done, data, top_n, REFERENCES)
+    lines, top_n = summaries(done, scope, REFERENCES), scope.top_n
+    what = "what is new to the user" if scope.discover else "everything may be shown"
     parts = [
-        f"# {title}\n\n{about(data)}\n",
-        methods_table(lines, top_n),
-        f"## HR@{top_n} by kind of event, per cent\n\n{slices_table(lines, top_n)}",
-        f"## imsr against each\n\n{duels_table(done, data, top_n)}",
+        f"# {title}\n\n{about(scope)}\n",
+        f"## What a user would pick instead\n\n{picks_table(done, scope)}",
+        f"## Models alone: {what}\n\n{methods_table(lines, top_n)}",
+        f"## HR@{top_n} by kind of event, per cent\n\n{slices_table(lines)}",
+        f"## imsr against each\n\n{duels_table(done, scope)}",
         f"## Cost\n\n{cost_table(lines)}",
-        f"## HR@{top_n} by span, per cent\n\n{spans_table(done, data, top_n)}",
-        f"## What each version knows of each span\n\n{matrices(done, data, top_n)}",
-        "## Variants\n\n" + "\n".join(f"- `{name}`: {VARIANTS[name].what}" for name in _names(lines)),
+        f"## HR@{top_n} by span, per cent\n\n{spans_table(done, scope)}",
+        f"## What each version knows of each span\n\n{matrices(done, scope)}",
+        "## Variants\n\n" + "\n".join(_described(done)),
     ]
     return "\n".join(parts) + "\n"
 
 
-def about(data: BenchData) -> str:
+def about(scope: Scope) -> str:
     """What the figures are of."""
+    data = scope.data
     users = np.unique(np.concatenate([span.sequences.users for span in data.spans]))
     events = [span.sequences.n_events for span in data.spans]
-    scored = [int(span.slices[data.main_slice].sum()) for span in data.reported]
+    scored = [int(scope.member(span).sum()) for span in data.reported]
+    kind = "new to their user, of known users and items" if scope.discover else "of known users and items"
     tuned = ", ".join(span.id for span in data.tested[: data.tuning]) or "none"
     return (
         f"{len(users):,} users, {data.spans[-1].n_items:,} items, {sum(events):,} events: {events[0]:,} for "
         f"pre-training, then {', '.join(f'{n:,}' for n in events[1:])} a span. Protocol: {data.protocol}. "
-        f"Reported: {', '.join(span.id for span in data.reported)} ({sum(scored):,} events of known users and items); "
+        f"Reported: {', '.join(span.id for span in data.reported)} ({sum(scored):,} events {kind}); "
         f"left for tuning: {tuned}."
     )
+
+
+def picks_table(done: Sequence[Done], scope: Scope) -> str:
+    """One line for each that somebody could serve, in both tables, and what the subject gains over it; the best that
+    is no model of ours in bold."""
+    subject = subject_of(done)
+    name = subject[0] if subject else "-"
+    top_n = scope.top_n
+    head = ["", "extractor", f"HR@{top_n}", f"NDCG@{top_n}", f"RI of {name} over it"]
+    head += [f"HR@{top_n}, discover", f"NDCG@{top_n}, discover", f"RI of {name}, discover", "CPU s a span", "seeds"]
+    rows = []
+    for pick in picks(done, scope.data, top_n):
+        cells = [pick.variant, pick.extractor]
+        for side in (pick.everything, pick.discover):
+            mark = "**" if side.best_rival else ""
+            cells += [f"{mark}{_percent(side.hr)}{mark}", f"{mark}{_percent(side.ndcg)}{mark}", _interval(side.gain)]
+        rows.append([*cells, _number(pick.seconds, ".2f"), str(pick.seeds)])
+    return table(head, rows, left=2)
 
 
 def methods_table(lines: Sequence[Summary], top_n: int) -> str:
     """One line a variant: what it finds, and what that is worth over the references."""
     references = [name for name in REFERENCES if any(name in line.gains for line in lines)]
     head = ["variant", "extractor", f"HR@{top_n}", f"NDCG@{top_n}", *(f"RI over {name}" for name in references)]
-    head += ["HR with trend", "NDCG with trend", "seeds"]
+    head += ["HR as it serves", "NDCG as it serves", "seeds"]
     rows = []
     for line in lines:
         gains = [_interval(line.gains.get(name)) for name in references]
         cells = [_spread(line.hr, line.hr_sd), _spread(line.ndcg, line.ndcg_sd), *gains]
-        rows.append([*_who(line), *cells, _percent(line.trend_hr), _percent(line.trend_ndcg), str(line.seeds)])
+        rows.append([*_who(line), *cells, _percent(line.served_hr), _percent(line.served_ndcg), str(line.seeds)])
     return table(head, rows, left=2)
 
 
-def slices_table(lines: Sequence[Summary], top_n: int) -> str:
+def slices_table(lines: Sequence[Summary]) -> str:
     """One line a variant: the hit rate by kind of event, and what later versions have lost."""
     head = [
         "variant",
@@ -103,57 +129,50 @@ def cost_table(lines: Sequence[Summary]) -> str:
     return table(head, rows, left=2)
 
 
-def duels_table(done: Sequence[Done], data: BenchData, top_n: int) -> str:
-    """What imsr gains over each of the others with the same extractor, the model alone and with the trend; empty
+def duels_table(done: Sequence[Done], scope: Scope) -> str:
+    """What imsr gains over each of the others with the same extractor, the models alone and as they serve; empty
     without imsr."""
     groups = grouped(done)
     rows = []
     for name, extractor in groups:
         for key in [k for k in groups if k[0] == "imsr" and k != (name, extractor) and extractor in (k[1], "none")]:
-            pair = (groups[key], groups[name, extractor], data, top_n)
+            pair = (groups[key], groups[name, extractor], scope)
             sides = ((False, False), (True, True), (True, False))
-            gains = [gain(*pair, blended=mine, over_blended=theirs) for mine, theirs in sides]
+            gains = [gain(*pair, served=mine, over_served=theirs) for mine, theirs in sides]
             rows.append([key[1], name, *map(_interval, gains)])
     head = [
         "extractor",
         "imsr over",
         "RI, models alone",
-        "RI, both with trend",
-        "RI, imsr with trend, the other without",
+        "RI, both as they serve",
+        "RI, imsr as it serves, the other alone",
     ]
     return table(head, rows, left=2) if rows else ""
 
 
-def spans_table(done: Sequence[Done], data: BenchData, top_n: int) -> str:
-    """HR of each variant on each span, mean over seeds; spans that were tuned on are in brackets."""
+def spans_table(done: Sequence[Done], scope: Scope) -> str:
+    """HR of each variant on each span as it serves, mean over seeds; spans that were tuned on are in brackets."""
+    data = scope.data
     tuned = {span.id for span in data.tested[: data.tuning]}
     head = ["variant", "extractor", *(f"({s.id})" if s.id in tuned else s.id for s in data.tested)]
-    groups: dict[tuple[str, str], list[list[float]]] = {}
-    for cell, result in done:
-        found = []
-        for span in data.tested:
-            ranks = result.ranks.get(span.id)
-            member = span.slices[data.main_slice]
-            found.append(float((ranks[member] < top_n).mean()) if ranks is not None and member.any() else np.nan)
-        groups.setdefault((cell.variant.name, cell.extractor), []).append(found)
-    rows = [[*key, *(_percent(v) for v in np.mean(values, axis=0))] for key, values in groups.items()]
+    rows = []
+    for key, members in grouped(done).items():
+        values = [spans_hit_rates(result, scope) for _, result in members]
+        rows.append([*key, *(_percent(v) for v in np.mean(values, axis=0))])
     return table(head, rows, left=2)
 
 
-def matrices(done: Sequence[Done], data: BenchData, top_n: int) -> str:
+def matrices(done: Sequence[Done], scope: Scope) -> str:
     """R[t, i] of the first seed of each variant: rows are versions, columns spans, on a sample of users."""
-    parts, shown = (
-        [f"HR@{top_n} in per cent of the version after a span (row) on a span (column), first seed.\n"],
-        set(),
-    )
-    for cell, result in done:
-        key = (cell.variant.name, cell.extractor)
-        if key in shown or not result.matrix.size or np.isnan(result.matrix).all():
+    data = scope.data
+    parts = [f"HR@{scope.top_n} in per cent of the version after a span (row) on a span (column), first seed.\n"]
+    for key, members in grouped(done).items():
+        matrix = members[0][1].matrix
+        if not matrix.size or np.isnan(matrix).all():
             continue
-        shown.add(key)
-        head = ["version", *(span.id for span in data.tested[: result.matrix.shape[1]])]
-        rows = [[data.spans[t].id, *(_percent(v) for v in row)] for t, row in enumerate(result.matrix)]
-        parts.append(f"**{cell.variant.name}**, {cell.extractor}\n\n{table(head, rows, left=1)}")
+        head = ["version", *(span.id for span in data.tested[: matrix.shape[1]])]
+        rows = [[data.spans[t].id, *(_percent(v) for v in row)] for t, row in enumerate(matrix)]
+        parts.append(f"**{key[0]}**, {key[1]}\n\n{table(head, rows, left=1)}")
     return "\n".join(parts)
 
 
@@ -168,8 +187,8 @@ def _who(line: Summary) -> list[str]:
     return [line.variant, line.extractor]
 
 
-def _names(lines: Sequence[Summary]) -> list[str]:
-    return list(dict.fromkeys(line.variant for line in lines))
+def _described(done: Sequence[Done]) -> list[str]:
+    return list(dict.fromkeys(f"- `{cell.variant.name}`: {cell.variant.what}" for cell, _ in done))
 
 
 def _percent(value: float) -> str:

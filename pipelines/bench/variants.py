@@ -16,6 +16,8 @@ from imsr_core.errors import ConfigError
 
 #: Strategies that are no model: a list for everybody.
 POPULARITY = ("popularity", "popularity-last")
+#: "Strategy" of what another system computed (see `pipelines.bench.rivals`).
+RIVAL = "rival"
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Variant:
 
     @property
     def is_model(self) -> bool:
-        """False for the popularity floors, which know no seed and no extractor."""
-        return self.strategy not in POPULARITY
+        """False for the floors and rivals, which know no seed and no extractor."""
+        return self.strategy not in (*POPULARITY, RIVAL)
 
     def config(self, given: InterestsConfig, extractor: str, seed: int) -> InterestsConfig:
         """The configuration of a cell: the ``given`` one with the variant's settings, an extractor and a seed."""

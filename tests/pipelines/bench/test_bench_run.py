@@ -1,5 +1,7 @@
 """Chains of a bench: against the strategies called by hand; resumed, shared, matched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,14 +9,15 @@ from bench_cases import CONFIG, bench_data, grid, run, spans
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imsr_core.ragged import concatenate
+from imsr_core.ragged import concatenate, from_events
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from pipelines.bench.cells import CellFiles, CellResult, base_config
-from pipelines.bench.chain import popularity_ranks, without_trend
-from pipelines.bench.data import BenchError
+from pipelines.bench.data import BenchError, BenchSpan
+from pipelines.bench.floors import one_list, rank_floor
 from pipelines.bench.grid import Estimate
-from pipelines.bench.summary import summaries
+from pipelines.bench.ranking import rank_everything
+from pipelines.bench.summary import Scope, summaries
 from pipelines.bench.variants import VARIANTS, with_settings
 from pipelines.interests.evaluation import rank_events
 
@@ -36,6 +39,10 @@ def steps(data, folder):
     return run(grid(data, FEW), folder)
 
 
+def without_trend(state: ModelState) -> ModelState:
+    return replace(state, config=with_settings(state.config, {"trend.enabled": False}))
+
+
 def result(steps, name: str) -> CellResult:
     return next(step.result for key, step in steps.items() if key.startswith(f"{name}."))
 
@@ -46,7 +53,7 @@ def test_a_chain_equals_the_strategy_called_by_hand(steps, data, name):
     config = VARIANTS[name].config(CONFIG, "comirec-dr", 0)
     state = strategy_named("imsr")(ModelState.initial(config), data.spans[0].learnt, data.spans[0].n_items).state
     for span in data.tested:
-        for kept, scored in ((result(steps, name).ranks, without_trend(state)), (result(steps, name).blended, state)):
+        for kept, scored in ((result(steps, name).ranks, without_trend(state)), (result(steps, name).served, state)):
             assert kept[span.id].tolist() == rank_events(scored, span.sequences, 5)[0].tolist()
         state = strategy_named(name)(state, span.learnt, span.n_items).state
 
@@ -57,7 +64,7 @@ def test_a_chain_equals_the_strategy_called_by_hand(steps, data, name):
 def test_every_extractor_and_protocol(extractor, protocol, tmp_path):
     data = bench_data(protocol=protocol)
     steps = run(grid(data, "fine_tune imsr fixed-k full_retrain", extractors=(extractor,)), CellFiles(tmp_path))
-    lines = summaries([(step.cell, step.result) for step in steps.values()], data, 5, ("fine_tune",))
+    lines = summaries([(step.cell, step.result) for step in steps.values()], Scope(data, 5), ("fine_tune",))
     assert [line.extractor for line in lines] == [extractor] * 4
     for line in lines:
         assert 0 < line.hr <= 1
@@ -185,8 +192,11 @@ def test_a_damaged_cell_is_named(data, tmp_path):
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.lists(st.integers(0, 9), max_size=6), st.integers(1, 9))
-def test_popularity_ranks_equal_a_count(counts, items, top_n):
-    found = popularity_ranks(np.array(counts), np.array(items, dtype=np.int64), top_n)
+def test_one_list_for_everybody_equals_a_count(counts, items, top_n):
+    wanted = np.array(items, dtype=np.int64)
+    sequences = from_events(np.zeros_like(wanted), wanted, np.arange(len(wanted)))
+    span = BenchSpan("s", sequences, sequences, 10, {})
+    found = rank_everything(one_list(np.array(counts), len(sequences)), span, top_n)
     naive = [
         min(sum(other >= counts[i] for n, other in enumerate(counts) if n != i), top_n)
         if i < len(counts) and counts[i]
@@ -194,6 +204,19 @@ def test_popularity_ranks_equal_a_count(counts, items, top_n):
         for i in items
     ]
     assert found.tolist() == naive
+
+
+def test_the_last_span_after_pretraining_is_its_last_calendar_span(data):
+    """Not all of it: what came within the length of a span."""
+    assert 0 < data.newest.n_events < data.spans[0].learnt.n_events
+    ends = [span.sequences.timestamps.max() for span in data.spans[:2]]
+    assert data.newest.timestamps.min() > ends[0] - (ends[1] - ends[0])
+    result = CellResult("popularity-last")
+    rank_floor("popularity-last", data, 1, 5, result)
+    span = data.spans[1]
+    counts = np.bincount(data.newest.items, minlength=data.spans[0].n_items)
+    expected = rank_everything(one_list(counts, len(span.sequences)), span, 5)
+    assert result.ranks["s1"].tolist() == expected.tolist()
 
 
 def test_the_estimate_is_an_interval_of_the_rates_that_were_seen():

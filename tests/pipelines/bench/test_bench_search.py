@@ -7,13 +7,14 @@ from imsr_core.errors import ConfigError
 from pipelines.bench.cells import CellFiles
 from pipelines.bench.data import BenchError, cut, renumbered
 from pipelines.bench.search import SPACE, as_toml, candidates, search, searchable, space_of
+from pipelines.bench.summary import Scope
 from pipelines.bench.variants import VARIANTS, with_settings
 from pipelines.settings.imsr_toml import load_settings
 
 
 def trials(data, folder, count=3):
     (cell,) = grid(data, "imsr").cells()
-    return list(search(cell, data, CellFiles(folder), count, unwatched))
+    return list(search(cell, Scope(data, 5), CellFiles(folder), count, unwatched))
 
 
 def test_the_reported_spans_do_not_reach_a_search(tmp_path):
@@ -42,9 +43,12 @@ def test_candidates_begin_with_the_given_settings_and_never_repeat():
     found = candidates(SPACE, 40, seed=1)
     assert found[0] == {}
     assert found == candidates(SPACE, 40, seed=1)
-    assert len({tuple(point.values()) for point in found}) == 40
+    assert len({tuple(point.items()) for point in found}) == 40
     assert candidates({"a": (1, 2)}, 100, 0)[1:] in ([{"a": 1}, {"a": 2}], [{"a": 2}, {"a": 1}])
-    config = grid(bench_data(), "imsr").config
+    combinations = [{"training.window": w, "training.negatives": n} for w in (1, 5) for n in (0, 500)]
+    assert found[1:5] == combinations, "window and softmax together, before anything else"
+    config = with_settings(grid(bench_data(), "imsr").config, {"training.negatives": 500})
+    assert candidates(SPACE, 4, 1, config)[1:] == combinations[:3], "not the one that is given"
     for point in found:
         with_settings(config, point)
 
@@ -66,7 +70,7 @@ def test_a_search_leaves_a_variant_what_makes_it_one(name, left_out):
 
 
 def test_the_best_settings_can_be_pasted_into_an_imsr_toml():
-    point = candidates(SPACE, 2, seed=0)[1]
+    point = candidates(SPACE, 9, seed=0)[8]
     read = load_settings(text=as_toml(point))
     assert read.interests == with_settings(load_settings(text="").interests, point)
 
