@@ -5,62 +5,54 @@ from __future__ import annotations
 import errno
 import sys
 
-import duckdb
 import typer
 
-from flows.commands import (
-    backfill,
-    bench,
-    care,
-    data,
-    demo,
-    inspect,
-    plan,
-    promotion,
-    recommend,
-    refresh,
-    restate,
-    runs,
-    serve,
-    tasks,
-)
 from flows.console import errors
+from flows.lazy import Entry, LazyGroup
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
 
+START, WORK, CARE, LOOK = "Start", "Work", "Care", "Look"
+
+#: Every command: name, place and panel. A command's module is imported when it runs.
+COMMANDS = (
+    Entry("demo", "demo:demo", START),
+    Entry("init", "data:init", START),
+    Entry("ingest", "data:ingest_files", WORK),
+    Entry("run", "runs:run", WORK),
+    Entry("backfill", "backfill:backfill", WORK),
+    Entry("restate", "restate:restate", WORK),
+    Entry("nightly", "serve:nightly", WORK),
+    Entry("serve", "serve:serve", WORK),
+    Entry("promote", "promotion:promote_version", WORK),
+    Entry("rollback", "promotion:rollback_version", WORK),
+    Entry("refresh", "refresh:refresh", WORK),
+    Entry("recommend", "recommend:recommend", WORK),
+    Entry("task", "tasks:app", WORK),
+    Entry("forget", "care:forget", CARE),
+    Entry("prune", "care:prune", CARE),
+    Entry("doctor", "care:doctor", CARE),
+    Entry("plan", "plan:plan", LOOK),
+    Entry("status", "inspect:status", LOOK),
+    Entry("versions", "inspect:versions", LOOK),
+    Entry("compare", "promotion:compare_versions", LOOK),
+    Entry("sql", "inspect:sql", LOOK),
+    Entry("bench", "bench:bench", LOOK),
+    Entry("views", "inspect:views", LOOK),
+)
+
 app = typer.Typer(
     name="imsr",
-    help="Incremental multi-interest recommendation over time spans: every night a new span, a new model version.",
+    cls=LazyGroup.of("flows.commands", COMMANDS),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-START, WORK, CARE, LOOK = "Start", "Work", "Care", "Look"
 
-app.command("demo", rich_help_panel=START)(demo.demo)
-app.command("init", rich_help_panel=START)(data.init)
-app.command("ingest", rich_help_panel=WORK)(data.ingest_files)
-app.command("run", rich_help_panel=WORK)(runs.run)
-app.command("backfill", rich_help_panel=WORK)(backfill.backfill)
-app.command("restate", rich_help_panel=WORK)(restate.restate)
-app.command("nightly", rich_help_panel=WORK)(serve.nightly)
-app.command("serve", rich_help_panel=WORK)(serve.serve)
-app.command("promote", rich_help_panel=WORK)(promotion.promote_version)
-app.command("rollback", rich_help_panel=WORK)(promotion.rollback_version)
-app.command("refresh", rich_help_panel=WORK)(refresh.refresh)
-app.command("recommend", rich_help_panel=WORK)(recommend.recommend)
-app.add_typer(tasks.app, name="task", rich_help_panel=WORK)
-app.command("forget", rich_help_panel=CARE)(care.forget)
-app.command("prune", rich_help_panel=CARE)(care.prune)
-app.command("doctor", rich_help_panel=CARE)(care.doctor)
-app.command("plan", rich_help_panel=LOOK)(plan.plan)
-app.command("status", rich_help_panel=LOOK)(inspect.status)
-app.command("versions", rich_help_panel=LOOK)(inspect.versions)
-app.command("compare", rich_help_panel=LOOK)(promotion.compare_versions)
-app.command("sql", rich_help_panel=LOOK)(inspect.sql)
-app.command("bench", rich_help_panel=LOOK)(bench.bench)
-app.command("views", rich_help_panel=LOOK)(inspect.views)
+@app.callback()
+def imsr() -> None:
+    """Incremental multi-interest recommendation over time spans: every night a new span, a new model version."""
 
 
 #: A disk that is full, broken or not ours to write to; other system errors are bugs and show where they are.
@@ -74,10 +66,17 @@ def main() -> None:
         app()
     except ImsrError as error:
         _fail(error.message, error.hint)
-    except (OSError, duckdb.IOException) as error:
-        if isinstance(error, OSError) and error.errno not in _DISK:
+    except Exception as error:
+        if not _of_the_disk(error):
             raise
         _fail(str(error), "once the disk is in order run the command again: what is published is as it was")
+
+
+def _of_the_disk(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _DISK
+    duckdb = sys.modules.get("duckdb")  # an error of an engine that was never imported cannot be
+    return duckdb is not None and isinstance(error, duckdb.IOException)
 
 
 def _fail(message: str, hint: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.nights.night import SpanOutcome
+if TYPE_CHECKING:
+    from pipelines.nights.night import SpanOutcome
 
 #: Columns of output that goes to a file or a pipe, where nothing may be cut off.
 PIPE_WIDTH = 200

@@ -12,7 +12,7 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights
 from flows.console import console, show_table
-from pipelines.interests.comparison import MetricPair, latest_drift
+from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.nights.plan import due_of
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog

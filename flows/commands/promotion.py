@@ -10,7 +10,8 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
-from pipelines.interests.comparison import MetricPair, compare
+from pipelines.interests.comparison import compare
+from pipelines.interests.drift import MetricPair
 from pipelines.interests.gate import Verdict
 from pipelines.interests.promotion import promote, rollback
 from pipelines.tasks.moves import is_users_version, put_users_live, roll_users_back

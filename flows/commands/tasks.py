@@ -1,4 +1,7 @@
-"""`imsr task ...`: declare tasks in imsr.toml, add them to the `users` line, ask it."""
+"""Tasks of the `users` line: one encoder of users that keeps learning what you label.
+
+Tasks are declared in imsr.toml; `imsr task ...` adds them to the line and asks it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from flows.commands.runs import REJECTED
 from flows.console import console, errors, show_table
 from flows.holding import holding
 from imsr_core.errors import ConfigError, ImsrError
-from imsr_core.lifelong import BASE_TASK
+from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task, pretrain_users
 from pipelines.tasks.learning import REJECTED as REJECTED_STATE
 from pipelines.tasks.moves import take_out
@@ -21,9 +24,7 @@ from pipelines.tasks.predict import TaskPredictor
 from pipelines.tasks.table import TaskLine, compare_tasks, list_tasks, transfer_of
 from pipelines.workspace.layout import Workspace
 
-app = typer.Typer(
-    no_args_is_help=True, help="Tasks of the `users` line: one encoder of users that keeps learning what you label."
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=(__doc__ or "").splitlines()[0])
 
 
 @app.command("add")

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from imsr_core.encoders import Encoder, build_encoder, initial_rows, initial_weights
+from imsr_core.encoders.build import build_encoder, initial_rows, initial_weights
+from imsr_core.encoders.protocol import Encoder
 from imsr_core.lifelong.config import TokenMode
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.heads import Head, initial_head

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imsr_core.encoders import ITEM_TABLE, initial_rows
+from imsr_core.encoders.build import initial_rows
+from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.seeds import phase_seed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from imsr_core.encoders import EncoderConfig
+from imsr_core.encoders.config import EncoderConfig
 from imsr_core.encoders.tokens import PAD, left_pad
 from imsr_core.lifelong.config import LifelongConfig, SplitConfig
 from imsr_core.lifelong.errors import TaskError

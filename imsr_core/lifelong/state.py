@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imsr_core.encoders import ITEM_TABLE, EncoderConfig
+from imsr_core.encoders.config import EncoderConfig
+from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.config import SplitConfig, from_json, to_json

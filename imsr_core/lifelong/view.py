@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from imsr_core.encoders import Adapter, Encoder, run
-from imsr_core.encoders.protocol import NO_CHANGE, Pooling, Weights
+from imsr_core.encoders.adapter import Adapter
+from imsr_core.encoders.protocol import NO_CHANGE, Encoder, Pooling, Weights, run
 from imsr_core.encoders.tokens import MASK, TASK, append_token, hide_newer, wrap_with_token
 from imsr_core.lifelong.heads import Head
 

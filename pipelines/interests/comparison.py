@@ -1,33 +1,17 @@
-"""Two versions side by side: their scores where both were tested, and what training from scratch would have given."""
+"""Two versions side by side: their scores where both were tested."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.interests.drift import MetricPair, pairs_of
 from pipelines.interests.evaluation import score
-from pipelines.interests.version import LINE, Version
+from pipelines.interests.version import Version
 from pipelines.sequences.chain import chain_of, latest_rows
-from pipelines.versions.ancestry import chain_of_versions, learnt_spans, newest_shadow
+from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.lineage import VersionError
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import MetricRow, Snapshot, VersionRow
-
-
-@dataclass(frozen=True)
-class MetricPair:
-    """One metric of two versions, over the same ``n`` events of a span."""
-
-    span_id: str
-    slice: str
-    metric: str
-    first: float
-    second: float
-    n: int
-
-    @property
-    def difference(self) -> float:
-        """second - first."""
-        return self.second - self.first
+from pipelines.workspace.ledger import MetricRow, VersionRow
 
 
 @dataclass(frozen=True)
@@ -51,32 +35,7 @@ def compare(workspace: Workspace, first: str, second: str, span_id: str | None =
         found = [view.metrics(version.row.version_id) for version in (one, other)]
     if span_id is not None:
         found = [_scored(workspace, version, span_id) for version in (one, other)]
-    return Comparison(one.row, other.row, tuple(_pairs(*found)))
-
-
-def latest_drift(view: Snapshot) -> tuple[VersionRow, list[MetricPair]] | None:
-    """The newest shadow of the live chain, and the chain's scores (second) against its own (first), by span.
-
-    None if there is no shadow; no scores until a span was tested after it was made.
-    """
-    chain = chain_of_versions(view, view.pointer(LINE))
-    shadow = newest_shadow(view, chain[0]) if chain else None
-    if shadow is None:
-        return None
-    own = view.metrics(shadow.version_id)
-    # the chain's score on a span is that of the version from which the span was learnt
-    tested = {row.span_id: row.parent for row in chain}
-    live = [m for row in chain for m in view.metrics(row.version_id) if tested.get(m.span_id) == row.version_id]
-    return shadow, _pairs(own, live)
-
-
-def _pairs(first: list[MetricRow], second: list[MetricRow]) -> list[MetricPair]:
-    known = {(row.span_id, row.slice, row.protocol, row.metric): row for row in first}
-    return [
-        MetricPair(row.span_id, row.slice, row.metric, before.value, row.value, row.n)
-        for row in sorted(second, key=lambda row: (row.span_id, row.slice, row.metric))
-        if (before := known.get((row.span_id, row.slice, row.protocol, row.metric))) is not None
-    ]
+    return Comparison(one.row, other.row, tuple(pairs_of(*found)))
 
 
 def _scored(workspace: Workspace, version: Version, span_id: str) -> list[MetricRow]:

@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from imsr_core.errors import ConfigError, ImsrError
-from imsr_core.lifelong import BASE_TASK, TaskError
+from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure

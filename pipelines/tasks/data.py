@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from imsr_core.lifelong import TaskData, TaskError
+from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.tasks import TaskData
 from imsr_core.ragged import SpanSequences, drop_empty, restrict_users, take_rows
 from pipelines.sequences.chain import Link, chain_of, latest_rows
 from pipelines.sequences.loader import load_history

@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
-from imsr_core.lifelong import BASE_TASK, TaskData
 from imsr_core.lifelong.metrics import main_metric
 from imsr_core.lifelong.splits import PARTS, parts_of
-from imsr_core.lifelong.tasks import next_item_examples
+from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
 from imsr_core.lifelong.transfer_matrix import forgetting, transfer_matrix
 from imsr_core.ragged import SpanSequences, slice_rows
 from pipelines.tasks.data import history, labelled

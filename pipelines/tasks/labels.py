@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from imsr_core.lifelong import TaskError
+from imsr_core.lifelong.errors import TaskError
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.names import check_name
 from pipelines.settings.tasks import TaskSettings

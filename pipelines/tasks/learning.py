@@ -8,16 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from imsr_core.lifelong import (
-    BASE_TASK,
-    LifelongConfig,
-    LifelongState,
-    capacity,
-    get_method,
-    grow_items,
-    parameter_share,
-)
-from imsr_core.lifelong.config import to_json
+from imsr_core.lifelong.config import LifelongConfig, to_json
+from imsr_core.lifelong.growing import grow_items
+from imsr_core.lifelong.methods import get_method
+from imsr_core.lifelong.methods.conure import capacity
+from imsr_core.lifelong.methods.peterrec import parameter_share
+from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.sequences.chain import Link
 from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from imsr_core.lifelong import BASE_TASK, TaskError
+from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.sequences.chain import Link
 from pipelines.sequences.vocabulary import Vocabulary

@@ -26,16 +26,12 @@ from safetensors.torch import load_file
 
 from imsr_core.checkpoint import write_tensors
 from imsr_core.errors import CheckpointError
-from imsr_core.lifelong import (
-    BASE_TASK,
-    LifelongConfig,
-    LifelongMethod,
-    LifelongState,
-    TaskError,
-    from_tensors,
-    get_method,
-)
-from imsr_core.lifelong.config import to_json
+from imsr_core.lifelong.config import LifelongConfig, to_json
+from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.methods import get_method
+from imsr_core.lifelong.protocol import LifelongMethod
+from imsr_core.lifelong.state import LifelongState, from_tensors
+from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.sequences.chain import Link, chain_of
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.line import Line

@@ -21,12 +21,21 @@ import torch
 from lifelong_tables import report
 from lifelong_worlds import WORLDS, World, junk_task, popularity
 
-from imsr_core.encoders import EncoderConfig
-from imsr_core.lifelong import BASE_TASK, LifelongConfig, LifelongMethod, LifelongState, TaskData, get_method
-from imsr_core.lifelong.config import ObjectiveConfig, PeterRecConfig, PhaseConfig, SplitConfig, TeraconConfig
+from imsr_core.encoders.config import EncoderConfig
+from imsr_core.lifelong.config import (
+    LifelongConfig,
+    ObjectiveConfig,
+    PeterRecConfig,
+    PhaseConfig,
+    SplitConfig,
+    TeraconConfig,
+)
+from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.metrics import main_metric
+from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.splits import parts_of
-from imsr_core.lifelong.tasks import next_item_examples
+from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
 
 #: T1 of these is the same: an ordinary encoder, every weight trained.
 PLAIN = ("sinmo", "finesmax", "finelast", "fineall", "peterrec", "mtl", "sinmoall")

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imsr_core.lifelong import TaskData
 from imsr_core.lifelong.metrics import main_metric, metrics_of_ranks
-from imsr_core.lifelong.tasks import TaskKind
+from imsr_core.lifelong.tasks import TaskData, TaskKind
 from imsr_core.ragged import SpanSequences
 
 #: Sequences before this day, campaigns and the second domain after it.

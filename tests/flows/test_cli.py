@@ -36,7 +36,7 @@ from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanState
 
-COMMANDS = [command.name for command in app.registered_commands]
+COMMANDS = [entry.name for entry in cli.COMMANDS]
 
 
 def imsr(*words: object, code: int = 0) -> str:

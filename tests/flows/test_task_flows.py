@@ -9,7 +9,7 @@ from flows.cli import app
 from flows.console import console
 from flows.nightly import nightly
 from flows.tasks import add_tasks
-from imsr_core.lifelong import TaskError
+from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.methods.conure import Conure
 from pipelines.tasks.table import list_tasks
 from pipelines.tasks.version import current_version

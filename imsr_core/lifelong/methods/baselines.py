@@ -13,7 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from imsr_core.encoders import ITEM_TABLE, Adapter, Encoder, build_encoder, initial_weights
+from imsr_core.encoders.adapter import Adapter
+from imsr_core.encoders.build import build_encoder, initial_weights
+from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
 from imsr_core.lifelong.backbone import (
     base_reading,
     base_view,

@@ -23,7 +23,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from imsr_core.encoders import ITEM_TABLE, Adapter, build_encoder
+from imsr_core.encoders.adapter import Adapter
+from imsr_core.encoders.build import build_encoder
+from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.lifelong.backbone import (
     base_reading,
     first_state,

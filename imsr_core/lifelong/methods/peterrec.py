@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from imsr_core.encoders import ITEM_TABLE, Adapter, Encoder, build_encoder
+from imsr_core.encoders.adapter import Adapter
+from imsr_core.encoders.build import build_encoder
+from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.backbone import (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from imsr_core.encoders import build_encoder
+from imsr_core.encoders.build import build_encoder
 from imsr_core.lifelong.backbone import base_reading, fresh_head, head_in, learn_plain_base, record_of
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem

@@ -9,16 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from imsr_core.encoders import (
-    ENCODERS,
-    ITEM_TABLE,
-    Adapter,
-    EncoderConfig,
-    build_encoder,
-    initial_weights,
-    run,
-)
-from imsr_core.encoders.config import Layout
+from imsr_core.encoders.adapter import Adapter
+from imsr_core.encoders.build import ENCODERS, build_encoder, initial_weights
+from imsr_core.encoders.config import EncoderConfig, Layout
+from imsr_core.encoders.protocol import ITEM_TABLE, run
 from imsr_core.encoders.tokens import FIRST_ITEM, TASK
 from imsr_core.errors import ConfigError
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from planted_users import planted_sequences, planted_task, small_config
 
-from imsr_core.lifelong import LifelongState, get_method
+from imsr_core.lifelong.methods import get_method
+from imsr_core.lifelong.state import LifelongState
 from imsr_core.ragged import SpanSequences
 
 TASKS = ("genre", "shop", "half")

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from imsr_core.encoders import EncoderConfig
+from imsr_core.encoders.config import EncoderConfig
 from imsr_core.lifelong.config import LifelongConfig, ObjectiveConfig, PhaseConfig, SplitConfig
 from imsr_core.lifelong.tasks import TaskData
 from imsr_core.ragged import SpanSequences

@@ -8,10 +8,13 @@ import torch
 from planted_users import planted_sequences, planted_task, sequences_of, small_config
 
 from imsr_core.encoders.tokens import FIRST_ITEM
-from imsr_core.lifelong import BASE_TASK, METHODS, LifelongState, TaskData, TaskError, get_method, grow_items
 from imsr_core.lifelong.config import ConureConfig, PhaseConfig, TeraconConfig
-from imsr_core.lifelong.growing import TABLE, row_owners
+from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.growing import TABLE, grow_items, row_owners
+from imsr_core.lifelong.methods import METHODS, get_method
 from imsr_core.lifelong.methods.distillation import Retention
+from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.tasks import BASE_TASK, TaskData
 
 QUICK = PhaseConfig(epochs=2, min_epochs=2, batch_size=64, learning_rate=0.01)
 N_OLD, N_NEW = 48, 60

@@ -12,18 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_users import planted_sequences, sequences_of, small_config
 
-from imsr_core.encoders import EncoderConfig, build_encoder, initial_weights
+from imsr_core.encoders.build import build_encoder, initial_weights
+from imsr_core.encoders.config import EncoderConfig
 from imsr_core.encoders.tokens import FIRST_ITEM, MASK, PAD, left_pad
 from imsr_core.errors import CheckpointError, ConfigError, NonFiniteError
-from imsr_core.lifelong import LifelongConfig, TaskData, TaskError, from_tensors, get_method
-from imsr_core.lifelong.config import ObjectiveConfig, PhaseConfig, SplitConfig, from_json, to_json
+from imsr_core.lifelong.config import LifelongConfig, ObjectiveConfig, PhaseConfig, SplitConfig, from_json, to_json
+from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.heads import Head
 from imsr_core.lifelong.losses import bpr, head_loss, sampled_softmax
+from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.metrics import label_ranks, metrics_of_ranks
 from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.splits import parts_of
-from imsr_core.lifelong.tasks import next_item_examples, task_examples
+from imsr_core.lifelong.state import from_tensors
+from imsr_core.lifelong.tasks import TaskData, next_item_examples, task_examples
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer, transfer_matrix
 from imsr_core.lifelong.view import View
 

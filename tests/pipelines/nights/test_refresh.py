@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from pipelines.interests import training
-from pipelines.interests.comparison import compare, latest_drift
+from pipelines.interests.comparison import compare
+from pipelines.interests.drift import latest_drift
 from pipelines.interests.gate import GateError
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.promotion import promote, rollback

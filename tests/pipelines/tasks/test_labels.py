@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_world import NASTY_USER
 from task_world import write_csv
 
-from imsr_core.lifelong import TaskError
+from imsr_core.lifelong.errors import TaskError
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.labels import (

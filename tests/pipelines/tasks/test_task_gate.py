@@ -8,7 +8,7 @@ import torch
 from small_world import DAYS
 from task_world import add, matrix, pretrain, users_current, users_rows, with_tasks
 
-from imsr_core.lifelong import get_method
+from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.methods.conure import Conure
 from imsr_core.lifelong.methods.teracon import Teracon
 from imsr_core.lifelong.splits import parts_of

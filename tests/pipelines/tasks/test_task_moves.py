@@ -4,7 +4,7 @@ import pytest
 from small_world import DAYS, NOW, VERSIONS, current
 from task_world import add, predictions, users_current, users_rows
 
-from imsr_core.lifelong import TaskError
+from imsr_core.lifelong.errors import TaskError
 from pipelines.interests.gate import GateError
 from pipelines.tasks import learning as task_learning
 from pipelines.tasks.adding import HELD, due_tasks, notes

@@ -4,7 +4,7 @@ import pytest
 from small_world import DAYS, NASTY_ITEM, NASTY_USER, land, log, make, run_all
 from task_world import add, with_tasks
 
-from imsr_core.lifelong import TaskError
+from imsr_core.lifelong.errors import TaskError
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.tasks.data import history
 from pipelines.tasks.predict import TaskPredictor

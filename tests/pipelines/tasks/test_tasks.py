@@ -5,7 +5,7 @@ from small_world import DAYS, NASTY_USER, NOW, land, log, make, run_all, tree, u
 from task_world import TASKS, add, matrix, predictions, pretrain, users_current, users_rows, with_tasks, write_csv
 
 from imsr_core.errors import ConfigError
-from imsr_core.lifelong import CapacityError, TaskError
+from imsr_core.lifelong.errors import CapacityError, TaskError
 from pipelines.tasks import learning as task_learning
 from pipelines.tasks.adding import FAILED, add_due_tasks, due_tasks, notes
 from pipelines.tasks.labels import kept_labels

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_world import DAYS, NASTY_USER, day_of_events, land, log, make, run_all
 
-from imsr_core.lifelong import TaskError
+from imsr_core.lifelong.errors import TaskError
 from imsr_core.ragged import SpanSequences
 from pipelines.tasks.data import before_labels, end_of, history, labelled, learnt_chain, vocabulary_of
 from pipelines.workspace.ledger import SpanState

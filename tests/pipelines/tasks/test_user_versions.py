@@ -8,8 +8,8 @@ from small_world import DAYS
 from task_world import users_current, users_rows
 
 from imsr_core.errors import CheckpointError
-from imsr_core.lifelong import LifelongConfig, TaskError
-from imsr_core.lifelong.config import ConureConfig
+from imsr_core.lifelong.config import ConureConfig, LifelongConfig
+from imsr_core.lifelong.errors import TaskError
 from pipelines.tasks.version import LearntTask, UserVersion, current_version, fingerprint_of, read_state
 from pipelines.versions.lineage import VersionError
 from pipelines.workspace.seal import verify_folder

@@ -12,9 +12,12 @@ import torch
 from planted_users import planted_sequences, planted_task, small_config
 
 from imsr_core.errors import CheckpointError, ConfigError
-from imsr_core.lifelong import BASE_TASK, METHODS, TaskData, TaskError, from_tensors, get_method
 from imsr_core.lifelong.config import ConureConfig, PhaseConfig
+from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.methods import METHODS, get_method
 from imsr_core.lifelong.splits import parts_of
+from imsr_core.lifelong.state import from_tensors
+from imsr_core.lifelong.tasks import BASE_TASK, TaskData
 from imsr_core.lifelong.transfer_matrix import forgetting, transfer_matrix
 
 QUICK = PhaseConfig(epochs=2, min_epochs=2, batch_size=64, learning_rate=0.01)

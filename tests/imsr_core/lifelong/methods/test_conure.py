@@ -8,11 +8,14 @@ import pytest
 import torch
 from planted_users import planted_task, small_config
 
-from imsr_core.encoders import ITEM_TABLE
-from imsr_core.lifelong import BASE_TASK, CapacityError, LifelongState, capacity, get_method
+from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.lifelong.config import ConureConfig, PhaseConfig
-from imsr_core.lifelong.methods import conure
+from imsr_core.lifelong.errors import CapacityError
+from imsr_core.lifelong.methods import conure, get_method
+from imsr_core.lifelong.methods.conure import capacity
 from imsr_core.lifelong.methods.ownership import requested
+from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.tasks import BASE_TASK
 
 CONURE = get_method("conure")
 both_encoders = pytest.mark.parametrize("encoder", ["nextitnet", "sasrec"])

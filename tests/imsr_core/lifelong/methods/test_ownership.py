@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imsr_core.lifelong import CapacityError
+from imsr_core.lifelong.errors import CapacityError
 from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, requested, visible
 
 

@@ -8,16 +8,18 @@ import pytest
 import torch
 from planted_users import planted_task, small_config
 
-from imsr_core.encoders import EncoderConfig, initial_weights
+from imsr_core.encoders.build import initial_weights
+from imsr_core.encoders.config import EncoderConfig
 from imsr_core.encoders.tokens import left_pad
 from imsr_core.errors import CheckpointError, ConfigError
-from imsr_core.lifelong import BASE_TASK, LifelongState, get_method, parameter_share
 from imsr_core.lifelong.config import PeterRecConfig, PhaseConfig, SplitConfig
 from imsr_core.lifelong.heads import initial_head
+from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.methods.patches import initial_patches, patched_sites
-from imsr_core.lifelong.methods.peterrec import PeterRec
+from imsr_core.lifelong.methods.peterrec import PeterRec, parameter_share
 from imsr_core.lifelong.problems import task_problem
-from imsr_core.lifelong.state import TaskRecord, named
+from imsr_core.lifelong.state import LifelongState, TaskRecord, named
+from imsr_core.lifelong.tasks import BASE_TASK
 
 PETERREC = PeterRec()
 QUICK = PhaseConfig(epochs=3, min_epochs=3, batch_size=64, learning_rate=0.01)

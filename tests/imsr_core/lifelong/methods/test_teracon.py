@@ -10,14 +10,13 @@ import torch
 from planted_users import BATCH, planted_task, sequences_of, small_config
 
 from imsr_core.encoders.tokens import left_pad
-from imsr_core.lifelong import BASE_TASK
 from imsr_core.lifelong.config import PhaseConfig, TeraconConfig
 from imsr_core.lifelong.methods import distillation, teracon
 from imsr_core.lifelong.methods.distillation import Retention
 from imsr_core.lifelong.methods.relation_masks import annealed, task_mask
 from imsr_core.lifelong.methods.teracon import Teracon
 from imsr_core.lifelong.problems import task_problem
-from imsr_core.lifelong.tasks import TaskData
+from imsr_core.lifelong.tasks import BASE_TASK, TaskData
 from imsr_core.lifelong.training import Step
 
 TERACON = Teracon()

@@ -1,0 +1,84 @@
+"""Commands that are imported when they run: `imsr --help` costs no torch, `imsr sql` no Beam."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import cleandoc
+from typing import Any
+
+import typer
+from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command: its ``name``, its ``place`` ("module:function" or "module:app"), and its panel in the help."""
+
+    name: str
+    place: str
+    panel: str
+
+
+class LazyCommand(TyperCommand):
+    """Stands for a command until it is called; knows its name and its summary, which is all that --help shows."""
+
+    def __init__(self, entry: Entry, package: str) -> None:
+        self._module, _, self._attribute = f"{package}.{entry.place}".partition(":")
+        summary = escape(_summary(self._module, self._attribute))
+        super().__init__(entry.name, help=summary, short_help=summary, rich_help_panel=entry.panel)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self.load().make_context(info_name, args, parent=parent, **extra)
+
+    def load(self) -> Any:
+        """The command itself: its module is imported now."""
+        found = getattr(import_module(self._module), self._attribute)
+        if not isinstance(found, typer.Typer):
+            app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            app.command(self.name)(found)
+            found = app
+        command = get_command(found)
+        command.name = self.name
+        return _literally(command)
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are a table of entries."""
+
+    package: str = ""
+    entries: Sequence[Entry] = ()
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {entry.name: LazyCommand(entry, self.package) for entry in self.entries}
+
+    @classmethod
+    def of(cls, package: str, entries: Sequence[Entry]) -> type[LazyGroup]:
+        """A group with these entries, whose modules are in ``package``."""
+        return type("Commands", (cls,), {"package": package, "entries": entries})
+
+
+def _literally(command: Any) -> Any:
+    """The command, whose help is shown as it is written: [gate] is a section of imsr.toml, not a style."""
+    for part in (command, *command.params):
+        if getattr(part, "help", None):
+            part.help = escape(part.help)
+    for each in getattr(command, "commands", {}).values():
+        _literally(each)
+    return command
+
+
+def _summary(module: str, attribute: str) -> str:
+    """The first line of a function's docstring, or of the module's, read from the source: nothing is imported."""
+    spec = find_spec(module)
+    source = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
+    tree = ast.parse(source or "")
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == attribute]
+    documented = functions[0] if functions else tree
+    return cleandoc(ast.get_docstring(documented) or "").split("\n")[0]

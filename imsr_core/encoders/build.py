@@ -1,0 +1,69 @@
+"""Encoders of a user's item sequence; see ``protocol`` for what they share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from imsr_core.encoders.adapter import Adapter
+from imsr_core.encoders.config import EncoderConfig
+from imsr_core.encoders.dssm import DSSM
+from imsr_core.encoders.grec import GRec
+from imsr_core.encoders.gru4rec import GRU4Rec
+from imsr_core.encoders.nextitnet import NextItNet
+from imsr_core.encoders.protocol import ITEM_TABLE, Encoder, run
+from imsr_core.encoders.sasrec import SASRec
+from imsr_core.encoders.tokens import FIRST_ITEM, PAD
+
+__all__ = [
+    "ENCODERS",
+    "ITEM_TABLE",
+    "Adapter",
+    "Encoder",
+    "EncoderConfig",
+    "build_encoder",
+    "initial_rows",
+    "initial_weights",
+    "run",
+]
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "nextitnet": NextItNet,
+    "grec": GRec,
+    "sasrec": SASRec,
+    "gru4rec": GRU4Rec,
+    "dssm": DSSM,
+}
+
+
+def build_encoder(config: EncoderConfig) -> Encoder:
+    """The encoder's shape, without memory for weights: they are handed to ``run``."""
+    with torch.device("meta"):
+        return ENCODERS[config.name](config).eval()
+
+
+def initial_weights(config: EncoderConfig, n_items: int, seed: int) -> dict[str, Tensor]:
+    """Fresh weights for a catalogue of ``n_items``, the same for the same seed.
+
+    Matrices start Xavier-uniform, vectors at 0, norms at 1, table rows as ``initial_rows``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, Tensor] = {}
+    shapes = {name: parameter.shape for name, parameter in build_encoder(config).named_parameters()}
+    for name, shape in shapes.items():
+        if name == ITEM_TABLE:
+            weights[name] = initial_rows(FIRST_ITEM + n_items, config.dim, generator)
+            weights[name][PAD] = 0.0
+        elif name.startswith("positions"):
+            weights[name] = initial_rows(shape[0], config.dim, generator)
+        elif len(shape) >= 2:
+            bound = (6.0 / (shape[0] + shape[1])) ** 0.5
+            weights[name] = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        else:
+            weights[name] = torch.full(shape, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    return weights
+
+
+def initial_rows(n: int, dim: int, generator: torch.Generator) -> Tensor:
+    """(n, d) fresh table rows from N(0, 1 / d): about unit length at every d."""
+    return torch.empty(n, dim).normal_(0.0, dim**-0.5, generator=generator)

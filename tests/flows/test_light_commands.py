@@ -1,0 +1,88 @@
+"""Commands that learn nothing import nothing that learns: what is imported is asserted, since times are not facts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import COMMANDS, app
+
+HEAVY = ("torch", "apache_beam", "prefect", "matplotlib")
+
+#: Runs a command and prints which of the heavy packages it imported.
+SCRIPT = f"""
+import sys
+from flows.cli import app
+app(sys.argv[1:], standalone_mode=False)
+print("HEAVY:", *(name for name in {HEAVY} if name in sys.modules))
+"""
+
+
+def imported_by(*words: object) -> list[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *map(str, words)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.rpartition("HEAVY:")[2].split()
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A workspace with one file of events in its landing folder."""
+    root = tmp_path_factory.mktemp("light")
+    assert CliRunner().invoke(app, ["init", str(root)]).exit_code == 0
+    rows = [f"u{n % 7},i{n % 5},2024-0{1 + n % 3}-0{1 + n % 9}T00:00:{n % 60:02d}" for n in range(60)]
+    (root / "landing/events.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["ingest"], ["ingest", "--help"], ["plan"], ["status"], ["versions"], ["sql", "FROM spans"]],
+        ["--help"],
+        ["ingest"],
+        ["plan"],
+        ["status"],
+        ["versions"],
+        ["sql", "FROM spans"],
+        ["views"],
+        ["ingest", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_imports_neither_torch_nor_beam_nor_prefect(workspace, words):
+    where = [] if "--help" in words else ["-w", workspace]
+    assert imported_by(*words, *where) == []
+
+
+def test_the_list_of_commands_imports_none_of_them():
+    script = SCRIPT.replace(f"name in {HEAVY}", "name in sys.modules")
+    run = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True)
+    modules = set(run.stdout.rpartition("HEAVY:")[2].split())
+    assert not {f"flows.commands.{entry.place.partition(':')[0]}" for entry in COMMANDS} & modules
+    assert "flows.cli" in modules
+    assert "duckdb" not in modules
+
+
+@pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
+def test_help_says_what_a_command_does_as_it_is_written(entry):
+    shown = " ".join(CliRunner().invoke(app, [entry.name, "--help"], env={"COLUMNS": "200"}).output.split())
+    listed = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "400"}).output.split())
+    command = app_command(entry.name)
+    summary = command.help.replace("\\[", "[").split("\n")[0]
+    assert summary in listed
+    assert summary in shown
+
+
+def app_command(name):
+    from typer.main import get_command
+
+    return get_command(app).commands[name]
+
+
+def test_sections_in_help_are_text():
+    shown = CliRunner().invoke(app, ["ingest", "--help"], env={"COLUMNS": "200"}).output
+    assert "[ingest] lookback_spans" in shown
