@@ -42,15 +42,6 @@ def workspace(tmp_path_factory):
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["ingest"], ["ingest", "--help"], ["plan"], ["status"], ["versions"], ["sql", "FROM spans"]],
-        ["--help"],
-        ["ingest"],
-        ["plan"],
-        ["status"],
-        ["versions"],
-        ["sql", "FROM spans"],
-        ["views"],
-        ["ingest", "--help"],
-    ],
     ids=" ".join,
 )
 def test_imports_neither_torch_nor_beam_nor_prefect(workspace, words):
