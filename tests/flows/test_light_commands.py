@@ -63,7 +63,8 @@ def test_help_says_what_a_command_does_as_it_is_written(entry):
     shown = " ".join(CliRunner().invoke(app, [entry.name, "--help"], env={"COLUMNS": "200"}).output.split())
     listed = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "400"}).output.split())
     command = app_command(entry.name)
-    summary = command.help.replace("\\[", "[").split("\n")[0]
+    summary = command.help.replace("\\[", "[")
+    assert len(summary) > 20
     assert summary in listed
     assert summary in shown
 
