@@ -11,8 +11,6 @@ from typing import Any
 
 from imsr_core.errors import CheckpointError, ImsrError
 
-#: The line of the multi-interest models, whose versions follow the spans.
-INTERESTS = "interests"
 PACKAGES = ("imsr", "torch", "numpy", "pyarrow", "duckdb", "apache-beam")
 
 
