@@ -85,7 +85,7 @@ def bench(
     if trials:
         _search(grid, files, trials, scope)
         return
-    steps = [_show_step(step) for step in run_grid(grid, files, settings.bench, _watch, compute=compute)]
+    steps = [_show_step(step) for step in run_grid(grid, files, settings.bench, watch, compute=compute)]
     done = [(step.cell, step.result) for step in steps] + RivalFiles(out).all(spans, grid.top_n)
     if not done:
         raise BenchError(f"{out} holds no result of these variants yet", hint="leave --found out")
@@ -125,7 +125,7 @@ def _search(grid: Grid, files: CellFiles, trials: int, scope: Scope) -> None:
     for variant in grid.variants:
         searchable(variant)
         first = next(cell for cell in grid.cells() if cell.variant is variant)
-        found = list(search(first, scope, files, trials, _watch))
+        found = list(search(first, scope, files, trials, watch))
         found.sort(key=lambda trial: -trial.score)
         keys = list(dict.fromkeys(key for trial in found for key in trial.settings))
         rows = [
@@ -140,19 +140,23 @@ def _search(grid: Grid, files: CellFiles, trials: int, scope: Scope) -> None:
 
 
 @contextmanager
-def _watch(cell: Cell, number: int, total: int, left: tuple[float, float] | None) -> Iterator[Progress]:
-    with span_progress(f"{number}/{total} {cell.name} ({_left(left)})") as progress:
+def watch(cell: Cell, number: int, total: int, left: tuple[float, float] | None) -> Iterator[Progress]:
+    """Show a running cell."""
+    with span_progress(f"{number}/{total} {cell.name} ({time_left(left)})") as progress:
         yield progress
 
 
 def _show_step(step: Step) -> Step:
     what = "found" if step.found else f"{step.result.seconds:.0f} CPU s"
-    console.print(f"{step.number}/{step.total} {step.cell.name}: {what}; {_left(step.left)}")
+    console.print(f"{step.number}/{step.total} {step.cell.name}: {what}; {time_left(step.left)}")
     return step
 
 
-def _left(left: tuple[float, float] | None) -> str:
+def time_left(left: tuple[float, float] | None) -> str:
+    """(least, most) seconds as people read it."""
     if left is None:
         return "no estimate yet"
     least, most = (seconds / 60 for seconds in left)
-    return "nothing left" if most == 0 else f"{least:.0f} to {most:.0f} min of CPU left"
+    if most == 0:
+        return "nothing left"
+    return f"{most:.1f} min of CPU" if least == most else f"{least:.0f} to {most:.0f} min of CPU left"

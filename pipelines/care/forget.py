@@ -186,6 +186,7 @@ class _Run:
             receipt = _commit(self.workspace, tx, journal, contents, self.now)
             hit(FailPoint.FORGET_BEFORE_COMMIT)
         hit(FailPoint.FORGET_AFTER_COMMIT)
+        shutil.rmtree(self.workspace.trials, ignore_errors=True)  # of other data than there is now
         publish_catalog(self.workspace)
         drop_generations_with(self.workspace, mention_pattern(journal.user_id))
         hit(FailPoint.FORGET_VIEWS_WRITTEN)

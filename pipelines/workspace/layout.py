@@ -7,6 +7,7 @@
     quarantine/batch=<id>.parquet            refused rows, with the reason
     sequences/span=<id>/<fingerprint16>/     per-user sequences and the ids new in that span
     versions/<version id>/                   trained models
+    trials/                                  settings that `imsr tune` has tried; may be removed
     staging/                                 work in progress; whatever a dead run left here is rubbish
     catalog.duckdb, views.sql                views for analysts
 
@@ -96,6 +97,11 @@ class Workspace:
     def staging(self) -> Path:
         """Work in progress, on the same file system as everything else (so that a rename is atomic)."""
         return self.root / "staging"
+
+    @property
+    def trials(self) -> Path:
+        """What `imsr tune` has tried: a cache, made by it when it is asked."""
+        return self.root / "trials"
 
     @property
     def versions(self) -> Path:
