@@ -30,6 +30,7 @@ from imsr_core.config import (
 )
 from imsr_core.errors import ConfigError
 from pipelines.settings.bench import BenchSettings
+from pipelines.settings.items import ItemsSettings
 from pipelines.settings.sections import (
     EvaluationSettings,
     GateSettings,
@@ -52,6 +53,7 @@ class Settings:
 
     source: SourceSettings = field(default_factory=SourceSettings)
     spans: SpansSettings = field(default_factory=SpansSettings)
+    items: ItemsSettings = field(default_factory=ItemsSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     sequences: SequencesSettings = field(default_factory=SequencesSettings)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -24,6 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.lake.item_metadata import FOLDER as METADATA_FOLDER
+from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
@@ -59,6 +61,9 @@ COLUMNS = {
     "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, vector FLOAT[]",
     "changes": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, interest_id BIGINT, change VARCHAR, "
     "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
+    "item_metadata": "item_id VARCHAR",
+    "interest_items": "version_id VARCHAR, user_id VARCHAR, interest_id BIGINT, rank BIGINT, item_id VARCHAR, "
+    "score FLOAT",
     "recommendations": "version_id VARCHAR, user_id VARCHAR, rank BIGINT, item_id VARCHAR, score FLOAT, "
     "interest_id BIGINT, reason VARCHAR",
 }
@@ -190,6 +195,8 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     folders = [workspace.resolve(row.path) for row in versions if row.state != PRUNED]
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
     lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
+    explained = sorted((workspace.root / "explanations").glob("*.parquet"))
+    metadata = kept_metadata(view)
     return {
         "interactions": _files(lake, "bucket=*.parquet"),
         "quarantine": [workspace.resolve(b.quarantine_path) for b in view.batches() if b.quarantine_path],
@@ -198,6 +205,8 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "sequences": _files(sequences, "bucket=*.parquet"),
         "interests": _files(folders, "interests.parquet"),
         "changes": _files(folders, "changes.parquet"),
+        "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
+        "interest_items": [path for path in explained if path.stem not in gone],
         "recommendations": [path for path in lists if path.stem not in gone],
     }
 

@@ -137,3 +137,18 @@ CREATE OR REPLACE VIEW interest_changes AS
 -- Lists written by `imsr recommend --all`.
 CREATE OR REPLACE VIEW recommendations AS
   SELECT version_id, user_id, rank, item_id, score, interest_id, reason FROM ${recommendations};
+
+-- The table that [items] metadata names, as it was when it was last taken.
+CREATE OR REPLACE VIEW item_metadata AS SELECT * FROM ${item_metadata};
+
+-- What each interest stands for: the items nearest to it (rank 1 first; score = interest . item), by `imsr explain --all`.
+CREATE OR REPLACE VIEW interest_items AS
+  SELECT version_id, user_id, interest_id, rank, item_id, score FROM ${interest_items};
+
+-- How distinct a user's interests are: overlap is the cosine to the nearest older interest of the same user (NULL for the
+-- oldest); an interest with an overlap above 0.9 says nearly what another says already.
+CREATE OR REPLACE VIEW interest_overlap AS
+  WITH unit AS (SELECT user_id, interest_id, vector FROM interests)
+  SELECT a.user_id, a.interest_id, max(list_cosine_similarity(a.vector, b.vector)) AS overlap
+  FROM unit a LEFT JOIN unit b ON b.user_id = a.user_id AND b.interest_id < a.interest_id
+  GROUP BY ALL;

@@ -1,0 +1,71 @@
+"""`imsr explain`: what the interests of a user mean."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.console import console, show_table
+from flows.holding import holding
+from imsr_core.errors import ConfigError
+from pipelines.workspace.layout import Workspace
+
+
+def explain(
+    user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
+    workspace: WorkspaceOption = Path("."),
+    version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+    items: Annotated[int, typer.Option("--items", min=1, help="Nearest items to show of each interest.")] = 4,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="Write everybody's nearest items to the view `interest_items`.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """What each interest of a user stands for: its nearest items, the categories that stand out, its age and its use.
+
+    With a table in imsr.toml's \\[items] the items have names and categories. "overlap" is the cosine to the nearest
+    older interest of the user: near 1 it says what another says already. "brings" counts how many of the user's first
+    20 recommendations come from the interest.
+    """
+    from pipelines.insight.explain import Explainer
+    from pipelines.lake.item_metadata import keep_metadata
+    from pipelines.warehouse.catalog import publish_catalog
+
+    opened = Workspace.open(workspace)
+    if not everybody and user is None:
+        raise ConfigError("explain whose interests?", hint="imsr explain --user ID, or --all")
+    with holding(opened, "imsr explain", now=current_time()) as lease:
+        keep_metadata(opened, lease)
+        explainer = Explainer.open(opened, version)
+        path = explainer.write_all(items) if everybody else None
+        publish_catalog(opened)
+    if path is not None:
+        console.print(f"written: {path}; see them: imsr sql 'FROM interest_items'")
+    if user is None:
+        return
+    meanings = explainer.user(user, items=items)
+    if as_json:
+        typer.echo(json.dumps([asdict(meaning) for meaning in meanings], ensure_ascii=False, indent=1))
+        return
+    columns = ["interest", "born", "last active", "items", "overlap", "drift", "brings", "stands for", "nearest items"]
+    rows = [
+        [
+            each.interest_id,
+            each.born_span,
+            each.active_span,
+            each.support,
+            each.overlap,
+            each.drift,
+            f"{each.brings}/{each.of}",
+            ", ".join(map(str, each.categories)) or None,
+            ", ".join(name for _, name in each.items),
+        ]
+        for each in meanings
+    ]
+    shown = explainer.recommender.version.row.version_id
+    show_table(f"user {user} as of version {shown}", columns, rows, wrap=True)

@@ -1,0 +1,146 @@
+"""A user's interests, explained: what each stands for, how old it is, how it drifted, what it brings lately.
+
+    explainer = Explainer.open("my-workspace")
+    explainer.user("2453")        # a Meaning for each interest, oldest first
+    explainer.write_all()         # everybody's nearest items, behind the view `interest_items`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipelines.insight.catalogue import Catalogue
+from pipelines.insight.meaning import NEIGHBOURHOOD, Standout, nearest_items, overlap, standouts
+from pipelines.interests.recommend import Recommender
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import read_table, write_table
+
+#: Folder of everybody's nearest items, a file a version.
+FOLDER = "explanations"
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """One interest of one user.
+
+    ``support`` counts the items of the last active span that were nearest to it; ``overlap`` is the cosine to the
+    nearest older interest (None for the oldest); ``drift`` the mean 1 - cosine that a span moved it (None if it was
+    never measured); ``brings`` how many of the user's first ``of`` recommendations come from it.
+    """
+
+    interest_id: int
+    born_span: str
+    active_span: str
+    support: int
+    norm: float
+    overlap: float | None
+    drift: float | None
+    brings: int
+    of: int
+    categories: tuple[Standout, ...]
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Explainer:
+    """One version, with what is known of its items."""
+
+    recommender: Recommender
+
+    @classmethod
+    def open(cls, workspace: Workspace | Path | str, version_id: str | None = None) -> Explainer:
+        """The current version of a workspace, or the one of this id.
+
+        Raises:
+            WorkspaceError, VersionError, CheckpointError: what is asked for is not there, or damaged.
+        """
+        return cls(Recommender.open(workspace, version_id))
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The items that the model has vectors of."""
+        return Catalogue.of(self.recommender.version, self.recommender.state.n_items)
+
+    def user(self, user_id: str, *, items: int = 5, of: int = 20) -> list[Meaning]:
+        """What each interest of one user stands for, oldest first, by its ``items`` nearest items.
+
+        Raises:
+            UnknownUserError: the version has never seen the user.
+        """
+        table = self.recommender.interests(user_id)
+        vectors = torch.from_numpy(np.array(table["vector"].to_pylist(), dtype=np.float32))
+        nearest = nearest_items(vectors, self.recommender.state.item_vectors(), max(NEIGHBOURHOOD, items))
+        told = standouts(nearest.items[:, :NEIGHBOURHOOD], self.catalogue)
+        older = overlap(vectors, torch.zeros(len(vectors), dtype=torch.int64))
+        drifts, brought = self._drifts(user_id), self._brought(user_id, of)
+        ids, names = (
+            column.take(pa.array(nearest.items[:, :items].ravel())).to_pylist()
+            for column in (self.catalogue.ids, self.catalogue.names)
+        )
+        shown = list(zip(ids, names, strict=True))
+        width = min(items, nearest.items.shape[1])
+        return [
+            Meaning(
+                interest_id=row["interest_id"],
+                born_span=row["born_span"],
+                active_span=row["active_span"],
+                support=row["support"],
+                norm=row["norm"],
+                overlap=None if np.isnan(older[at]) else float(older[at]),
+                drift=drifts.get(row["interest_id"]),
+                brings=brought.get(row["interest_id"], 0),
+                of=of,
+                categories=tuple(told[at]),
+                items=tuple(shown[at * width : (at + 1) * width]),
+            )
+            for at, row in enumerate(table.drop_columns(["vector"]).to_pylist())
+        ]
+
+    def write_all(self, items: int = 5) -> Path:
+        """Write the nearest items of everybody's interests to ``explanations/<version id>.parquet``."""
+        recommender = self.recommender
+        store, version = recommender.state.store, recommender.version
+        nearest = nearest_items(store.vectors, recommender.state.item_vectors(), items)
+        rows, width = nearest.items.shape
+        users = version.vocabulary.user_ids(store.users.numpy())
+        owner = np.repeat(np.arange(len(store.users)), store.counts.numpy() * width)
+        table = pa.table(
+            {
+                "version_id": pa.array([version.row.version_id] * (rows * width), pa.string()),
+                "user_id": users.take(pa.array(owner)).combine_chunks(),
+                "interest_id": pa.array(np.repeat(store.interest_id.numpy(), width)),
+                "rank": pa.array(np.tile(np.arange(1, width + 1), rows)),
+                "item_id": self.catalogue.ids.take(pa.array(nearest.items.ravel())),
+                "score": pa.array(nearest.scores.ravel()),
+            }
+        )
+        folder = version.workspace.root / FOLDER
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{version.row.version_id}.parquet"
+        write_table(table, path)
+        return path
+
+    def _brought(self, user_id: str, of: int) -> dict[int, int]:
+        """Interest -> how many of the user's first recommendations it brings."""
+        brought = self.recommender.top_n([user_id], of)["interest_id"].drop_null().value_counts()
+        return {pair["values"]: pair["counts"] for pair in brought.to_pylist()}
+
+    def _drifts(self, user_id: str) -> dict[int, float]:
+        """Interest -> its mean drift over the spans of the version's chain in which the user was active."""
+        version = self.recommender.version
+        drifts: dict[int, list[float]] = {}
+        for path in version.lineage.interests:
+            changes = version.workspace.resolve(path).parent / "changes.parquet"
+            if not changes.exists():  # an archived version keeps it; a pruned one has neither
+                continue
+            table = read_table(changes, ["user_id", "interest_id", "drift"])
+            own = table.filter(pa.compute.equal(table["user_id"], user_id)).drop_null()
+            for interest, drift in zip(own["interest_id"].to_pylist(), own["drift"].to_pylist(), strict=True):
+                drifts.setdefault(interest, []).append(drift)
+        return {interest: float(np.mean(values)) for interest, values in drifts.items()}
