@@ -36,6 +36,8 @@ COMMANDS = (
     Entry("plan", "plan:plan", LOOK),
     Entry("status", "inspect:status", LOOK),
     Entry("versions", "inspect:versions", LOOK),
+    Entry("explain", "explain:explain", LOOK),
+    Entry("report", "report:report", LOOK),
     Entry("compare", "promotion:compare_versions", LOOK),
     Entry("sql", "inspect:sql", LOOK),
     Entry("bench", "bench:bench", LOOK),

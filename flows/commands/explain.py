@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
-from flows.console import console, show_table
+from flows.console import console, errors, show_table
 from flows.holding import holding
 from imsr_core.errors import ConfigError
+from pipelines.lake.item_metadata import is_current, keep_metadata
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import LeaseHeld
 
 
 def explain(
@@ -33,18 +35,17 @@ def explain(
     20 recommendations come from the interest.
     """
     from pipelines.insight.explain import Explainer
-    from pipelines.lake.item_metadata import keep_metadata
     from pipelines.warehouse.catalog import publish_catalog
 
     opened = Workspace.open(workspace)
     if not everybody and user is None:
         raise ConfigError("explain whose interests?", hint="imsr explain --user ID, or --all")
-    with holding(opened, "imsr explain", now=current_time()) as lease:
-        keep_metadata(opened, lease)
-        explainer = Explainer.open(opened, version)
-        path = explainer.write_all(items) if everybody else None
-        publish_catalog(opened)
-    if path is not None:
+    _take_metadata(opened)
+    explainer = Explainer.open(opened, version)
+    if everybody:
+        with holding(opened, "imsr explain --all", now=current_time()):  # not while a user is being forgotten
+            path = explainer.write_all(items)
+            publish_catalog(opened)
         console.print(f"written: {path}; see them: imsr sql 'FROM interest_items'")
     if user is None:
         return
@@ -59,13 +60,24 @@ def explain(
             each.born_span,
             each.active_span,
             each.support,
-            each.overlap,
-            each.drift,
+            None if each.overlap is None else f"{each.overlap:.2f}",
+            None if each.drift is None else f"{each.drift:.3f}",
             f"{each.brings}/{each.of}",
             ", ".join(map(str, each.categories)) or None,
-            ", ".join(name for _, name in each.items),
+            ", ".join(dict.fromkeys(name for _, name in each.items)),
         ]
         for each in meanings
     ]
     shown = explainer.recommender.version.row.version_id
     show_table(f"user {user} as of version {shown}", columns, rows, wrap=True)
+
+
+def _take_metadata(workspace: Workspace) -> None:
+    """The table about items as it is now; beside a run that holds the workspace, as it was taken last."""
+    if is_current(workspace):
+        return
+    try:
+        with holding(workspace, "imsr explain", now=current_time()) as lease:
+            keep_metadata(workspace, lease)
+    except LeaseHeld:
+        errors.print("the table of \\[items] changed, and a run holds the workspace: explained with the one before")

@@ -22,6 +22,8 @@ from pipelines.insight.catalogue import Catalogue, Category
 NEIGHBOURHOOD = 50
 #: A category of fewer nearest items than this says nothing.
 FEWEST = 3
+#: Nor does one that is not at least so much more frequent than in the catalogue.
+LEAST_LIFT = 2.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Standout:
     lift: float
 
     def __str__(self) -> str:
-        return f"{self.value} ({self.share:.0%}, {self.lift:.0f} x)"
+        lift = f"{self.lift:.0f}" if self.lift >= 10 else f"{self.lift:.1f}"
+        return f"{self.value} ({self.share:.0%}, {lift} x)"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def _of_category(nearest: NDArray[np.int64], category: Category) -> list[tuple[i
     return [
         (int(k // width), float(w), Standout(category.name, category.values[k % width], float(s), float(x)))
         for k, w, s, x in zip(key, weight, share, lift, strict=True)
-        if x > 1
+        if x >= LEAST_LIFT
     ]
 
 

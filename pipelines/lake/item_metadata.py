@@ -55,6 +55,16 @@ def kept_metadata(view: Snapshot) -> KeptMetadata | None:
     return None if stored is None else KeptMetadata(**json.loads(stored))
 
 
+def is_current(workspace: Workspace) -> bool:
+    """Whether the copy in force is that of the table as it is now (a missing table changes nothing)."""
+    path = workspace.root / workspace.settings.items.metadata
+    if not workspace.settings.items.metadata or not path.is_file():
+        return True
+    with workspace.ledger.snapshot() as view:
+        kept = kept_metadata(view)
+    return kept is not None and kept.source == _source_of(workspace, path)
+
+
 def keep_metadata(workspace: Workspace, lease: Lease) -> KeptMetadata | None:
     """Take the table as it is now; None without one in the settings. A file that did not change costs its hash.
 
@@ -68,7 +78,7 @@ def keep_metadata(workspace: Workspace, lease: Lease) -> KeptMetadata | None:
     path = workspace.root / settings.metadata
     if not path.is_file():
         raise ItemMetadataError(f"[items] metadata: there is no file {path}", hint="correct it in imsr.toml")
-    source = hashlib.sha256(f"{file_sha256(path)} {asdict(settings)}".encode()).hexdigest()
+    source = _source_of(workspace, path)
     with workspace.ledger.snapshot() as view:
         before = kept_metadata(view)
     if before is not None and before.source == source and workspace.resolve(before.path).is_file():
@@ -77,6 +87,10 @@ def keep_metadata(workspace: Workspace, lease: Lease) -> KeptMetadata | None:
     with workspace.ledger.transaction(fence=lease.token) as tx:
         tx.put_meta(META, json.dumps(asdict(kept)))
     return kept
+
+
+def _source_of(workspace: Workspace, path: Path) -> str:
+    return hashlib.sha256(f"{file_sha256(path)} {asdict(workspace.settings.items)}".encode()).hexdigest()
 
 
 def _keep(workspace: Workspace, path: Path, settings: ItemsSettings, source: str) -> KeptMetadata:

@@ -20,7 +20,7 @@ from pipelines.workspace.layout import Workspace
 READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
 #: What a session may read of a workspace.
-ROOMS = ("lake", "quarantine", "sequences", "versions", "catalog", "recommendations")
+ROOMS = ("lake", "quarantine", "sequences", "versions", "catalog", "recommendations", "explanations", "metadata")
 
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
 #: A view or a macro as views.sql defines them; the query is looked at by itself.

@@ -1,0 +1,33 @@
+"""`imsr report`: a version as a page for people."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption
+from flows.console import console
+from pipelines.workspace.layout import Workspace
+
+
+def report(
+    version: Annotated[str | None, typer.Argument(help="A version id; else the current one.")] = None,
+    workspace: WorkspaceOption = Path("."),
+    user: Annotated[
+        str | None, typer.Option("--user", help="Whose interests to show; unset: the user who has most.")
+    ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
+) -> None:
+    """Write one HTML file that says how a version does: its score by span beside two counters, its interests and what
+    they stand for, gate, promotions, quarantine, costs. It fetches nothing, so that it can be mailed or archived.
+    """
+    from pipelines.report.page import write_report
+
+    opened = Workspace.open(workspace)
+    path = write_report(opened, version, user)
+    console.print(f"written: {path}", soft_wrap=True)
+    if open_it:
+        webbrowser.open(path.as_uri())

@@ -1,0 +1,122 @@
+"""What a report shows, read from the workspace's views: nothing that SQL could not say, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+#: Overlap (cosine to an older interest) from which on an interest is not counted as distinct.
+TWIN = 0.9
+
+_CHAIN = """
+WITH RECURSIVE chain AS (
+    SELECT version_id, parent, span_id, 0 AS back FROM versions WHERE version_id = $version
+    UNION ALL
+    SELECT v.version_id, v.parent, v.span_id, back + 1 FROM versions v JOIN chain c ON v.version_id = c.parent)
+"""
+_LEARNT = (
+    _CHAIN
+    + """SELECT v.span_id, v.version_id, v.state, v.strategy, v.users, v.items, v.interests, v.mean_interests,
+       v.active_users, v.new_users, v.born, v.trimmed, v.forgotten, v.train_seconds,
+       (SELECT avg(drift) FROM interest_changes i WHERE i.version_id = v.version_id) AS drift
+FROM chain JOIN versions v USING (version_id) ORDER BY back DESC"""
+)
+_SCORES = (
+    _CHAIN
+    + """SELECT m.span_id, m.slice, m.value, m.n FROM metrics m JOIN chain c USING (version_id)
+WHERE m.metric = $metric ORDER BY m.span_id, m.slice"""
+)
+_HISTOGRAM = """
+SELECT interests, count(*) FROM (SELECT user_id, count(*) AS interests FROM interests_as_of($version) GROUP BY 1)
+GROUP BY 1 ORDER BY 1"""
+_DISTINCT = """
+WITH held AS (SELECT user_id, interest_id, vector FROM interests_as_of($version)),
+twins AS (
+    SELECT a.user_id, a.interest_id FROM held a JOIN held b ON a.user_id = b.user_id AND b.interest_id < a.interest_id
+    GROUP BY ALL HAVING max(list_cosine_similarity(a.vector, b.vector)) > $twin)
+SELECT (SELECT count(*) FROM held)::DOUBLE / count(DISTINCT user_id) AS mean,
+       ((SELECT count(*) FROM held) - (SELECT count(*) FROM twins))::DOUBLE / count(DISTINCT user_id) AS distinct_mean
+FROM held"""
+_VERDICTS = (
+    _CHAIN
+    + """SELECT v.version_id, v."check", v.slice, v.metric, v."current", v.candidate, v.difference, v.low, v.high, v.n,
+       v.passed FROM verdicts v JOIN chain c USING (version_id) WHERE v.metric IS NOT NULL
+ORDER BY c.back, v.metric LIMIT 24"""
+)
+_PROMOTIONS = """SELECT version_id, previous, reason, strftime(live_from, '%Y-%m-%d %H:%M') AS live_from FROM promotions
+WHERE line = 'interests' ORDER BY seq DESC LIMIT 12"""
+_QUARANTINE = "SELECT reason, count(*) AS rows, min(source) AS for_example FROM quarantine GROUP BY 1 ORDER BY 2 DESC"
+_TASKS = """SELECT task, version_id, metric, value, first_value, change FROM task_metrics
+ORDER BY task, version_id, metric LIMIT 60"""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A query's answer: column names, and rows as tuples."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers (and NULL)."""
+        return tuple(
+            any(isinstance(row[n], int | float) and not isinstance(row[n], bool) for row in self.rows)
+            for n in range(len(self.columns))
+        )
+
+    def column(self, name: str) -> list[Any]:
+        """One column."""
+        at = self.columns.index(name)
+        return [row[at] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All figures of a report on one version. ``learnt`` has a row for each version of its chain, oldest first."""
+
+    version_id: str
+    learnt: Rows
+    scores: dict[str, dict[str, float]]
+    histogram: Rows
+    mean: float
+    distinct_mean: float
+    verdicts: Rows
+    promotions: Rows
+    quarantine: Rows
+    tasks: Rows
+
+    @property
+    def spans(self) -> list[str]:
+        """The spans of the chain, oldest first."""
+        return self.learnt.column("span_id")
+
+
+def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) -> Facts:
+    """The facts of one version; ``metric`` (such as hr@20) is the score that is followed over the spans."""
+    chain = {"version": version_id}
+    scores: dict[str, dict[str, float]] = {}
+    for span, part, value, _ in _ask(connection, _SCORES, chain | {"metric": metric}).rows:
+        scores.setdefault(part, {})[span] = value
+    counts = _ask(connection, _DISTINCT, chain | {"twin": TWIN}).rows[0]
+    return Facts(
+        version_id=version_id,
+        learnt=_ask(connection, _LEARNT, chain),
+        scores=scores,
+        histogram=_ask(connection, _HISTOGRAM, chain),
+        mean=counts[0] or 0.0,
+        distinct_mean=counts[1] or 0.0,
+        verdicts=_ask(connection, _VERDICTS, chain),
+        promotions=_ask(connection, _PROMOTIONS),
+        quarantine=_ask(connection, _QUARANTINE),
+        tasks=_ask(connection, _TASKS),
+    )
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> Rows:
+    answer = connection.execute(query, values or {})
+    names: Sequence[Any] = answer.description or []
+    return Rows(tuple(column[0] for column in names), tuple(answer.fetchall()))
