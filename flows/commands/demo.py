@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,8 @@ def demo(
         workspace = Workspace.open(folder)
     else:
         workspace = Workspace.create(folder, (sample_data.path() / "imsr.toml").read_text(encoding="utf-8"))
+        (workspace.root / "items").mkdir(exist_ok=True)
+        shutil.copyfile(sample_data.path() / "products.parquet", workspace.root / "items" / "products.parquet")
     files = sorted((sample_data.path() / "landing").iterdir())
     with console.status(f"ingesting {len(files)} monthly files"):
         report = ingest(workspace, files, now=current_time())
@@ -45,5 +48,7 @@ def demo(
         (user,) = connection.execute(busiest).fetchall()[0]
     console.print(f"  imsr status -w {folder}")
     console.print(f"  imsr recommend -w {folder} --user {user} -n 10")
+    console.print(f"  imsr explain -w {folder} --user {user}")
+    console.print(f"  imsr report -w {folder}")
     query = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY 1 ORDER BY 1"
     console.print(f'  imsr sql -w {folder} "{query}"')

@@ -13,7 +13,9 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, errors, show_table
 from flows.holding import holding
 from imsr_core.errors import ConfigError
+from pipelines.insight.explain import Explainer
 from pipelines.lake.item_metadata import is_current, keep_metadata
+from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import LeaseHeld
 
@@ -34,9 +36,6 @@ def explain(
     older interest of the user: near 1 it says what another says already. "brings" counts how many of the user's first
     20 recommendations come from the interest.
     """
-    from pipelines.insight.explain import Explainer
-    from pipelines.warehouse.catalog import publish_catalog
-
     opened = Workspace.open(workspace)
     if not everybody and user is None:
         raise ConfigError("explain whose interests?", hint="imsr explain --user ID, or --all")

@@ -10,6 +10,7 @@ import typer
 
 from flows.commands.options import WorkspaceOption
 from flows.console import console
+from pipelines.report.page import write_report
 from pipelines.workspace.layout import Workspace
 
 
@@ -24,8 +25,6 @@ def report(
     """Write one HTML file that says how a version does: its score by span beside two counters, its interests and what
     they stand for, gate, promotions, quarantine, costs. It fetches nothing, so that it can be mailed or archived.
     """
-    from pipelines.report.page import write_report
-
     opened = Workspace.open(workspace)
     path = write_report(opened, version, user)
     console.print(f"written: {path}", soft_wrap=True)

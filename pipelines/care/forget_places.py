@@ -43,6 +43,7 @@ PLACES = (
     Place("vocabulary", f"sequences/span=*/*/{USERS_FILE}", buried=True),
     Place("versions", "versions/*/*.parquet"),
     Place("recommendations", "recommendations/*.parquet"),
+    Place("explanations", "explanations/*.parquet"),
     Place("labels", "labels/**/*.parquet"),
 )
 

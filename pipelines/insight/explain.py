@@ -1,8 +1,8 @@
 """A user's interests, explained: what each stands for, how old it is, how it drifted, what it brings lately.
 
-    explainer = Explainer.open("my-workspace")
-    explainer.user("2453")        # a Meaning for each interest, oldest first
-    explainer.write_all()         # everybody's nearest items, behind the view `interest_items`
+explainer = Explainer.open("my-workspace")
+explainer.user("2453")        # a Meaning for each interest, oldest first
+explainer.write_all()         # everybody's nearest items, behind the view `interest_items`
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Charts as SVG text: drawn by us, since a page that fetches nothing and follows light and dark wants no library.
 
-Colours are the page's own (classes c0 .. c5), so that one style sheet serves both schemes. Every mark has a title, which
-a browser shows on hovering and a screen reader reads.
+Colours are the page's own (classes c0 .. c5), so that one style sheet serves both schemes. Every mark has a title,
+which a browser shows on hovering and a screen reader reads.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Dot:
 
 
 def paths(dots: Sequence[Dot]) -> str:
-    """Points in two dimensions, those of one path linked in order; the labels stand at the right, in order of height."""
+    """Points in two dimensions, those of one path linked in order; labels stand at the right, in order of height."""
     if not dots:
         return ""
     width, height, words = 420, 380, 220

@@ -103,7 +103,7 @@ def _sections(facts: Facts, counted: dict[str, Floor], top_n: int) -> list[Secti
         Section("Promotions", "Which version went live when, newest first.", table=facts.promotions),
         Section("Quarantine", _quarantined(facts.quarantine), table=facts.quarantine),
         _costs(facts),
-        Section("The gate", "What each new version was compared on before it went live.", table=facts.verdicts, wide=True),
+        Section("The gate", "What each version was compared on before it went live.", table=facts.verdicts, wide=True),
         *([Section("Tasks", "The users line: each task in each version.", table=facts.tasks, wide=True)]
           if facts.tasks.rows else []),
     ]  # fmt: skip
@@ -135,7 +135,9 @@ def _interests(facts: Facts) -> Section:
 def _histogram(facts: Facts) -> Section:
     labels = [str(k) for k in facts.histogram.column("interests")]
     counts = [float(users) for _, users in facts.histogram.rows]
-    return Section("How many interests", "Users by their number of interests, now.", Markup(bars(labels, {"users": counts})))
+    return Section(
+        "How many interests", "Users by their number of interests, now.", Markup(bars(labels, {"users": counts}))
+    )
 
 
 def _changes(facts: Facts) -> Section:
@@ -158,7 +160,9 @@ def _costs(facts: Facts) -> Section:
     names = ("span_id", "active_users", "new_users", "items", "interests", "train_seconds")
     rows = list(zip(*(facts.learnt.column(name) for name in names), strict=True))[-24:]
     shown = ("span", "users in it", "new users", "items known", "interests", "seconds of training")
-    return Section("Cost", "What each version learnt, and how long training took.", table=Rows(shown, tuple(rows)), wide=True)
+    return Section(
+        "Cost", "What each version learnt, and how long training took.", table=Rows(shown, tuple(rows)), wide=True
+    )
 
 
 def _quarantined(rows: Rows) -> str:

@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.lake.item_metadata import FOLDER as METADATA_FOLDER
 from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.versions.line import Line

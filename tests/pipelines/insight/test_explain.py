@@ -1,0 +1,78 @@
+"""Explaining a learnt workspace: for one user, and for everybody through SQL."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_world import NASTY_USER, TOML, item_name, log, make, run_all
+
+from pipelines.insight.explain import Explainer
+from pipelines.interests.recommend import UnknownUserError
+from pipelines.lake.item_metadata import keep_metadata
+from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.workspace.lease import hold
+
+
+def test_each_interest_of_a_user_is_explained(learnt):
+    explainer = Explainer.open(learnt)
+    meanings = explainer.user("u1", items=3, of=10)
+    recommender = explainer.recommender
+    table = recommender.interests("u1")
+    assert [each.interest_id for each in meanings] == table["interest_id"].to_pylist()
+    lists = recommender.top_n(["u1"], 10)["interest_id"].drop_null().to_pylist()
+    assert [each.brings for each in meanings] == [lists.count(each.interest_id) for each in meanings]
+    items = recommender.state.item_vectors().numpy()
+    vector = np.array(table["vector"][0].as_py())
+    best = np.argsort(-(items @ vector), kind="stable")[:3]
+    names = recommender.version.vocabulary.item_ids(best).to_pylist()
+    assert [item for item, _ in meanings[0].items] == names
+    assert meanings[0].overlap is None
+    assert all(-1.001 <= each.overlap <= 1.001 for each in meanings[1:])
+
+
+def test_names_and_categories_come_from_the_table(tmp_path):
+    settings = '[items]\nmetadata = "items.csv"\nitem_id = "id"\nname = "title"\ncategories = ["group"]\n'
+    workspace = make(tmp_path / "w", log([0, 1, 2]), TOML + settings)
+    rows = [f'"{item_name(n)}",Item {n},group {n // 12}' for n in range(60) if n != 7]
+    (workspace.root / "items.csv").write_text("\n".join(["id,title,group", *rows]) + "\n")
+    run_all(workspace)
+    with hold(workspace, "test") as lease:
+        kept = keep_metadata(workspace, lease)
+    assert kept.items == 59
+    explainer = Explainer.open(workspace)
+    assert explainer.catalogue.described == explainer.recommender.state.n_items - 1  # all but the nasty one
+    for each in explainer.user("u1", items=2):
+        for item, name in each.items:
+            assert name == (f"Item {item[1:]}" if item[0] == "i" else item)
+
+
+def test_everybodys_nearest_items_are_a_view(learnt, copy_of):
+    workspace = copy_of(learnt)
+    explainer = Explainer.open(workspace)
+    explainer.write_all(items=2)
+    publish_catalog(workspace)
+    wanted = [(each.interest_id, item) for each in explainer.user(NASTY_USER, items=2) for item, _ in each.items]
+    with connect(workspace) as connection:
+        query = "SELECT interest_id, item_id FROM interest_items WHERE user_id = ? ORDER BY interest_id, rank"
+        assert connection.execute(query, [NASTY_USER]).fetchall() == wanted
+        count, interests = connection.execute(
+            "SELECT (SELECT count(*) FROM interest_items), (SELECT count(*) FROM interests)"
+        ).fetchone()
+    assert count == 2 * interests
+
+
+def test_the_view_of_overlaps_says_what_the_model_says(learnt):
+    publish_catalog(learnt)
+    meanings = Explainer.open(learnt).user("u1")
+    with connect(learnt) as connection:
+        query = "SELECT interest_id, overlap FROM interest_overlap WHERE user_id = 'u1' ORDER BY 1"
+        seen = dict(connection.sql(query).fetchall())
+    assert seen.keys() == {each.interest_id for each in meanings}
+    for each in meanings:
+        assert (seen[each.interest_id] is None) == (each.overlap is None)
+        assert each.overlap is None or abs(seen[each.interest_id] - each.overlap) < 1e-5
+
+
+def test_a_stranger_is_refused(learnt):
+    with pytest.raises(UnknownUserError, match="nobody"):
+        Explainer.open(learnt).user("nobody")

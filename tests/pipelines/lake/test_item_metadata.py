@@ -1,0 +1,95 @@
+"""The table about items: every kind of file, what is refused, and that the copy in force changes with the file."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_world import TOML, make
+
+from pipelines.lake.item_metadata import ItemMetadataError, is_current, keep_metadata, kept_metadata
+from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import hold
+
+ROWS = [("007", "tea", "drinks"), ("b", "rye", "bread"), ("b", "other", "bread"), (None, "lost", "bread")]
+
+
+def workspace_with(tmp_path, name: str, settings: str = "") -> Workspace:
+    items = f'[items]\nmetadata = "{name}"\nitem_id = "sku"\n{settings}'
+    return make(tmp_path / "w", [("u", "007", "2024-03-01T00:00:00Z")], TOML + items)
+
+
+def write(path, kind: str) -> None:
+    columns = ("sku", "name", "kind")
+    if kind == "parquet":
+        pq.write_table(pa.table(dict(zip(columns, map(list, zip(*ROWS, strict=True)), strict=True))), path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in ROWS))
+    else:
+        mark = {"csv": ",", "tsv": "\t"}[kind]
+        path.write_text("".join(mark.join(cell or "" for cell in row) + "\n" for row in (columns, *ROWS)))
+
+
+def keep(workspace: Workspace):
+    with hold(workspace, "test") as lease:
+        return keep_metadata(workspace, lease)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
+    workspace = workspace_with(tmp_path, f"items.{kind}")
+    write(workspace.root / f"items.{kind}", kind)
+    kept = keep(workspace)
+    assert (kept.items, kept.duplicate, kept.without_id) == (2, 1, 1)
+    publish_catalog(workspace)
+    with connect(workspace) as connection:
+        assert connection.sql("SELECT item_id, name, kind FROM item_metadata ORDER BY 1").fetchall() == [
+            ("007", "tea", "drinks"),
+            ("b", "rye", "bread"),
+        ]
+
+
+def test_without_a_table_the_view_is_empty_and_nothing_is_kept(learnt, copy_of):
+    workspace = copy_of(learnt)
+    assert keep(workspace) is None
+    with connect(workspace) as connection:
+        assert connection.execute("SELECT count(*) FROM item_metadata").fetchone() == (0,)
+
+
+def test_the_copy_changes_with_the_file_and_only_then(tmp_path):
+    workspace = workspace_with(tmp_path, "items.csv")
+    file = workspace.root / "items.csv"
+    write(file, "csv")
+    first = keep(workspace)
+    assert keep(workspace) == first
+    assert is_current(workspace)
+    file.write_text(file.read_text() + "c,milk,drinks\n")
+    assert not is_current(workspace)
+    second = keep(workspace)
+    assert second.path != first.path
+    assert second.items == 3
+    with workspace.ledger.snapshot() as view:
+        assert kept_metadata(view) == second
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "message"),
+    [
+        ("items.csv", None, "", "there is no file"),
+        ("items.csv", "id,name\n1,a\n", "", "'sku'"),
+        ("items.csv", "sku,name\n1,a\n", 'name = "title"', "no column 'title'"),
+        ("items.csv", "sku,name\n1,a\n", 'categories = ["brand"]', "no column 'brand'"),
+        ("items.xlsx", "sku\n1\n", "", "of no kind"),
+        ("items.parquet", "no parquet", "", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_with_a_hint(tmp_path, name, content, settings, message):
+    workspace = workspace_with(tmp_path, name, settings)
+    if content is not None:
+        (workspace.root / name).write_text(content)
+    with pytest.raises(ItemMetadataError, match=message) as refused:
+        keep(workspace)
+    assert refused.value.hint

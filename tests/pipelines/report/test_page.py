@@ -1,0 +1,99 @@
+"""The report of a version: complete, self-contained, and safe to open whatever the ids are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from small_world import NASTY_USER, VERSIONS
+
+from pipelines.interests.recommend import UnknownUserError
+from pipelines.report.page import write_report
+from pipelines.versions.lineage import VersionError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.links: list[str] = []
+        self.tags: set[str] = set()
+        self._within = ""
+
+    def handle_starttag(self, tag, attrs):
+        self._within = tag
+        self.tags.add(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href") and value]
+
+    def handle_data(self, data):
+        if self._within == "h2" and data.strip():
+            self.headings.append(data)
+
+
+@pytest.fixture(scope="module")
+def reported(learnt, tmp_path_factory):
+    root = tmp_path_factory.mktemp("report") / "<b>w&1"
+    shutil.copytree(learnt.root, root)
+    return type(learnt).open(root)
+
+
+def read(path) -> tuple[Page, str]:
+    text, page = path.read_text(encoding="utf-8"), Page()
+    page.feed(text)
+    return page, text
+
+
+def test_a_report_says_what_there_is_to_say(reported):
+    page, text = read(write_report(reported, user_id="u1"))
+    wanted = ["Score, HR@10", "Interests a user", "How many interests", "Born and trimmed", "Drift", "Promotions"]
+    assert [heading for heading in page.headings if heading in wanted] == wanted
+    assert "The interests of user u1" in page.headings
+    assert "recommended before they happened" in text
+    assert VERSIONS[-1] in text
+
+
+def test_a_report_fetches_nothing_and_runs_nothing(reported):
+    page, text = read(write_report(reported, user_id=NASTY_USER))
+    assert page.links == []
+    assert "script" not in page.tags
+    assert "b" not in page.tags  # the folder's name is text
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_an_earlier_version_has_its_own_report(reported):
+    path = write_report(reported, VERSIONS[1])
+    assert path.name == f"{VERSIONS[1]}.html"
+    assert VERSIONS[2] not in path.read_text(encoding="utf-8").split("Promotions")[0]
+
+
+def test_the_same_version_gives_the_same_page(reported):
+    assert write_report(reported).read_bytes() == write_report(reported).read_bytes()
+
+
+def test_what_is_not_there_is_refused(reported):
+    with pytest.raises(VersionError):
+        write_report(reported, "nothing")
+    with pytest.raises(UnknownUserError):
+        write_report(reported, user_id="nobody")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [400, 1400])
+def test_in_a_browser_nothing_is_wider_than_the_window(reported, tmp_path, width):
+    path = write_report(reported)
+    probe = tmp_path / "probe.html"
+    measure = (
+        "<script>addEventListener('load', () => { document.title = 'wide ' + "
+        "document.documentElement.scrollWidth + ' of ' + innerWidth })</script>"
+    )
+    probe.write_text(path.read_text(encoding="utf-8").replace("</body>", measure + "</body>"), encoding="utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1000", "--dump-dom"]
+    dom = subprocess.run([*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+    wide, window = map(int, re.search(r"<title>wide (\d+) of (\d+)", dom).groups())
+    assert wide <= window
