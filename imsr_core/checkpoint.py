@@ -25,14 +25,13 @@ from torch import Tensor
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.interests import InterestStore
+from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_TENSORS, completed
 from imsr_core.rows import RowTable
 from imsr_core.state import ModelState
 from imsr_core.trend import Trend
 
 FORMAT = 1
 SECTIONS: dict[str, type] = get_type_hints(InterestsConfig)
-#: Keys that older checkpoints do not have, and the value with which the code does what it did then.
-LATER_KEYS: dict[str, dict[str, Any]] = {"retainer": {"interests": 0}, "detector": {"min_items": 1}}
 #: What an error about a damaged checkpoint advises.
 ADVICE = "run `imsr doctor`, or roll back to another version with `imsr rollback`"
 
@@ -43,11 +42,13 @@ def config_to_dict(config: InterestsConfig) -> dict[str, dict[str, Any]]:
 
 
 def config_from_dict(values: dict[str, dict[str, Any]]) -> InterestsConfig:
-    """The inverse of `config_to_dict`. A key of `LATER_KEYS` may be missing. Raises `CheckpointError` on an unknown or
-    another missing section or key, and on a value of the wrong type."""
+    """The inverse of `config_to_dict`. What came later may be missing (see `older_checkpoints`).
+
+    Raises `CheckpointError` on an unknown or another missing section or key, and on a value of the wrong type.
+    """
     try:
-        _require_names("section", set(values), set(SECTIONS))
-        values = {name: LATER_KEYS.get(name, {}) | given for name, given in values.items()}
+        _require_names("section", set(values) | (set(SECTIONS) - FIRST_SECTIONS), set(SECTIONS))
+        values = completed(values, asdict(InterestsConfig()))
         for name, section in SECTIONS.items():
             _require_names(f"key of [{name}]", set(values[name]), {f.name for f in fields(section)})
         config = InterestsConfig(**{name: section(**values[name]) for name, section in SECTIONS.items()})
@@ -109,18 +110,19 @@ def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: b
     state.spans = spans
     path = folder / "model.safetensors"
     tensors = _read_tensors(path)
+    has_trend = any(name.startswith(LATER_TENSORS) for name in tensors)
     weight = _take(tensors, "items.weight", (None, config.model.dim), path)
     own = state.extractor.state_dict()
     state.extractor.load_state_dict(
         {name: _take(tensors, f"extractor.{name}", tuple(like.shape), path) for name, like in own.items()}
     )
     state.items = RowTable.of(weight)
-    state.trend = _take_trend(tensors, state.n_items, path)
+    state.trend = _take_trend(tensors, state.n_items, path) if has_trend else Trend.empty()
     _require_no_more(tensors, path)
     if optimizer:
         _load_moments(state, folder)
-        state.memory = _read_tensors(folder / "memory.safetensors")
-        _require_finite(state.memory, folder / "memory.safetensors")
+        # what strategies carry came with the trend
+        state.memory = _read_memory(folder / "memory.safetensors") if has_trend else {}
     if store is not None:
         state.store = store
     return state
@@ -135,6 +137,12 @@ def _take_trend(tensors: dict[str, Tensor], n_items: int, path: Path) -> Trend:
     return Trend.of(
         {name: _take(tensors, f"trend.{name}", shape, path, kinds.get(name)) for name, shape in shapes.items()}
     )
+
+
+def _read_memory(path: Path) -> dict[str, Tensor]:
+    memory = _read_tensors(path)
+    _require_finite(memory, path)
+    return memory
 
 
 def _load_moments(state: ModelState, folder: Path) -> None:

@@ -289,9 +289,33 @@ def _relation(workspace: Workspace, name: str, paths: Sequence[Path]) -> str:
         # folders are named span=<id>/...: the span's id, always as text
         hive = "hive_partitioning = true, hive_types_autocast = false, union_by_name = false"
         files = literals([literally(workspace.relative(path)) for path in paths])
-        return f"read_parquet(list_transform({files}, lambda file: {ROOT} || file), {hive})"
-    columns = [column.strip().split(" ", 1) for column in COLUMNS[name].split(",")]
-    return f"(SELECT {', '.join(f'NULL::{kind} AS {column}' for column, kind in columns)} WHERE false)"
+        if not _came_later(name, paths[0]):
+            return f"read_parquet(list_transform({files}, lambda file: {ROOT} || file), {hive})"
+        hive = hive.replace("union_by_name = false", "union_by_name = true")
+        read = f"read_parquet(list_transform({files}, lambda file: {ROOT} || file), {hive})"
+        return f"(FROM {read} UNION ALL BY NAME {_no_rows(name)})"
+    return _no_rows(name)
+
+
+def _came_later(name: str, oldest: Path) -> bool:
+    """Whether a source has columns that its oldest file lacks: an earlier version wrote it."""
+    if name not in COLUMNS:
+        return False
+    try:
+        there = set(pq.read_schema(oldest).names)
+    except (OSError, pa.ArrowException):  # damage is for the doctor; a reader sees the engine's own message
+        return False
+    return any(column not in there for column in _columns(name) if f"/{column}=" not in oldest.as_posix())
+
+
+def _columns(name: str) -> dict[str, str]:
+    """The columns of a source of views.sql, with their types."""
+    return dict(column.strip().split(" ", 1) for column in COLUMNS[name].split(","))  # type: ignore[misc]
+
+
+def _no_rows(name: str) -> str:
+    """A relation with the columns of a source, and nothing in it."""
+    return f"(SELECT {', '.join(f'NULL::{kind} AS {column}' for column, kind in _columns(name).items())} WHERE false)"
 
 
 def _write_catalog(workspace: Workspace, path: Path, text: str) -> None:

@@ -10,8 +10,10 @@ import torch
 from planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 from safetensors.torch import load_file, save_file
 
-from imsr_core.checkpoint import LATER_KEYS, config_from_dict, config_to_dict, load_state, save_state
+from imsr_core.checkpoint import config_from_dict, config_to_dict, load_state, save_state
+from imsr_core.config import SmlConfig
 from imsr_core.errors import CheckpointError
+from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_KEYS, LATER_SECTIONS
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 
@@ -224,10 +226,15 @@ def test_a_checkpoint_from_before_a_key_goes_on_as_it_was(saved):
     for section, keys in LATER_KEYS.items():
         for key in keys:
             del config["config"][section][key]
+    later = set(config["config"]) - FIRST_SECTIONS
+    assert {"trend", "sml"} <= later
+    for section in later:
+        del config["config"][section]
     (saved / "config.json").write_text(json.dumps(config))
     loaded = load_state(saved).config
-    for section, keys in LATER_KEYS.items():
+    for section, keys in {**LATER_KEYS, **LATER_SECTIONS}.items():
         assert {key: getattr(getattr(loaded, section), key) for key in keys} == keys
+    assert loaded.sml == SmlConfig()
 
 
 @pytest.mark.parametrize("text", ["[]", "7", '"config"', "[" * 100_000, "\udcff"])
