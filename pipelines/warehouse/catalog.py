@@ -310,7 +310,7 @@ def _came_later(name: str, oldest: Path) -> bool:
 
 def _columns(name: str) -> dict[str, str]:
     """The columns of a source of views.sql, with their types."""
-    return dict(column.strip().split(" ", 1) for column in COLUMNS[name].split(","))  # type: ignore[misc]
+    return dict(column.strip().split(" ", 1) for column in COLUMNS[name].split(","))
 
 
 def _no_rows(name: str) -> str:
