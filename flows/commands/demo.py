@@ -30,8 +30,7 @@ def demo(
         workspace = Workspace.open(folder)
     else:
         workspace = Workspace.create(folder, (sample_data.path() / "imsr.toml").read_text(encoding="utf-8"))
-        (workspace.root / "items").mkdir(exist_ok=True)
-        shutil.copyfile(sample_data.path() / "products.parquet", workspace.root / "items" / "products.parquet")
+        _bring_metadata(workspace)
     files = sorted((sample_data.path() / "landing").iterdir())
     with console.status(f"ingesting {len(files)} monthly files"):
         report = ingest(workspace, files, now=current_time())
@@ -52,3 +51,12 @@ def demo(
     console.print(f"  imsr report -w {folder}")
     query = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY 1 ORDER BY 1"
     console.print(f'  imsr sql -w {folder} "{query}"')
+
+
+def _bring_metadata(workspace: Workspace) -> None:
+    """Copy the sample's table about items to where its settings look for it."""
+    if not workspace.settings.items.metadata:
+        return
+    target = workspace.root / workspace.settings.items.metadata
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(sample_data.path() / target.name, target)
