@@ -11,6 +11,7 @@ from flows.holding import holding
 from flows.steps import as_task, learn, moment
 from flows.tasks import add_due
 from pipelines.lake.ingest import IngestReport, ingest
+from pipelines.lake.item_metadata import metadata_problem
 from pipelines.lake.landing import landed
 from pipelines.nights.plan import due
 from pipelines.warehouse.catalog import publish_catalog
@@ -38,6 +39,8 @@ def nightly(
         if found:
             report = as_task("ingest", _ingest, opened, found, at, lease)
             get_run_logger().info("ingest: read %d, kept %d rows", report.read, report.kept)
+        if problem := metadata_problem(opened, lease):
+            get_run_logger().warning(problem)
         versions = learn(opened, due(opened, now=at), lease, at)
         publish_catalog(opened)
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now

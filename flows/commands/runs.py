@@ -11,8 +11,9 @@ import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
-from flows.console import console, show_outcomes, span_progress
+from flows.console import console, errors, show_outcomes, span_progress
 from flows.holding import holding
+from pipelines.lake.item_metadata import metadata_problem
 from pipelines.nights.night import SpanOutcome, run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, run_for
@@ -69,6 +70,8 @@ def planned_runs(workspace: Workspace, span: str | None = None) -> list[PlannedR
 def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
     """Run what is due, or one span, with live progress, holding the workspace's lease."""
     with holding(workspace, "imsr run", now=current_time()) as lease:
+        if problem := metadata_problem(workspace, lease):
+            errors.print(problem, markup=False)
         outcomes = learn_all(workspace, planned_runs(workspace, span), lease)
         publish_catalog(workspace)
     return outcomes

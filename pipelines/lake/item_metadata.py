@@ -89,6 +89,15 @@ def keep_metadata(workspace: Workspace, lease: Lease) -> KeptMetadata | None:
     return kept
 
 
+def metadata_problem(workspace: Workspace, lease: Lease) -> str | None:
+    """Take the table as it is now; what is wrong with it, if anything. Nothing is learnt from it, so no run fails."""
+    try:
+        keep_metadata(workspace, lease)
+    except ItemMetadataError as error:
+        return f"{error.message}; what items are stays as it was ({error.hint})"
+    return None
+
+
 def _source_of(workspace: Workspace, path: Path) -> str:
     return hashlib.sha256(f"{file_sha256(path)} {asdict(workspace.settings.items)}".encode()).hexdigest()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +35,7 @@ def small_sample(tmp_path_factory):
         households = table["household_id"]
         chosen = pc.is_in(households, pc.unique(households).sort()[:HOUSEHOLDS])
         pq.write_table(table.filter(chosen), folder / "landing" / file.name)
+    shutil.copyfile(source / "products.parquet", folder / "products.parquet")
     (folder / "imsr.toml").write_text((source / "imsr.toml").read_text() + FASTER)
     return folder
 
