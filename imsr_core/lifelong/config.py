@@ -7,140 +7,116 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 from imsr_core.encoders.config import EncoderConfig
 from imsr_core.errors import ConfigError
-from imsr_core.fields import documented
+from imsr_core.fields import Section, documented
 
 TokenMode = Literal["none", "fixed", "trained"]
 Insertion = Literal["serial-1", "serial-2", "parallel"]
 C = TypeVar("C")
 
 
-def _check(section: object, ok: bool, key: str, wanted: str) -> None:
-    if not ok:
-        name = type(section).__name__.removesuffix("Config").lower()
-        raise ConfigError(
-            f"[{name}] {key} = {getattr(section, key)!r}: must be {wanted}",
-            hint=f"change {key} of the users line",
-        )
-
-
 @dataclass(frozen=True)
-class PhaseConfig:
+class PhaseConfig(Section):
     """One training phase. The parameters of the best epoch on validation are kept, never the last."""
 
-    epochs: int = documented(60, "epochs at most")
-    min_epochs: int = documented(5, "epochs at least: a task may sit on a plateau before it climbs (PeterRec)")
-    patience: int = documented(5, "stop after this many epochs without a better validation score")
-    batch_size: int = documented(256, "examples in a step (papers: 32 for T1, 512 or 1024 for a task)")
-    learning_rate: float = documented(1e-3, "step size (papers: 1e-3 for T1, 1e-4 or 1e-3 for a task)")
+    epochs: int = documented(60, "epochs at most", at_least=1)
+    min_epochs: int = documented(
+        5, "epochs at least: a task may sit on a plateau before it climbs (PeterRec)", at_least=1
+    )
+    patience: int = documented(5, "stop after this many epochs without a better validation score", at_least=1)
+    batch_size: int = documented(256, "examples in a step (papers: 32 for T1, 512 or 1024 for a task)", at_least=1)
+    learning_rate: float = documented(1e-3, "step size (papers: 1e-3 for T1, 1e-4 or 1e-3 for a task)", above=0)
     optimizer: Literal["adam", "adamw", "sgd"] = documented("adam", "adam (papers), adamw or sgd")
-    weight_decay: float = documented(0.0, "weight decay (papers: 0); frozen weights do not decay")
-    momentum: float = documented(0.0, "momentum of sgd")
-
-    def __post_init__(self) -> None:
-        for key in ("epochs", "min_epochs", "patience", "batch_size"):
-            _check(self, getattr(self, key) >= 1, key, "at least 1")
-        _check(self, self.learning_rate > 0, "learning_rate", "above 0")
-        _check(self, self.optimizer in ("adam", "adamw", "sgd"), "optimizer", "adam, adamw or sgd")
-        _check(self, self.weight_decay >= 0, "weight_decay", "0 or more")
-        _check(self, 0 <= self.momentum < 1, "momentum", "in [0, 1)")
+    weight_decay: float = documented(0.0, "weight decay (papers: 0); frozen weights do not decay", at_least=0)
+    momentum: float = documented(0.0, "momentum of sgd", at_least=0, below=1)
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig:
+class ObjectiveConfig(Section):
     """How a head is trained. Evaluation always ranks all labels."""
 
     loss: Literal["softmax", "bpr"] = documented(
         "softmax", "softmax = cross-entropy; bpr = softplus(negative - positive), one uniform negative"
     )
-    full_softmax_limit: int = documented(20_000, "up to this many labels the softmax runs over all of them")
-    negatives: int = documented(1_000, "above it, uniform negatives shared by the batch (papers: 20 % of all items)")
-    head_l2: float = documented(0.0, "factor of |head|^2 / 2, divided by the batch (papers' code: 0.02 undivided)")
-    unknown_rate: float = documented(0.01, "share of T1's inputs replaced by UNKNOWN, so that its row means something")
-    mask_rate: float = documented(0.3, "share of items hidden in masked pre-training (GRec: 0.3)")
-
-    def __post_init__(self) -> None:
-        _check(self, self.loss in ("softmax", "bpr"), "loss", "'softmax' or 'bpr'")
-        _check(self, self.full_softmax_limit >= 0, "full_softmax_limit", "0 or more")
-        _check(self, self.negatives >= 1, "negatives", "at least 1")
-        _check(self, self.head_l2 >= 0, "head_l2", "0 or more")
-        _check(self, 0 <= self.unknown_rate < 1, "unknown_rate", "in [0, 1)")
-        _check(self, 0 < self.mask_rate < 1, "mask_rate", "in (0, 1)")
+    full_softmax_limit: int = documented(20_000, "up to this many labels the softmax runs over all of them", at_least=0)
+    negatives: int = documented(
+        1_000, "above it, uniform negatives shared by the batch (papers: 20 % of all items)", at_least=1
+    )
+    head_l2: float = documented(
+        0.0, "factor of |head|^2 / 2, divided by the batch (papers' code: 0.02 undivided)", at_least=0
+    )
+    unknown_rate: float = documented(
+        0.01, "share of T1's inputs replaced by UNKNOWN, so that its row means something", at_least=0, below=1
+    )
+    mask_rate: float = documented(0.3, "share of items hidden in masked pre-training (GRec: 0.3)", above=0, below=1)
 
 
 @dataclass(frozen=True)
-class SplitConfig:
+class SplitConfig(Section):
     """One split by user for all tasks: nobody trains one task and tests another."""
 
     seed: int = documented(0, "seed of the hash that assigns users; fixed with the first task")
-    train: float = documented(0.80, "share of users who train (papers: 0.80)")
-    validation: float = documented(0.05, "share of users who select (papers: 0.05); the rest tests")
+    train: float = documented(0.80, "share of users who train (papers: 0.80)", above=0, below=1)
+    validation: float = documented(0.05, "share of users who select (papers: 0.05); the rest tests", above=0, below=1)
 
-    def __post_init__(self) -> None:
-        _check(self, 0 < self.train < 1, "train", "in (0, 1)")
-        _check(self, self.validation > 0 and self.train + self.validation < 1, "validation", "in (0, 1 - train)")
+    def clashes(self) -> Iterator[tuple[str, str]]:
+        if self.train + self.validation >= 1:
+            yield "validation", f"below 1 - train = {1 - self.train:g}"
 
 
 @dataclass(frozen=True)
-class ConureConfig:
+class ConureConfig(Section):
     """Conure (SIGIR 2021): share out one backbone's weights among tasks."""
 
-    pruning_rate: float = documented(0.7, "share of the free weights given back after a task (released: 0.7)")
+    pruning_rate: float = documented(
+        0.7, "share of the free weights given back after a task (released: 0.7)", at_least=0, below=1
+    )
     prune_items: bool = documented(False, "also prune the item table (the paper's Table 5)")
     token: TokenMode = documented(
         "none", "read a task at the last item (figure: none) or at a task token (code: fixed)"
     )
 
-    def __post_init__(self) -> None:
-        _check(self, 0 <= self.pruning_rate < 1, "pruning_rate", "in [0, 1)")
-        _check(self, self.token in get_args(TokenMode), "token", f"one of {get_args(TokenMode)}")
-
 
 @dataclass(frozen=True)
-class PeterRecConfig:
+class PeterRecConfig(Section):
     """PeterRec (SIGIR 2020): small patches for each task in a frozen backbone."""
 
     insertion: Insertion = documented("serial-2", "after both layers of a block, after the second, or beside both")
-    reduction: int = documented(8, "r: a patch's bottleneck has d / r channels (paper: 8; 4 in the later demo)")
+    reduction: int = documented(
+        8, "r: a patch's bottleneck has d / r channels (paper: 8; 4 in the later demo)", at_least=1, at_most=4096
+    )
     train_norms: bool = documented(False, "give each task its own copy of every block's second norm (papers: yes)")
     token: TokenMode = documented(
         "fixed", "what stands for the task token: fixed = a random row (papers), trained, none"
     )
 
-    def __post_init__(self) -> None:
-        _check(self, self.insertion in get_args(Insertion), "insertion", f"one of {get_args(Insertion)}")
-        _check(self, self.reduction >= 1, "reduction", "at least 1")
-        _check(self, self.token in get_args(TokenMode), "token", f"one of {get_args(TokenMode)}")
-
 
 @dataclass(frozen=True)
-class TeraconConfig:
+class TeraconConfig(Section):
     """TERACON (KDD 2023): task masks that know each other, and distillation of the past."""
 
-    distillation: float = documented(0.7, "alpha, weight of knowledge retention (paper: 0.7); 0 = no protection")
-    s_max: float = documented(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)")
-    clamp: float = documented(6.0, "bound on task embeddings (released: 6)")
-    gate_factor: float = documented(6.0, "c in rho = 1 - sigmoid(c cos) (released: 6)")
-    start_rate: float = documented(0.9, "rho of every past task before the first step (released: 0.9)")
-    min_sampled: int = documented(
-        20, "users of a batch distilled for each past task, at least (released: 0, and NaN; DITTO: 20)"
+    distillation: float = documented(
+        0.7, "alpha, weight of knowledge retention (paper: 0.7); 0 = no protection", at_least=0
     )
-    distilled_labels: int = documented(20_000, "labels compared in one distillation; above it a random subset a step")
+    s_max: float = documented(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)", above=1)
+    clamp: float = documented(6.0, "bound on task embeddings (released: 6)", above=0)
+    gate_factor: float = documented(6.0, "c in rho = 1 - sigmoid(c cos) (released: 6)", above=0)
+    start_rate: float = documented(
+        0.9, "rho of every past task before the first step (released: 0.9)", above=0, at_most=1
+    )
+    min_sampled: int = documented(
+        20, "users of a batch distilled for each past task, at least (released: 0, and NaN; DITTO: 20)", at_least=1
+    )
+    distilled_labels: int = documented(
+        20_000, "labels compared in one distillation; above it a random subset a step", at_least=1
+    )
     relations: bool = documented(True, "masks that know the other tasks (paper); false = each task's own, an ablation")
     carry_relations: bool = documented(False, "keep the old tasks' relation weights, new inputs at 0 (not the paper)")
-
-    def __post_init__(self) -> None:
-        _check(self, self.distillation >= 0, "distillation", "0 or more")
-        _check(self, self.s_max > 1, "s_max", "above 1")
-        _check(self, self.clamp > 0, "clamp", "above 0")
-        _check(self, self.gate_factor > 0, "gate_factor", "above 0")
-        _check(self, 0 < self.start_rate <= 1, "start_rate", "in (0, 1]")
-        _check(self, self.min_sampled >= 1, "min_sampled", "at least 1")
-        _check(self, self.distilled_labels >= 1, "distilled_labels", "at least 1")
 
 
 @dataclass(frozen=True)

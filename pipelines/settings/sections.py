@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from imsr_core.fields import documented, require
+from imsr_core.fields import Section, documented, require
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -97,45 +97,41 @@ class IngestSettings:
 
 
 @dataclass(frozen=True)
-class SequencesSettings:
+class SequencesSettings(Section):
     """The Beam job that turns a span into one sequence a user."""
 
-    max_events_per_user: int = documented(1000, "events of one user in one span that are kept, the most recent ones")
-    runner: str = documented("FnApiRunner", "Beam runner; FnApiRunner runs on this machine and needs nothing else")
-    workers: int = documented(1, "number of Beam workers")
+    max_events_per_user: int = documented(
+        1000, "events of one user in one span that are kept, the most recent ones", at_least=1
+    )
+    runner: str = documented(
+        "FnApiRunner",
+        "Beam runner; FnApiRunner runs on this machine and needs nothing else",
+        like=(".+", "the name of a Beam runner"),
+    )
+    workers: int = documented(1, "number of Beam workers", at_least=1, at_most=1024)
     mode: Literal["in_memory", "multi_threading", "multi_processing"] = documented(
         "in_memory", "how the workers of FnApiRunner run"
     )
     beam_flags: str = documented(
         "", "more flags for another Beam runner, as on a command line; unknown ones are refused"
     )
-    timeout_seconds: float = documented(3600.0, "when a job of several workers is given up")
-
-    def __post_init__(self) -> None:
-        ok = self.max_events_per_user >= 1
-        require(ok, "sequences", "max_events_per_user", self.max_events_per_user, "at least 1")
-        require(self.workers >= 1, "sequences", "workers", self.workers, "at least 1")
-        require(bool(self.runner), "sequences", "runner", self.runner, "the name of a Beam runner")
-        require(self.timeout_seconds > 0, "sequences", "timeout_seconds", self.timeout_seconds, "above 0")
+    timeout_seconds: float = documented(3600.0, "when a job of several workers is given up", above=0)
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Section):
     """How a version is measured."""
 
-    top_n: int = documented(20, "length of the recommended lists that are scored")
+    top_n: int = documented(20, "length of the recommended lists that are scored", at_least=1, at_most=100_000)
     protocol: Literal["prequential", "holdout"] = documented(
         "prequential",
         "prequential = score a span before training on it; holdout = the papers' last item test, second last "
         "validation",
     )
 
-    def __post_init__(self) -> None:
-        require(self.top_n >= 1, "evaluation", "top_n", self.top_n, "at least 1")
-
 
 @dataclass(frozen=True)
-class GateSettings:
+class GateSettings(Section):
     """What a new version must show before it goes live."""
 
     enabled: bool = documented(True, "off: a version goes live as soon as it can be loaded and asked")
@@ -143,8 +139,12 @@ class GateSettings:
         0.02,
         "share of a span's events that are kept from learning, to judge the new version on; at most the last event "
         "of a user with two or more. The interests that go live know them all the same",
+        at_least=0,
+        at_most=0.5,
     )
-    min_events: int = documented(30, "with fewer hidden events, in all or in a slice, quality is not judged")
+    min_events: int = documented(
+        30, "with fewer hidden events, in all or in a slice, quality is not judged", at_least=1
+    )
     metric: Literal["ndcg", "hr"] = documented(
         "ndcg", "what decides whether the new version is worse than the current one"
     )
@@ -152,23 +152,22 @@ class GateSettings:
         0.01,
         "rejected if the metric fell by more than this: if the whole confidence interval of the change lies below. At "
         "0 one equally good version in forty is rejected by chance",
+        at_least=0,
+        at_most=1,
     )
-    slice_max_drop: float = documented(0.05, "the same for each slice: old and new users, old and new items")
-    confidence: float = documented(0.95, "of the interval of the change")
-    resamples: int = documented(1000, "how often the paired bootstrap draws the users anew")
-    min_hr: float = documented(0.0, "absolute bar, for a first version too: hit rate on the hidden events")
-    min_ndcg: float = documented(0.0, "absolute bar, for a first version too: NDCG on the hidden events")
-
-    def __post_init__(self) -> None:
-        def check(ok: bool, key: str, wanted: str) -> None:
-            require(ok, "gate", key, getattr(self, key), wanted)
-
-        check(0 <= self.holdout <= 0.5, "holdout", "0 .. 0.5")
-        check(self.min_events >= 1, "min_events", "at least 1")
-        check(0.5 <= self.confidence < 1, "confidence", "0.5 or more and below 1")
-        check(self.resamples >= 100, "resamples", "at least 100")
-        for key in ("max_drop", "slice_max_drop", "min_hr", "min_ndcg"):
-            check(0 <= getattr(self, key) <= 1, key, "0 .. 1")
+    slice_max_drop: float = documented(
+        0.05, "the same for each slice: old and new users, old and new items", at_least=0, at_most=1
+    )
+    confidence: float = documented(0.95, "of the interval of the change", at_least=0.5, below=1)
+    resamples: int = documented(
+        1000, "how often the paired bootstrap draws the users anew", at_least=100, at_most=1_000_000
+    )
+    min_hr: float = documented(
+        0.0, "absolute bar, for a first version too: hit rate on the hidden events", at_least=0, at_most=1
+    )
+    min_ndcg: float = documented(
+        0.0, "absolute bar, for a first version too: NDCG on the hidden events", at_least=0, at_most=1
+    )
 
     @property
     def hidden_share(self) -> float:
@@ -177,24 +176,21 @@ class GateSettings:
 
 
 @dataclass(frozen=True)
-class RefreshSettings:
+class RefreshSettings(Section):
     """Training from scratch beside the chain, to see what the updates have lost."""
 
     every_spans: int = documented(
-        0, "after this many learnt spans a night also trains a shadow from scratch; 0 = only `imsr refresh` does"
+        0,
+        "after this many learnt spans a night also trains a shadow from scratch; 0 = only `imsr refresh` does",
+        at_least=0,
     )
-
-    def __post_init__(self) -> None:
-        require(self.every_spans >= 0, "refresh", "every_spans", self.every_spans, "0 or more")
 
 
 @dataclass(frozen=True)
-class RetentionSettings:
+class RetentionSettings(Section):
     """What `imsr prune` keeps besides what is in use."""
 
-    keep_versions: int = documented(30, "the last versions that were live, and the last that were made, of each line")
-    keep_days: int = documented(0, "everything that is younger than this many days")
-
-    def __post_init__(self) -> None:
-        require(self.keep_versions >= 1, "retention", "keep_versions", self.keep_versions, "at least 1")
-        require(0 <= self.keep_days <= 36500, "retention", "keep_days", self.keep_days, "0 .. 36500")
+    keep_versions: int = documented(
+        30, "the last versions that were live, and the last that were made, of each line", at_least=1
+    )
+    keep_days: int = documented(0, "everything that is younger than this many days", at_least=0, at_most=36_500)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from imsr_core.encoders.config import EncoderConfig
-from imsr_core.errors import ConfigError
-from imsr_core.fields import documented
+from imsr_core.fields import Section, documented
 from imsr_core.lifelong.config import (
     ConureConfig,
     LifelongConfig,
@@ -38,7 +37,7 @@ def _table(kind: type, doc: str) -> Any:
 
 
 @dataclass(frozen=True)
-class UsersSettings:
+class UsersSettings(Section):
     """The `users` line: how one encoder learns task after task. Nothing runs without a [tasks.NAME]."""
 
     method: MethodName = documented(
@@ -46,7 +45,7 @@ class UsersSettings:
         "conure, peterrec (old tasks stay bit for bit), teracon (one network, forgetting is measured); the others are "
         "baselines. A line keeps the method it began with: another one begins with `imsr task pretrain --anew`",
     )
-    seed: int = documented(0, "seed of everything random in the line")
+    seed: int = documented(0, "seed of everything random in the line", at_least=0, at_most=2**32 - 1)
     nightly: bool = documented(
         True, "the nightly flow adds the tasks that are due, after the spans; false = only by hand"
     )
@@ -54,9 +53,11 @@ class UsersSettings:
         0.05,
         "teracon, sinmoall: a version is rejected if an earlier task lost more than this share of the score that it "
         "had when it was learnt",
+        at_least=0,
+        at_most=1,
     )
     device: str = documented("cpu", "where tasks are learnt: cpu, cuda, ...")
-    finetuned_sites: int = documented(2, "layers that finelast trains, counted from the end")
+    finetuned_sites: int = documented(2, "layers that finelast trains, counted from the end", at_least=1, at_most=1000)
     encoder: EncoderConfig = _table(EncoderConfig, "shape of the encoder")
     pretrain: PhaseConfig = _table(PhaseConfig, "how T1, the next item, is learnt")
     task: PhaseConfig = _table(PhaseConfig, "how a task is learnt")
@@ -67,13 +68,6 @@ class UsersSettings:
     peterrec: PeterRecConfig = _table(PeterRecConfig, "peterrec")
     teracon: TeraconConfig = _table(TeraconConfig, "teracon")
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_forgetting <= 1:
-            raise ConfigError(
-                f"[users] max_forgetting = {self.max_forgetting!r}: must be 0 .. 1",
-                hint="change max_forgetting in imsr.toml",
-            )
-
     @property
     def lifelong(self) -> LifelongConfig:
         """The hyper-parameters as the core takes them."""
@@ -81,14 +75,16 @@ class UsersSettings:
 
 
 @dataclass(frozen=True)
-class TaskSettings:
+class TaskSettings(Section):
     """One task of the `users` line; its name is the section's: [tasks.age]."""
 
     labels: str = documented(
-        "", "where the labels are: a CSV or Parquet file (relative to the workspace), or view:NAME for one of its views"
+        "",
+        "where the labels are: a CSV or Parquet file (relative to the workspace), or view:NAME for one of its views",
+        like=(".+", "given"),
     )
-    user_id: str = documented("user_id", "column with the user's id, as in the events")
-    label: str = documented("label", "column with the label: a class, or an item of any domain")
+    user_id: str = documented("user_id", "column with the user's id, as in the events", like=(".+", "given"))
+    label: str = documented("label", "column with the label: a class, or an item of any domain", like=(".+", "given"))
     time: str = documented(
         "",
         "column with the time when the label became known (a date or a time, ISO 8601 as text; no offset = UTC). With "
@@ -98,8 +94,3 @@ class TaskSettings:
         "class", "class = one label a user, judged by accuracy; items = any number, judged by the full ranking"
     )
     from_span: str = documented("", "the task is due when this span is learnt; empty = at once")
-
-    def __post_init__(self) -> None:
-        for key in ("labels", "user_id", "label"):
-            if not getattr(self, key):
-                raise ConfigError(f"[tasks.*] {key} is empty", hint=f"every task needs {key}; see docs/lifelong.md")

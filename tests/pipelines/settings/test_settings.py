@@ -99,13 +99,20 @@ def test_a_value_reaches_its_section():
         ("[tasks.age]\nlabel = 'x'", ["[tasks.age] has no labels"]),
         ("[tasks.age]\nlabels = 'a.csv'\nkin = 'class'", ["[tasks.age] has no key 'kin'", "did you mean 'kind'?"]),
         ("[tasks.age]\nlabels = 'a.csv'\nkind = 'clas'", ["[tasks.age] kind = 'clas'", "did you mean 'class'?"]),
-        ("[tasks.age]\nlabels = 'a.csv'\nlabel = ''", ["label is empty"]),
+        ("[tasks.age]\nlabels = 'a.csv'\nlabel = ''", ["label = ''", "must be given"]),
         ("[tasks.'../x']\nlabels = 'a.csv'", ["[tasks.../x]", "file name"]),
         ("[tasks.T1]\nlabels = 'a.csv'", ["pre-training's name"]),
         ("[tasks]\nage = 3", ["age = 3", "write [tasks.age]"]),
         ("tasks = 3", ["tasks is a section"]),
         ("source = 3", ["source is a section"]),
-        ("[source", ["no valid TOML"]),
+        ("[source", ["no valid TOML", "text needs quotes"]),
+        ("[model]\ndim = 8\ndim = 9", ["no valid TOML", "twice: keep one"]),
+        ("[model]\ndim = 8\n[model]", ["no valid TOML", "twice: keep one"]),
+        ("a = " + "[" * 50_000, ["nested too deeply"]),
+        ("[model]\ndim = 99999999999", ["[model] dim = 99999999999", "2 .. 4096"]),
+        ("[training]\nepochs = 99999999999999999999", ["[training] epochs", "64 bits"]),
+        ("[training]\nlearning_rate = nan", ["learning_rate = nan", "above 0"]),
+        ("[users.pretrain]\nepochs = 0", ["[users.pretrain] epochs = 0", "at least 1"]),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(text, says):
@@ -113,6 +120,64 @@ def test_what_cannot_be_is_refused_by_name(text, says):
         load_settings(text=text)
     for words in says:
         assert words in str(caught.value)
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    text = """
+    [modle]
+    [model]
+    dim = 0
+    extractor = "comirec"
+    history = 0
+    [gate]
+    holdout = 2
+    colour = "blue"
+    [users.encoder]
+    heads = 7
+    [tasks.T1]
+    labels = "a.csv"
+    """
+    with pytest.raises(ConfigError) as caught:
+        load_settings(text=text)
+    said = str(caught.value)
+    for words in (
+        "8 settings",
+        "[modle]",
+        "[model] dim",
+        "extractor",
+        "history",
+        "[gate] holdout",
+        "'colour'",
+        "heads",
+    ):
+        assert words in said
+    assert "pre-training's name" in said
+
+
+def test_what_does_not_go_together_is_said_of_both():
+    with pytest.raises(ConfigError, match=r"max_interests = 2: must be at least initial_interests = 4"):
+        load_settings(text="[model]\nmax_interests = 2")
+    with pytest.raises(ConfigError, match=r"\[model\] max_interests = 24: must be at least initial_interests = 30"):
+        load_settings(text="[model]\ninitial_interests = 30")
+
+
+def test_the_file_shows_what_a_key_may_be():
+    text = default_toml()
+    assert "# d, length of item and interest vectors (paper: 64) [2 .. 4096]\ndim = 64" in text
+    assert "[above 0 and at most 1]" in text
+    assert "[post_activation | pre_activation | norm_conv_relu]" in text.replace("\n#   ", " ")
+
+
+def test_every_range_holds_its_default_and_is_said():
+    for name, kind in [*sections(), ("tasks", TaskSettings)]:
+        for key, entry in kind.__dataclass_fields__.items():
+            allowed = entry.metadata.get("range")
+            if allowed is not None:
+                values = entry.default if isinstance(entry.default, tuple) else (entry.default,)
+                assert all(value is None or value in allowed for value in values), f"[{name}] {key}"
+                assert str(allowed)
+                assert float("nan") not in allowed
+                assert "text" not in allowed
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path):

@@ -1,0 +1,114 @@
+"""From TOML to dataclasses: every key against its field's type, without guessing, and all that is wrong at once."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Collection, Iterable
+from dataclasses import is_dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from imsr_core.errors import ConfigError
+from imsr_core.fields import SectionError, choices_of, shortened
+
+#: What SQLite, Parquet and the engines hold.
+_LARGEST = 2**63
+
+
+class Unreadable(Exception):
+    """A value that its field cannot take; the error is noted already."""
+
+
+class Reading:
+    """Reads sections and notes every error; `finish` raises them together."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.errors: list[ConfigError] = []
+
+    def refuse(self, message: str, hint: str) -> Unreadable:
+        """Note an error."""
+        self.errors.append(ConfigError(message, hint=hint))
+        return Unreadable(message)
+
+    def finish(self) -> None:
+        """Raise what was noted, if anything was: one error as it is, several as a list."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            lines = [f"  {error.message}\n    -> {error.hint}" for error in self.errors]
+            message = "\n".join([f"{self.where}: {len(self.errors)} settings cannot be", *lines])
+            raise ConfigError(message, hint="change them; `imsr init ANOTHER_FOLDER` shows every key with its default")
+
+    def section(self, kind: type, section: str, table: dict[str, Any]) -> Any:
+        """The dataclass of a section; None if it cannot be made."""
+        hints, values, noted = get_type_hints(kind), {}, len(self.errors)
+        for key, value in table.items():
+            if key not in hints:
+                self.refuse(f"[{section}] has no key {key!r}", nearest(key, hints, "keys"))
+                continue
+            try:
+                values[key] = self._value(hints[key], section, key, value, choices_of(kind).get(key))
+            except Unreadable:
+                continue
+        try:
+            return kind(**values)
+        except SectionError as error:
+            for problem in error.problems:
+                if problem.key in table or len(self.errors) == noted:
+                    self.refuse(problem.said_of(section), f"change {problem.key} in imsr.toml")
+        except ConfigError as error:
+            self.errors.append(error)
+        return None
+
+    def _value(self, hint: Any, section: str, key: str, value: Any, choices: Collection[str] | None) -> Any:
+        where = f"[{section}] {key}"
+        if isinstance(hint, type) and is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise self.refuse(f"{where} = {shortened(value)}: is a section", f"write [{section}.{key}]")
+            return self.section(hint, f"{section}.{key}", value)
+        if isinstance(value, list) and (elements := _elements(hint, tuple)) is not None:
+            return tuple(self._plain(elements, where, each, choices) for each in value)
+        if isinstance(value, dict) and (elements := _elements(hint, dict)) is not None:
+            return {name: self._plain(elements, f"{where}.{name}", each, choices) for name, each in value.items()}
+        return self._plain(hint, where, value, choices)
+
+    def _plain(self, hint: Any, where: str, value: Any, choices: Collection[str] | None) -> Any:
+        """A text, number or boolean; only a whole number where a float is wanted is converted."""
+        kinds = _kinds(hint)
+        if isinstance(value, str) and choices is not None:
+            if value not in choices:
+                raise self.refuse(f"{where} = {shortened(value)} is no choice", nearest(value, choices, "choices"))
+            return value
+        if type(value) is int and abs(value) >= _LARGEST:
+            raise self.refuse(f"{where} = {shortened(value)}: must be smaller", "it does not fit into 64 bits")
+        if type(value) is int and float in kinds and int not in kinds:
+            return float(value)
+        if type(value) not in kinds:
+            wanted = " or ".join(sorted({"text" if kind is str else kind.__name__ for kind in kinds}))
+            raise self.refuse(f"{where} = {shortened(value)}: must be {wanted}", f"it is {type(value).__name__} now")
+        return value
+
+
+def _elements(hint: Any, container: type) -> Any:
+    """The annotation of what a tuple or dict holds; None if the field takes no such thing."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    found = next((part for part in parts if get_origin(part) is container), None)
+    return None if found is None else get_args(found)[1 if container is dict else 0]
+
+
+def _kinds(hint: Any) -> set[type]:
+    """The types that a field's annotation allows (``None`` apart: TOML has none)."""
+    if get_origin(hint) is Literal:
+        return {str}
+    if get_origin(hint) in (Union, types.UnionType):
+        return set().union(*(_kinds(part) for part in get_args(hint) if part is not type(None)))
+    return {hint if get_origin(hint) is None else get_origin(hint)}
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> str:
+    """A hint: the known name that is most like ``name``, and all of them."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    listing = f"{what}: {', '.join(names)}"
+    return f"did you mean {close[0]!r}? {listing}" if close else listing
