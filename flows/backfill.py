@@ -7,7 +7,6 @@ from prefect import flow
 from flows.holding import holding
 from flows.steps import learn, moment
 from pipelines.nights.backfill import Which, begin, finish, plan_backfill
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -25,10 +24,9 @@ def backfill(
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with holding(opened, "backfill flow", now=at) as lease:
+    with holding(opened, "backfill flow", now=at) as writer:
         planned = plan_backfill(opened, first=first, last=last, which=Which(which), now=at)
-        begin(opened, planned, lease, now=at)
-        versions = learn(opened, planned.runs, lease, at)
-        finish(opened, planned, lease)
-        publish_catalog(opened)
+        begin(writer, planned)
+        versions = learn(writer, planned.runs)
+        finish(writer, planned)
     return versions

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
 
+from imsr_core.errors import ImsrError
 from pipelines.care.forget import finish_forgetting
+from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease, hold
+from pipelines.workspace.writer import Clock, Writer, writing
 
 
 @contextmanager
-def holding(workspace: Workspace, what: str, *, now: datetime) -> Iterator[Lease]:
-    """The lease, for the block; a forgetting that was interrupted is finished before anything else is done.
+def holding(workspace: Workspace, what: str, *, now: Clock) -> Iterator[Writer]:
+    """The right to write, for the block; afterwards the views show what it did, or left undone when it failed.
+
+    What a killed run left is finished first: a forgetting that was interrupted, and by the end the views.
 
     Raises:
         LeaseHeld: another run holds the workspace.
     """
-    with hold(workspace, what) as lease:
-        finish_forgetting(workspace, lease, now=now)
-        yield lease
+    with writing(workspace, what, now=now) as writer:
+        finish_forgetting(writer)
+        try:
+            yield writer
+        except Exception:
+            with suppress(ImsrError):  # what went wrong first is what has to be said
+                publish_catalog(workspace)
+            raise
+        publish_catalog(workspace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -14,9 +13,8 @@ from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.lake.item_metadata import metadata_problem
 from pipelines.lake.landing import landed
 from pipelines.nights.plan import due
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
+from pipelines.workspace.writer import Writer
 
 
 @flow(name="nightly", log_prints=True)
@@ -33,20 +31,19 @@ def nightly(
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with holding(opened, "nightly flow", now=at) as lease:
+    with holding(opened, "nightly flow", now=at) as writer:
         folder = Path(landing) if landing else None
         found = [Path(file) for file in files] if files is not None else landed(opened, folder)
         if found:
-            report = as_task("ingest", _ingest, opened, found, at, lease)
+            report = as_task("ingest", _ingest, writer, found)
             get_run_logger().info("ingest: read %d, kept %d rows", report.read, report.kept)
-        if problem := metadata_problem(opened, lease):
+        if problem := metadata_problem(writer):
             get_run_logger().warning(problem)
-        versions = learn(opened, due(opened, now=at), lease, at)
-        publish_catalog(opened)
+        versions = learn(writer, due(opened, now=at))
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now
-            versions += add_due(opened, lease, at)
+            versions += add_due(writer)
     return versions
 
 
-def _ingest(workspace: Workspace, files: list[Path], now: datetime, lease: Lease) -> IngestReport:
-    return ingest(workspace, files, now=now, lease=lease)
+def _ingest(writer: Writer, files: list[Path]) -> IngestReport:
+    return ingest(writer.workspace, files, now=writer.now, writer=writer)

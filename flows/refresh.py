@@ -24,15 +24,15 @@ def full_refresh(workspace: str, rebase: bool = False, now: str | None = None) -
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with holding(opened, "full-refresh flow", now=at) as lease:
+    with holding(opened, "full-refresh flow", now=at) as writer:
         with opened.ledger.snapshot() as view:
             spans = [row.span_id for row in view.spans()]
         progress = ProgressArtifact(spans[-1] if spans else "none")
 
         def learn() -> VersionRow:
             if rebase:
-                return rebase_chain(opened, lease, now=at, progress=progress)[0]
-            return shadow_retrain(opened, lease, now=at, progress=progress)
+                return rebase_chain(writer, progress=progress)[0]
+            return shadow_retrain(writer, progress=progress)
 
         row: VersionRow = as_task("refresh", learn)
         progress.close()

@@ -8,7 +8,6 @@ from flows.holding import holding
 from flows.steps import learn, moment
 from pipelines.nights.plan import due
 from pipelines.nights.restate import mark_stale, plan_restatement
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -20,10 +19,8 @@ def restate(workspace: str, span: str, now: str | None = None) -> list[str]:
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with holding(opened, "restate flow", now=at) as lease:
+    with holding(opened, "restate flow", now=at) as writer:
         stale = plan_restatement(opened, span, now=at).spans
         get_run_logger().info("%d spans become stale: %s", len(stale), ", ".join(stale))
-        mark_stale(opened, span, lease, now=at)
-        versions = learn(opened, due(opened, now=at), lease, at)
-        publish_catalog(opened)
-    return versions
+        mark_stale(writer, span)
+        return learn(writer, due(opened, now=at))

@@ -18,8 +18,7 @@ from flows.artifacts import ProgressArtifact, show_outcome, span_tags
 from pipelines.nights.night import run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun
-from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
+from pipelines.workspace.writer import Writer
 
 #: Seconds after which a step is given up; a Beam worker that was killed would otherwise hang for ever.
 STEP_TIMEOUT = 4 * 3600
@@ -41,13 +40,13 @@ def as_task(step: str, function: Callable[..., Any], *arguments: Any, span_id: s
     return wrap(function)(*arguments)
 
 
-def learn(workspace: Workspace, runs: Sequence[PlannedRun], lease: Lease, now: datetime) -> list[str]:
+def learn(writer: Writer, runs: Sequence[PlannedRun]) -> list[str]:
     """Learn these in order, each step as a task, and show each span's outcome; returns the version ids."""
-    pace = Pace.of(workspace, runs)
+    pace = Pace.of(writer.workspace, runs)
     versions = []
     for number, run in enumerate(runs, 1):
         started = datetime.now(UTC)
-        version = _learn_one(workspace, run, lease, now)
+        version = _learn_one(writer, run)
         pace.finished(run, (datetime.now(UTC) - started).total_seconds())
         get_run_logger().info("%d of %d: version %s %s", number, len(runs), version, pace)
         versions.append(version)
@@ -62,14 +61,12 @@ def moment(now: str | None) -> datetime:
     return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
 
 
-def _learn_one(workspace: Workspace, run: PlannedRun, lease: Lease, now: datetime) -> str:
+def _learn_one(writer: Writer, run: PlannedRun) -> str:
     progress = ProgressArtifact(run.span_id)
     with tags(*span_tags(run.span_id)):
-        outcome = run_span(
-            workspace, run, lease, now=now, progress=progress, call=partial(as_task, span_id=run.span_id)
-        )
+        outcome = run_span(writer, run, progress=progress, call=partial(as_task, span_id=run.span_id))
         progress.close()
-        show_outcome(workspace, outcome)
+        show_outcome(writer.workspace, outcome)
     assert outcome.version is not None
     if outcome.verdict is not None and outcome.rejected:
         reasons = "; ".join(outcome.verdict.reasons)

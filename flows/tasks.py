@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 
 from prefect import flow, get_run_logger
@@ -12,9 +11,8 @@ from flows.artifacts import tag_flow_run
 from flows.holding import holding
 from flows.steps import as_task, moment
 from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
+from pipelines.workspace.writer import Writer
 
 
 @flow(name="add-task", log_prints=True)
@@ -30,24 +28,22 @@ def add_tasks(workspace: str, names: list[str] | None = None, now: str | None = 
         ImsrError: one of the ``names`` cannot be added. Of due tasks one failure stops no other: it is noted.
     """
     opened, at = Workspace.open(workspace), moment(now)
-    with holding(opened, "add-task flow", now=at) as lease:
+    with holding(opened, "add-task flow", now=at) as writer:
         if names is None:
-            return add_due(opened, lease, at)
-        outcomes = [add_task(opened, name, lease, now=at, call=partial(as_task, span_id=name)) for name in names]
+            return add_due(writer)
+        outcomes = [add_task(writer, name, call=partial(as_task, span_id=name)) for name in names]
         for outcome in outcomes:
             _show(outcome)
-        publish_catalog(opened)
     return _made(outcomes)
 
 
-def add_due(workspace: Workspace, lease: Lease, now: datetime) -> list[str]:
+def add_due(writer: Writer) -> list[str]:
     """Add every due task, each step as a Prefect task; a failure is logged, noted in the ledger, and stops nothing."""
-    outcomes, failures = add_due_tasks(workspace, lease, now=now, call=as_task)
+    outcomes, failures = add_due_tasks(writer, call=as_task)
     for name, error in failures.items():
         get_run_logger().error("task %s was not added: %s", name, error)
     for outcome in outcomes:
         _show(outcome)
-    publish_catalog(workspace)
     return _made(outcomes)
 
 

@@ -21,8 +21,8 @@ from pipelines.lake.ingest import ingest
 from pipelines.nights.night import SpanOutcome, run_span
 from pipelines.nights.plan import PlannedRun, due, run_for
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
 from pipelines.workspace.ledger import SpanRow, VersionRow
+from pipelines.workspace.writer import writing
 
 #: user_id, item_id, ISO time.
 Event = tuple[str, str, str]
@@ -110,15 +110,15 @@ def make(root: Path, events: Sequence[Event], toml: str = TOML) -> Workspace:
 
 def run_all(workspace: Workspace, *, now: datetime = NOW, **options: Any) -> list[SpanOutcome]:
     """Everything that is due, in one go."""
-    with hold(workspace, "test") as lease:
-        return [run_span(workspace, run, lease, now=now, **options) for run in due(workspace, now=now)]
+    with writing(workspace, "test", now=now) as writer:
+        return [run_span(writer, run, **options) for run in due(workspace, now=now)]
 
 
 def run_one(workspace: Workspace, span_id: str, *, now: datetime = NOW) -> SpanOutcome | None:
     """One span on its own; None if there is nothing to do."""
-    with hold(workspace, "test") as lease:
+    with writing(workspace, "test", now=now) as writer:
         run: PlannedRun | None = run_for(workspace, span_id, now=now)
-        return run_span(workspace, run, lease, now=now) if run else None
+        return run_span(writer, run) if run else None
 
 
 def span_rows(workspace: Workspace) -> dict[str, SpanRow]:

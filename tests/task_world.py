@@ -9,11 +9,11 @@ from pathlib import Path
 
 from small_world import NOW, user_name
 
+from flows.holding import holding
 from pipelines.tasks.adding import TaskOutcome, add_task, pretrain_users
 from pipelines.tasks.gate import matrix_of
 from pipelines.tasks.version import LINE, UserVersion
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
 from pipelines.workspace.ledger import VersionRow
 
 USERS = """
@@ -68,14 +68,14 @@ def write_csv(path: Path, header: list[str], rows: list[list[str]]) -> None:
 
 def add(workspace: Workspace, name: str) -> TaskOutcome:
     """Add one task."""
-    with hold(workspace, "test") as lease:
-        return add_task(workspace, name, lease, now=NOW)
+    with holding(workspace, "test", now=NOW) as writer:
+        return add_task(writer, name)
 
 
 def pretrain(workspace: Workspace, *, anew: bool = False) -> TaskOutcome:
     """Learn T1."""
-    with hold(workspace, "test") as lease:
-        return pretrain_users(workspace, lease, now=NOW, anew=anew)
+    with holding(workspace, "test", now=NOW) as writer:
+        return pretrain_users(writer, anew=anew)
 
 
 def predictions(workspace: Workspace, version_id: str, task: str, data_of: str) -> list[list[float]]:

@@ -13,7 +13,6 @@ from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
 from flows.holding import holding
 from pipelines.nights.backfill import BackfillPlan, Which, begin, finish, plan_backfill
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -35,13 +34,12 @@ def backfill(
         _show(opened, plan_backfill(opened, first=first, last=last, which=which, now=current_time()))
         console.print("dry run: nothing was changed")
         return
-    with holding(opened, "imsr backfill", now=current_time()) as lease:
+    with holding(opened, "imsr backfill", now=current_time) as writer:
         planned = plan_backfill(opened, first=first, last=last, which=which, now=current_time())
         _show(opened, planned)
-        begin(opened, planned, lease, now=current_time())
-        outcomes = learn_all(opened, planned.runs, lease)
-        finish(opened, planned, lease)
-        publish_catalog(opened)
+        begin(writer, planned)
+        outcomes = learn_all(writer, planned.runs)
+        finish(writer, planned)
     if outcomes:
         show_outcomes(outcomes, opened.settings.evaluation.top_n)
     exit_if_rejected(outcomes)

@@ -17,7 +17,7 @@ from pipelines.care.prune import Pruning, plan_pruning
 from pipelines.care.prune import prune as prune_workspace
 from pipelines.care.receipts import Receipt
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
+from pipelines.workspace.writer import writing
 
 DRY_RUN = "dry run: nothing was changed"
 
@@ -93,8 +93,8 @@ def doctor(
 
 
 def _finish(workspace: Workspace) -> None:
-    with hold(workspace, "imsr forget") as lease:
-        receipt = finish_forgetting(workspace, lease, now=current_time())
+    with writing(workspace, "imsr forget", now=current_time) as writer:
+        receipt = finish_forgetting(writer)
     if receipt is None:
         raise ConfigError("forget whom?", hint="imsr forget --user ID; no forgetting was interrupted")
     _show_receipt(receipt)

@@ -13,7 +13,6 @@ from flows.holding import holding
 from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.lake.landing import landed
 from pipelines.settings.imsr_toml import SourceSettings
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -63,10 +62,8 @@ def ingest_files(
     if not found:
         console.print(f"nothing to ingest: {opened.root / 'landing'} is empty")
         return
-    with console.status("reading"):
-        with holding(opened, "imsr ingest", now=current_time()) as lease:
-            report = ingest(opened, found, now=current_time(), again=again, accept_late=accept_late, lease=lease)
-        publish_catalog(opened)
+    with console.status("reading"), holding(opened, "imsr ingest", now=current_time) as writer:
+        report = ingest(opened, found, now=writer.now, again=again, accept_late=accept_late, writer=writer)
     show_ingest(report)
 
 

@@ -13,8 +13,9 @@ from flows.commands.data import show_ingest
 from flows.commands.options import current_time
 from flows.commands.runs import run_due
 from flows.console import console, show_outcomes
+from flows.holding import holding
 from pipelines.lake.ingest import ingest
-from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 
 
@@ -32,9 +33,9 @@ def demo(
         workspace = Workspace.create(folder, (sample_data.path() / "imsr.toml").read_text(encoding="utf-8"))
         _bring_metadata(workspace)
     files = sorted((sample_data.path() / "landing").iterdir())
-    with console.status(f"ingesting {len(files)} monthly files"):
-        report = ingest(workspace, files, now=current_time())
-        publish_catalog(workspace)
+    status = console.status(f"ingesting {len(files)} monthly files")
+    with status, holding(workspace, "imsr demo", now=current_time) as writer:
+        report = ingest(workspace, files, now=writer.now, writer=writer)
     show_ingest(report)
     outcomes = run_due(workspace)
     if outcomes:

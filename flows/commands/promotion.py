@@ -33,9 +33,9 @@ def promote_version(
     Spans that it has not learnt are marked rejected: the next night goes on from it and does not learn them again.
     """
     opened = Workspace.open(workspace)
-    with holding(opened, "imsr promote", now=current_time()) as lease:
+    with holding(opened, "imsr promote", now=current_time) as writer:
         put_live = put_users_live if is_users_version(opened, version) else promote
-        move = put_live(opened, version, reason, lease, now=current_time())
+        move = put_live(writer, version, reason)
     _show_move(move, version)
 
 
@@ -53,9 +53,9 @@ def rollback_version(
     goes back twice; with --to a second time changes nothing.
     """
     opened = Workspace.open(workspace)
-    with holding(opened, "imsr rollback", now=current_time()) as lease:
+    with holding(opened, "imsr rollback", now=current_time) as writer:
         go_back = roll_users_back if line == "users" else rollback
-        move = go_back(opened, lease, now=current_time(), to=to, reason=reason)
+        move = go_back(writer, to=to, reason=reason)
     _show_move(move, to or "")
 
 

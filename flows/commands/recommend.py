@@ -12,7 +12,6 @@ from flows.console import console, show_table
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.interests.recommend import Recommender
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -32,9 +31,8 @@ def recommend(
     """
     opened = Workspace.open(workspace)
     if everybody:
-        with holding(opened, "imsr recommend --all", now=current_time()):  # not while a user is being forgotten
+        with holding(opened, "imsr recommend --all", now=current_time):  # not while a user is being forgotten
             path = Recommender.open(opened, version).write_all(n, exclude_seen=new)
-            publish_catalog(opened)
         console.print(f"written: {path}; see them: imsr sql 'FROM recommendations'")
         return
     if not user:

@@ -30,13 +30,13 @@ def refresh(
     """
     opened = Workspace.open(workspace)
     with (
-        holding(opened, "imsr refresh", now=current_time()) as lease,
+        holding(opened, "imsr refresh", now=current_time) as writer,
         span_progress("training from scratch") as progress,
     ):
         if rebase_chain:
-            row, move = rebase(opened, lease, now=current_time(), progress=progress)
+            row, move = rebase(writer, progress=progress)
         else:
-            row, move = shadow_retrain(opened, lease, now=current_time(), progress=progress), None
+            row, move = shadow_retrain(writer, progress=progress), None
     if move is not None:
         show_verdict(row.version_id, Verdict.from_json(row.summary[VERDICT]))
         console.print(f"version {row.version_id} is live; the chain goes on from it")

@@ -14,7 +14,6 @@ from flows.console import console, show_outcomes
 from flows.holding import holding
 from pipelines.nights.plan import due
 from pipelines.nights.restate import mark_stale, plan_restatement
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -35,9 +34,8 @@ def restate(
         return
     if not yes:
         typer.confirm("go on?", abort=True)
-    with holding(opened, "imsr restate", now=current_time()) as lease:
-        mark_stale(opened, span, lease, now=current_time())
-        outcomes = learn_all(opened, due(opened, now=current_time()), lease)
-        publish_catalog(opened)
+    with holding(opened, "imsr restate", now=current_time) as writer:
+        mark_stale(writer, span)
+        outcomes = learn_all(writer, due(opened, now=current_time()))
     show_outcomes(outcomes, opened.settings.evaluation.top_n)
     exit_if_rejected(outcomes)

@@ -17,9 +17,8 @@ from pipelines.lake.item_metadata import metadata_problem
 from pipelines.nights.night import SpanOutcome, run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, run_for
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
+from pipelines.workspace.writer import Writer
 
 #: Exit code of a command that made a version which the gate rejected.
 REJECTED = 3
@@ -69,23 +68,22 @@ def planned_runs(workspace: Workspace, span: str | None = None) -> list[PlannedR
 
 def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
     """Run what is due, or one span, with live progress, holding the workspace's lease."""
-    with holding(workspace, "imsr run", now=current_time()) as lease:
-        if problem := metadata_problem(workspace, lease):
+    with holding(workspace, "imsr run", now=current_time) as writer:
+        if problem := metadata_problem(writer):
             errors.print(problem, markup=False)
-        outcomes = learn_all(workspace, planned_runs(workspace, span), lease)
-        publish_catalog(workspace)
-    return outcomes
+        return learn_all(writer, planned_runs(workspace, span))
 
 
-def learn_all(workspace: Workspace, planned: Sequence[PlannedRun], lease: Lease) -> list[SpanOutcome]:
+def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome]:
     """Run these in order, with live progress, an estimate of the time left, and a line for each that is done."""
+    workspace: Workspace = writer.workspace
     outcomes = []
     pace = Pace.of(workspace, planned)
     for number, each in enumerate(planned, 1):
         label = ", ".join(filter(None, (f"[{number}/{len(planned)}] {_label(each)}", str(pace))))
         started = time.monotonic()
         with span_progress(label) as progress:
-            outcomes.append(run_span(workspace, each, lease, now=current_time(), progress=progress))
+            outcomes.append(run_span(writer, each, progress=progress))
         pace.finished(each, time.monotonic() - started)
         line = _line(outcomes[-1], workspace.settings.evaluation.top_n)
         console.print(", ".join(filter(None, (line, str(pace)))))

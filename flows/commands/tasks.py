@@ -42,11 +42,11 @@ def add(
         raise ConfigError("which task?", hint="imsr task add NAME, or --due for all that are due")
     opened = Workspace.open(workspace)
     failures: dict[str, ImsrError] = {}
-    with holding(opened, "imsr task add", now=current_time()) as lease:
+    with holding(opened, "imsr task add", now=current_time) as writer:
         if due:
-            outcomes, failures = add_due_tasks(opened, lease, now=current_time())
+            outcomes, failures = add_due_tasks(writer)
         else:
-            outcomes = [add_task(opened, name, lease, now=current_time()) for name in names or ()]
+            outcomes = [add_task(writer, name) for name in names or ()]
     if not outcomes and not failures:
         console.print("no task is due; see: imsr task list")
     show_task_outcomes(outcomes)
@@ -67,8 +67,8 @@ def pretrain(
     `imsr task add` does it by itself where the line has no version yet.
     """
     opened = Workspace.open(workspace)
-    with holding(opened, "imsr task pretrain", now=current_time()) as lease:
-        outcome = pretrain_users(opened, lease, now=current_time(), anew=anew)
+    with holding(opened, "imsr task pretrain", now=current_time) as writer:
+        outcome = pretrain_users(writer, anew=anew)
     if outcome.already and not outcome.rejected:
         console.print(f"T1 is learnt already, in version {_version(outcome)}; --anew begins another line")
         return
@@ -148,8 +148,8 @@ def remove(
     Refused where others rest on it (conure) or share every weight with it (teracon): see `imsr rollback --line users`.
     """
     opened = Workspace.open(workspace)
-    with holding(opened, "imsr task remove", now=current_time()) as lease:
-        outcome = take_out(opened, name, lease, now=current_time())
+    with holding(opened, "imsr task remove", now=current_time) as writer:
+        outcome = take_out(writer, name)
     show_task_outcomes([outcome])
     exit_if_rejected([outcome])
 

@@ -28,7 +28,7 @@ from pipelines.sequences.chain import latest_rows
 from pipelines.sequences.loader import load_sequences
 from pipelines.settings.bench import BenchSettings
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
+from pipelines.workspace.writer import writing
 
 BoolArray = NDArray[np.bool_]
 
@@ -140,9 +140,9 @@ def sequence_folders(workspace: Workspace, *, now: datetime) -> list[tuple[str, 
     """(span id, sequences folder) of every span with data, in the order of time."""
     with workspace.ledger.snapshot() as view:
         wanted = [row.span_id for row in view.current_span_versions()]
-    with hold(workspace, "imsr bench") as lease:
+    with writing(workspace, "imsr bench", now=now) as writer:
         for span_id in wanted:
-            sequence_span(workspace, span_id, lease=lease, now=now)
+            sequence_span(workspace, span_id, now=now, writer=writer)
     with workspace.ledger.snapshot() as view:
         latest = latest_rows(view)
     return [(span_id, workspace.resolve(latest[span_id].path)) for span_id in wanted]

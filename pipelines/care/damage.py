@@ -16,18 +16,19 @@ from pipelines.sequences.chain import latest_rows, parent_folder
 from pipelines.versions.dependencies import read_by
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanState, Transaction, VersionRow, iso
 from pipelines.workspace.states import GONE, LEARNT, PRUNED
+from pipelines.workspace.writer import Writer
 
 
-def discard_damaged(workspace: Workspace, lease: Lease, *, now: datetime) -> list[str]:
+def discard_damaged(writer: Writer) -> list[str]:
     """Take everything damaged out of the ledger and mark its spans stale; returns the paths that were dropped.
 
     The folders are orphans then, for ``remove_orphans``.
     """
+    workspace, now = writer.workspace, writer.now
     subjects = {finding.subject for finding in examine(workspace, deep=True) if finding.subject}
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         sequences = _sequences_on(workspace, tx, {key for kind, key in subjects if kind == "sequences"})
         versions = _versions_on(workspace, tx, sequences, {key for kind, key in subjects if kind == "version"})
         stale = {key for kind, key in subjects if kind == "lost sequences"}

@@ -58,12 +58,12 @@ from pipelines.sequences.vocabulary import tombstone
 from pipelines.warehouse.catalog import drop_generations_with, publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import Transaction, iso
 from pipelines.workspace.publish import open_staging
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
 from pipelines.workspace.seal import file_sha256, fsync_path, is_ready
 from pipelines.workspace.states import LEARNT
+from pipelines.workspace.writer import Writer, lent
 
 _LABEL = "forget"
 
@@ -97,7 +97,7 @@ def forget(
     now: datetime,
     retrain: bool = False,
     landing: bool = False,
-    lease: Lease | None = None,
+    writer: Writer | None = None,
     salt: str | None = None,
 ) -> Receipt:
     """Remove a user from the workspace; once that is done, say so again and change nothing.
@@ -108,19 +108,19 @@ def forget(
         now: time of the receipt.
         retrain: mark what was learnt from the user stale, so that the next run learns it again without.
         landing: take the user's rows out of the files in ``landing/``, too.
-        lease: the caller's lease; without one the call takes one.
+        writer: the caller's right to write; without one the call takes the lease.
         salt: 32 hex digits for the receipt's hash; without it, random ones.
 
     Raises:
         ForgetError: the user is nowhere, or another forgetting must be finished first.
         PublishError, ParquetFileError: a file that must be rewritten is damaged; nothing is lost, see imsr doctor.
     """
-    with borrow(workspace, lease, "imsr forget") as held:
+    with lent(writer, workspace, "imsr forget", now=now) as held:
         with workspace.ledger.snapshot() as view:
             journal, known = read_journal(view), receipts(view)
         if journal is not None and journal.user_id != user_id:
             raise ForgetError("another user is being forgotten, and that was interrupted", hint="first: imsr forget")
-        remove_orphans(workspace, held)
+        remove_orphans(held)
         if journal is None:
             traces = trace(workspace, user_id)
             receipt = None if traces.found else _forgotten_before(user_id, known, traces)
@@ -130,17 +130,17 @@ def forget(
             receipt = receipt or Receipt(f"f{len(known) + 1:04d}", user_hash(user_id, salt), salt, iso(now))
             journal = Journal(user_id, receipt, retrain, landing)
         journal = replace(journal, retrain=journal.retrain or retrain, landing=journal.landing or landing)
-        return _Run(workspace, held, now).finish(journal)
+        return _Run(held).finish(journal)
 
 
-def finish_forgetting(workspace: Workspace, lease: Lease, *, now: datetime) -> Receipt | None:
+def finish_forgetting(writer: Writer) -> Receipt | None:
     """Finish a forgetting that was interrupted; None if there is none. Every run calls this before anything else."""
-    with workspace.ledger.snapshot() as view:
+    with writer.workspace.ledger.snapshot() as view:
         journal = read_journal(view)
     if journal is None:
         return None
-    remove_orphans(workspace, lease)
-    return _Run(workspace, lease, now).finish(journal)
+    remove_orphans(writer)
+    return _Run(writer).finish(journal)
 
 
 def _forgotten_before(user_id: str, known: list[Receipt], traces: Traces) -> Receipt | None:
@@ -164,9 +164,12 @@ def _landing(workspace: Workspace, user_id: str) -> list[LandingFile]:
 class _Run:
     """One attempt, holding the lease."""
 
-    workspace: Workspace
-    lease: Lease
-    now: datetime
+    writer: Writer
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where the user is forgotten."""
+        return self.writer.workspace
 
     def finish(self, journal: Journal) -> Receipt:
         """All steps from the journal on."""
@@ -182,20 +185,20 @@ class _Run:
             journal = self._rewrite_landing(journal, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        with self.workspace.ledger.transaction(fence=self.lease.token) as tx:
-            receipt = _commit(self.workspace, tx, journal, contents, self.now)
+        with self.writer.transaction() as tx:
+            receipt = _commit(self.workspace, tx, journal, contents, self.writer.now)
             hit(FailPoint.FORGET_BEFORE_COMMIT)
         hit(FailPoint.FORGET_AFTER_COMMIT)
         shutil.rmtree(self.workspace.trials, ignore_errors=True)  # of other data than there is now
         publish_catalog(self.workspace)
         drop_generations_with(self.workspace, mention_pattern(journal.user_id))
         hit(FailPoint.FORGET_VIEWS_WRITTEN)
-        with self.workspace.ledger.transaction(fence=self.lease.token) as tx:
+        with self.writer.transaction() as tx:
             clear_journal(tx)
         return receipt
 
     def _record(self, journal: Journal) -> None:
-        with self.workspace.ledger.transaction(fence=self.lease.token) as tx:
+        with self.writer.transaction() as tx:
             write_journal(tx, journal)
 
     def _rewrite_lake(self, journal: Journal, search: Search, work: Path) -> dict[tuple[str, int], SpanContent]:

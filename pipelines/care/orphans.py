@@ -8,10 +8,10 @@ from pathlib import Path
 from pipelines.versions.dependencies import needed_folders
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX
 from pipelines.workspace.publish import clear_staging, discard_orphan
+from pipelines.workspace.writer import Writer
 
 #: Where published folders and files lie, as patterns below the workspace.
 PUBLISHED = ("lake/span=*/v=*", "quarantine/*", "sequences/span=*/*", "versions/*")
@@ -31,13 +31,14 @@ def orphans(workspace: Workspace, view: Snapshot) -> list[Path]:
     return [*unnamed, *unfinished]
 
 
-def remove_orphans(workspace: Workspace, lease: Lease) -> int:
+def remove_orphans(writer: Writer) -> int:
     """Remove all of them, and everything in ``staging/``; returns how many there were. Only for the lease's holder."""
+    workspace = writer.workspace
     clear_staging(workspace)
     with workspace.ledger.snapshot() as view:
         found = orphans(workspace, view)
     for path in found:  # one transaction each: a long one would keep others from saying that they are alive
-        with workspace.ledger.transaction(fence=lease.token) as tx:
+        with writer.transaction() as tx:
             discard_orphan(workspace, path, tx)
         hit(FailPoint.PRUNE_REMOVED_ONE)
     for folder in (*workspace.root.glob("lake/span=*"), *workspace.root.glob("sequences/span=*")):

@@ -32,10 +32,10 @@ from pipelines.versions.dependencies import read_by
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import Snapshot, Transaction, VersionRow, iso
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
 from pipelines.workspace.states import ARCHIVED, GONE, PRUNED
+from pipelines.workspace.writer import Writer, lent
 
 #: What stays of an archived version, besides READY.
 ARCHIVE = frozenset({"interests.parquet", "changes.parquet", "lineage.json", "READY", "READY.next"})
@@ -80,20 +80,20 @@ def plan_pruning(workspace: Workspace, *, now: datetime) -> Pruning:
 
 
 def prune(
-    workspace: Workspace, *, now: datetime, damaged: bool = False, lease: Lease | None = None
+    workspace: Workspace, *, now: datetime, damaged: bool = False, writer: Writer | None = None
 ) -> tuple[Pruning, list[str]]:
     """Remove what nothing needs; returns what that was, and the damaged things that were discarded before.
 
     ``damaged`` first discards sequences and versions that `imsr doctor --deep` finds damaged, with all that rests on
     them, and marks their spans stale, so that the next run builds them again.
     """
-    with borrow(workspace, lease, "imsr prune") as held:
+    with lent(writer, workspace, "imsr prune", now=now) as held:
         if damaged:
-            discarded = discard_damaged(workspace, held, now=now)
+            discarded = discard_damaged(held)
         else:
-            finish_forgetting(workspace, held, now=now)
+            finish_forgetting(held)
             discarded = []
-        with workspace.ledger.transaction(fence=held.token) as tx:
+        with held.transaction() as tx:
             pruning = _plan(workspace, tx, now)
             _record(tx, pruning, now)
             hit(FailPoint.PRUNE_BEFORE_COMMIT)
@@ -103,7 +103,7 @@ def prune(
             _archive(workspace.resolve(item.path))
         for item in pruning.going("lists"):
             workspace.resolve(item.path).unlink(missing_ok=True)
-        remove_orphans(workspace, held)
+        remove_orphans(held)
     return pruning, discarded
 
 

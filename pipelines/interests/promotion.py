@@ -20,42 +20,35 @@ from pipelines.interests.version import LINE, Version
 from pipelines.sequences.chain import latest_rows
 from pipelines.versions.ancestry import BESIDE, VERDICT, chain_of_versions, learnt_spans
 from pipelines.versions.lineage import VersionError
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
-from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import PromotionRow, Snapshot, SpanState, Transaction, VersionRow
+from pipelines.workspace.writer import Writer
 
 #: States of a span that a version can have learnt without being live.
 _SET_BACK = frozenset({SpanState.REJECTED, SpanState.TRAINED, SpanState.EVALUATED})
 
 
-def admit(
-    workspace: Workspace, spans: Sequence[str], version: VersionRow, verdict: Verdict, lease: Lease, now: datetime
-) -> VersionRow:
+def admit(writer: Writer, spans: Sequence[str], version: VersionRow, verdict: Verdict) -> VersionRow:
     """Let the candidate that learnt ``spans`` go live, or record that it was rejected; its row as it is then."""
     judged = replace(
         version,
         state="published" if verdict.passed else "rejected",
         summary=version.summary | {VERDICT: verdict.to_json()},
     )
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         tx.put_version(judged)
         if verdict.passed and tx.pointer(LINE) != version.version_id:
-            tx.promote(LINE, version.version_id, f"learnt span {version.span_id}", at=now)
+            tx.promote(LINE, version.version_id, f"learnt span {version.span_id}", at=writer.now)
         state = SpanState.PUBLISHED if verdict.passed else SpanState.REJECTED
         error = None if verdict.passed else "; ".join(verdict.reasons)
         for span_id in spans:
-            tx.set_span_state(span_id, state, at=now, error=error)
+            tx.set_span_state(span_id, state, at=writer.now, error=error)
         hit(FailPoint.PROMOTE_BEFORE_COMMIT if verdict.passed else FailPoint.REJECT_BEFORE_COMMIT)
     hit(FailPoint.PROMOTE_AFTER_COMMIT)
-    publish_catalog(workspace)
     return judged
 
 
-def promote(
-    workspace: Workspace, version_id: str, reason: str, lease: Lease, *, now: datetime, verdict: Verdict | None = None
-) -> PromotionRow | None:
+def promote(writer: Writer, version_id: str, reason: str, *, verdict: Verdict | None = None) -> PromotionRow | None:
     """Put a version live by hand, whatever the gate said of it; None if it is live already.
 
     ``verdict`` is kept with the version if it is given.
@@ -64,36 +57,32 @@ def promote(
         VersionError: there is no such version.
         GateError: it is damaged, or does not answer.
     """
-    version = Version.open(workspace, version_id)
+    version = Version.open(writer.workspace, version_id)
     require_serving(version)
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        move = _move(tx, workspace, version, reason, "promoted", now, verdict)
+    with writer.transaction() as tx:
+        move = _move(tx, version, reason, "promoted", writer.now, verdict)
         hit(FailPoint.PROMOTE_BEFORE_COMMIT)
     hit(FailPoint.PROMOTE_AFTER_COMMIT)
-    publish_catalog(workspace)
     return move
 
 
-def rollback(
-    workspace: Workspace, lease: Lease, *, now: datetime, to: str | None = None, reason: str = ""
-) -> PromotionRow | None:
+def rollback(writer: Writer, *, to: str | None = None, reason: str = "") -> PromotionRow | None:
     """Put an earlier version live: the one that the current one was learnt from, or ``to``; None if it is live.
 
     Raises:
         VersionError: there is nothing earlier, or ``to`` was never live.
         GateError: the version is damaged, or does not answer.
     """
-    with workspace.ledger.snapshot() as view:
+    with writer.workspace.ledger.snapshot() as view:
         target = to or _before(view)
         if to is not None and to not in {row.version_id for row in view.promotions(LINE)}:
             raise VersionError(f"version {to!r} was never live", hint=f"put it live with: imsr promote {to}")
-    version = Version.open(workspace, target)
+    version = Version.open(writer.workspace, target)
     require_serving(version)
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        move = _move(tx, workspace, version, reason or f"rolled back to {target}", "rolled back", now)
+    with writer.transaction() as tx:
+        move = _move(tx, version, reason or f"rolled back to {target}", "rolled back", writer.now)
         hit(FailPoint.ROLLBACK_BEFORE_COMMIT)
     hit(FailPoint.ROLLBACK_AFTER_COMMIT)
-    publish_catalog(workspace)
     return move
 
 
@@ -113,7 +102,6 @@ def _before(view: Snapshot) -> str:
 
 def _move(
     tx: Transaction,
-    workspace: Workspace,
     version: Version,
     reason: str,
     what: str,

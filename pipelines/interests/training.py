@@ -29,10 +29,10 @@ from pipelines.versions.dependencies import needed_folders
 from pipelines.versions.lineage import Lineage, VersionError, installed_packages
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import SequencesRow, SpanState, VersionRow, iso
 from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
 from pipelines.workspace.seal import seal, verify_folder
+from pipelines.workspace.writer import Writer
 
 #: Strategy name that the ledger shows for a base model.
 PRETRAIN = "pretrain"
@@ -101,7 +101,7 @@ class TrainingInput:
         return [drop_empty(part) for part in parts]
 
 
-def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progress: Progress) -> VersionRow:
+def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) -> VersionRow:
     """The version that ``source`` determines: found if it was trained before, else trained and recorded.
 
     Raises:
@@ -122,15 +122,15 @@ def train_version(source: TrainingInput, lease: Lease, *, now: datetime, progres
     staging = open_staging(workspace, f"version-{version_id}")
     try:
         events.write(staging)
-        row = _write(source, version_id, update, staging, now, time.perf_counter() - started)
-        with workspace.ledger.transaction(fence=lease.token) as tx:
+        row = _write(source, version_id, update, staging, writer.now, time.perf_counter() - started)
+        with writer.transaction() as tx:
             final = workspace.version_folder(version_id)
             discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
             move_into_place(staging, final)
             hit(FailPoint.TRAIN_BEFORE_COMMIT)
             tx.add_version(row)
             for span_id in source.spans if source.like is None else ():
-                tx.set_span_state(span_id, SpanState.TRAINED, at=now)
+                tx.set_span_state(span_id, SpanState.TRAINED, at=writer.now)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     hit(FailPoint.TRAIN_AFTER_COMMIT)

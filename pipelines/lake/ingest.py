@@ -40,11 +40,11 @@ from pipelines.lake.validation import Reason
 from pipelines.settings.imsr_toml import Settings
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
 from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
 from pipelines.workspace.seal import file_sha256, seal, verify_folder
 from pipelines.workspace.states import BUILT
+from pipelines.workspace.writer import Writer, lent
 
 __all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest"]
 
@@ -89,7 +89,7 @@ def ingest(
     *,
     now: datetime,
     progress: Callable[[str], None] | None = None,
-    lease: Lease | None = None,
+    writer: Writer | None = None,
     again: bool = False,
     accept_late: bool = False,
     also: Also | None = None,
@@ -102,7 +102,7 @@ def ingest(
             duplicates wins.
         now: the time of the run (aware); events later than this plus ``max_clock_skew`` are quarantined.
         progress: called with a line of text now and then.
-        lease: the caller's lease; without one the ingest takes one for itself.
+        writer: the caller's right to write; without one the ingest takes the lease for itself.
         again: read files that were ingested before, too (their rows in the lake count as duplicates).
         accept_late: take events however late they are (see ``[ingest] lookback_spans``); implies ``again``, so that
             a file whose rows were refused as too late can be given once more.
@@ -116,7 +116,7 @@ def ingest(
         LeaseHeld, LeaseLost: another run is writing.
     """
     say = progress or (lambda text: None)
-    with borrow(workspace, lease, "imsr ingest") as held:
+    with lent(writer, workspace, "imsr ingest", now=now) as held:
         with workspace.ledger.snapshot() as view:
             given = [file if isinstance(file, Delivery) else Path(file) for file in files]
             plan = _plan(workspace, view, given, again or accept_late)
@@ -173,7 +173,7 @@ def _run(
     plan: _Plan,
     now: datetime,
     work: Path,
-    lease: Lease,
+    writer: Writer,
     say: Callable[[str], None],
     also: Also,
 ) -> IngestReport:
@@ -201,7 +201,7 @@ def _run(
         list(pool.map(seal, [each.folder for each in staged]))
     hit(FailPoint.INGEST_STAGED)
     report = IngestReport(plan.batch_id, tuple(files), reasons, tuple(each.row for each in staged), ())
-    return _publish(workspace, report, staged, calendar, now, work, lease, also)
+    return _publish(workspace, report, staged, calendar, now, work, writer, also)
 
 
 def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
@@ -313,19 +313,19 @@ def _publish(
     calendar: Calendar | None,
     now: datetime,
     work: Path,
-    lease: Lease,
+    writer: Writer,
     also: Also,
 ) -> IngestReport:
     """Rename all folders, then name them in the ledger in one transaction."""
     assert report.batch_id is not None
     quarantine = workspace.quarantine_file(report.batch_id) if report.reasons else None
-    _make_way(workspace, [*(each.final for each in staged), *([quarantine] if quarantine else [])], lease)
+    _make_way(workspace, [*(each.final for each in staged), *([quarantine] if quarantine else [])], writer)
     for each in staged:
         move_into_place(each.folder, each.final)
         hit(FailPoint.INGEST_RENAMED_ONE)
     if quarantine is not None:
         move_into_place(work / _QUARANTINE, quarantine)
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         if calendar is not None:
             tx.put_meta("calendar", calendar.to_json())
             tx.put_meta("buckets", str(workspace.settings.ingest.buckets))
@@ -337,9 +337,9 @@ def _publish(
     return dataclasses.replace(report, stale=tuple(stale))
 
 
-def _make_way(workspace: Workspace, finals: list[Path], lease: Lease) -> None:
+def _make_way(workspace: Workspace, finals: list[Path], writer: Writer) -> None:
     """Remove what an ingest that was killed before its commit left at the places of this one; nothing else."""
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         needed = lost_data(workspace, tx)
         for final in finals:
             discard_orphan(workspace, final, tx, needed=needed)

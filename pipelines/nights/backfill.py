@@ -18,9 +18,9 @@ from pipelines.lake.frozen import frozen_calendar
 from pipelines.nights.plan import PlanError, PlannedRun, due_of
 from pipelines.nights.restate import Restatement, record_stale, restatement_of
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState
 from pipelines.workspace.states import LEARNT
+from pipelines.workspace.writer import Writer
 
 #: Key in the ledger's ``meta``: the range of a backfill of ``all`` that was begun and is not finished.
 BEGUN = "backfill"
@@ -90,18 +90,18 @@ def plan_backfill(
     return BackfillPlan(first, last, tuple(chosen), restatement, beyond, resumed)
 
 
-def begin(workspace: Workspace, plan: BackfillPlan, lease: Lease, *, now: datetime) -> None:
+def begin(writer: Writer, plan: BackfillPlan) -> None:
     """Mark what the plan restates, together with a note that the backfill has begun."""
     if plan.restatement is None:
         return
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        record_stale(tx, plan.restatement, now=now)
+    with writer.transaction() as tx:
+        record_stale(tx, plan.restatement, now=writer.now)
         tx.put_meta(BEGUN, plan.mark)
 
 
-def finish(workspace: Workspace, plan: BackfillPlan, lease: Lease) -> None:
+def finish(writer: Writer, plan: BackfillPlan) -> None:
     """Take the note away."""
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         if tx.meta(BEGUN) == plan.mark:
             tx.put_meta(BEGUN, "")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from imsr_core.errors import ImsrError
@@ -23,11 +22,12 @@ from pipelines.nights.plan import PlannedRun, parent_of
 from pipelines.nights.refresh import refresh_if_due
 from pipelines.sequences.build import sequence_span
 from pipelines.versions.ancestry import newest_shadow
+from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import MetricRow, SequencesRow, SpanState, VersionRow
 from pipelines.workspace.steps import Call, plainly
+from pipelines.workspace.writer import Writer
 
 
 @dataclass
@@ -61,20 +61,13 @@ class SpanOutcome:
         return sum(self.seconds.values())
 
 
-def run_span(
-    workspace: Workspace,
-    run: PlannedRun,
-    lease: Lease,
-    *,
-    now: datetime,
-    progress: Progress = silent,
-    call: Call = plainly,
-) -> SpanOutcome:
-    """Do everything for one planned run; on an error the span is marked failed, with the reason, and it is raised.
+def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, call: Call = plainly) -> SpanOutcome:
+    """Do everything for one planned run, and show it in the views; on an error the span is marked failed, with the
+    reason, and it is raised.
 
     ``call`` runs a step of this name; a flow passes one that runs it as a task.
     """
-    outcome = SpanOutcome(run)
+    workspace, outcome = writer.workspace, SpanOutcome(run)
 
     def timed(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         started = time.perf_counter()
@@ -84,29 +77,31 @@ def run_span(
             outcome.seconds[step] = time.perf_counter() - started
 
     try:
-        outcome.sequences = timed("sequences", build_sequences, workspace, run, lease, now)
-        outcome.metrics = timed("evaluate", test_parent, workspace, run, outcome.sequences, lease)
-        outcome.version = timed("train", train, workspace, run, outcome.sequences, lease, now, progress)
+        outcome.sequences = timed("sequences", build_sequences, writer, run)
+        outcome.metrics = timed("evaluate", test_parent, writer, run, outcome.sequences)
+        outcome.version = timed("train", train, writer, run, outcome.sequences, progress)
         outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version)
-        outcome.version = timed("publish", admit, workspace, run.spans, outcome.version, outcome.verdict, lease, now)
+        outcome.version = timed("publish", admit, writer, run.spans, outcome.version, outcome.verdict)
         if outcome.verdict.passed and workspace.settings.refresh.every_spans:
-            timed("refresh", refresh_if_due, workspace, lease, now)
+            timed("refresh", refresh_if_due, writer)
     except Exception as error:
-        mark_failed(workspace, run, lease, error, now=now)
+        mark_failed(writer, run, error)
         raise
+    publish_catalog(workspace)
     return outcome
 
 
-def build_sequences(workspace: Workspace, run: PlannedRun, lease: Lease, now: datetime) -> list[SequencesRow]:
+def build_sequences(writer: Writer, run: PlannedRun) -> list[SequencesRow]:
     """Sequences of all spans of the run."""
-    return [sequence_span(workspace, span_id, lease=lease, now=now).row for span_id in run.spans]
+    return [sequence_span(writer.workspace, span_id, now=writer.now, writer=writer).row for span_id in run.spans]
 
 
-def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow], lease: Lease) -> list[MetricRow]:
+def test_parent(writer: Writer, run: PlannedRun, rows: list[SequencesRow]) -> list[MetricRow]:
     """Score the version that the run starts from on the run's span, before it learns it. Empty for a base run.
 
     The newest shadow of its chain is scored with it, so that the two can be compared.
     """
+    workspace = writer.workspace
     protocol = workspace.settings.evaluation.protocol
     with workspace.ledger.snapshot() as view:
         parent = parent_of(view, run)
@@ -116,7 +111,7 @@ def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow],
     # never taken from the ledger: what is there may be of the span's data before they were restated
     scored = [row.version_id for row in (parent, shadow) if row is not None]
     metrics = {version_id: score(workspace, version_id, rows[-1], protocol) for version_id in scored}
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         for version_id, found in metrics.items():
             tx.delete("metrics", version_id=version_id, span_id=run.span_id, protocol=protocol)
             tx.put_metrics(found)
@@ -124,15 +119,9 @@ def test_parent(workspace: Workspace, run: PlannedRun, rows: list[SequencesRow],
     return metrics[parent.version_id]
 
 
-def train(
-    workspace: Workspace,
-    run: PlannedRun,
-    rows: list[SequencesRow],
-    lease: Lease,
-    now: datetime,
-    progress: Progress,
-) -> VersionRow:
+def train(writer: Writer, run: PlannedRun, rows: list[SequencesRow], progress: Progress) -> VersionRow:
     """The candidate of the run."""
+    workspace = writer.workspace
     with workspace.ledger.snapshot() as view:
         parent = parent_of(view, run)
     settings = workspace.settings
@@ -147,7 +136,7 @@ def train(
         holdout=settings.gate.hidden_share,
         top_n=settings.evaluation.top_n,
     )
-    return train_version(source, lease, now=now, progress=progress)
+    return train_version(source, writer, progress=progress)
 
 
 def judge_candidate(workspace: Workspace, version: VersionRow) -> Verdict:
@@ -155,9 +144,9 @@ def judge_candidate(workspace: Workspace, version: VersionRow) -> Verdict:
     return judge(Version.open(workspace, version.version_id), workspace.settings.gate)
 
 
-def mark_failed(workspace: Workspace, run: PlannedRun, lease: Lease, error: Exception, *, now: datetime) -> None:
+def mark_failed(writer: Writer, run: PlannedRun, error: Exception) -> None:
     """Record why a run failed. The pointer stays where it was."""
     reason = error.message if isinstance(error, ImsrError) else f"{type(error).__name__}: {error}"
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         for span_id in run.spans:
-            tx.set_span_state(span_id, SpanState.FAILED, at=now, error=reason)
+            tx.set_span_state(span_id, SpanState.FAILED, at=writer.now, error=reason)

@@ -8,23 +8,20 @@ an upper bound of what the chain is ahead. A rebase puts a shadow live as the he
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from imsr_core.strategies.protocol import silent
 from pipelines.interests.gate import GateError, judge
 from pipelines.interests.promotion import promote
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import LINE, Version
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import PromotionRow, SequencesRow, Snapshot, VersionRow
+from pipelines.workspace.writer import Writer
 
 STRATEGY = "full_retrain"
 
 
-def shadow_retrain(workspace: Workspace, lease: Lease, *, now: datetime, progress: Progress = silent) -> VersionRow:
+def shadow_retrain(writer: Writer, *, progress: Progress = silent) -> VersionRow:
     """A shadow of the current version; the one that is there if nothing has changed since, and the current version
     itself if it started over.
 
@@ -32,6 +29,7 @@ def shadow_retrain(workspace: Workspace, lease: Lease, *, now: datetime, progres
         VersionError: there is no current version yet.
         NonFiniteError: training diverged; nothing is recorded.
     """
+    workspace = writer.workspace
     head = Version.open(workspace)
     if head.row.strategy == STRATEGY:
         return head.row
@@ -50,14 +48,10 @@ def shadow_retrain(workspace: Workspace, lease: Lease, *, now: datetime, progres
         top_n=settings.evaluation.top_n,
         like=head,
     )
-    row = train_version(source, lease, now=now, progress=progress)
-    publish_catalog(workspace)
-    return row
+    return train_version(source, writer, progress=progress)
 
 
-def rebase(
-    workspace: Workspace, lease: Lease, *, now: datetime, progress: Progress = silent
-) -> tuple[VersionRow, PromotionRow | None]:
+def rebase(writer: Writer, *, progress: Progress = silent) -> tuple[VersionRow, PromotionRow | None]:
     """Put a shadow of the current version live, as the first version of a new chain; None if it is live already.
 
     It is compared with the current version on the events that both were kept from.
@@ -65,7 +59,7 @@ def rebase(
     Raises:
         GateError: it does not pass the gate; it stays a shadow.
     """
-    row = shadow_retrain(workspace, lease, now=now, progress=progress)
+    workspace, row = writer.workspace, shadow_retrain(writer, progress=progress)
     verdict = judge(Version.open(workspace, row.version_id), workspace.settings.gate)
     if not verdict.passed:
         raise GateError(
@@ -73,12 +67,13 @@ def rebase(
             hint=f"see: imsr compare VERSION {row.version_id}; it stays a shadow",
         )
     reason = f"started over on {len(row.summary['spans'])} spans"
-    move = promote(workspace, row.version_id, reason, lease, now=now, verdict=verdict)
+    move = promote(writer, row.version_id, reason, verdict=verdict)
     return Version.open(workspace, row.version_id).row, move
 
 
-def refresh_if_due(workspace: Workspace, lease: Lease, now: datetime) -> VersionRow | None:
+def refresh_if_due(writer: Writer) -> VersionRow | None:
     """Make a shadow if ``[refresh] every_spans`` spans were learnt since the last one, or since the chain began."""
+    workspace = writer.workspace
     every = workspace.settings.refresh.every_spans
     if not every:
         return None
@@ -86,7 +81,7 @@ def refresh_if_due(workspace: Workspace, lease: Lease, now: datetime) -> Version
         chain = chain_of_versions(view, view.pointer(LINE))
         shadowed = {row.summary.get("beside") for row in view.versions(LINE) if row.strategy == STRATEGY}
     since = next((n for n, row in enumerate(chain) if row.version_id in shadowed), len(chain) - 1)
-    return shadow_retrain(workspace, lease, now=now) if since >= every else None
+    return shadow_retrain(writer) if since >= every else None
 
 
 def _sequences(view: Snapshot, workspace: Workspace, head: Version) -> list[SequencesRow]:

@@ -14,9 +14,9 @@ from pipelines.nights.plan import PlanError, PlannedRun, due_of
 from pipelines.versions.candidates import SET_ASIDE
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, Transaction, VersionRow, iso
 from pipelines.workspace.states import LEARNT
+from pipelines.workspace.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ def as_stale(spans: list[SpanRow], stale: tuple[str, ...]) -> list[SpanRow]:
     return [replace(span, state=SpanState.STALE) if span.span_id in stale else span for span in spans]
 
 
-def mark_stale(workspace: Workspace, span_id: str, lease: Lease, *, now: datetime) -> Restatement:
+def mark_stale(writer: Writer, span_id: str) -> Restatement:
     """Mark a span and everything learnt after it stale, in one transaction; the next run rebuilds them in order.
 
     Raises:
         PlanError: the span is unknown, or was never learnt.
     """
-    pretrain = workspace.settings.spans.pretrain
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        restatement = restatement_of(tx, span_id, pretrain=pretrain, now=now)
-        record_stale(tx, restatement, now=now)
+    pretrain = writer.workspace.settings.spans.pretrain
+    with writer.transaction() as tx:
+        restatement = restatement_of(tx, span_id, pretrain=pretrain, now=writer.now)
+        record_stale(tx, restatement, now=writer.now)
     return restatement
 
 

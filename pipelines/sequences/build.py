@@ -37,11 +37,11 @@ from pipelines.sequences.vocabulary import SpanIds, Vocabulary, write_delta
 from pipelines.settings.imsr_toml import SequencesSettings
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease, borrow
 from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX, write_table
 from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
 from pipelines.workspace.seal import is_ready, is_same, seal, verify_folder
+from pipelines.workspace.writer import Writer, lent
 
 BUCKET_FILES = "bucket=*.parquet"
 _LABEL = "sequences"
@@ -93,7 +93,7 @@ def sequence_span(
     span_id: str,
     *,
     options: RunnerOptions | None = None,
-    lease: Lease | None = None,
+    writer: Writer | None = None,
     now: datetime | None = None,
 ) -> SequenceOutcome:
     """Build and publish the sequences of a span's data version in force; once they are there, do nothing.
@@ -104,7 +104,7 @@ def sequence_span(
         workspace: where the lake and the ledger are.
         span_id: the span.
         options: where Beam runs; without it the ``[sequences]`` settings.
-        lease: the caller's lease on the workspace; without it one is held for the call.
+        writer: the caller's right to write; without it the lease is held for the call.
         now: time of the ledger's rows.
 
     Raises:
@@ -116,7 +116,7 @@ def sequence_span(
     settings = workspace.settings.sequences
     options = options or runner_options(settings)
     now = now or datetime.now(UTC)
-    with borrow(workspace, lease, f"sequences of {span_id}") as held:
+    with lent(writer, workspace, f"sequences of {span_id}", now=now) as held:
         with workspace.ledger.snapshot() as snapshot:
             span, version = _span_with_data(snapshot, span_id)
             chain = parent_chain(workspace, snapshot, span)
@@ -124,7 +124,7 @@ def sequence_span(
             link = _plan(workspace, version, chain, files)
             row = snapshot.sequence(span_id, link.fingerprint)
         if row is not None:
-            return _keep(workspace, row, link, held, now)
+            return _keep(held, row, link, now)
         verify_folder(workspace.resolve(version.path))  # a bucket that is gone would not be missed
         staging = open_staging(workspace, _LABEL)
         try:
@@ -137,7 +137,7 @@ def sequence_span(
             )
             write_manifest(staging, link, chain)
             seal(staging)
-            with workspace.ledger.transaction(fence=held.token) as tx:
+            with held.transaction() as tx:
                 row = _publish(workspace, tx, staging, link, chain, counts, now)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -274,11 +274,11 @@ def _publish(
     return row
 
 
-def _keep(workspace: Workspace, row: SequencesRow, link: Link, lease: Lease, now: datetime) -> SequenceOutcome:
+def _keep(writer: Writer, row: SequencesRow, link: Link, now: datetime) -> SequenceOutcome:
     """The sequences exist. If the span's data went elsewhere and came back, put them in force again."""
     if not is_ready(link.folder):
         raise SequencesError(f"{link.folder}: published sequences are gone", hint="run: imsr doctor")
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         span = tx.span(row.span_id)
         if latest_rows(tx)[row.span_id] != row:
             tx.delete("sequences", span_id=row.span_id, fingerprint=row.fingerprint)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from imsr_core.errors import ConfigError, ImsrError
@@ -32,12 +31,11 @@ from pipelines.tasks.learning import (
     recorded_scores,
 )
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, base_of, current_version
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, VersionRow, iso
 from pipelines.workspace.states import DONE
 from pipelines.workspace.steps import Call, plainly
+from pipelines.workspace.writer import Writer
 
 #: Prefix of the ledger's notes on tasks.
 NOTE = "users.task."
@@ -75,9 +73,7 @@ def declared(workspace: Workspace, name: str) -> TaskSettings:
     return tasks[name]
 
 
-def pretrain_users(
-    workspace: Workspace, lease: Lease, *, now: datetime, anew: bool = False, call: Call = plainly
-) -> TaskOutcome:
+def pretrain_users(writer: Writer, *, anew: bool = False, call: Call = plainly) -> TaskOutcome:
     """Learn T1, the next item, on the sequences of all learnt spans: the first version of the line.
 
     A line that has a version is left alone, unless ``anew`` begins another one: its tasks are then due again.
@@ -85,6 +81,7 @@ def pretrain_users(
     Raises:
         TaskError: no span is learnt yet.
     """
+    workspace = writer.workspace
     current = current_version(workspace)
     if current is not None and not anew:
         return _have(current, BASE_TASK)
@@ -93,10 +90,10 @@ def pretrain_users(
         chain = learnt_chain(workspace, view)
     base = base_of(chain, "", vocabulary_of(chain).n_items)
     recipe = Recipe(workspace, None, base, tuple(chain), settings.lifelong, settings.method, settings.seed)
-    return learn_recipe(recipe, lease, now, call)
+    return learn_recipe(recipe, writer, call)
 
 
-def add_task(workspace: Workspace, name: str, lease: Lease, *, now: datetime, call: Call = plainly) -> TaskOutcome:
+def add_task(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
     """Learn one declared task on top of the current version; T1 first where the line has no version yet.
 
     A second time it does nothing: the task is in the current version, or the same labels, data and settings were
@@ -106,6 +103,7 @@ def add_task(workspace: Workspace, name: str, lease: Lease, *, now: datetime, ca
         TaskError: not declared, not due yet, its labels cannot be used, or the line's data were restated.
         CapacityError: (Conure) the encoder is full.
     """
+    workspace = writer.workspace
     task = declared(workspace, name)
     parent = current_version(workspace)
     if parent is not None and name in {each.name for each in parent.tasks}:
@@ -114,13 +112,13 @@ def add_task(workspace: Workspace, name: str, lease: Lease, *, now: datetime, ca
         if not _is_learnt(view, task.from_span):
             raise TaskError(f"task {name} waits for span {task.from_span}", hint="run it once that span is learnt")
     if parent is None:
-        made = pretrain_users(workspace, lease, now=now, call=call)
+        made = pretrain_users(writer, call=call)
         if made.rejected:
             return made
         parent = current_version(workspace)
         assert parent is not None
     recipe = call("labels", prepare, workspace, name, parent)
-    return learn_recipe(recipe, lease, now, call)
+    return learn_recipe(recipe, writer, call)
 
 
 def prepare(workspace: Workspace, name: str, parent: UserVersion) -> Recipe:
@@ -173,21 +171,19 @@ def due_tasks(workspace: Workspace) -> list[str]:
         ]
 
 
-def add_due_tasks(
-    workspace: Workspace, lease: Lease, *, now: datetime, call: Call = plainly
-) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
+def add_due_tasks(writer: Writer, *, call: Call = plainly) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
     """Add every due task, in the order of ``imsr.toml``: what was done, and task -> why it failed.
 
     The failure of one stops no other.
     """
     outcomes: list[TaskOutcome] = []
     failures: dict[str, ImsrError] = {}
-    for name in due_tasks(workspace):
+    for name in due_tasks(writer.workspace):
         try:
-            outcomes.append(add_task(workspace, name, lease, now=now, call=call))
+            outcomes.append(add_task(writer, name, call=call))
         except ImsrError as error:
             failures[name] = error
-            note(workspace, lease, name, FAILED, error.message, now)
+            note(writer, name, FAILED, error.message)
     return outcomes, failures
 
 
@@ -197,19 +193,18 @@ def notes(view: Snapshot, workspace: Workspace) -> dict[str, dict[str, Any]]:
     return {name: json.loads(text) for name, text in found.items() if text}
 
 
-def note(workspace: Workspace, lease: Lease, name: str, state: str, why: str, now: datetime) -> None:
+def note(writer: Writer, name: str, state: str, why: str) -> None:
     """Remember why a task is not in the current version."""
-    with workspace.ledger.transaction(fence=lease.token) as tx:
-        tx.put_meta(NOTE + name, json.dumps({"state": state, "why": why, "at": iso(now)}))
+    with writer.transaction() as tx:
+        tx.put_meta(NOTE + name, json.dumps({"state": state, "why": why, "at": iso(writer.now)}))
 
 
 def _have(version: UserVersion, name: str) -> TaskOutcome:
-    """Nothing to learn; but a run that died right after it may have left the views behind."""
-    publish_catalog(version.workspace)
+    """Nothing to learn."""
     return TaskOutcome(name, version.row, already=True)
 
 
-def learn_recipe(recipe: Recipe, lease: Lease, now: datetime, call: Call) -> TaskOutcome:
+def learn_recipe(recipe: Recipe, writer: Writer, call: Call) -> TaskOutcome:
     """Make, measure, judge and admit a version, each step once."""
     workspace, started = recipe.workspace, time.perf_counter()
     outcome = TaskOutcome(recipe.task.name, report=recipe.report)
@@ -219,7 +214,7 @@ def learn_recipe(recipe: Recipe, lease: Lease, now: datetime, call: Call) -> Tas
             outcome.scores = recorded_scores(view, row)
             outcome.verdict = TaskVerdict.from_json(row.summary["verdict"])
             outcome.already = row.state == REJECTED
-    outcome.version = row if outcome.already else call("learn task", make_version, recipe, lease, now)
+    outcome.version = row if outcome.already else call("learn task", make_version, recipe, writer)
     assert outcome.version is not None
     if outcome.already:
         return outcome
@@ -228,10 +223,10 @@ def learn_recipe(recipe: Recipe, lease: Lease, now: datetime, call: Call) -> Tas
             "judge task", judge, workspace, outcome.version.version_id, recipe.parent
         )
     reason = f"learnt task {recipe.task.name}" if recipe.how == "learn" else f"task {recipe.task.name} removed"
-    arguments = (workspace, outcome.version, outcome.scores, outcome.verdict, reason, lease, now)
+    arguments = (writer, outcome.version, outcome.scores, outcome.verdict, reason)
     outcome.version = call("publish task", admit_task, *arguments)
     if not outcome.rejected and recipe.how == "learn":
-        with workspace.ledger.transaction(fence=lease.token) as tx:
+        with writer.transaction() as tx:
             tx.delete("meta", key=NOTE + recipe.task.name)
     outcome.seconds = time.perf_counter() - started
     return outcome

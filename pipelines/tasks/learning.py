@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from imsr_core.lifelong.config import LifelongConfig, to_json
@@ -22,14 +21,13 @@ from pipelines.tasks.labels import LabelReport
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, fingerprint_of, write_user_version
 from pipelines.versions.dependencies import needed_folders
 from pipelines.versions.lineage import Lineage, installed_packages
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot, VersionRow, iso
 from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
 from pipelines.workspace.seal import is_ready, seal
 from pipelines.workspace.states import GONE
+from pipelines.workspace.writer import Writer
 
 #: States of a version of the line.
 CANDIDATE, PUBLISHED, REJECTED = "candidate", "published", "rejected"
@@ -78,7 +76,7 @@ def known_version(view: Snapshot, workspace: Workspace, fingerprint: str) -> Ver
     return None
 
 
-def make_version(recipe: Recipe, lease: Lease, now: datetime) -> VersionRow:
+def make_version(recipe: Recipe, writer: Writer) -> VersionRow:
     """The version that a recipe determines: found if it was made before, else made and recorded as a candidate.
 
     Raises:
@@ -109,10 +107,10 @@ def make_version(recipe: Recipe, lease: Lease, now: datetime) -> VersionRow:
             path=workspace.relative(workspace.version_folder(version_id)),
             fingerprint=lineage.fingerprint,
             strategy=recipe.method,
-            created_at=iso(now),
+            created_at=iso(writer.now),
             summary=_summary(recipe, state, tasks) | {"train_seconds": round(time.perf_counter() - started, 3)},
         )
-        with workspace.ledger.transaction(fence=lease.token) as tx:
+        with writer.transaction() as tx:
             final = workspace.version_folder(version_id)
             discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
             move_into_place(staging, final)
@@ -125,13 +123,7 @@ def make_version(recipe: Recipe, lease: Lease, now: datetime) -> VersionRow:
 
 
 def admit_task(
-    workspace: Workspace,
-    version: VersionRow,
-    scores: list[TaskScores],
-    verdict: TaskVerdict,
-    reason: str,
-    lease: Lease,
-    now: datetime,
+    writer: Writer, version: VersionRow, scores: list[TaskScores], verdict: TaskVerdict, reason: str
 ) -> VersionRow:
     """Record the scores and let a candidate go live, or record that it was rejected; its row as it is then."""
     values = {score.name: score.value for score in scores}
@@ -144,15 +136,14 @@ def admit_task(
         state=PUBLISHED if verdict.passed else REJECTED,
         summary=version.summary | {"tasks": tasks, "verdict": verdict.to_json()},
     )
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         tx.put_version(judged)
         tx.delete("metrics", version_id=version.version_id, protocol=PROTOCOL)
         tx.put_metrics(metric_rows(version, scores))
         if verdict.passed and tx.pointer(LINE) != version.version_id:
-            tx.promote(LINE, version.version_id, reason, at=now)
+            tx.promote(LINE, version.version_id, reason, at=writer.now)
         hit(FailPoint.TASK_BEFORE_PROMOTE)
     hit(FailPoint.TASK_AFTER_PROMOTE)
-    publish_catalog(workspace)
     return judged
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime
 
 from imsr_core.lifelong.removing import remove_task
 from pipelines.interests.gate import GateError
@@ -17,77 +16,72 @@ from pipelines.tasks.gate import trial
 from pipelines.tasks.learning import PUBLISHED, Recipe
 from pipelines.tasks.version import LINE, UserVersion
 from pipelines.versions.lineage import VersionError
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import PromotionRow, Snapshot, Transaction, VersionRow, iso
 from pipelines.workspace.steps import Call, plainly
+from pipelines.workspace.writer import Writer
 
 
-def take_out(workspace: Workspace, name: str, lease: Lease, *, now: datetime, call: Call = plainly) -> TaskOutcome:
+def take_out(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
     """A new version without one task of the current one; all its other tasks answer as before, bit for bit.
 
     Raises:
         TaskError: the current version does not have the task, or its method cannot take it out (it says why).
         VersionError: the line has no version yet.
     """
+    workspace = writer.workspace
     parent = UserVersion.open(workspace)
     task, settings = parent.task(name), workspace.settings.users
     remove_task(parent.state, name)  # refuses before anything is written
     # noted first: a run that dies in between has the task in the current version, where the note means nothing
-    note(workspace, lease, name, HELD, f"taken out of version {parent.row.version_id}", now)
+    note(writer, name, HELD, f"taken out of version {parent.row.version_id}")
     chain = tuple(parent.tasks[-1].chain(workspace))
     recipe = Recipe(
         workspace, parent, task, chain, settings.lifelong, parent.lineage.strategy, settings.seed, how="remove"
     )
-    return learn_recipe(recipe, lease, now, call)
+    return learn_recipe(recipe, writer, call)
 
 
-def put_users_live(
-    workspace: Workspace, version_id: str, reason: str, lease: Lease, *, now: datetime
-) -> PromotionRow | None:
+def put_users_live(writer: Writer, version_id: str, reason: str) -> PromotionRow | None:
     """Put a version of the line live by hand, whatever the gate said of it; None if it is live already.
 
     Raises:
         VersionError: there is no such version.
         GateError: it is damaged, or does not answer.
     """
-    version = UserVersion.open(workspace, version_id)
+    version = UserVersion.open(writer.workspace, version_id)
     problem = trial(version)
     if problem is not None:
         raise GateError(f"version {version_id} cannot go live: {problem}", hint="see: imsr doctor")
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         if tx.pointer(LINE) == version_id:
             return None
         left = _tasks_of(tx, tx.pointer(LINE)) - {task.name for task in version.tasks}
-        move = tx.promote(LINE, version_id, reason, at=now)
+        move = tx.promote(LINE, version_id, reason, at=writer.now)
         tx.put_version(replace(version.row, state=PUBLISHED))
         for name in sorted(left):
             why = f"version {version_id}, put live by hand, does not have it"
-            tx.put_meta(NOTE + name, json.dumps({"state": HELD, "why": why, "at": iso(now)}))
+            tx.put_meta(NOTE + name, json.dumps({"state": HELD, "why": why, "at": iso(writer.now)}))
         for task in version.tasks:
             tx.delete("meta", key=NOTE + task.name)
         hit(FailPoint.ROLLBACK_BEFORE_COMMIT)
     hit(FailPoint.ROLLBACK_AFTER_COMMIT)
-    publish_catalog(workspace)
     return move
 
 
-def roll_users_back(
-    workspace: Workspace, lease: Lease, *, now: datetime, to: str | None = None, reason: str = ""
-) -> PromotionRow | None:
+def roll_users_back(writer: Writer, *, to: str | None = None, reason: str = "") -> PromotionRow | None:
     """Put an earlier version of the line live: the parent of the current one, or ``to``, which was live before.
 
     Raises:
         VersionError: there is nothing earlier, or ``to`` was never live.
         GateError: the version is damaged, or does not answer.
     """
-    with workspace.ledger.snapshot() as view:
+    with writer.workspace.ledger.snapshot() as view:
         target = to or _before(view)
         if to is not None and to not in {row.version_id for row in view.promotions(LINE)}:
             raise VersionError(f"users version {to!r} was never live", hint=f"put it live with: imsr promote {to}")
-    return put_users_live(workspace, target, reason or f"rolled back to {target}", lease, now=now)
+    return put_users_live(writer, target, reason or f"rolled back to {target}")
 
 
 def is_users_version(workspace: Workspace, version_id: str) -> bool:

@@ -26,7 +26,7 @@ from pipelines.workspace.publish import clear_staging
 
 STALE_SECONDS = 60.0
 
-__all__ = ["Lease", "LeaseHeld", "LeaseLost", "borrow", "hold"]
+__all__ = ["Lease", "LeaseHeld", "LeaseLost", "hold"]
 
 
 class LeaseHeld(ImsrError):
@@ -103,16 +103,6 @@ def hold(workspace: Workspace, holder: str, *, stale_after: float = STALE_SECOND
         if thread.is_alive():
             thread.join()
         _release(lease)
-
-
-@contextmanager
-def borrow(workspace: Workspace, lease: Lease | None, holder: str) -> Iterator[Lease]:
-    """The caller's ``lease`` if there is one, else a lease of one's own for the block."""
-    if lease is not None:
-        yield lease
-        return
-    with hold(workspace, holder) as own:
-        yield own
 
 
 def is_held(view: Snapshot, *, stale_after: float = STALE_SECONDS) -> bool:

@@ -47,9 +47,9 @@ IMSR = [sys.executable, "-c", "import sys; from flows.cli import main; sys.argv[
 
 def functions(workspace: Workspace) -> None:
     """A night without Prefect, as `imsr run` does it."""
-    with holding(workspace, "benchmark", now=NOW) as lease:
+    with holding(workspace, "benchmark", now=NOW) as writer:
         for run in due(workspace, now=NOW):
-            run_span(workspace, run, lease, now=NOW)
+            run_span(writer, run)
         publish_catalog(workspace)
 
 

@@ -15,12 +15,12 @@ from children import _CONTEXT, call, imsr
 from tiny_world import SECOND, THIRD
 from workspace_content import pointer
 
+from flows.holding import holding
 from pipelines.interests.promotion import promote
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
 
 #: The views of one moment: they must tell one story.
 STORY = """
@@ -37,9 +37,9 @@ def publish(root: str, times: int) -> None:
     """In a child: put the second and the third day's version live in turns, each a publish with views."""
     workspace = Workspace.open(root)
     for number in range(times):
-        with hold(workspace, "publisher") as lease:
+        with holding(workspace, "publisher", now=datetime(2024, 3, 9, tzinfo=UTC)) as writer:
             version_id = f"{(SECOND, THIRD)[number % 2]}.1"
-            promote(workspace, version_id, "in turns", lease, now=datetime(2024, 3, 9, tzinfo=UTC))
+            promote(writer, version_id, "in turns")
 
 
 def read(root: str, how: str, stop: Event, out: str) -> None:

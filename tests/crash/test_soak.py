@@ -20,7 +20,7 @@ from pipelines.nights.plan import due
 from pipelines.sequences import beam_job as beam_sequences
 from pipelines.sequences.bucket import build_bucket
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
+from pipelines.workspace.writer import writing
 
 SPANS = 200
 #: Spans after which everything that is loaded once has been loaded.
@@ -70,11 +70,11 @@ def live(root: str, spans: int, every: int, out: str) -> None:
     for day in range(spans):
         now = FIRST + timedelta(days=day + 1, hours=2)
         ingest(workspace, [land(workspace, day)], now=now)
-        with hold(workspace, "night") as lease:
+        with writing(workspace, "night", now=now) as writer:
             for run in due(workspace, now=now):
-                run_span(workspace, run, lease, now=now)
+                run_span(writer, run)
             if day % every == every - 1:
-                prune(workspace, now=now, lease=lease)
+                prune(workspace, now=now, writer=writer)
                 costs.append(_costs(workspace))
     Path(out).write_text(json.dumps(costs))
 

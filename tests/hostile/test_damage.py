@@ -25,7 +25,6 @@ from pipelines.interests.version import Version
 from pipelines.lake.ingest import ingest
 from pipelines.sequences.build import sequence_span
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
 from pipelines.workspace.parquet_files import ParquetFileError, read_table
 from pipelines.workspace.seal import READY, file_sha256
 
@@ -96,8 +95,7 @@ def name_of(choice: Callable) -> str:
 def file_of(workspace: Workspace, pattern: str) -> Path:
     """The last file that matches; sequences of the due day are made for it."""
     if pattern.startswith(f"sequences/span={DUE}"):
-        with hold(workspace, "test") as lease:
-            sequence_span(workspace, DUE, lease=lease, now=NOW)
+        sequence_span(workspace, DUE, now=NOW)
     return sorted(workspace.root.glob(pattern))[-1]
 
 

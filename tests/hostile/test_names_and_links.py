@@ -23,8 +23,8 @@ from pipelines.settings.imsr_toml import load_settings
 from pipelines.tasks.adding import add_task
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
 from pipelines.workspace.seal import READY, file_sha256
+from pipelines.workspace.writer import writing
 
 DUE = "2024-03-07"
 NAMES = [
@@ -44,16 +44,16 @@ NAMES = [
 ]
 #: A way to hand a name in that comes from outside.
 DOORS = {
-    "a span to run": lambda w, lease, name: run_one(w, name),
-    "a span to sequence": lambda w, lease, name: sequence_span(w, name, lease=lease, now=NOW),
-    "a span to restate": lambda w, lease, name: mark_stale(w, name, lease, now=NOW),
-    "the first of a range": lambda w, lease, name: plan_backfill(
+    "a span to run": lambda w, writer, name: run_one(w, name),
+    "a span to sequence": lambda w, writer, name: sequence_span(w, name, writer=writer, now=NOW),
+    "a span to restate": lambda w, writer, name: mark_stale(writer, name),
+    "the first of a range": lambda w, writer, name: plan_backfill(
         w, first=name or ".", last=None, which=Which.ALL, now=NOW
     ),
-    "a version to open": lambda w, lease, name: Version.open(w, name or "."),
-    "a version to promote": lambda w, lease, name: promote(w, name or ".", "why", lease, now=NOW),
-    "a version to go back to": lambda w, lease, name: rollback(w, lease, now=NOW, to=name or "."),
-    "a task": lambda w, lease, name: add_task(w, name, lease, now=NOW),
+    "a version to open": lambda w, writer, name: Version.open(w, name or "."),
+    "a version to promote": lambda w, writer, name: promote(writer, name or ".", "why"),
+    "a version to go back to": lambda w, writer, name: rollback(writer, to=name or "."),
+    "a task": lambda w, writer, name: add_task(writer, name),
 }
 
 
@@ -65,8 +65,8 @@ def test_names_that_look_like_paths_are_refused_and_touch_nothing(learnt, door):
             with pytest.raises(ImsrError):
                 run_one(learnt, name)
             continue
-        with hold(learnt, "test") as lease, pytest.raises(ImsrError):
-            DOORS[door](learnt, lease, name)
+        with writing(learnt, "test", now=NOW) as writer, pytest.raises(ImsrError):
+            DOORS[door](learnt, writer, name)
     assert tree(learnt.root).keys() == before.keys()
 
 
@@ -138,8 +138,7 @@ def test_a_link_among_what_is_cleared_away_goes_and_what_it_points_to_stays(due,
     target = treasure if what == "folder" else treasure / "deep" / "file.parquet"
     name = "v=9" if place.startswith("lake") else "link"
     (due.root / place / name).symlink_to(target)
-    with hold(due, "test") as lease:
-        prune(due, now=NOW, lease=lease)
+    prune(due, now=NOW)
     assert run_one(due, DUE).version is not None
     assert (treasure / "deep" / "file.parquet").read_text() == "mine"
 

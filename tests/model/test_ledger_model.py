@@ -49,9 +49,9 @@ from pipelines.versions.lineage import VersionError
 from pipelines.workspace import failpoints
 from pipelines.workspace.failpoints import VARIABLE, FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease, hold
 from pipelines.workspace.seal import verify_folder
 from pipelines.workspace.states import LEARNT
+from pipelines.workspace.writer import Writer, writing
 
 PRETRAIN, LOOKBACK = 2, 2
 SETTINGS = f"""
@@ -214,35 +214,35 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(PlanError):
                 plan_backfill(self.workspace, first=first, last=last, which=which, now=self.now)
             return
-        with hold(self.workspace, "backfill") as lease:
+        with writing(self.workspace, "backfill", now=self.now) as writer:
             plan = plan_backfill(self.workspace, first=first, last=last, which=which, now=self.now)
             assert [run.spans for run in plan.runs] == chosen
             assert (plan.restatement is not None) == (which is Which.ALL and bool(learnt) and not resumed and restated)
-            begin(self.workspace, plan, lease, now=self.now)
-            self._run_all(list(plan.runs), lease)
-            finish(self.workspace, plan, lease)
+            begin(writer, plan)
+            self._run_all(list(plan.runs), writer)
+            finish(writer, plan)
         self._published(chosen)
 
     @rule(span=days)
     def restate(self, span: str) -> None:
-        with hold(self.workspace, "restate") as lease:
+        with writing(self.workspace, "restate", now=self.now) as writer:
             if self._raw_states().get(span) in LEARNT:
-                mark_stale(self.workspace, span, lease, now=self.now)
+                mark_stale(writer, span)
                 self.model.restate(span)
             else:
                 with pytest.raises(PlanError):
-                    mark_stale(self.workspace, span, lease, now=self.now)
+                    mark_stale(writer, span)
 
     @rule()
     def roll_back(self) -> None:
-        with hold(self.workspace, "rollback") as lease, self.workspace.ledger.snapshot() as view:
+        with writing(self.workspace, "rollback", now=self.now) as writer, self.workspace.ledger.snapshot() as view:
             chain = chain_of_versions(view, view.pointer(LINE))
-        with hold(self.workspace, "rollback") as lease:
+        with writing(self.workspace, "rollback", now=self.now) as writer:
             if len(chain) < 2:
                 with pytest.raises(VersionError):
-                    rollback(self.workspace, lease, now=self.now)
+                    rollback(writer)
                 return
-            move = rollback(self.workspace, lease, now=self.now)
+            move = rollback(writer)
         assert move is not None
         assert (move.version_id, move.previous) == (chain[1].version_id, chain[0].version_id)
         self._went_live(learnt_spans(chain[1:]))
@@ -254,8 +254,8 @@ class Machine(RuleBasedStateMachine):
             versions, current = view.versions(LINE), view.pointer(LINE)
             chosen = versions[which % len(versions)]
             learnt = learnt_spans(chain_of_versions(view, chosen.version_id))
-        with hold(self.workspace, "promote") as lease:
-            move = promote(self.workspace, chosen.version_id, "by hand", lease, now=self.now)
+        with writing(self.workspace, "promote", now=self.now) as writer:
+            move = promote(writer, chosen.version_id, "by hand")
         assert (move is None) == (chosen.version_id == current)
         if move is not None:
             self._went_live(learnt)
@@ -357,12 +357,12 @@ class Machine(RuleBasedStateMachine):
         return path
 
     def _learn(self) -> None:
-        with hold(self.workspace, "run") as lease:
-            self._run_all(due(self.workspace, now=self.now), lease)
+        with writing(self.workspace, "run", now=self.now) as writer:
+            self._run_all(due(self.workspace, now=self.now), writer)
 
-    def _run_all(self, runs: list[PlannedRun], lease: Lease) -> None:
+    def _run_all(self, runs: list[PlannedRun], writer: Writer) -> None:
         for run in runs:
-            run_span(self.workspace, run, lease, now=self.now)
+            run_span(writer, run)
 
     def _published(self, runs: list[tuple[str, ...]]) -> None:
         self.model.state |= {span: PUBLISHED for run in runs for span in run}

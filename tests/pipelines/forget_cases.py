@@ -14,8 +14,8 @@ from pipelines.interests.recommend import Recommender
 from pipelines.lake.ingest import ingest
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
 from pipelines.workspace.ledger import SpanState
+from pipelines.workspace.writer import writing
 
 ZOE = "zoe-73c1f9"
 SALT = "00112233445566778899aabbccddeeff"
@@ -41,7 +41,7 @@ def zoes_world(root: Path) -> Workspace:
     labels = workspace.root / "labels" / "age"
     labels.mkdir(parents=True)
     pq.write_table(pa.table({"user_id": [ZOE, "u1"], "label": [1, 2]}), labels / "part.parquet")
-    with hold(workspace, "test") as lease, workspace.ledger.transaction(fence=lease.token) as tx:
+    with writing(workspace, "test", now=NOW) as writer, writer.transaction() as tx:
         tx.set_span_state("2024-03-04", SpanState.PUBLISHED, at=NOW, error=f"user {ZOE!r} was odd")
     publish_catalog(workspace)
     return workspace

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from small_world import TOML, Event, day_of_events, make
+from small_world import NOW, TOML, Event, day_of_events, make
 
+from flows.holding import holding
 from imsr_core.strategies import SpanUpdate, strategy_named
 from pipelines.interests import training
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease, hold
+from pipelines.workspace.writer import Writer
 
 GATED = TOML.replace("base_epochs = 2", "base_epochs = 8").replace("targets_per_user = 5", "targets_per_user = 0")
 GATED += "[gate]\nholdout = 0.4\nmin_events = 10\n"
@@ -29,10 +31,10 @@ def gated(root: Path, days: range, extra: str = "") -> Workspace:
     return make(root, busy_log(days), GATED + extra)
 
 
-def held(workspace: Workspace, action: Callable[[Lease], Any]) -> Any:
-    """Do something with the workspace's lease."""
-    with hold(workspace, "test") as lease:
-        return action(lease)
+def held(workspace: Workspace, action: Callable[[Writer], Any], *, now: datetime = NOW) -> Any:
+    """Do something with the right to write, and show it in the views, as a command would."""
+    with holding(workspace, "test", now=now) as writer:
+        return action(writer)
 
 
 def spoil(update: SpanUpdate) -> SpanUpdate:

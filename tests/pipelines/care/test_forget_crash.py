@@ -16,7 +16,7 @@ from pipelines.care.receipts import read_journal
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.failpoints import VARIABLE, FailPoint
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
+from pipelines.workspace.writer import writing
 
 #: argv: workspace, user, salt, now
 FORGET = """
@@ -72,9 +72,9 @@ def test_any_later_run_finishes_first_and_nobody_else_is_forgotten_meanwhile(wor
     killed(workspace, "rewrite.replaced:4")
     with pytest.raises(ForgetError, match="another user is being forgotten"):
         forget(workspace, "u1", now=NOW)
-    with hold(workspace, "imsr run") as lease:
-        receipt = finish_forgetting(workspace, lease, now=NOW)
-        assert finish_forgetting(workspace, lease, now=NOW) is None
+    with writing(workspace, "imsr run", now=NOW) as writer:
+        receipt = finish_forgetting(writer)
+        assert finish_forgetting(writer) is None
     assert receipt.is_of(ZOE)
     with workspace.ledger.snapshot() as view:
         assert read_journal(view) is None

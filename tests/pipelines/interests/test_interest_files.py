@@ -20,8 +20,8 @@ from pipelines.interests.version import Version
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import due
 from pipelines.sequences.loader import load_history, load_sequences
-from pipelines.workspace.lease import hold
 from pipelines.workspace.parquet_files import ParquetFileError
+from pipelines.workspace.writer import writing
 
 
 def in_memory(workspace) -> list[ModelState]:
@@ -105,9 +105,9 @@ def test_a_chain_never_holds_much_more_than_what_is_alive(tmp_path):
     for day in range(10, 22):  # the same few users, again and again
         land(workspace, [(f"u{n}", f"i{n}", f"2024-03-{day}T00:00:{n:02d}Z") for n in range(9)], f"{day}.csv")
     later = NOW.replace(day=30)
-    with hold(workspace, "test") as lease:
+    with writing(workspace, "test", now=later) as writer:
         for run in due(workspace, now=later):
-            outcome = run_span(workspace, run, lease, now=later)
+            outcome = run_span(writer, run)
             version = Version.open(workspace, outcome.version.version_id)
             own = pq.read_metadata(version.folder / "interests.parquet").num_rows
             assert rows_in(version.interest_files()) <= 2 * len(version.load().store) + own

@@ -37,11 +37,11 @@ from pipelines.workspace.layout import Workspace
 
 
 def roll(workspace, **options):
-    return held(workspace, lambda lease: rollback(workspace, lease, now=options.pop("now", NOW), **options))
+    return held(workspace, lambda writer: rollback(writer, **options), now=options.pop("now", NOW))
 
 
 def put_live(workspace, version_id, **options):
-    return held(workspace, lambda lease: promote(workspace, version_id, "by hand", lease, now=NOW, **options))
+    return held(workspace, lambda writer: promote(writer, version_id, "by hand", **options))
 
 
 def refuse(name):

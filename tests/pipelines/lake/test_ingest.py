@@ -30,9 +30,10 @@ from pipelines.lake.ingest import IngestError
 from pipelines.lake.readers import ReadError
 from pipelines.lake.spans import SpanError
 from pipelines.lake.validation import Reason, TimeUnitError
-from pipelines.workspace.lease import LeaseHeld, hold
+from pipelines.workspace.lease import LeaseHeld
 from pipelines.workspace.ledger import SpanState
 from pipelines.workspace.seal import PublishError
+from pipelines.workspace.writer import writing
 
 FULL = '[source]\nevent_type = "kind"\nvalue = "price"\nevent_id = "id"\n'
 FULL_HEADER = ("user_id", "item_id", "timestamp", "kind", "price", "id")
@@ -362,10 +363,10 @@ def test_a_damaged_version_is_not_built_upon(workspace, tmp_path):
 
 def test_one_ingest_at_a_time_but_a_flow_can_lend_its_lease(workspace, tmp_path):
     path = write_csv(tmp_path / "log.csv", ROWS)
-    with hold(workspace, "imsr nightly") as lease:
+    with writing(workspace, "imsr nightly", now=NOW) as writer:
         with pytest.raises(LeaseHeld, match="imsr nightly"):
             run(workspace, path)
-        assert run(workspace, path, lease=lease).kept == 4
+        assert run(workspace, path, writer=writer).kept == 4
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(workspace, tmp_path):

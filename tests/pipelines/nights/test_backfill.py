@@ -1,5 +1,7 @@
 """A backfill runs a range in order, refuses gaps, goes on where it was, and says how long it takes."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +26,8 @@ from pipelines.nights.backfill import Which, begin, finish, plan_backfill
 from pipelines.nights.night import run_span
 from pipelines.nights.pace import Pace, duration
 from pipelines.nights.plan import PlanError, PlannedRun
-from pipelines.workspace.lease import hold
 from pipelines.workspace.ledger import SpanState
+from pipelines.workspace.writer import writing
 
 
 def planned(workspace, which=Which.MISSING, first=None, last=None):
@@ -34,18 +36,18 @@ def planned(workspace, which=Which.MISSING, first=None, last=None):
 
 def fill(workspace, which=Which.MISSING, first=None, last=None, stop_after=99):
     """What the command does, given up after so many spans."""
-    with hold(workspace, "test") as lease:
+    with writing(workspace, "test", now=NOW) as writer:
         plan = planned(workspace, which, first, last)
-        begin(workspace, plan, lease, now=NOW)
+        begin(writer, plan)
         for run in plan.runs[:stop_after]:
-            run_span(workspace, run, lease, now=NOW)
+            run_span(writer, run)
         if stop_after > len(plan.runs):
-            finish(workspace, plan, lease)
+            finish(writer, plan)
     return [run.span_id for run in plan.runs[:stop_after]]
 
 
 def set_state(workspace, span_id, state, error=None):
-    with hold(workspace, "test") as lease, workspace.ledger.transaction(fence=lease.token) as tx:
+    with writing(workspace, "test", now=NOW) as writer, writer.transaction() as tx:
         tx.set_span_state(span_id, state, at=NOW, error=error)
 
 
@@ -124,9 +126,9 @@ def test_a_retry_a_week_later_is_the_same_span_and_the_same_version(ingested, le
 @pytest.mark.slow
 def test_a_clock_that_is_set_back_between_two_spans_changes_nothing(ingested, learnt, copy_of):
     workspace = copy_of(ingested)
-    with hold(workspace, "test") as lease:
+    with writing(workspace, "test", now=NOW) as writer:
         for number, run in enumerate(planned(workspace).runs):
-            run_span(workspace, run, lease, now=NOW.replace(hour=12 - 2 * number))
+            run_span(replace(writer, clock=NOW.replace(hour=12 - 2 * number)), run)
     assert list(version_rows(workspace))[::-1] == VERSIONS  # listed by a clock that ran backwards
     for version in VERSIONS:
         assert learnt_content(workspace, version) == learnt_content(learnt, version)

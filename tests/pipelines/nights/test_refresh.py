@@ -25,11 +25,11 @@ HEAD, SHADOW = f"{DAYS[3]}.1", f"{DAYS[3]}.2"
 
 
 def shadow_of(workspace):
-    return held(workspace, lambda lease: shadow_retrain(workspace, lease, now=NOW))
+    return held(workspace, lambda writer: shadow_retrain(writer))
 
 
 def rebased(workspace):
-    return held(workspace, lambda lease: rebase(workspace, lease, now=NOW))
+    return held(workspace, lambda writer: rebase(writer))
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +132,14 @@ class TestRebase:
     def test_going_back_is_to_the_head_that_it_replaced(self, shadowed, copy_of):
         workspace = copy_of(shadowed[0])
         rebased(workspace)
-        held(workspace, lambda lease: rollback(workspace, lease, now=NOW))
+        held(workspace, lambda writer: rollback(writer))
         assert current(workspace) == HEAD
         assert set(states(workspace).values()) == {"published"}
 
     def test_an_earlier_span_is_restated_from_the_chain_before(self, shadowed, copy_of):
         workspace = copy_of(shadowed[0])
         rebased(workspace)
-        held(workspace, lambda lease: mark_stale(workspace, DAYS[3], lease, now=NOW))
+        held(workspace, lambda writer: mark_stale(writer, DAYS[3]))
         (outcome,) = run_all(workspace)
         assert outcome.version.parent == f"{DAYS[2]}.1"
         assert current(workspace) == outcome.version.version_id
@@ -182,5 +182,5 @@ class TestCompare:
 
 def test_promoting_a_shadow_by_hand_is_possible(shadowed, copy_of):
     workspace = copy_of(shadowed[0])
-    held(workspace, lambda lease: promote(workspace, SHADOW, "by hand", lease, now=NOW))
+    held(workspace, lambda writer: promote(writer, SHADOW, "by hand"))
     assert current(workspace) == SHADOW

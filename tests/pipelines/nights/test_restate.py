@@ -19,12 +19,12 @@ from pipelines.nights.plan import PlanError, due
 from pipelines.nights.restate import mark_stale, plan_restatement
 from pipelines.versions.candidates import SET_ASIDE
 from pipelines.workspace.failpoints import InjectedFailure
-from pipelines.workspace.lease import hold
+from pipelines.workspace.writer import writing
 
 
 def mark(workspace, span_id):
-    with hold(workspace, "test") as lease:
-        return mark_stale(workspace, span_id, lease, now=NOW)
+    with writing(workspace, "test", now=NOW) as writer:
+        return mark_stale(writer, span_id)
 
 
 def test_the_plan_lists_the_span_and_all_learnt_after_it_and_changes_nothing(learnt):

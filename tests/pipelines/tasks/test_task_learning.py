@@ -6,12 +6,12 @@ import pytest
 from small_world import DAYS, NOW
 from task_world import add, pretrain, users_current, users_rows, with_tasks
 
+from flows.holding import holding
 from imsr_core.errors import NonFiniteError
 from imsr_core.lifelong.methods.conure import Conure
 from pipelines.tasks.adding import prepare
 from pipelines.tasks.learning import CANDIDATE, known_version, make_version
 from pipelines.tasks.version import current_version
-from pipelines.workspace.lease import hold
 from pipelines.workspace.seal import verify_folder
 
 T1, CLUB = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club"))
@@ -30,8 +30,8 @@ def recipe_of(workspace, name="club"):
 
 
 def make(recipe):
-    with hold(recipe.workspace, "test") as lease:
-        return make_version(recipe, lease, NOW)
+    with holding(recipe.workspace, "test", now=NOW) as writer:
+        return make_version(recipe, writer)
 
 
 def test_a_recipe_names_its_version_and_counts_further_attempts(based):

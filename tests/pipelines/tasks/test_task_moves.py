@@ -4,6 +4,7 @@ import pytest
 from small_world import DAYS, NOW, VERSIONS, current
 from task_world import add, predictions, users_current, users_rows
 
+from flows.holding import holding
 from imsr_core.lifelong.errors import TaskError
 from pipelines.interests.gate import GateError
 from pipelines.tasks import learning as task_learning
@@ -11,25 +12,24 @@ from pipelines.tasks.adding import HELD, due_tasks, notes
 from pipelines.tasks.moves import is_users_version, put_users_live, roll_users_back, take_out
 from pipelines.tasks.version import UserVersion, current_version
 from pipelines.versions.lineage import VersionError
-from pipelines.workspace.lease import hold
 
 T1, CLUB, SHOP = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club", "shop"))
 WITHOUT = f"u-{DAYS[-1]}.without-club"
 
 
 def roll_back(workspace, to=None):
-    with hold(workspace, "test") as lease:
-        return roll_users_back(workspace, lease, now=NOW, to=to)
+    with holding(workspace, "test", now=NOW) as writer:
+        return roll_users_back(writer, to=to)
 
 
 def put_live(workspace, version_id):
-    with hold(workspace, "test") as lease:
-        return put_users_live(workspace, version_id, "by hand", lease, now=NOW)
+    with holding(workspace, "test", now=NOW) as writer:
+        return put_users_live(writer, version_id, "by hand")
 
 
 def remove(workspace, name):
-    with hold(workspace, "test") as lease:
-        return take_out(workspace, name, lease, now=NOW)
+    with holding(workspace, "test", now=NOW) as writer:
+        return take_out(writer, name)
 
 
 def held(workspace):

@@ -5,12 +5,12 @@ import pytest
 from small_world import DAYS, NOW, log, make, run_all
 from task_world import TASKS, add, matrix, users_current, users_rows, with_tasks
 
+from flows.holding import holding
 from pipelines.tasks.adding import add_due_tasks
 from pipelines.tasks.moves import roll_users_back
 from pipelines.tasks.table import compare_tasks, list_tasks, transfer_of
 from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect, publish_catalog
-from pipelines.workspace.lease import hold
 
 T1, CLUB, SHOP = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club", "shop"))
 
@@ -31,10 +31,10 @@ def test_tasks_are_learnt_due_waiting_failed_or_held(tmp_path):
     )
     run_all(workspace)
     assert states(workspace) == {"club": "due", "shop": "waiting", "broken": "due"}
-    with hold(workspace, "test") as lease:
-        add_due_tasks(workspace, lease, now=NOW)
+    with holding(workspace, "test", now=NOW) as writer:
+        add_due_tasks(writer)
         assert states(workspace) == {"T1": "learnt", "club": "learnt", "shop": "waiting", "broken": "failed"}
-        roll_users_back(workspace, lease, now=NOW)
+        roll_users_back(writer)
     lines = {line.name: line for line in list_tasks(workspace)}
     assert {name: line.state for name, line in lines.items()} == {
         "T1": "learnt",

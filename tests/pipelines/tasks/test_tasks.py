@@ -4,6 +4,7 @@ import pytest
 from small_world import DAYS, NASTY_USER, NOW, land, log, make, run_all, tree, user_name
 from task_world import TASKS, add, matrix, predictions, pretrain, users_current, users_rows, with_tasks, write_csv
 
+from flows.holding import holding
 from imsr_core.errors import ConfigError
 from imsr_core.lifelong.errors import CapacityError, TaskError
 from pipelines.tasks import learning as task_learning
@@ -12,14 +13,13 @@ from pipelines.tasks.labels import kept_labels
 from pipelines.tasks.version import UserVersion, current_version
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
 
 T1, CLUB, SHOP = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club", "shop"))
 
 
 def add_due(workspace):
-    with hold(workspace, "test") as lease:
-        return add_due_tasks(workspace, lease, now=NOW)
+    with holding(workspace, "test", now=NOW) as writer:
+        return add_due_tasks(writer)
 
 
 def notes_of(workspace):

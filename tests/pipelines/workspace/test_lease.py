@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.workspace import lease as lease_module
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import LeaseHeld, LeaseLost, borrow, hold
+from pipelines.workspace.lease import LeaseHeld, LeaseLost, hold
 from pipelines.workspace.ledger import LEASE, LeaseRow
 
 #: Takes the lease, says so, waits for a line, then tries to commit.
@@ -81,13 +81,6 @@ def test_a_second_run_is_told_who_holds_it(workspace):
         pass
     for words in ("imsr nightly", str(os.getpid()), "since 20", "-> wait"):
         assert words in str(caught.value)
-
-
-def test_borrow_uses_the_callers_lease(workspace):
-    with hold(workspace, "flow") as outer, borrow(workspace, outer, "step") as inner:
-        assert inner is outer
-    with borrow(workspace, None, "step") as own:
-        assert own.token == outer.token + 1
 
 
 def test_the_heartbeat_moves(workspace):
