@@ -18,7 +18,6 @@ from prefect.context import FlowRunContext
 
 from pipelines.interests.gate import Verdict
 from pipelines.nights.night import SpanOutcome
-from pipelines.versions.ancestry import VERDICT
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import VersionRow
@@ -104,12 +103,12 @@ def show_outcome(workspace: Workspace, outcome: SpanOutcome) -> None:
 def show_refresh(workspace: Workspace, version: VersionRow) -> None:
     """Leave a report (Markdown) of a version trained from scratch and, if the gate saw it, its comparison (a table)."""
     what = f"version {version.version_id}, trained from scratch"
-    rows = _checks(Verdict.from_json(version.summary[VERDICT])) if VERDICT in version.summary else []
+    rows = _checks(Verdict.from_json(version.verdict)) if version.verdict else []
     with workspace.ledger.snapshot() as view:
         current = view.pointer(version.line)
     lines = [
         f"# Full refresh: version {version.version_id}, {version.state}",
-        f"Current is {current}; trained on {len(version.summary.get('spans', ()))} spans.",
+        f"Current is {current}; trained on {len(version.spans)} spans.",
         "## Against the version that was current" if rows else "",
         _table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "",
         "## Numbers",

@@ -14,6 +14,7 @@ from flows.commands.plan import show_missing_nights
 from flows.console import console, show_table
 from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.nights.plan import due_of
+from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.sandbox import run_query
@@ -158,13 +159,8 @@ def _show_drift(shadow: VersionRow, pairs: list[MetricPair], top_n: int) -> None
 
 def _versions_by_span(view: Snapshot) -> dict[str, str]:
     """The version of the current chain that learnt each span."""
-    known = {row.version_id: row for row in view.versions(Line.INTERESTS)}
-    row = known.get(view.pointer(Line.INTERESTS) or "")
-    found: dict[str, str] = {}
-    while row is not None:
-        found |= dict.fromkeys(row.summary.get("spans", [row.span_id]), row.version_id)
-        row = known.get(row.parent or "")
-    return found
+    chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
+    return {span_id: row.version_id for row in reversed(chain) for span_id in row.spans}
 
 
 def _print_csv(columns: list[str], rows: list[tuple[Any, ...]]) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
+from flows.lines import POINTERS, pointer_for
 from pipelines.interests.comparison import compare
 from pipelines.interests.drift import MetricPair
 from pipelines.interests.gate import Verdict
-from pipelines.interests.promotion import promote, rollback
-from pipelines.tasks.moves import is_users_version, put_users_live, roll_users_back
-from pipelines.versions.ancestry import VERDICT
+from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import PromotionRow, VersionRow
 
-LineOption = Annotated[Literal["interests", "users"], typer.Option("--line", help="Which line of versions.")]
+LineOption = Annotated[Line, typer.Option("--line", help="Which line of versions.")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the log of promotions.")]
 
 
@@ -34,8 +33,7 @@ def promote_version(
     """
     opened = Workspace.open(workspace)
     with holding(opened, "imsr promote", now=current_time) as writer:
-        put_live = put_users_live if is_users_version(opened, version) else promote
-        move = put_live(writer, version, reason)
+        move = pointer_for(opened, version).promote(writer, version, reason)
     _show_move(move, version)
 
 
@@ -43,7 +41,7 @@ def rollback_version(
     workspace: WorkspaceOption = Path("."),
     to: Annotated[str | None, typer.Option("--to", help="A version that was live; unset: the parent.")] = None,
     reason: ReasonOption = "",
-    line: LineOption = "interests",
+    line: LineOption = Line.INTERESTS,
 ) -> None:
     """Put an earlier version live: the one that the current one was learnt from, or --to.
 
@@ -54,8 +52,7 @@ def rollback_version(
     """
     opened = Workspace.open(workspace)
     with holding(opened, "imsr rollback", now=current_time) as writer:
-        go_back = roll_users_back if line == "users" else rollback
-        move = go_back(writer, to=to, reason=reason)
+        move = POINTERS[line].roll_back(writer, to=to, reason=reason)
     _show_move(move, to or "")
 
 
@@ -76,8 +73,8 @@ def compare_versions(
     else:
         console.print("no span was tested with both; score them on one with --span")
     for row in (found.first, found.second):
-        if VERDICT in row.summary:
-            show_verdict(row.version_id, Verdict.from_json(row.summary[VERDICT]))
+        if row.verdict:
+            show_verdict(row.version_id, Verdict.from_json(row.verdict))
 
 
 def show_pairs(pairs: tuple[MetricPair, ...] | list[MetricPair], names: tuple[str, str]) -> None:

@@ -13,8 +13,8 @@ from flows.console import console, span_progress
 from flows.holding import holding
 from pipelines.interests.gate import Verdict
 from pipelines.nights.refresh import rebase, shadow_retrain
-from pipelines.versions.ancestry import SHADOW, VERDICT
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.states import VersionState
 
 
 def refresh(
@@ -38,10 +38,10 @@ def refresh(
         else:
             row, move = shadow_retrain(writer, progress=progress), None
     if move is not None:
-        show_verdict(row.version_id, Verdict.from_json(row.summary[VERDICT]))
+        show_verdict(row.version_id, Verdict.from_json(row.verdict or {}))
         console.print(f"version {row.version_id} is live; the chain goes on from it")
-    elif row.state == SHADOW:
-        console.print(f"shadow {row.version_id} of {row.summary['beside']}: {len(row.summary['spans'])} spans learnt")
+    elif row.state is VersionState.SHADOW:
+        console.print(f"shadow {row.version_id} of {row.shadow_of}: {len(row.spans)} spans learnt")
         console.print("it is scored beside the chain from the next span on; put it live with: imsr refresh --rebase")
     else:
         console.print(f"version {row.version_id}, which is live, was trained from scratch: there is nothing to refresh")

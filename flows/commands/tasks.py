@@ -18,7 +18,6 @@ from flows.holding import holding
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task, pretrain_users
-from pipelines.tasks.learning import REJECTED as REJECTED_STATE
 from pipelines.tasks.moves import take_out
 from pipelines.tasks.predict import TaskPredictor
 from pipelines.tasks.table import TaskLine, compare_tasks, list_tasks, transfer_of
@@ -171,7 +170,7 @@ def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
         title = f"task {outcome.name}: version {_version(outcome)} is {live}{took}"
         show_table(title, ["task", "metric", "score", "test examples", "forgotten"], rows)
         for reason in outcome.verdict.reasons if outcome.verdict else ():
-            console.print(f"  {REJECTED_STATE}: {reason}", markup=False)
+            console.print(f"  rejected: {reason}", markup=False)
 
 
 def exit_if_rejected(outcomes: Sequence[TaskOutcome]) -> None:

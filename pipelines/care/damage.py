@@ -13,11 +13,12 @@ from datetime import datetime
 
 from pipelines.care.doctor import examine
 from pipelines.sequences.chain import latest_rows, parent_folder
+from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.dependencies import read_by
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanState, Transaction, VersionRow, iso
-from pipelines.workspace.states import GONE, LEARNT, PRUNED
+from pipelines.workspace.states import GONE, LEARNT, VersionState
 from pipelines.workspace.writer import Writer
 
 
@@ -52,7 +53,7 @@ def _sequences_on(workspace: Workspace, view: Snapshot, damaged: set[str]) -> se
 
 def _versions_on(workspace: Workspace, view: Snapshot, sequences: set[str], damaged: set[str]) -> dict[str, VersionRow]:
     """The damaged versions, and those that read something that is dropped."""
-    rows = {row.version_id: row for row in view.versions() if row.state != PRUNED}
+    rows = {row.version_id: row for row in view.versions() if row.state != VersionState.PRUNED}
     found = {name: row for name, row in rows.items() if name in damaged}
     for name, row in rows.items():
         if name not in found and row.state not in GONE:
@@ -65,13 +66,8 @@ def _versions_on(workspace: Workspace, view: Snapshot, sequences: set[str], dama
 def _spans_of(view: Snapshot, sequences: set[str], versions: dict[str, VersionRow]) -> set[str]:
     """Spans whose sequences in force are dropped, or that the current version's line of ancestors learnt by one."""
     spans = {row.span_id for row in latest_rows(view).values() if row.path in sequences}
-    rows = {row.version_id: row for row in view.versions(Line.INTERESTS)}
-    at = view.pointer(Line.INTERESTS)
-    while at is not None and at in rows:
-        if at in versions:
-            spans |= {rows[at].span_id, *rows[at].summary.get("spans", ())}
-        at = rows[at].parent
-    return spans
+    chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
+    return spans | learnt_spans([row for row in chain if row.version_id in versions])
 
 
 def _drop(tx: Transaction, sequences: set[str], versions: dict[str, VersionRow], data: set[str], now: datetime) -> None:
@@ -82,8 +78,8 @@ def _drop(tx: Transaction, sequences: set[str], versions: dict[str, VersionRow],
         if each.path in data:
             tx.delete("span_versions", span_id=each.span_id, data_version=each.data_version)
     for version in versions.values():
-        summary = version.summary | {"removed": f"damaged, discarded on {iso(now)[:10]}"}
-        tx.put_version(replace(version, state=PRUNED, summary=summary))
+        discarded = replace(version, state=VersionState.PRUNED)
+        tx.put_version(discarded.noting(removed=f"damaged, discarded on {iso(now)[:10]}"))
 
 
 def _mark_stale(tx: Transaction, spans: set[str], now: datetime) -> None:

@@ -20,6 +20,7 @@ from pipelines.care.receipts import read_journal
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.lost import lost_data
 from pipelines.sequences.chain import latest_rows
+from pipelines.versions.ancestry import chain_of_versions, learnt_spans, lost_ancestor
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import COLUMNS, catalog_is_current, connect
 from pipelines.warehouse.sandbox import confine
@@ -135,16 +136,13 @@ def _pointers(view: Snapshot) -> Iterator[Finding]:
 
 def _lineage(view: Snapshot) -> Iterator[Finding]:
     """The current version's ancestors must be in the ledger, and have learnt all spans that count as learnt."""
-    rows = {row.version_id: row for row in view.versions(Line.INTERESTS)}
-    spans = view.spans()
-    at, learnt = view.pointer(Line.INTERESTS), set()
-    while at is not None and at in rows:
-        learnt |= {rows[at].span_id, *rows[at].summary.get("spans", ())}
-        at = rows[at].parent
-    if at is not None:
+    spans, current = view.spans(), view.pointer(Line.INTERESTS)
+    lost = lost_ancestor(view, current)
+    if lost is not None:
         mend = f"{BACKUP.format('ledger.sqlite')}, or: imsr restate {spans[0].span_id}" if spans else ""
-        yield Finding(Severity.ERROR, f"the ledger lost version {at}", f"versions/{at}", mend)
+        yield Finding(Severity.ERROR, f"the ledger lost version {lost}", f"versions/{lost}", mend)
         return
+    learnt = learnt_spans(chain_of_versions(view, current))
     for span in spans:
         if span.state == SpanState.PUBLISHED and span.data_version is not None and span.span_id not in learnt:
             what = f"span {span.span_id} counts as published, but the current version did not learn it"

@@ -25,7 +25,7 @@ from pipelines.workspace.ledger import Snapshot, VersionRow
 from pipelines.workspace.parquet_files import read_table
 from pipelines.workspace.rewrite import NEXT
 from pipelines.workspace.seal import READY, file_sha256
-from pipelines.workspace.states import ARCHIVED, GONE, PRUNED
+from pipelines.workspace.states import GONE, VersionState
 
 
 def folder_problem(folder: Path, deep: bool) -> str | None:
@@ -92,7 +92,7 @@ def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator
     """Every model version, its files, and what it reads of others."""
     named = view.paths()
     for row in view.versions():
-        if row.state == PRUNED:
+        if row.state == VersionState.PRUNED:
             continue
         folder = workspace.resolve(row.path)
         problem = folder_problem(folder, deep)
@@ -165,7 +165,7 @@ def _link_problem(workspace: Workspace, folder: Path, fingerprint: str, named: s
 
 def _reading_problem(workspace: Workspace, row: VersionRow, named: set[str]) -> str | None:
     """Everything that a version reads of others must be in the ledger."""
-    if row.state == ARCHIVED:
+    if row.state == VersionState.ARCHIVED:
         return None
     try:
         reads = read_by(workspace, workspace.resolve(row.path))
@@ -181,7 +181,7 @@ def _version_problem(workspace: Workspace, row: VersionRow, deep: bool) -> str |
         lineage = Lineage.read(workspace.resolve(row.path))
         if (lineage.version_id, lineage.fingerprint) != (row.version_id, row.fingerprint):
             return "its lineage.json belongs to another version"
-        if row.state == ARCHIVED:
+        if row.state == VersionState.ARCHIVED:
             return None
         vocabulary = Vocabulary.open([workspace.resolve(path) for path in lineage.vocabulary])
         return _tensor_problem(workspace, row, lineage, vocabulary) if deep else None

@@ -34,7 +34,7 @@ from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, Transaction, VersionRow, iso
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
-from pipelines.workspace.states import ARCHIVED, GONE, PRUNED
+from pipelines.workspace.states import GONE, VersionState
 from pipelines.workspace.writer import Writer, lent
 
 #: What stays of an archived version, besides READY.
@@ -134,7 +134,7 @@ def _kept_versions(view: Snapshot, retention: RetentionSettings, since: str) -> 
         own = [row for row in rows.values() if row.line == line]
         live = list(dict.fromkeys(move.version_id for move in reversed(view.promotions(line))))
         yield from ((row, "younger than keep_days") for row in own if row.created_at > since)
-        yield from ((row, "the newest shadow") for row in [row for row in own if row.state == "shadow"][-1:])
+        yield from ((row, "the newest shadow") for row in [row for row in own if row.state is VersionState.SHADOW][-1:])
         yield from ((row, "made lately") for row in own[-retention.keep_versions :])
         recent = [rows[name] for name in live if name in rows][: retention.keep_versions]
         yield from ((row, "was live lately") for row in recent)
@@ -144,7 +144,7 @@ def _kept_versions(view: Snapshot, retention: RetentionSettings, since: str) -> 
 def _versions(workspace: Workspace, view: Snapshot, whole: dict[str, str], readers: dict[str, str]) -> Iterable[Item]:
     for row in view.versions():
         name, folder = row.version_id, workspace.resolve(row.path)
-        if row.state == PRUNED:
+        if row.state == VersionState.PRUNED:
             continue
         if name in whole:
             yield Item("version", name, row.path, _bytes(folder), True, whole[name])
@@ -153,7 +153,7 @@ def _versions(workspace: Workspace, view: Snapshot, whole: dict[str, str], reade
         else:
             yield Item("interests", name, row.path, _bytes(folder), True, f"version {readers[name]} reads them")
             model = [path for path in folder.iterdir() if path.name not in ARCHIVE]
-            if model or row.state != ARCHIVED or is_unfinished(folder):
+            if model or row.state != VersionState.ARCHIVED or is_unfinished(folder):
                 size = sum(path.stat().st_size for path in model)
                 yield Item("model", name, row.path, size, False, "only its interests are read")
 
@@ -196,12 +196,12 @@ def _record(tx: Transaction, pruning: Pruning, now: datetime) -> None:
     for data in tx.span_versions():
         if data.path in gone:
             tx.delete("span_versions", span_id=data.span_id, data_version=data.data_version)
-    for kind, state in (("version", PRUNED), ("model", ARCHIVED)):
+    for kind, state in (("version", VersionState.PRUNED), ("model", VersionState.ARCHIVED)):
         for item in pruning.going(kind):
             row = tx.version(item.name)
             if row is not None and row.state != state:
-                summary = row.summary | {"removed": f"{state} on {iso(now)[:10]}, it was {row.state}"}
-                tx.put_version(replace(row, state=state, summary=summary))
+                removed = f"{state} on {iso(now)[:10]}, it was {row.state}"
+                tx.put_version(replace(row, state=state).noting(removed=removed))
 
 
 def _archive(folder: Path) -> None:

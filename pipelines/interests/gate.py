@@ -24,21 +24,16 @@ import torch
 from numpy.typing import NDArray
 
 from imsr_core.bootstrap import paired_bootstrap
-from imsr_core.errors import ImsrError
 from imsr_core.metrics import hit_rate, ndcg
 from imsr_core.retrieval import top_items
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.version import Version
 from pipelines.settings.sections import GateSettings
-from pipelines.workspace.seal import verify_folder
+from pipelines.versions import pointer
 
 METRICS = {"ndcg": ndcg, "hr": hit_rate}
 #: Users who are asked for when a version is tried out.
 TRIAL_USERS = 16
-
-
-class GateError(ImsrError):
-    """A version that may not go live."""
 
 
 @dataclass(frozen=True)
@@ -98,27 +93,17 @@ def judge(version: Version, settings: GateSettings) -> Verdict:
 
 def trial(version: Version) -> str | None:
     """Load a version as a reader would and ask for lists; what is wrong with it, or None."""
-    try:
-        verify_folder(version.folder)
+
+    def ask() -> str | None:
         state = version.load()
         state.require_finite(f"version {version.row.version_id}")
         users = state.store.users[:TRIAL_USERS]
         lists = top_items(state.store, users, state.item_vectors(), 10, bias=state.item_bias())
-    except (ImsrError, OSError) as error:
-        return error.message if isinstance(error, ImsrError) else str(error)
-    if len(users) and state.n_items and not bool((torch.isfinite(lists.scores) & (lists.items >= 0)).all()):
-        return f"version {version.row.version_id} recommends nothing, or with scores that are no numbers"
-    return None
+        if len(users) and state.n_items and not bool((torch.isfinite(lists.scores) & (lists.items >= 0)).all()):
+            return f"version {version.row.version_id} recommends nothing, or with scores that are no numbers"
+        return None
 
-
-def require_serving(version: Version) -> None:
-    """Raise GateError unless the version is whole, finite, and answers."""
-    problem = trial(version)
-    if problem is not None:
-        raise GateError(
-            f"version {version.row.version_id} cannot go live: {problem}",
-            hint="choose another one from: imsr versions",
-        )
+    return pointer.trial(version, ask)
 
 
 def _bars(events: GateEvents, settings: GateSettings) -> Iterator[Check]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,18 +23,19 @@ from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden
 from pipelines.interests.version import LINE, Version, fingerprint_of, write_version
 from pipelines.sequences.chain import chain_of
 from pipelines.sequences.loader import load_sequences
-from pipelines.versions.candidates import existing_candidate
-from pipelines.versions.dependencies import needed_folders
+from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.versions.candidates import Making, find_version, new_row, publish_version
 from pipelines.versions.lineage import Lineage, VersionError, installed_packages
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import SequencesRow, SpanState, VersionRow, iso
-from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
-from pipelines.workspace.seal import seal, verify_folder
+from pipelines.workspace.ledger import SequencesRow, SpanState, Transaction, VersionRow
+from pipelines.workspace.seal import verify_folder
+from pipelines.workspace.states import VersionState
 from pipelines.workspace.writer import Writer
 
 #: Strategy name that the ledger shows for a base model.
 PRETRAIN = "pretrain"
+MAKING = Making(FailPoint.TRAIN_STAGED, FailPoint.TRAIN_BEFORE_COMMIT, FailPoint.TRAIN_AFTER_COMMIT)
 
 #: Called with (steps done, steps in all at most, loss of the step).
 Progress = Callable[[int, int, float], None]
@@ -109,31 +109,26 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
         VersionError: the parent numbers its ids by other data than those in force.
         PublishError: the parent or the sequences are damaged: no version may rest on them.
     """
-    workspace = source.workspace
-    with workspace.ledger.snapshot() as view:
-        row = existing_candidate(view, workspace, source.fingerprint)
+    with source.workspace.ledger.snapshot() as view:
+        row = find_version(view, source.workspace, LINE, source.fingerprint)
         attempts = [r for r in view.versions(LINE) if r.span_id == source.span_id]
     if row is not None:
         return row
     source.verify()
-    version_id = f"{source.span_id}.{len(attempts) + 1}"
     started = time.perf_counter()
     update, events = _learn(source, progress)
-    staging = open_staging(workspace, f"version-{version_id}")
-    try:
-        events.write(staging)
-        row = _write(source, version_id, update, staging, writer.now, time.perf_counter() - started)
-        with writer.transaction() as tx:
-            final = workspace.version_folder(version_id)
-            discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
-            move_into_place(staging, final)
-            hit(FailPoint.TRAIN_BEFORE_COMMIT)
-            tx.add_version(row)
-            for span_id in source.spans if source.like is None else ():
-                tx.set_span_state(span_id, SpanState.TRAINED, at=writer.now)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    hit(FailPoint.TRAIN_AFTER_COMMIT)
+    lineage = _lineage(source, f"{source.span_id}.{len(attempts) + 1}")
+
+    def write(folder: Path) -> None:
+        events.write(folder)
+        write_version(folder, update, lineage, source.parent, Vocabulary.open(source.vocabulary_folders()))
+
+    def mark_trained(tx: Transaction) -> None:
+        for span_id in source.spans if source.like is None else ():
+            tx.set_span_state(span_id, SpanState.TRAINED, at=writer.now)
+
+    row = _row(source, lineage, update, writer.now, time.perf_counter() - started)
+    publish_version(writer, row, write, MAKING, also=mark_trained)
     return row
 
 
@@ -212,19 +207,12 @@ def _require_same_shape(parent: Version, old: InterestsConfig, new: InterestsCon
 
 
 def _catalogue_size(source: TrainingInput) -> int:
-    from pipelines.sequences.vocabulary import Vocabulary
-
     return Vocabulary.open(source.vocabulary_folders()).n_items
 
 
-def _write(
-    source: TrainingInput, version_id: str, update: SpanUpdate, staging: Path, now: datetime, seconds: float
-) -> VersionRow:
-    from pipelines.sequences.vocabulary import Vocabulary
-
+def _lineage(source: TrainingInput, version_id: str) -> Lineage:
     workspace, parent = source.workspace, source.parent
-    folders = source.vocabulary_folders()
-    lineage = Lineage(
+    return Lineage(
         version_id=version_id,
         span_id=source.span_id,
         spans=(*(parent.lineage.spans if parent else ()), source.span_id),
@@ -233,28 +221,18 @@ def _write(
         protocol=source.protocol,
         fingerprint=source.fingerprint,
         data={row.span_id: row.fingerprint for row in source.sequences},
-        vocabulary=tuple(workspace.relative(folder) for folder in folders),
+        vocabulary=tuple(workspace.relative(folder) for folder in source.vocabulary_folders()),
         interests=parent.lineage.interests if parent else (),
         config=config_to_dict(source.config),
         packages=installed_packages(),
     )
-    write_version(staging, update, lineage, parent, Vocabulary.open(folders))
-    seal(staging)
-    hit(FailPoint.TRAIN_STAGED)
-    return VersionRow(
-        version_id=version_id,
-        line=LINE,
-        span_id=source.span_id,
-        parent=lineage.parent,
-        state="candidate" if source.like is None else "shadow",
-        path=workspace.relative(workspace.version_folder(version_id)),
-        fingerprint=lineage.fingerprint,
-        strategy=source.name,
-        created_at=iso(now),
-        summary=_summary(update, parent)
-        | {"spans": list(source.spans), "train_seconds": round(seconds, 3)}
-        | ({"beside": source.like.row.version_id} if source.like else {}),
-    )
+
+
+def _row(source: TrainingInput, lineage: Lineage, update: SpanUpdate, now: datetime, seconds: float) -> VersionRow:
+    state = VersionState.CANDIDATE if source.like is None else VersionState.SHADOW
+    summary = _summary(update, source.parent) | {"spans": list(source.spans), "train_seconds": round(seconds, 3)}
+    summary |= {"beside": source.like.row.version_id} if source.like else {}
+    return new_row(source.workspace, LINE, lineage, state, at=now, summary=summary)
 
 
 def _summary(update: SpanUpdate, parent: Version | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def boundary_us(view: Snapshot, lookback_spans: int) -> int | None:
 
     A span counts as learnt if a version learnt it, whatever became of the version.
     """
-    named = {span_id for row in view.versions() for span_id in (row.span_id, *row.summary.get("spans", ()))}
+    named = {span_id for row in view.versions() for span_id in (row.span_id, *row.spans)}
     learnt = [span for span in view.spans() if span.span_id in named]
     if not learnt:
         return None

@@ -13,10 +13,11 @@ from datetime import datetime
 from imsr_core.errors import ImsrError
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.spans import Span, from_us, to_us
+from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
-from pipelines.workspace.states import DONE
+from pipelines.workspace.states import DONE, INTERRUPTED
 
 
 class PlanError(ImsrError):
@@ -121,10 +122,8 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
     if run.base:
         return None
     starts = {span.span_id: span.start_us for span in view.spans()}
-    versions = {row.version_id: row for row in view.versions(Line.INTERESTS)}
-    row = versions.get(view.pointer(Line.INTERESTS) or "")
-    while row is not None and starts[row.span_id] >= starts[run.span_id]:
-        row = versions.get(row.parent or row.summary.get("beside") or "")
+    chain = chain_of_versions(view, view.pointer(Line.INTERESTS), replaced=True)
+    row = next((row for row in chain if starts[row.span_id] < starts[run.span_id]), None)
     if row is None:
         raise PlanError(
             f"span {run.span_id} has no version to start from",
@@ -139,6 +138,6 @@ def _reason(spans: list[SpanRow]) -> str:
         return "its data changed"
     if SpanState.FAILED in states:
         return "it failed before"
-    if states & {SpanState.TRAINED, SpanState.EVALUATED, SpanState.SEQUENCED}:
+    if states & INTERRUPTED:
         return "it was interrupted"
     return "new data"

@@ -9,11 +9,12 @@ an upper bound of what the chain is ahead. A rebase puts a shadow live as the he
 from __future__ import annotations
 
 from imsr_core.strategies.protocol import silent
-from pipelines.interests.gate import GateError, judge
+from pipelines.interests.gate import judge
 from pipelines.interests.promotion import promote
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import LINE, Version
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
+from pipelines.versions.pointer import GateError
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import PromotionRow, SequencesRow, Snapshot, VersionRow
 from pipelines.workspace.writer import Writer
@@ -66,8 +67,8 @@ def rebase(writer: Writer, *, progress: Progress = silent) -> tuple[VersionRow, 
             f"version {row.version_id} may not replace the chain: {'; '.join(verdict.reasons)}",
             hint=f"see: imsr compare VERSION {row.version_id}; it stays a shadow",
         )
-    reason = f"started over on {len(row.summary['spans'])} spans"
-    move = promote(writer, row.version_id, reason, verdict=verdict)
+    reason = f"started over on {len(row.spans)} spans"
+    move = promote(writer, row.version_id, reason, verdict=verdict.to_json())
     return Version.open(workspace, row.version_id).row, move
 
 
@@ -79,7 +80,7 @@ def refresh_if_due(writer: Writer) -> VersionRow | None:
         return None
     with workspace.ledger.snapshot() as view:
         chain = chain_of_versions(view, view.pointer(LINE))
-        shadowed = {row.summary.get("beside") for row in view.versions(LINE) if row.strategy == STRATEGY}
+        shadowed = {row.shadow_of for row in view.versions(LINE) if row.strategy == STRATEGY}
     since = next((n for n, row in enumerate(chain) if row.version_id in shadowed), len(chain) - 1)
     return shadow_retrain(writer) if since >= every else None
 

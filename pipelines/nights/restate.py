@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pipelines.nights.plan import PlanError, PlannedRun, due_of
-from pipelines.versions.candidates import SET_ASIDE
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, Transaction, VersionRow, iso
@@ -93,9 +92,9 @@ def record_stale(tx: Transaction, restatement: Restatement, *, now: datetime) ->
     for span_id in restatement.spans:
         tx.set_span_state(span_id, SpanState.STALE, at=now)
     for row in _versions_of(tx, restatement.spans):
-        tx.put_version(replace(row, summary=row.summary | {SET_ASIDE: iso(now)}))
+        tx.put_version(row.noting(restated_at=iso(now)))
 
 
 def _versions_of(view: Snapshot, spans: tuple[str, ...]) -> list[VersionRow]:
     wanted = set(spans)
-    return [row for row in view.versions(Line.INTERESTS) if wanted & {row.span_id, *row.summary.get("spans", ())}]
+    return [row for row in view.versions(Line.INTERESTS) if wanted & {row.span_id, *row.spans}]

@@ -41,11 +41,11 @@ from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow, SpanStat
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX, write_table
 from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
 from pipelines.workspace.seal import is_ready, is_same, seal, verify_folder
+from pipelines.workspace.states import BEFORE_SEQUENCES
 from pipelines.workspace.writer import Writer, lent
 
 BUCKET_FILES = "bucket=*.parquet"
 _LABEL = "sequences"
-_REBUILD = (SpanState.PENDING, SpanState.INGESTED, SpanState.STALE)
 
 
 class SequencesError(ImsrError):
@@ -284,6 +284,6 @@ def _keep(writer: Writer, row: SequencesRow, link: Link, now: datetime) -> Seque
             tx.delete("sequences", span_id=row.span_id, fingerprint=row.fingerprint)
             row = SequencesRow(**{**vars(row), "created_at": iso(now)})
             tx.add_sequences(row)
-        if span is not None and span.state in _REBUILD:
+        if span is not None and span.state in BEFORE_SEQUENCES:
             tx.set_span_state(row.span_id, SpanState.SEQUENCED, at=now)
     return SequenceOutcome(row, link.folder, built=False)

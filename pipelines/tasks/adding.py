@@ -22,18 +22,16 @@ from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
 from pipelines.tasks.labels import LabelReport, keep_labels, label_vocabulary, of_known_users, read_labels
 from pipelines.tasks.learning import (
-    PUBLISHED,
-    REJECTED,
     Recipe,
     admit_task,
-    known_version,
     make_version,
     recorded_scores,
 )
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, base_of, current_version
+from pipelines.versions.candidates import find_version
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow, iso
-from pipelines.workspace.states import DONE
+from pipelines.workspace.states import DONE, JUDGED, VersionState
 from pipelines.workspace.steps import Call, plainly
 from pipelines.workspace.writer import Writer
 
@@ -209,11 +207,11 @@ def learn_recipe(recipe: Recipe, writer: Writer, call: Call) -> TaskOutcome:
     workspace, started = recipe.workspace, time.perf_counter()
     outcome = TaskOutcome(recipe.task.name, report=recipe.report)
     with workspace.ledger.snapshot() as view:
-        row = known_version(view, workspace, recipe.fingerprint)
-        if row is not None and row.state in (PUBLISHED, REJECTED):
+        row = find_version(view, workspace, LINE, recipe.fingerprint)
+        if row is not None and row.state in JUDGED:
             outcome.scores = recorded_scores(view, row)
-            outcome.verdict = TaskVerdict.from_json(row.summary["verdict"])
-            outcome.already = row.state == REJECTED
+            outcome.verdict = TaskVerdict.from_json(row.verdict or {})
+            outcome.already = row.state is VersionState.REJECTED
     outcome.version = row if outcome.already else call("learn task", make_version, recipe, writer)
     assert outcome.version is not None
     if outcome.already:
@@ -251,6 +249,6 @@ def _known_labels(workspace: Workspace, name: str) -> tuple[str, ...]:
         rows = [
             row
             for row in view.versions(LINE)
-            if row.state == PUBLISHED and name in {task["name"] for task in row.summary["tasks"]}
+            if row.state is VersionState.PUBLISHED and name in {task["name"] for task in row.tasks}
         ]
     return UserVersion.open(workspace, rows[-1].version_id).task(name).vocabulary if rows else ()

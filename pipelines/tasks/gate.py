@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imsr_core.errors import ImsrError
 from imsr_core.lifelong.metrics import main_metric
 from imsr_core.lifelong.splits import PARTS, parts_of
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
@@ -25,10 +24,11 @@ from imsr_core.lifelong.transfer_matrix import forgetting, transfer_matrix
 from imsr_core.ragged import SpanSequences, slice_rows
 from pipelines.tasks.data import history, labelled
 from pipelines.tasks.labels import kept_labels
-from pipelines.tasks.version import LINE, LearntTask, UserVersion
+from pipelines.tasks.version import LearntTask, UserVersion
+from pipelines.versions import pointer
+from pipelines.versions.ancestry import chain_of_versions
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import MetricRow, Snapshot, VersionRow
-from pipelines.workspace.seal import verify_folder
 
 PROTOCOL = "test"
 #: Users whose predictions are compared bit for bit.
@@ -108,12 +108,9 @@ def metric_rows(version: VersionRow, scores: list[TaskScores]) -> list[MetricRow
 
 def matrix_of(view: Snapshot, version_id: str, scores: list[TaskScores] | None = None) -> TransferMatrix:
     """R of a version and those it was learnt from, oldest first; ``scores`` of the version if not recorded yet."""
-    known = {row.version_id: row for row in view.versions(LINE)}
-    row, chain = known.get(version_id), []
-    while row is not None:
-        chain.append(row.version_id)
-        row = known.get(row.parent or "")
-    tasks = {task["name"]: main_metric_of(task["kind"]) for task in known[version_id].summary["tasks"]}
+    rows_of_chain = chain_of_versions(view, version_id)
+    chain = [row.version_id for row in rows_of_chain]
+    tasks = {task["name"]: main_metric_of(task["kind"]) for task in rows_of_chain[0].tasks}
     rows = []
     for each in reversed(chain):
         found = {
@@ -155,15 +152,15 @@ def judge_task(
 
 def trial(version: UserVersion) -> str | None:
     """Load a version as a reader would and ask every task; what is wrong with it, or None."""
-    try:
-        verify_folder(version.folder)
+
+    def ask() -> str | None:
         users = _batch(version)
         for task in version.tasks:
             if not bool(torch.isfinite(version.method.predict(version.state, task.name, users)).all()):
                 return f"task {task.name} of version {version.row.version_id} has scores that are no numbers"
-    except (ImsrError, OSError) as error:
-        return error.message if isinstance(error, ImsrError) else str(error)
-    return None
+        return None
+
+    return pointer.trial(version, ask)
 
 
 def same_predictions(version: UserVersion, parent: UserVersion, task_name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,18 +18,16 @@ from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
 from pipelines.tasks.labels import LabelReport
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, fingerprint_of, write_user_version
-from pipelines.versions.dependencies import needed_folders
+from pipelines.versions.candidates import Making, find_version, new_row, publish_version
 from pipelines.versions.lineage import Lineage, installed_packages
+from pipelines.versions.pointer import record_verdict
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Snapshot, VersionRow, iso
-from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
-from pipelines.workspace.seal import is_ready, seal
-from pipelines.workspace.states import GONE
+from pipelines.workspace.ledger import Snapshot, VersionRow
+from pipelines.workspace.states import VersionState
 from pipelines.workspace.writer import Writer
 
-#: States of a version of the line.
-CANDIDATE, PUBLISHED, REJECTED = "candidate", "published", "rejected"
+MAKING = Making(FailPoint.TASK_STAGED, FailPoint.TASK_BEFORE_COMMIT, FailPoint.TASK_AFTER_COMMIT)
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,6 @@ class Recipe:
         return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
-def known_version(view: Snapshot, workspace: Workspace, fingerprint: str) -> VersionRow | None:
-    """A version of this fingerprint that is complete on disk, so that nothing needs to be learnt again."""
-    for row in view.versions(LINE):
-        if row.fingerprint == fingerprint and row.state not in GONE and is_ready(workspace.resolve(row.path)):
-            return row
-    return None
-
-
 def make_version(recipe: Recipe, writer: Writer) -> VersionRow:
     """The version that a recipe determines: found if it was made before, else made and recorded as a candidate.
 
@@ -85,40 +74,17 @@ def make_version(recipe: Recipe, writer: Writer) -> VersionRow:
     """
     workspace = recipe.workspace
     with workspace.ledger.snapshot() as view:
-        row = known_version(view, workspace, recipe.fingerprint)
+        row = find_version(view, workspace, LINE, recipe.fingerprint)
         taken = {each.version_id for each in view.versions()}
     if row is not None:
         return row
     version_id, started = recipe.version_id(taken), time.perf_counter()
     hit(FailPoint.TASK_STARTED)
     state, tasks = _state_of(recipe, version_id)
-    staging = open_staging(workspace, f"version-{version_id}")
-    try:
-        lineage = _lineage(recipe, version_id)
-        write_user_version(staging, state, lineage, tasks)
-        seal(staging)
-        hit(FailPoint.TASK_STAGED)
-        row = VersionRow(
-            version_id=version_id,
-            line=LINE,
-            span_id=recipe.span_id,
-            parent=lineage.parent,
-            state=CANDIDATE,
-            path=workspace.relative(workspace.version_folder(version_id)),
-            fingerprint=lineage.fingerprint,
-            strategy=recipe.method,
-            created_at=iso(writer.now),
-            summary=_summary(recipe, state, tasks) | {"train_seconds": round(time.perf_counter() - started, 3)},
-        )
-        with writer.transaction() as tx:
-            final = workspace.version_folder(version_id)
-            discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
-            move_into_place(staging, final)
-            hit(FailPoint.TASK_BEFORE_COMMIT)
-            tx.add_version(row)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    hit(FailPoint.TASK_AFTER_COMMIT)
+    lineage = _lineage(recipe, version_id)
+    summary = _summary(recipe, state, tasks) | {"train_seconds": round(time.perf_counter() - started, 3)}
+    row = new_row(workspace, LINE, lineage, VersionState.CANDIDATE, at=writer.now, summary=summary)
+    publish_version(writer, row, lambda folder: write_user_version(folder, state, lineage, tasks), MAKING)
     return row
 
 
@@ -129,19 +95,12 @@ def admit_task(
     values = {score.name: score.value for score in scores}
     tasks = [
         task | {"score": values.get(task["name"]), "forgetting": verdict.forgetting.get(task["name"])}
-        for task in version.summary["tasks"]
+        for task in version.tasks
     ]
-    judged = replace(
-        version,
-        state=PUBLISHED if verdict.passed else REJECTED,
-        summary=version.summary | {"tasks": tasks, "verdict": verdict.to_json()},
-    )
     with writer.transaction() as tx:
-        tx.put_version(judged)
+        judged = record_verdict(tx, version, verdict.to_json(), reason, at=writer.now, tasks=tasks)
         tx.delete("metrics", version_id=version.version_id, protocol=PROTOCOL)
         tx.put_metrics(metric_rows(version, scores))
-        if verdict.passed and tx.pointer(LINE) != version.version_id:
-            tx.promote(LINE, version.version_id, reason, at=writer.now)
         hit(FailPoint.TASK_BEFORE_PROMOTE)
     hit(FailPoint.TASK_AFTER_PROMOTE)
     return judged
@@ -217,7 +176,7 @@ def recorded_scores(view: Snapshot, version: VersionRow) -> list[TaskScores]:
     from pipelines.tasks.gate import main_metric_of
 
     found: dict[str, TaskScores] = {}
-    kinds = {task["name"]: task["kind"] for task in version.summary["tasks"]}
+    kinds = {task["name"]: task["kind"] for task in version.tasks}
     for row in view.metrics(version.version_id):
         if row.protocol == PROTOCOL and row.slice in kinds:
             score = found.setdefault(row.slice, TaskScores(row.slice, main_metric_of(kinds[row.slice]), {}, row.n))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting
 from pipelines.tasks.adding import due_tasks, notes
 from pipelines.tasks.gate import TransferMatrix, main_metric_of, matrix_of
-from pipelines.tasks.learning import REJECTED
 from pipelines.tasks.version import LINE
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
+from pipelines.workspace.states import VersionState
 
 #: States of a task besides the notes' held and failed.
 LEARNT, DUE, WAITING = "learnt", "due", "waiting"
@@ -115,7 +115,7 @@ def compare_tasks(workspace: Workspace, first: str, second: str) -> list[TaskPai
 
 
 def _scores(row: VersionRow) -> dict[str, tuple[str, float | None]]:
-    return {task["name"]: (main_metric_of(task["kind"]), task.get("score")) for task in row.summary["tasks"]}
+    return {task["name"]: (main_metric_of(task["kind"]), task.get("score")) for task in row.tasks}
 
 
 def _learnt(view: Snapshot, current: VersionRow) -> list[TaskLine]:
@@ -136,11 +136,11 @@ def _learnt(view: Snapshot, current: VersionRow) -> list[TaskLine]:
             capacity_left=task["capacity_left"],
             parameter_share=task["parameter_share"],
         )
-        for task in current.summary["tasks"]
+        for task in current.tasks
     ]
 
 
 def _rejected(view: Snapshot) -> dict[str, str]:
     """Task -> why the newest version that tried to learn it was rejected."""
-    rows = [row for row in view.versions(LINE) if row.state == REJECTED]
-    return {row.summary["task"]: "; ".join(row.summary["verdict"]["reasons"]) for row in rows}
+    rows = [row for row in view.versions(LINE) if row.state is VersionState.REJECTED]
+    return {row.summary["task"]: "; ".join((row.verdict or {})["reasons"]) for row in rows}

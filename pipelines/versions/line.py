@@ -50,7 +50,7 @@ class Line(StrEnum):
         if row.state in GONE:
             again = f"; learn its span again with: imsr restate {row.span_id}" if self is Line.INTERESTS else ""
             raise VersionError(
-                f"version {row.version_id} is no longer kept: {row.summary.get('removed', row.state)}",
+                f"version {row.version_id} is no longer kept: {row.removed}",
                 hint=f"list what is left with: imsr versions{again}",
             )
         return row

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.chain import chain_of, latest_rows
+from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
 from pipelines.warehouse.sandbox import confine, define_views
@@ -42,7 +43,7 @@ from pipelines.workspace.ledger import (
 )
 from pipelines.workspace.parquet_files import read_table, write_table
 from pipelines.workspace.seal import PublishError, fsync_path, write_atomic
-from pipelines.workspace.states import GONE, PRUNED
+from pipelines.workspace.states import GONE, VersionState
 
 #: Older generations are kept for sessions that still read them.
 KEPT_GENERATIONS = 20
@@ -68,7 +69,7 @@ COLUMNS = {
 }
 
 _ARROW = {"str": pa.string(), "str | None": pa.string(), "int": pa.int64(), "int | None": pa.int64()}
-_ARROW |= {"float": pa.float64(), "SpanState": pa.string(), "dict[str, Any]": pa.string()}
+_ARROW |= {"float": pa.float64(), "SpanState": pa.string(), "VersionState": pa.string(), "dict[str, Any]": pa.string()}
 
 
 def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
@@ -191,7 +192,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     sequences = _newest_chain(workspace, view)
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
     versions = view.versions(Line.INTERESTS)
-    folders = [workspace.resolve(row.path) for row in versions if row.state != PRUNED]
+    folders = [workspace.resolve(row.path) for row in versions if row.state != VersionState.PRUNED]
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
     lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
     explained = sorted((workspace.root / "explanations").glob("*.parquet"))
@@ -242,7 +243,7 @@ def _ledger_tables(workspace: Workspace, view: Snapshot) -> dict[str, pa.Table]:
             }
         ),
         "version_chain": _chain_table(workspace, versions),
-        "lineage": _lineage_table(versions, pointers.get(Line.INTERESTS)),
+        "lineage": _lineage_table(view),
     }
 
 
@@ -258,7 +259,7 @@ def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Tab
     """(version, ancestor, depth) of every interest file that is read as of a version."""
     chains: list[tuple[str, str, int]] = []
     for row in versions:
-        if row.line == Line.INTERESTS and row.state != PRUNED:
+        if row.line == Line.INTERESTS and row.state != VersionState.PRUNED:
             files = Lineage.read(workspace.resolve(row.path)).interests
             chains += [(row.version_id, path.split("/")[1], depth) for depth, path in enumerate(reversed(files))]
     columns = list(zip(*chains, strict=True)) or [(), (), ()]
@@ -267,14 +268,9 @@ def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Tab
     return pa.table(arrays, names=["version_id", "ancestor", "depth"])
 
 
-def _lineage_table(versions: Sequence[VersionRow], current: str | None) -> pa.Table:
+def _lineage_table(view: Snapshot) -> pa.Table:
     """The current version and its ancestors: one version for each span that it has learnt."""
-    known = {row.version_id: row for row in versions}
-    chain = []
-    row = known.get(current or "")
-    while row is not None:
-        chain.append(row)
-        row = known.get(row.parent or "")
+    chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
     names = ("version_id", "span_id")
     return pa.table({name: pa.array([getattr(row, name) for row in chain], pa.string()) for name in names})
 

@@ -31,7 +31,7 @@ from pipelines.workspace.rows import (
     SpanVersionRow,
     VersionRow,
 )
-from pipelines.workspace.states import SpanState
+from pipelines.workspace.states import SpanState, VersionState
 
 __all__ = [
     "BatchRow",
@@ -365,4 +365,6 @@ def _decode(kind: type[Row], row: sqlite3.Row) -> Row:
         record["files"] = tuple(record["files"])
     if kind is SpanRow:
         record["state"] = SpanState(record["state"])
+    if kind is VersionRow:
+        record["state"] = VersionState(record["state"])
     return kind(**record)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipelines.workspace.states import SpanState
+from pipelines.workspace.states import SpanState, VersionState
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,52 @@ class SequencesRow:
 
 @dataclass(frozen=True)
 class VersionRow:
-    """A model version of one line. ``summary`` is JSON for people: verdict, counts, seconds."""
+    """A model version of one line. ``summary`` is JSON for people: counts, seconds; what decides has a property."""
 
     version_id: str
     line: str
     span_id: str
     parent: str | None
-    state: str
+    state: VersionState
     path: str
     fingerprint: str
     strategy: str
     created_at: str
     summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> tuple[str, ...]:
+        """The spans that it learnt, oldest first; several only if it begins a chain."""
+        return tuple(self.summary.get("spans", (self.span_id,)))
+
+    @property
+    def shadow_of(self) -> str | None:
+        """The head of the chain beside which it was trained from scratch; None if it was not."""
+        return self.summary.get("beside")
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """What the gate said of it, as JSON; None if it was not judged."""
+        return self.summary.get("verdict")
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether a span of it was restated: it is there to read, but is not taken for the new version of the span."""
+        return "restated_at" in self.summary
+
+    @property
+    def removed(self) -> str:
+        """When and why its files went; its state if nothing was noted."""
+        return self.summary.get("removed", self.state)
+
+    @property
+    def tasks(self) -> tuple[dict[str, Any], ...]:
+        """The tasks that a version of the `users` line does: name, kind, score, ..."""
+        return tuple(self.summary.get("tasks", ()))
+
+    def noting(self, **facts: Any) -> VersionRow:
+        """The row with these facts in its summary."""
+        return replace(self, summary=self.summary | facts)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from small_world import VERSIONS
 from imsr_core.ragged import from_events
 from pipelines.interests import gate
 from pipelines.interests.evaluation import rank_events
-from pipelines.interests.gate import GateError, Verdict, judge, require_serving
+from pipelines.interests.gate import Verdict, judge
 from pipelines.interests.gate_events import GateEvents, no_events, rank_hidden, salt_of
+from pipelines.interests.promotion import POINTER
 from pipelines.interests.version import Version
 from pipelines.settings.sections import GateSettings
+from pipelines.versions.pointer import GateError
 from pipelines.workspace.seal import READY, seal
 
 TOP = 10
@@ -137,7 +139,7 @@ class TestServing:
         assert not verdict.passed
         assert name in verdict.reasons[0]
         with pytest.raises(GateError, match=VERSIONS[-1]):
-            require_serving(version)
+            POINTER.require_answering(version)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_a_version_that_is_not_finite_is_refused(self, learnt, copy_of, value):

@@ -25,12 +25,13 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from pipelines.interests import training
-from pipelines.interests.gate import GateError, Verdict, judge
+from pipelines.interests.gate import Verdict, judge
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.promotion import promote, rollback
 from pipelines.interests.version import LINE, Version
 from pipelines.nights.plan import due
 from pipelines.versions.lineage import VersionError
+from pipelines.versions.pointer import GateError
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.failpoints import VARIABLE, FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace

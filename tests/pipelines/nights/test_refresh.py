@@ -10,7 +10,6 @@ from flows.cli import app
 from pipelines.interests import training
 from pipelines.interests.comparison import compare
 from pipelines.interests.drift import latest_drift
-from pipelines.interests.gate import GateError
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.promotion import promote, rollback
 from pipelines.interests.version import Version
@@ -18,6 +17,7 @@ from pipelines.nights.plan import due
 from pipelines.nights.refresh import rebase, shadow_retrain
 from pipelines.nights.restate import mark_stale
 from pipelines.versions.lineage import VersionError
+from pipelines.versions.pointer import GateError
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 

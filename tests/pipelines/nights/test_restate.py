@@ -17,7 +17,6 @@ from small_world import (
 
 from pipelines.nights.plan import PlanError, due
 from pipelines.nights.restate import mark_stale, plan_restatement
-from pipelines.versions.candidates import SET_ASIDE
 from pipelines.workspace.failpoints import InjectedFailure
 from pipelines.workspace.writer import writing
 
@@ -65,7 +64,7 @@ def test_three_of_six_makes_new_versions_from_three_on_and_touches_nothing_befor
     assert rows[f"{DAYS[2]}.2"].parent == f"{DAYS[1]}.1"
     assert [rows[f"{day}.2"].parent for day in DAYS[3:]] == [f"{day}.2" for day in DAYS[2:5]]
     assert {version: tree(workspace.version_folder(version)) for version in old} == old
-    assert [version for version, row in rows.items() if SET_ASIDE in row.summary] == [f"{d}.1" for d in DAYS[2:]]
+    assert [version for version, row in rows.items() if row.is_set_aside] == [f"{d}.1" for d in DAYS[2:]]
     assert set(states(workspace).values()) == {"published"}
 
 

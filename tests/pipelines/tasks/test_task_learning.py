@@ -10,9 +10,11 @@ from flows.holding import holding
 from imsr_core.errors import NonFiniteError
 from imsr_core.lifelong.methods.conure import Conure
 from pipelines.tasks.adding import prepare
-from pipelines.tasks.learning import CANDIDATE, known_version, make_version
-from pipelines.tasks.version import current_version
+from pipelines.tasks.learning import make_version
+from pipelines.tasks.version import LINE, current_version
+from pipelines.versions.candidates import find_version
 from pipelines.workspace.seal import verify_folder
+from pipelines.workspace.states import VersionState
 
 T1, CLUB = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club"))
 
@@ -46,7 +48,7 @@ def test_a_recipe_names_its_version_and_counts_further_attempts(based):
 
 def test_a_made_version_is_a_complete_candidate_that_is_not_live(based):
     row = make(recipe_of(based))
-    assert row.state == CANDIDATE
+    assert row.state == VersionState.CANDIDATE
     assert users_rows(based)[CLUB] == row
     assert users_current(based) == T1
     verify_folder(based.resolve(row.path))
@@ -67,7 +69,7 @@ def test_a_version_whose_folder_is_not_complete_is_made_anew(based):
     row = make(recipe_of(based))
     (based.resolve(row.path) / "READY").unlink()
     with based.ledger.snapshot() as view:
-        assert known_version(view, based, row.fingerprint) is None
+        assert find_version(view, based, LINE, row.fingerprint) is None
     again = make(recipe_of(based))
     assert again.version_id == f"{CLUB}.2"
     assert again.fingerprint == row.fingerprint

@@ -5,13 +5,14 @@ from small_world import DAYS, NOW, VERSIONS, current
 from task_world import add, predictions, users_current, users_rows
 
 from flows.holding import holding
+from flows.lines import pointer_for
 from imsr_core.lifelong.errors import TaskError
-from pipelines.interests.gate import GateError
 from pipelines.tasks import learning as task_learning
 from pipelines.tasks.adding import HELD, due_tasks, notes
-from pipelines.tasks.moves import is_users_version, put_users_live, roll_users_back, take_out
+from pipelines.tasks.moves import put_users_live, roll_users_back, take_out
 from pipelines.tasks.version import UserVersion, current_version
 from pipelines.versions.lineage import VersionError
+from pipelines.versions.pointer import GateError
 
 T1, CLUB, SHOP = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club", "shop"))
 WITHOUT = f"u-{DAYS[-1]}.without-club"
@@ -73,8 +74,8 @@ def test_going_back_to_a_version_by_name_and_forth_again(taught, copy_of):
         roll_back(workspace, to=VERSIONS[0])
     with pytest.raises(VersionError, match="users line has no version"):
         put_live(workspace, VERSIONS[0])
-    assert is_users_version(workspace, SHOP)
-    assert not is_users_version(workspace, VERSIONS[0])
+    assert pointer_for(workspace, SHOP).line == "users"
+    assert pointer_for(workspace, VERSIONS[0]).line == "interests"
 
 
 def test_without_a_version_there_is_nothing_to_roll_back(learnt, copy_of):

@@ -13,7 +13,7 @@ from imsr_core.lifelong.errors import TaskError
 from pipelines.tasks.version import LearntTask, UserVersion, current_version, fingerprint_of, read_state
 from pipelines.versions.lineage import VersionError
 from pipelines.workspace.seal import verify_folder
-from pipelines.workspace.states import PRUNED
+from pipelines.workspace.states import VersionState
 
 TASK = LearntTask("age", "class", "2024-03-06", "f" * 64, "u-1.age", 30, "labels/age/1.parquet", "a" * 64, ("x", "y"))
 CONFIG = LifelongConfig()
@@ -71,7 +71,7 @@ def test_what_is_not_there_is_said(taught, learnt, copy_of):
     workspace = copy_of(taught("conure"))
     first, row = next(iter(users_rows(workspace).items()))
     with workspace.ledger.transaction() as tx:
-        tx.put_version(replace(row, state=PRUNED))
+        tx.put_version(replace(row, state=VersionState.PRUNED))
     with pytest.raises(VersionError, match="no longer kept"):
         UserVersion.open(workspace, first)
 
