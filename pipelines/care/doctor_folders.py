@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,31 +22,8 @@ from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
 from pipelines.workspace.parquet_files import read_table
-from pipelines.workspace.rewrite import NEXT
-from pipelines.workspace.seal import READY, file_sha256
+from pipelines.workspace.seal import NEXT, folder_problem
 from pipelines.workspace.states import GONE, VersionState
-
-
-def folder_problem(folder: Path, deep: bool) -> str | None:
-    """What is wrong with a published folder: the first thing, or None."""
-    if not folder.is_dir():
-        return "it is missing"
-    try:
-        entries = json.loads((folder / READY).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
-        return f"it has no {READY}: it was never completed"
-    except (OSError, ValueError, KeyError):
-        return f"its {READY} is damaged"
-    for name, entry in entries.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were published"
-        if deep and file_sha256(path) != entry["sha256"]:
-            return f"{name} is not what was published: its content changed"
-    strangers = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {*entries, READY, NEXT}
-    return f"{min(strangers)} was not published with it" if strangers else None
 
 
 def check_data(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
@@ -55,7 +31,7 @@ def check_data(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Fin
     current = {row.path for row in view.current_span_versions()}
     for row in view.span_versions():
         folder = workspace.resolve(row.path)
-        problem = folder_problem(folder, deep)
+        problem = folder_problem(folder, deep=deep)
         if problem is None and deep:
             problem = _content_problem(folder, row.fingerprint)
         if problem is None:
@@ -83,7 +59,7 @@ def check_sequences(workspace: Workspace, view: Snapshot, deep: bool) -> Iterato
     named = {row.path for row in view.sequences()}
     for row in view.sequences():
         folder = workspace.resolve(row.path)
-        problem = folder_problem(folder, deep) or _link_problem(workspace, folder, row.fingerprint, named)
+        problem = folder_problem(folder, deep=deep) or _link_problem(workspace, folder, row.fingerprint, named)
         if problem:
             yield Finding(Severity.ERROR, problem, row.path, DAMAGED, ("sequences", row.path))
 
@@ -95,7 +71,7 @@ def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator
         if row.state == VersionState.PRUNED:
             continue
         folder = workspace.resolve(row.path)
-        problem = folder_problem(folder, deep)
+        problem = folder_problem(folder, deep=deep)
         if problem is None:
             problem = _reading_problem(workspace, row, named)
         if problem is None and row.line == Line.INTERESTS:

@@ -14,18 +14,23 @@ else is damage, which is refused and never sealed.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipelines.workspace.failpoints import FailPoint, hit
-from pipelines.workspace.seal import READY, PublishError, file_sha256, fsync_path, write_atomic
-
-NEXT = "READY.next"
-
-Entries = dict[str, dict[str, Any]]
+from pipelines.workspace.seal import (
+    NEXT,
+    READY,
+    Entries,
+    Entry,
+    PublishError,
+    entry_of,
+    fsync_path,
+    matches,
+    read_seal,
+    write_seal,
+)
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -43,19 +48,20 @@ def rewrite_folder(folder: Path, changes: Mapping[str, Path | None]) -> None:
     Raises:
         PublishError: the folder was never sealed, or one of the files is not what was published.
     """
-    entries = _entries(folder, READY)
-    coming = _entries(folder, NEXT) if is_unfinished(folder) else {}
+    entries = read_seal(folder / READY)
+    coming = read_seal(folder / NEXT) if is_unfinished(folder) else {}
     if not changes and not coming:
         return
     for name in (entries.keys() | coming.keys()) if coming else changes:
         _check(folder, name, entries, coming)
-    sealed = {name: _now(folder, name, entries, coming) for name in entries if name not in changes}
+    sealed: dict[str, Entry | None] = {
+        name: _now(folder, name, entries, coming) for name in entries if name not in changes
+    }
     for name, source in changes.items():
         if source is not None:
             fsync_path(source)
-            sealed[name] = {"bytes": source.stat().st_size, "sha256": file_sha256(source)}
-    kept = {name: entry for name, entry in sealed.items() if entry}
-    write_atomic(folder / NEXT, (json.dumps({"files": kept}, indent=1, sort_keys=True) + "\n").encode())
+            sealed[name] = entry_of(source)
+    write_seal(folder / NEXT, {name: entry for name, entry in sealed.items() if entry is not None})
     hit(FailPoint.REWRITE_STARTED)
     for name, source in changes.items():
         if source is None:
@@ -69,20 +75,13 @@ def rewrite_folder(folder: Path, changes: Mapping[str, Path | None]) -> None:
     hit(FailPoint.REWRITE_SEALED)
 
 
-def _entries(folder: Path, name: str) -> Entries:
-    try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise PublishError(f"{folder / name} is missing or damaged: {error}", hint="run: imsr doctor") from error
-
-
 def _check(folder: Path, name: str, entries: Entries, coming: Entries) -> None:
     """A file must be what one of the two seals says; gone is fine if one of them does not have it."""
     path = folder / name
     known = [seal[name] for seal in (entries, coming) if name in seal]
     if not path.exists() and coming and name not in coming:
         return
-    if path.is_file() and any(_is(path, entry) for entry in known):
+    if path.is_file() and any(matches(path, entry) for entry in known):
         return
     raise PublishError(
         f"{path} is damaged: it is not what was published",
@@ -90,15 +89,11 @@ def _check(folder: Path, name: str, entries: Entries, coming: Entries) -> None:
     )
 
 
-def _now(folder: Path, name: str, entries: Entries, coming: Entries) -> dict[str, Any]:
-    """The seal's entry that describes the file as it is; empty if it is gone."""
+def _now(folder: Path, name: str, entries: Entries, coming: Entries) -> Entry | None:
+    """The seal's entry that describes the file as it is; None if it is gone."""
     if not coming:
         return entries[name]
     path = folder / name
     if not path.exists():
-        return {}
-    return coming[name] if name in coming and _is(path, coming[name]) else entries[name]
-
-
-def _is(path: Path, entry: dict[str, Any]) -> bool:
-    return path.stat().st_size == entry["bytes"] and file_sha256(path) == entry["sha256"]
+        return None
+    return coming[name] if name in coming and matches(path, coming[name]) else entries[name]

@@ -1,4 +1,4 @@
-"""The seal of a folder: READY holds size and hash of every file."""
+"""The seal of a folder: READY holds size and hash of every file; READY.next what they will be after a rewrite."""
 
 from __future__ import annotations
 
@@ -7,15 +7,29 @@ import json
 import os
 import secrets
 from pathlib import Path
+from typing import TypedDict
 
 from imsr_core.errors import ImsrError
 from pipelines.workspace.failpoints import FailPoint, hit
 
 READY = "READY"
+#: While a folder is rewritten: what its files will be (see `pipelines.workspace.rewrite`).
+NEXT = "READY.next"
 
 
 class PublishError(ImsrError):
     """Something is at a final path that may not be replaced, or a published folder is damaged."""
+
+
+class Entry(TypedDict):
+    """What a seal says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+#: Name in the folder, with forward slashes -> the file.
+Entries = dict[str, Entry]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -34,15 +48,11 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def seal(folder: Path) -> None:
     """Fsync all files of ``folder``, write ``READY`` with their sizes and hashes, fsync the folders."""
-    entries: dict[str, dict[str, str | int]] = {}
+    entries: Entries = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         fsync_path(path)
-        entries[path.relative_to(folder).as_posix()] = {
-            "bytes": path.stat().st_size,
-            "sha256": file_sha256(path),
-        }
-    text = json.dumps({"files": entries}, indent=1, sort_keys=True) + "\n"
-    write_atomic(folder / READY, text.encode())
+        entries[path.relative_to(folder).as_posix()] = entry_of(path)
+    write_seal(folder / READY, entries)
     for path in folder.rglob("*"):
         if path.is_dir():
             fsync_path(path)
@@ -65,6 +75,33 @@ def is_same(one: Path, other: Path) -> bool:
     return True
 
 
+def entry_of(path: Path) -> Entry:
+    """What a seal says of a file as it is now."""
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def matches(path: Path, entry: Entry, *, deep: bool = True) -> bool:
+    """Whether a file is what a seal says; without ``deep`` by its size alone."""
+    return path.stat().st_size == entry["bytes"] and (not deep or file_sha256(path) == entry["sha256"])
+
+
+def read_seal(path: Path) -> Entries:
+    """The files that a seal names; ``path`` is READY or READY.next in a folder.
+
+    Raises:
+        PublishError: it is missing or damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PublishError(f"{path} is missing or damaged: {error}", hint="run: imsr doctor") from error
+
+
+def write_seal(path: Path, entries: Entries) -> None:
+    """Write a seal in one step."""
+    write_atomic(path, (json.dumps({"files": entries}, indent=1, sort_keys=True) + "\n").encode())
+
+
 def verify_folder(folder: Path) -> None:
     """Compare a published folder with its ``READY``.
 
@@ -73,12 +110,34 @@ def verify_folder(folder: Path) -> None:
     """
     if not is_ready(folder):
         raise PublishError(f"{folder} has no {READY}: it was never completed", hint="run: imsr doctor")
-    for name, entry in json.loads((folder / READY).read_text(encoding="utf-8"))["files"].items():
+    for name, entry in read_seal(folder / READY).items():
         path = folder / name
         if not path.is_file():
             raise PublishError(f"{path} is missing", hint="restore it from a backup or run: imsr doctor")
-        if path.stat().st_size != entry["bytes"] or file_sha256(path) != entry["sha256"]:
+        if not matches(path, entry):
             raise PublishError(f"{path} is damaged: it is not what was published", hint="run: imsr doctor")
+
+
+def folder_problem(folder: Path, *, deep: bool) -> str | None:
+    """What is wrong with a published folder: the first thing, or None. Files that the seal does not name are, too."""
+    if not folder.is_dir():
+        return "it is missing"
+    if not is_ready(folder):
+        return f"it has no {READY}: it was never completed"
+    try:
+        entries = read_seal(folder / READY)
+    except PublishError:
+        return f"its {READY} is damaged"
+    for name, entry in entries.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if not matches(path, entry, deep=False):
+            return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were published"
+        if deep and not matches(path, entry):
+            return f"{name} is not what was published: its content changed"
+    strangers = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {*entries, READY, NEXT}
+    return f"{min(strangers)} was not published with it" if strangers else None
 
 
 def file_sha256(path: Path) -> str:
