@@ -142,7 +142,7 @@ class Pointer(ABC, Generic[V]):
         target = current.parent or current.shadow_of or (replaced[0] if replaced else None)
         if target is None:
             raise VersionError(
-                f"version {current.version_id} is the first of the {self.line} line: there is nothing to roll back to",
+                f"version {current.version_id} is the first of its chain: there is nothing to roll back to",
                 hint="put another one live with: imsr promote VERSION",
             )
         return target
