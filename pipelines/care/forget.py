@@ -306,6 +306,23 @@ def _commit(
     now: datetime,
 ) -> Receipt:
     """All that the ledger has to say about it, at once."""
+    _recount(workspace, tx, journal, contents)
+    _blot_out_mentions(tx, journal.user_id)
+    for batch in tx.batches():
+        files = tuple(_recognise(file, journal.rewritten) for file in batch.files)
+        if files != batch.files:
+            tx.put_batch(replace(batch, files=files))
+    stale = _mark_stale(workspace, tx, journal, now) if journal.retrain else journal.receipt.stale
+    receipt = finished(replace(journal.receipt, stale=stale), iso(now))
+    put_receipt(tx, receipt)
+    write_journal(tx, replace(journal, receipt=receipt, retrain=False))
+    return receipt
+
+
+def _recount(
+    workspace: Workspace, tx: Transaction, journal: Journal, contents: dict[tuple[str, int], SpanContent]
+) -> None:
+    """Counts and fingerprints of data and sequences as they are without the user."""
     for (span_id, number), content in contents.items():
         row = tx.span_version(span_id, number)
         assert row is not None
@@ -316,19 +333,14 @@ def _commit(
         buckets = [count_bucket(path) for path in sorted(workspace.resolve(sequences.path).glob("bucket=*.parquet"))]
         counts = {name: sum(getattr(each, name) for each in buckets) for name in ("users", "events", "truncated")}
         tx.put_sequences(replace(sequences, **counts))
-    pattern = re.compile(mention_pattern(journal.user_id))
+
+
+def _blot_out_mentions(tx: Transaction, user_id: str) -> None:
+    """Take the id out of the errors of spans."""
+    pattern = re.compile(mention_pattern(user_id))
     for span in tx.spans():
         if span.error and pattern.search(span.error):
             tx.put_span(replace(span, error=pattern.sub("(forgotten)", span.error)))
-    for batch in tx.batches():
-        files = tuple(_recognise(file, journal.rewritten) for file in batch.files)
-        if files != batch.files:
-            tx.put_batch(replace(batch, files=files))
-    stale = _mark_stale(workspace, tx, journal, now) if journal.retrain else journal.receipt.stale
-    receipt = finished(replace(journal.receipt, stale=stale), iso(now))
-    put_receipt(tx, receipt)
-    write_journal(tx, replace(journal, receipt=receipt, retrain=False))
-    return receipt
 
 
 def _recognise(file: dict[str, object], rewritten: dict[str, str]) -> dict[str, object]:

@@ -18,7 +18,7 @@ left orphans, and the next one removes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from pipelines.care.orphans import orphans, remove_orphans, version_of_list
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.settings.imsr_toml import RetentionSettings
 from pipelines.versions.dependencies import read_by
+from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
@@ -127,18 +128,25 @@ def _plan(workspace: Workspace, view: Snapshot, now: datetime) -> Pruning:
     return Pruning(tuple(items))
 
 
-def _kept_versions(view: Snapshot, retention: RetentionSettings, since: str) -> Iterable[tuple[VersionRow, str]]:
+def _kept_versions(view: Snapshot, retention: RetentionSettings, since: str) -> Iterator[tuple[VersionRow, str]]:
     """Versions that stay whole, with the reason; a version may come several times."""
-    rows = {row.version_id: row for row in view.versions() if row.state not in GONE}
-    for line in sorted({row.line for row in rows.values()}):
-        own = [row for row in rows.values() if row.line == line]
-        live = list(dict.fromkeys(move.version_id for move in reversed(view.promotions(line))))
-        yield from ((row, "younger than keep_days") for row in own if row.created_at > since)
-        yield from ((row, "the newest shadow") for row in [row for row in own if row.state is VersionState.SHADOW][-1:])
-        yield from ((row, "made lately") for row in own[-retention.keep_versions :])
-        recent = [rows[name] for name in live if name in rows][: retention.keep_versions]
-        yield from ((row, "was live lately") for row in recent)
-        yield from ((row, "current") for row in own if row.version_id == view.pointer(line))
+    for line in Line:
+        rows = [row for row in view.versions(line) if row.state not in GONE]
+        for why, kept in _reasons(view, line, rows, retention, since):
+            yield from ((row, why) for row in kept)
+
+
+def _reasons(
+    view: Snapshot, line: Line, rows: list[VersionRow], retention: RetentionSettings, since: str
+) -> Iterator[tuple[str, list[VersionRow]]]:
+    """Why versions of a line stay, the weakest reason first."""
+    lately = list(dict.fromkeys(move.version_id for move in reversed(view.promotions(line))))
+    was_live = sorted((row for row in rows if row.version_id in lately), key=lambda row: lately.index(row.version_id))
+    yield "younger than keep_days", [row for row in rows if row.created_at > since]
+    yield "the newest shadow", [row for row in rows if row.state is VersionState.SHADOW][-1:]
+    yield "made lately", rows[-retention.keep_versions :]
+    yield "was live lately", was_live[: retention.keep_versions]
+    yield "current", [row for row in rows if row.version_id == view.pointer(line)]
 
 
 def _versions(workspace: Workspace, view: Snapshot, whole: dict[str, str], readers: dict[str, str]) -> Iterable[Item]:

@@ -10,6 +10,7 @@ Both hashes exist in SQL and in Python and agree; they are part of the format an
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -49,9 +50,6 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 
-#: Order of the rows of a bucket file; the last two make it total.
-SORT_COLUMNS = ("user_id", "timestamp", "tie", "item_id", "event_type", "event_id", "value")
-
 
 def bucket_of(user_id: str, buckets: int) -> int:
     """The bucket of a user, 0 .. buckets - 1."""
@@ -76,6 +74,11 @@ def tie_sql(user_id: str, item_id: str, timestamp_us: str) -> str:
 def bucket_name(bucket: int) -> str:
     """File name of a bucket."""
     return f"bucket={bucket:02d}.parquet"
+
+
+def bucket_files(folder: Path) -> list[Path]:
+    """The bucket files of a span version, by number."""
+    return sorted(folder.glob("bucket=*.parquet"), key=lambda path: int(path.stem.partition("=")[2]))
 
 
 def _first_eight(text: str) -> int:

@@ -26,7 +26,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
-from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_name
+from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_files
 from pipelines.lake.delivery import Delivery
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.intake import Intake
@@ -259,7 +259,7 @@ def _existing_files(workspace: Workspace, view: Snapshot, spans: list[Span]) -> 
         if row is not None:
             folder = workspace.resolve(row.path)
             verify_folder(folder)
-            files.extend(path for n in range(1024) if (path := folder / bucket_name(n)).exists())
+            files.extend(bucket_files(folder))
     return files
 
 

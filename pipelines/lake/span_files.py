@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.lake.columns import CONTENT_SCHEMA, LAKE_SCHEMA, bucket_name
+from pipelines.lake.columns import CONTENT_SCHEMA, LAKE_SCHEMA, bucket_files, bucket_name
 from pipelines.workspace.parquet_files import read_table
 
 ROW_GROUP_ROWS = 131_072
@@ -79,7 +79,7 @@ def content_of(folder: Path) -> SpanContent:
     """
     fingerprint, rows, users = Fingerprint(), 0, 0
     items: list[pa.Array] = []
-    for path in sorted(folder.glob("bucket=*.parquet"), key=lambda path: int(path.stem.partition("=")[2])):
+    for path in bucket_files(folder):
         table = read_table(path, CONTENT_SCHEMA.names)
         for batch in table.to_batches():
             fingerprint.update(batch)

@@ -134,10 +134,6 @@ class Calendar:
         """The span after ``span``."""
         return self.span_of(span.end)
 
-    def previous(self, span: Span) -> Span:
-        """The span before ``span``. Raises SpanError before s000."""
-        return self.span_of(span.start - MICROSECOND)
-
     def spans_between(self, start: datetime, end: datetime) -> list[Span]:
         """The spans that [start, end) touches, in order; empty if ``end <= start``."""
         return list(self._walk(start, end))

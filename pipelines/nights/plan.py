@@ -90,19 +90,8 @@ def run_for(workspace: Workspace, span_id: str, *, now: datetime) -> PlannedRun 
     with workspace.ledger.snapshot() as view:
         spans = view.spans()
     pretrain = workspace.settings.spans.pretrain
+    _require_learnable(spans, span_id, pretrain=pretrain, now=now)
     runs = due_of(spans, pretrain=pretrain, now=now)
-    position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
-    if position is None or spans[position].data_version is None:
-        known = f"{spans[0].span_id} .. {spans[-1].span_id}" if spans else "none yet"
-        raise PlanError(f"span {span_id!r} has no data", hint=f"spans in the ledger: {known}; run: imsr ingest FILES")
-    last = spans[max(position, pretrain - 1)] if len(spans) >= pretrain else spans[-1]
-    if last.end_us > to_us(now) or len(spans) < pretrain:
-        raise PlanError(
-            f"span {span_id} cannot be learnt yet: pre-training needs {pretrain} closed spans"
-            if position < pretrain
-            else f"span {span_id} is not over yet",
-            hint="only closed spans train; see `imsr status`",
-        )
     wanted = next((n for n, run in enumerate(runs) if span_id in run.spans), None)
     if wanted is None:
         return None
@@ -110,6 +99,23 @@ def run_for(workspace: Workspace, span_id: str, *, now: datetime) -> PlannedRun 
         before = ", ".join(run.span_id for run in runs[:wanted])
         raise PlanError(f"span {span_id} builds on spans that are not learnt: {before}", hint="run: imsr run")
     return runs[0]
+
+
+def _require_learnable(spans: list[SpanRow], span_id: str, *, pretrain: int, now: datetime) -> None:
+    """Raise PlanError unless a span has data and is closed, and with it what it is learnt together with."""
+    position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
+    if position is None or spans[position].data_version is None:
+        known = f"{spans[0].span_id} .. {spans[-1].span_id}" if spans else "none yet"
+        raise PlanError(f"span {span_id!r} has no data", hint=f"spans in the ledger: {known}; run: imsr ingest FILES")
+    together = spans[: max(position + 1, pretrain)]
+    if len(together) >= pretrain and together[-1].end_us <= to_us(now):
+        return
+    raise PlanError(
+        f"span {span_id} cannot be learnt yet: pre-training needs {pretrain} closed spans"
+        if position < pretrain
+        else f"span {span_id} is not over yet",
+        hint="only closed spans train; see `imsr status`",
+    )
 
 
 def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:

@@ -138,7 +138,7 @@ def sequence_span(
             write_manifest(staging, link, chain)
             seal(staging)
             with held.transaction() as tx:
-                row = _publish(workspace, tx, staging, link, chain, counts, now)
+                row = _publish(workspace, tx, staging, link, counts, now)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return SequenceOutcome(row, link.folder, built=True)
@@ -253,7 +253,6 @@ def _publish(
     tx: Transaction,
     staging: Path,
     link: Link,
-    chain: list[Link],
     counts: SequenceCounts,
     now: datetime,
 ) -> SequencesRow:
@@ -264,7 +263,6 @@ def _publish(
         span_id=link.span_id,
         fingerprint=link.fingerprint,
         path=workspace.relative(link.folder),
-        parent_span=chain[-1].span_id if chain else None,
         created_at=iso(now),
         **vars(counts),
     )

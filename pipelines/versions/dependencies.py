@@ -34,11 +34,10 @@ def read_by(workspace: Workspace, folder: Path) -> Reads:
         CheckpointError, SequenceChainError: its files, or a chain of sequences that it names, are damaged.
     """
     lineage = Lineage.read(folder)
-    versions = [path.split("/")[1] for path in lineage.interests]
     sequences = list(lineage.vocabulary)
     for span_id, fingerprint in _task_data(folder):
         sequences += [workspace.relative(link.folder) for link in chain_of(workspace, span_id, fingerprint)]
-    others = tuple(name for name in dict.fromkeys(versions) if name != lineage.version_id)
+    others = tuple(name for name in dict.fromkeys(lineage.interest_versions) if name != lineage.version_id)
     return Reads(tuple(dict.fromkeys(sequences)), others)
 
 

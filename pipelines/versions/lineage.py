@@ -6,7 +6,7 @@ import json
 import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as package_version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from imsr_core.errors import CheckpointError, ImsrError
@@ -39,6 +39,11 @@ class Lineage:
     interests: tuple[str, ...]
     config: dict[str, Any]
     packages: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def interest_versions(self) -> tuple[str, ...]:
+        """The versions whose interest files are read, oldest first; each file lies in ``versions/<id>/``."""
+        return tuple(PurePosixPath(path).parts[1] for path in self.interests)
 
     def to_json(self) -> str:
         """The lineage as it is stored."""

@@ -260,8 +260,8 @@ def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Tab
     chains: list[tuple[str, str, int]] = []
     for row in versions:
         if row.line == Line.INTERESTS and row.state != VersionState.PRUNED:
-            files = Lineage.read(workspace.resolve(row.path)).interests
-            chains += [(row.version_id, path.split("/")[1], depth) for depth, path in enumerate(reversed(files))]
+            read = Lineage.read(workspace.resolve(row.path)).interest_versions
+            chains += [(row.version_id, ancestor, depth) for depth, ancestor in enumerate(reversed(read))]
     columns = list(zip(*chains, strict=True)) or [(), (), ()]
     types = (pa.string(), pa.string(), pa.int64())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]

@@ -357,7 +357,8 @@ class Transaction(Snapshot):
 
 
 def _decode(kind: type[Row], row: sqlite3.Row) -> Row:
-    record: dict[str, Any] = dict(row)
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    record: dict[str, Any] = {key: value for key, value in dict(row).items() if key in known}
     for column in _JSON & record.keys():
         if record[column] is not None:
             record[column] = json.loads(record[column])

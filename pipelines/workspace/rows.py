@@ -38,12 +38,11 @@ class SpanVersionRow:
 
 @dataclass(frozen=True)
 class SequencesRow:
-    """The per-user sequences of a span version; ``parent_span`` is the span whose vocabulary it extends."""
+    """The per-user sequences of a span version."""
 
     span_id: str
     fingerprint: str
     path: str
-    parent_span: str | None
     users: int
     items: int
     events: int
@@ -172,6 +171,7 @@ CREATE TABLE span_versions (
     fingerprint TEXT NOT NULL, rows INTEGER NOT NULL, users INTEGER NOT NULL, items INTEGER NOT NULL,
     created_at TEXT NOT NULL, batch_id TEXT REFERENCES batches,
     PRIMARY KEY (span_id, data_version));
+-- parent_span is written no more: `sequences.json` names the parent. It stays, so that other releases open the ledger.
 CREATE TABLE sequences (
     span_id TEXT NOT NULL REFERENCES spans, fingerprint TEXT NOT NULL, path TEXT NOT NULL UNIQUE,
     parent_span TEXT, users INTEGER NOT NULL, items INTEGER NOT NULL, events INTEGER NOT NULL,

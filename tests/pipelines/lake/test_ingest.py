@@ -24,7 +24,7 @@ from ingest_cases import (
 
 from imsr_core.errors import ConfigError
 from pipelines.lake import ingest as ingest_module
-from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, SORT_COLUMNS, bucket_of, tie_of
+from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, bucket_of, tie_of
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.ingest import IngestError
 from pipelines.lake.readers import ReadError
@@ -36,6 +36,8 @@ from pipelines.workspace.seal import PublishError
 from pipelines.workspace.writer import writing
 
 FULL = '[source]\nevent_type = "kind"\nvalue = "price"\nevent_id = "id"\n'
+#: Order of the rows of a bucket file; the last two make it total.
+SORT_COLUMNS = ("user_id", "timestamp", "tie", "item_id", "event_type", "event_id", "value")
 FULL_HEADER = ("user_id", "item_id", "timestamp", "kind", "price", "id")
 
 

@@ -15,7 +15,7 @@ from lake_logs import contents, oracle, written
 from pipelines.lake.ingest import ingest
 from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.build import SequencesError, sequence_span
-from pipelines.sequences.chain import SequenceChainError, SequenceOrderError, chain_of, vocabulary_of
+from pipelines.sequences.chain import SequenceChainError, SequenceOrderError, chain_of, parent_folder, vocabulary_of
 from pipelines.sequences.loader import load_history, load_sequences
 from pipelines.workspace.failpoints import FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace
@@ -76,7 +76,8 @@ def test_spans_share_one_numbering(tmp_path):
     rows = [sequence_span(workspace, span_id, now=NOW).row for span_id in (JAN, FEB, MAR)]
     chain = chain_of(workspace, MAR, rows[-1].fingerprint)
     assert [link.span_id for link in chain] == [JAN, FEB, MAR]
-    assert [row.parent_span for row in rows] == [None, JAN, FEB]
+    folders = [workspace.resolve(row.path) for row in rows]
+    assert [parent_folder(workspace, folder) for folder in folders] == [None, *folders[:-1]]
     vocabulary = vocabulary_of(workspace, MAR, rows[-1].fingerprint).validate()
     assert vocabulary.n_users == sum(row.new_users for row in rows)
     whole = oracle(span_files(workspace, JAN, FEB, MAR), 10**9)
@@ -159,7 +160,7 @@ def test_an_empty_span_has_sequences_without_users_and_the_chain_goes_on(tmp_pat
     rows = [sequence_span(workspace, span_id, now=NOW).row for span_id in (JAN, FEB, MAR)]
     assert (rows[1].users, rows[1].events, rows[1].new_users) == (0, 0, 0)
     assert len(load_sequences(workspace.resolve(rows[1].path))) == 0
-    assert rows[2].parent_span == FEB
+    assert parent_folder(workspace, workspace.resolve(rows[2].path)) == workspace.resolve(rows[1].path)
     assert vocabulary_of(workspace, MAR, rows[2].fingerprint).n_users == rows[0].new_users + rows[2].new_users
 
 

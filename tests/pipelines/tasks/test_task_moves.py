@@ -48,7 +48,7 @@ def test_rolling_back_goes_to_the_parent_and_holds_the_task(taught, copy_of):
     roll_back(workspace)
     assert users_current(workspace) == T1
     assert held(workspace) == {"club", "shop"}
-    with pytest.raises(VersionError, match="first of the users line"):
+    with pytest.raises(VersionError, match="first of its chain"):
         roll_back(workspace)
     assert current(workspace) == VERSIONS[-1]  # the other line did not move
 
