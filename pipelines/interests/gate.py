@@ -33,7 +33,7 @@ from pipelines.versions import pointer
 
 METRICS = {"ndcg": ndcg, "hr": hit_rate}
 #: Users who are asked for when a version is tried out.
-TRIAL_USERS = 16
+SMOKE_TEST_USERS = 16
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Verdict:
         return cls(values["passed"], tuple(values["reasons"]), checks)
 
 
-def judge(version: Version, settings: GateSettings) -> Verdict:
+def evaluate_gate(version: Version, settings: GateSettings) -> Verdict:
     """The verdict on a version. Nothing is written."""
-    problem = trial(version)
+    problem = smoke_test(version)
     serves = Check("serves", passed=problem is None)
     if problem is not None:
         return Verdict(False, (problem,), (serves,))
@@ -91,19 +91,19 @@ def judge(version: Version, settings: GateSettings) -> Verdict:
     return Verdict(not failed, tuple(reasons), checks)
 
 
-def trial(version: Version) -> str | None:
+def smoke_test(version: Version) -> str | None:
     """Load a version as a reader would and ask for lists; what is wrong with it, or None."""
 
     def ask() -> str | None:
         state = version.load()
         state.require_finite(f"version {version.row.version_id}")
-        users = state.store.users[:TRIAL_USERS]
+        users = state.store.users[:SMOKE_TEST_USERS]
         lists = top_items(state.store, users, state.item_vectors(), 10, bias=state.item_bias())
         if len(users) and state.n_items and not bool((torch.isfinite(lists.scores) & (lists.items >= 0)).all()):
             return f"version {version.row.version_id} recommends nothing, or with scores that are no numbers"
         return None
 
-    return pointer.trial(version, ask)
+    return pointer.smoke_test(version, ask)
 
 
 def _bars(events: GateEvents, settings: GateSettings) -> Iterator[Check]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from pipelines.interests.gate import Verdict, trial
+from pipelines.interests.gate import Verdict, smoke_test
 from pipelines.interests.version import Version
 from pipelines.sequences.chain import latest_rows
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
@@ -33,9 +33,9 @@ class InterestsPointer(Pointer[Version]):
         """See `Pointer.open`."""
         return Version.open(workspace, version_id)
 
-    def trial(self, version: Version) -> str | None:
-        """See `pipelines.interests.gate.trial`."""
-        return trial(version)
+    def smoke_test(self, version: Version) -> str | None:
+        """See `pipelines.interests.gate.smoke_test`."""
+        return smoke_test(version)
 
     def settle(self, tx: Transaction, version: Version, before: str | None, what: str, at: datetime) -> None:
         """Mark each span by whether ``version`` has learnt it, and by the data that it learnt."""

@@ -127,7 +127,7 @@ def judge_task(
     version: UserVersion, parent: UserVersion | None, scores: list[TaskScores], max_forgetting: float
 ) -> TaskVerdict:
     """The verdict on a candidate. Nothing is written."""
-    problem = trial(version)
+    problem = smoke_test(version)
     if problem is not None:
         return TaskVerdict(False, (problem,))
     if parent is None:
@@ -150,7 +150,7 @@ def judge_task(
     return TaskVerdict(not reasons, tuple(reasons), identical, lost)
 
 
-def trial(version: UserVersion) -> str | None:
+def smoke_test(version: UserVersion) -> str | None:
     """Load a version as a reader would and ask every task; what is wrong with it, or None."""
 
     def ask() -> str | None:
@@ -160,7 +160,7 @@ def trial(version: UserVersion) -> str | None:
                 return f"task {task.name} of version {version.row.version_id} has scores that are no numbers"
         return None
 
-    return pointer.trial(version, ask)
+    return pointer.smoke_test(version, ask)
 
 
 def same_predictions(version: UserVersion, parent: UserVersion, task_name: str) -> bool:

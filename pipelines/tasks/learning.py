@@ -13,7 +13,7 @@ from imsr_core.lifelong.methods.conure import capacity
 from imsr_core.lifelong.methods.peterrec import parameter_share
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK
-from pipelines.sequences.chain import Link
+from pipelines.sequences.chain import SequenceRef
 from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
 from pipelines.tasks.labels import LabelReport
@@ -31,7 +31,7 @@ MAKING = Making(FailPoint.TASK_STAGED, FailPoint.TASK_BEFORE_COMMIT, FailPoint.T
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TaskTrainingInput:
     """Everything that determines a version: what it starts from, the task it learns, and how.
 
     ``chain`` are the sequences of all learnt spans. ``how`` is "learn", or "remove" to take ``task`` out.
@@ -40,7 +40,7 @@ class Recipe:
     workspace: Workspace
     parent: UserVersion | None
     task: LearntTask
-    chain: tuple[Link, ...]
+    chain: tuple[SequenceRef, ...]
     config: LifelongConfig
     method: str
     seed: int
@@ -65,7 +65,7 @@ class Recipe:
         return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
-def make_version(recipe: Recipe, writer: Writer) -> VersionRow:
+def make_version(recipe: TaskTrainingInput, writer: Writer) -> VersionRow:
     """The version that a recipe determines: found if it was made before, else made and recorded as a candidate.
 
     Raises:
@@ -106,7 +106,7 @@ def admit_task(
     return judged
 
 
-def _state_of(recipe: Recipe, version_id: str) -> tuple[LifelongState, tuple[LearntTask, ...]]:
+def _state_of(recipe: TaskTrainingInput, version_id: str) -> tuple[LifelongState, tuple[LearntTask, ...]]:
     """What a recipe gives: the state, and its tasks with their labels."""
     from imsr_core.lifelong.removing import remove_task
 
@@ -122,7 +122,7 @@ def _state_of(recipe: Recipe, version_id: str) -> tuple[LifelongState, tuple[Lea
     return method.add_task(grown, data, recipe.config, recipe.seed), (*tasks, task)
 
 
-def _lineage(recipe: Recipe, version_id: str) -> Lineage:
+def _lineage(recipe: TaskTrainingInput, version_id: str) -> Lineage:
     workspace, parent = recipe.workspace, recipe.parent
     return Lineage(
         version_id=version_id,
@@ -140,7 +140,7 @@ def _lineage(recipe: Recipe, version_id: str) -> Lineage:
     )
 
 
-def _summary(recipe: Recipe, state: LifelongState, tasks: tuple[LearntTask, ...]) -> dict[str, Any]:
+def _summary(recipe: TaskTrainingInput, state: LifelongState, tasks: tuple[LearntTask, ...]) -> dict[str, Any]:
     """What `imsr task list` and the views show of a version."""
     free = {row["task"]: row["free"] for row in capacity(state)} if recipe.method == "conure" else {}
     shares = {

@@ -11,8 +11,8 @@ from datetime import datetime
 
 from imsr_core.lifelong.removing import remove_task
 from pipelines.tasks.adding import HELD, NOTE, TaskOutcome, learn_recipe, note
-from pipelines.tasks.gate import trial
-from pipelines.tasks.learning import Recipe
+from pipelines.tasks.gate import smoke_test
+from pipelines.tasks.learning import TaskTrainingInput
 from pipelines.tasks.version import UserVersion
 from pipelines.versions.line import Line
 from pipelines.versions.pointer import Pointer
@@ -36,7 +36,7 @@ def take_out(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
     # noted first: a run that dies in between has the task in the current version, where the note means nothing
     note(writer, name, HELD, f"taken out of version {parent.row.version_id}")
     chain = tuple(parent.tasks[-1].chain(workspace))
-    recipe = Recipe(
+    recipe = TaskTrainingInput(
         workspace, parent, task, chain, settings.lifelong, parent.lineage.strategy, settings.seed, how="remove"
     )
     return learn_recipe(recipe, writer, call)
@@ -51,9 +51,9 @@ class UsersPointer(Pointer[UserVersion]):
         """See `Pointer.open`."""
         return UserVersion.open(workspace, version_id)
 
-    def trial(self, version: UserVersion) -> str | None:
-        """See `pipelines.tasks.gate.trial`."""
-        return trial(version)
+    def smoke_test(self, version: UserVersion) -> str | None:
+        """See `pipelines.tasks.gate.smoke_test`."""
+        return smoke_test(version)
 
     def settle(self, tx: Transaction, version: UserVersion, before: str | None, what: str, at: datetime) -> None:
         """Hold the tasks that only the version before had; those that this one has are no longer held."""

@@ -17,7 +17,7 @@ import torch
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.interests.recommend import UnknownUserError
-from pipelines.sequences.chain import Link
+from pipelines.sequences.chain import SequenceRef
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.tasks.data import history, learnt_chain, vocabulary_of
 from pipelines.tasks.version import LearntTask, UserVersion
@@ -30,7 +30,7 @@ class TaskPredictor:
 
     version: UserVersion
     task: LearntTask
-    chain: tuple[Link, ...]
+    chain: tuple[SequenceRef, ...]
     vocabulary: Vocabulary
 
     @classmethod
@@ -86,7 +86,7 @@ class TaskPredictor:
         return self.version.vocabulary.item_ids(np.arange(n_items))
 
 
-def _newest_chain(version: UserVersion) -> Sequence[Link]:
+def _newest_chain(version: UserVersion) -> Sequence[SequenceRef]:
     """The sequences of all learnt spans; where data were restated, those that the version was made from."""
     workspace = version.workspace
     try:

@@ -41,7 +41,7 @@ class Opened(Protocol):
 V = TypeVar("V", bound=Opened)
 
 
-def trial(version: Opened, ask: Callable[[], str | None]) -> str | None:
+def smoke_test(version: Opened, ask: Callable[[], str | None]) -> str | None:
     """Compare a version's folder with its seal and ``ask`` it as a reader would; what is wrong with it, or None."""
     try:
         verify_folder(version.folder)
@@ -60,7 +60,7 @@ class Pointer(ABC, Generic[V]):
         """A version of the line. Raises VersionError if there is none of this id."""
 
     @abstractmethod
-    def trial(self, version: V) -> str | None:
+    def smoke_test(self, version: V) -> str | None:
         """What is wrong with a version, found by asking it as a reader would; None if it answers."""
 
     @abstractmethod
@@ -126,7 +126,7 @@ class Pointer(ABC, Generic[V]):
 
     def require_answering(self, version: V) -> None:
         """Raise GateError unless the version is whole and answers."""
-        problem = self.trial(version)
+        problem = self.smoke_test(version)
         if problem is not None:
             raise GateError(
                 f"version {version.row.version_id} cannot go live: {problem}",

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
 from pipelines.care.doctor import examine
-from pipelines.interests.gate import trial
+from pipelines.interests.gate import smoke_test
 from pipelines.interests.version import LINE, Version
 from pipelines.warehouse.catalog import COLUMNS, connect
 from pipelines.workspace.layout import Workspace
@@ -56,7 +56,7 @@ def pointer(workspace: Workspace) -> str | None:
 def require_usable(workspace: Workspace) -> None:
     """What a reader has at this moment: the live version loads and answers, every view works, in both forms."""
     if pointer(workspace) is not None:
-        assert trial(Version.open(workspace)) is None
+        assert smoke_test(Version.open(workspace)) is None
     if workspace.views_file.exists():
         with connect(workspace) as connection:
             _require_views(connection)

@@ -22,8 +22,8 @@ from pipelines.tasks.gate import (
     measure,
     metric_rows,
     same_predictions,
+    smoke_test,
     task_data,
-    trial,
 )
 from pipelines.tasks.learning import recorded_scores
 from pipelines.tasks.version import UserVersion, current_version
@@ -180,12 +180,12 @@ def test_what_forgets_too_much_is_kept_as_rejected_and_not_learnt_again(learnt, 
 
 def test_damage_on_disk_is_seen_by_the_trial(taught, copy_of):
     version = current_version(copy_of(taught("conure")))
-    assert trial(version) is None
+    assert smoke_test(version) is None
     path = version.folder / "state.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "state.safetensors" in trial(current_version(version.workspace))
+    assert "state.safetensors" in smoke_test(current_version(version.workspace))
 
 
 def test_the_verdict_survives_json():
