@@ -15,7 +15,6 @@ from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.insight.explain import Explainer
 from pipelines.lake.item_metadata import is_current, keep_metadata
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import LeaseHeld
 
@@ -42,9 +41,8 @@ def explain(
     _take_metadata(opened)
     explainer = Explainer.open(opened, version)
     if everybody:
-        with holding(opened, "imsr explain --all", now=current_time()):  # not while a user is being forgotten
+        with holding(opened, "imsr explain --all", now=current_time):  # not while a user is being forgotten
             path = explainer.write_all(items)
-            publish_catalog(opened)
         console.print(f"written: {path}; see them: imsr sql 'FROM interest_items'")
     if user is None:
         return
@@ -76,7 +74,7 @@ def _take_metadata(workspace: Workspace) -> None:
     if is_current(workspace):
         return
     try:
-        with holding(workspace, "imsr explain", now=current_time()) as lease:
-            keep_metadata(workspace, lease)
+        with holding(workspace, "imsr explain", now=current_time) as writer:
+            keep_metadata(writer)
     except LeaseHeld:
         errors.print("the table of \\[items] changed, and a run holds the workspace: explained with the one before")

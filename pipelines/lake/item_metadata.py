@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 from imsr_core.errors import ImsrError
 from pipelines.settings.items import ItemsSettings
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import Lease
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import write_table
 from pipelines.workspace.seal import file_sha256
+from pipelines.workspace.writer import Writer
 
 #: Key of the ledger's notes.
 META = "item_metadata"
@@ -65,13 +65,14 @@ def is_current(workspace: Workspace) -> bool:
     return kept is not None and kept.source == _source_of(workspace, path)
 
 
-def keep_metadata(workspace: Workspace, lease: Lease) -> KeptMetadata | None:
+def keep_metadata(writer: Writer) -> KeptMetadata | None:
     """Take the table as it is now; None without one in the settings. A file that did not change costs its hash.
 
     Raises:
         ItemMetadataError: the file is missing, cannot be read, or has no column of the settings' names. The copy
             before stays in force.
     """
+    workspace = writer.workspace
     settings = workspace.settings.items
     if not settings.metadata:
         return None
@@ -84,7 +85,7 @@ def keep_metadata(workspace: Workspace, lease: Lease) -> KeptMetadata | None:
     if before is not None and before.source == source and workspace.resolve(before.path).is_file():
         return before
     kept = _keep(workspace, path, settings, source)
-    with workspace.ledger.transaction(fence=lease.token) as tx:
+    with writer.transaction() as tx:
         tx.put_meta(META, json.dumps(asdict(kept)))
     return kept
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_world import NASTY_USER, TOML, item_name, log, make, run_all
+from small_world import NASTY_USER, NOW, TOML, item_name, log, make, run_all
 
 from pipelines.insight.explain import Explainer
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.item_metadata import keep_metadata
 from pipelines.warehouse.catalog import connect, publish_catalog
-from pipelines.workspace.lease import hold
+from pipelines.workspace.writer import writing
 
 
 def test_each_interest_of_a_user_is_explained(learnt):
@@ -36,8 +36,8 @@ def test_names_and_categories_come_from_the_table(tmp_path):
     rows = [f'"{item_name(n)}",Item {n},group {n // 12}' for n in range(60) if n != 7]
     (workspace.root / "items.csv").write_text("\n".join(["id,title,group", *rows]) + "\n")
     run_all(workspace)
-    with hold(workspace, "test") as lease:
-        kept = keep_metadata(workspace, lease)
+    with writing(workspace, "test", now=NOW) as writer:
+        kept = keep_metadata(writer)
     assert kept.items == 59
     explainer = Explainer.open(workspace)
     assert explainer.catalogue.described == explainer.recommender.state.n_items - 1  # all but the nasty one

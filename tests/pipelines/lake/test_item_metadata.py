@@ -7,12 +7,12 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_world import TOML, make
+from small_world import NOW, TOML, make
 
 from pipelines.lake.item_metadata import ItemMetadataError, is_current, keep_metadata, kept_metadata
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import hold
+from pipelines.workspace.writer import writing
 
 ROWS = [("007", "tea", "drinks"), ("b", "rye", "bread"), ("b", "other", "bread"), (None, "lost", "bread")]
 
@@ -34,8 +34,8 @@ def write(path, kind: str) -> None:
 
 
 def keep(workspace: Workspace):
-    with hold(workspace, "test") as lease:
-        return keep_metadata(workspace, lease)
+    with writing(workspace, "test", now=NOW) as writer:
+        return keep_metadata(writer)
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
