@@ -1,4 +1,4 @@
-"""`imsr forget`, `imsr prune`, `imsr doctor`: a user's right, the disk's end, the morning after."""
+"""`imsr forget`, `imsr prune`, `imsr doctor`: forget a user, free the disk, find and mend damage."""
 
 from __future__ import annotations
 

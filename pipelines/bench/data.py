@@ -7,7 +7,7 @@
     everything  all events; what nobody can know counts as a miss
 
 Unlike the slices of `pipelines.interests.evaluation` these follow from the data and not from the model, so that all
-methods are scored on the same events: what a method does not know is its miss.
+methods are scored on the same events: what a method does not know counts as a miss of it.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def run_grid(
 
 
 def _work(cell: Cell, data: BenchData, bases: set[str]) -> float:
-    """The work of a cell in its turn: the first one with a base makes it."""
+    """The work of a cell when it is its turn: of the cells that share a base the first one also trains the base."""
     if not cell.variant.is_model or cell.variant.strategy in STARTING_OVER:
         return work_of(cell, data, base_is_there=True)
     there = cell.base_fingerprint in bases

@@ -100,7 +100,7 @@ def forget(
     writer: Writer | None = None,
     salt: str | None = None,
 ) -> Receipt:
-    """Remove a user from the workspace; once that is done, say so again and change nothing.
+    """Remove a user from the workspace. For a user who was removed before it returns that receipt and changes nothing.
 
     Args:
         workspace: from where.

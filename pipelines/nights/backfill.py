@@ -100,7 +100,7 @@ def begin(writer: Writer, plan: BackfillPlan) -> None:
 
 
 def finish(writer: Writer, plan: BackfillPlan) -> None:
-    """Take the note away."""
+    """Delete the note that the backfill has begun, unless another range has begun since."""
     with writer.transaction() as tx:
         if tx.meta(BEGUN) == plan.mark:
             tx.put_meta(BEGUN, "")

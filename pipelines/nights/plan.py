@@ -50,7 +50,7 @@ def due(workspace: Workspace, *, now: datetime) -> list[PlannedRun]:
 
 
 def due_of(spans: list[SpanRow], *, pretrain: int, now: datetime) -> list[PlannedRun]:
-    """The same, as a pure function of the ledger's spans (in order of time)."""
+    """The runs that are due, in order, given the ledger's spans in order of time. Reads nothing else."""
     closed = [span for span in spans if span.end_us <= to_us(now)]
     base, rest = closed[:pretrain], closed[pretrain:]
     if len(base) < pretrain:

@@ -51,7 +51,7 @@ def plan_restatement(workspace: Workspace, span_id: str, *, now: datetime) -> Re
 
 
 def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime) -> Restatement:
-    """The same, within a snapshot."""
+    """What ``mark_stale`` would do for a span, by the ledger as ``view`` shows it. Raises PlanError, see there."""
     spans = view.spans()
     position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
     if position is None or spans[position].state not in LEARNT:
@@ -70,7 +70,7 @@ def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime
 
 
 def as_stale(spans: list[SpanRow], stale: tuple[str, ...]) -> list[SpanRow]:
-    """The ledger's spans as they would be."""
+    """The spans with those in ``stale`` marked so; the ledger is not changed."""
     return [replace(span, state=SpanState.STALE) if span.span_id in stale else span for span in spans]
 
 
@@ -88,7 +88,7 @@ def mark_stale(writer: Writer, span_id: str) -> Restatement:
 
 
 def record_stale(tx: Transaction, restatement: Restatement, *, now: datetime) -> None:
-    """The writes of ``mark_stale``."""
+    """Write a restatement into the ledger: its spans become stale, and the versions that learnt them are set aside."""
     for span_id in restatement.spans:
         tx.set_span_state(span_id, SpanState.STALE, at=now)
     for row in _versions_of(tx, restatement.spans):

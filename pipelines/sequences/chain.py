@@ -1,4 +1,4 @@
-"""Which sequences follow which: each span's sequences name their parent, down to the first span.
+"""The chain of sequences: those of each span continue those of the span before, back to the first span.
 
 The chain says which vocabulary deltas belong together. It is read from the ``sequences.json`` in each
 (immutable) folder, so a model version keeps its own chain after an earlier span was restated.
@@ -121,7 +121,7 @@ def vocabulary_of(workspace: Workspace, span_id: str, fingerprint: str) -> Vocab
 
 
 def latest_rows(snapshot: Snapshot) -> dict[str, SequencesRow]:
-    """The sequences in force of every span that has some: those that were made, or kept, last."""
+    """Span -> its sequences in force: of several, those that were built last, or found again last."""
     return {row.span_id: row for row in snapshot.sequences()}
 
 

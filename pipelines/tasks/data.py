@@ -90,7 +90,7 @@ def labelled(
 
 
 def before_labels(sequences: SpanSequences, users: NDArray[np.int64], times: NDArray[np.int64]) -> SpanSequences:
-    """Each user's events before the user's first label, so that nobody is told by what came after.
+    """Each user's events before the user's first label, so that no later event gives a label away.
 
     Args:
         users: (N,) the user of each label; all are in ``sequences`` or are ignored.

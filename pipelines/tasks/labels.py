@@ -32,7 +32,7 @@ from pipelines.workspace.parquet_files import read_table, write_table
 VIEW = "view:"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# Rows in the state in which they count; each one exactly once.
+# Every row of the table, with one fate each: "good", or why it is not used.
 _CHECKED = """
     CREATE TEMP TABLE checked AS
     WITH timed AS (

@@ -16,7 +16,7 @@ from imsr_core.errors import ImsrError
 from pipelines.warehouse.session import literals
 from pipelines.workspace.layout import Workspace
 
-#: What a query may be made of. Whatever else a query node is (COPY, INSERT, ...), it writes.
+#: Kinds of query nodes that only read. All other kinds (COPY, INSERT, ...) write, and are refused.
 READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
 #: What a session may read of a workspace.
