@@ -90,10 +90,10 @@ def keep_metadata(writer: Writer) -> KeptMetadata | None:
     return kept
 
 
-def metadata_problem(workspace: Workspace, lease: Lease) -> str | None:
+def metadata_problem(writer: Writer) -> str | None:
     """Take the table as it is now; what is wrong with it, if anything. Nothing is learnt from it, so no run fails."""
     try:
-        keep_metadata(workspace, lease)
+        keep_metadata(writer)
     except ItemMetadataError as error:
         return f"{error.message}; what items are stays as it was ({error.hint})"
     return None
