@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from flows.termination import bring_back_swallowed_signals
 from imsr_core.errors import ImsrError
 from pipelines.care.forget import finish_forgetting
 from pipelines.warehouse.catalog import publish_catalog
@@ -21,6 +22,7 @@ def holding(workspace: Workspace, what: str, *, now: Clock) -> Iterator[Writer]:
     Raises:
         LeaseHeld: another run holds the workspace.
     """
+    bring_back_swallowed_signals()
     with writing(workspace, what, now=now) as writer:
         finish_forgetting(writer)
         try:

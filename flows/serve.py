@@ -5,40 +5,58 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
-from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
 
-from imsr_core.errors import ImsrError
+from cronsim import CronSim, CronSimError
 
-HOST = "127.0.0.1"
-START_SECONDS = 300.0
-STOP_SECONDS = 15.0
+from imsr_core.errors import ConfigError, ImsrError
 
-#: Prefect's server would otherwise report on its use to its makers, and a temporary one give up on a busy machine.
-DEFAULTS = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(START_SECONDS)),
-}
+FIELDS = 5
+GRACE_SECONDS = 2.0
+AGAIN = "start it again with the same command (systemd: Restart=always); the next night goes on from the ledger"
 
 
 class ServeError(ImsrError):
-    """The schedule cannot be served: no server came up, or its port is taken."""
+    """The schedule cannot be served: no server came up, its port is taken, or it ended."""
 
 
-def serve_nightly(workspace: str, *, cron: str, landing: str, name: str) -> None:
+def next_run(cron: str) -> datetime:
+    """When a schedule (UTC) comes due next.
+
+    Raises:
+        ConfigError: it is no schedule, or never comes due.
+    """
+    hint = "minute hour day month weekday in UTC, as in: --cron '30 2 * * *'"
+    try:
+        if len(cron.split()) != FIELDS:
+            raise CronSimError(f"{FIELDS} fields are wanted")
+        return next(CronSim(cron, datetime.now(UTC)))
+    except CronSimError as error:
+        raise ConfigError(f"--cron {cron!r} is no schedule: {error}", hint=hint) from error
+    except StopIteration as error:
+        raise ConfigError(f"--cron {cron!r} never comes due", hint=hint) from error
+
+
+def serve_nightly(
+    workspace: str, *, cron: str, landing: str, name: str, wait_for_server: Callable[[], object] | None = None
+) -> None:
     """Run the nightly flow by ``cron`` (UTC), one run at a time, until SIGINT or SIGTERM.
 
     On the way out the schedule is paused, so that a server that lives on does not pile up late runs, and a night that
-    is under way is finished.
+    is under way is finished; a second signal does not wait for it.
+
+    Args:
+        wait_for_server: returns when the server that the schedule depends on has ended.
+
+    Raises:
+        ServeError: the server is gone.
     """
+    import httpx
     from prefect.flows import EntrypointType
     from prefect.runner import Runner
 
@@ -47,74 +65,39 @@ def serve_nightly(workspace: str, *, cron: str, landing: str, name: str) -> None
     class Service(Runner):
         def handle_sigterm(self, *_: Any) -> None:
             # Prefect's own would cancel the run under way from another event loop, and hang there for ever
+            ending.set()
             signal.raise_signal(signal.SIGINT)
 
-    service = Service(name=name, limit=1, pause_on_shutdown=True)
-    service.add_flow(
-        nightly,
-        name=name,
-        cron=cron,
-        parameters={"workspace": workspace, "landing": landing},
-        entrypoint_type=EntrypointType.MODULE_PATH,
-        tags=[f"workspace:{name}"],
-    )
-    with suppress(KeyboardInterrupt):
-        asyncio.run(service.start())
-
-
-@contextmanager
-def prefect_server(port: int) -> Iterator[str]:
-    """The API of a Prefect server: of PREFECT_API_URL if that is set, else of one that is started here and ended after.
-
-    Prefect's own temporary server will not do: it has no scheduler, and would never start a run.
-
-    Raises:
-        ServeError: the port is taken, or the server did not come up.
-    """
-    url = os.environ.get("PREFECT_API_URL")
-    if url:
-        yield url
-        return
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise ServeError(
-                f"port {port} on {HOST} is taken", hint="use --port, or set PREFECT_API_URL to the server that has it"
-            )
-    url = f"http://{HOST}:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    process = subprocess.Popen(
-        command,
-        env={**DEFAULTS, "PREFECT_LOGGING_SERVER_LEVEL": "WARNING", **os.environ},
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the flows first, the server is ended after them
-    )
+    ending = threading.Event()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     try:
-        _wait_until_healthy(process, url)
-        os.environ["PREFECT_API_URL"] = url
-        yield url
+        service = Service(name=name, limit=1, pause_on_shutdown=True)
+        service.add_flow(
+            nightly,
+            name=name,
+            cron=cron,
+            parameters={"workspace": workspace, "landing": landing},
+            entrypoint_type=EntrypointType.MODULE_PATH,
+            tags=[f"workspace:{name}"],
+        )
+        if wait_for_server is not None:
+            threading.Thread(target=_end_with, args=(wait_for_server, ending), daemon=True).start()
+        asyncio.run(service.start())
+    except KeyboardInterrupt:
+        return
+    except (OSError, httpx.HTTPError) as error:
+        raise ServeError(f"the schedule has ended, the Prefect server does not answer: {error}", hint=AGAIN) from error
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
-        _end(process)
+        ending.set()
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str) -> None:
-    direct = build_opener(ProxyHandler({}))
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            direct.open(f"{url}/health", timeout=2).close()
-            return
-        except (URLError, OSError):
-            time.sleep(0.2)
-    raise ServeError(f"no Prefect server at {url}", hint="see what `prefect server start` says")
+def _end_with(wait_for_server: Callable[[], object], ending: threading.Event) -> None:
+    """End this process when the server is gone: nothing could be scheduled, and Prefect's runner would wait for it.
 
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for ask in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        process.send_signal(ask)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+    A night that is under way fails at its next step, which asks the server; what it has done stands in the ledger.
+    """
+    wait_for_server()
+    time.sleep(GRACE_SECONDS)  # the runner may notice by itself
+    if not ending.is_set():
+        print(f"error: the schedule has ended, its Prefect server did\n  -> {AGAIN}", file=sys.stderr, flush=True)
+        os._exit(1)

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import signal
+import sys
+import threading
 from types import FrameType
 from typing import NoReturn
 
-#: What a shell reports for a process that SIGTERM ended.
-EXIT_CODE = 128 + signal.SIGTERM
+from pipelines.workspace.ending import EXIT_CODE, Terminated, ask_to_end
 
-
-class Terminated(SystemExit):
-    """The process was asked to end. No ``except Exception`` stops it, every ``finally`` runs."""
+#: Seconds until a signal whose exception was swallowed comes again.
+AGAIN_SECONDS = 0.05
 
 
 def end_cleanly_on_sigterm() -> None:
     """Raise ``Terminated`` in the main thread at the first SIGTERM; a second one kills as usual."""
     signal.signal(signal.SIGTERM, _terminate)
+    bring_back_swallowed_signals()
+
+
+def bring_back_swallowed_signals() -> None:
+    """Where Python can only print an exception (weakref callbacks, destructors), let SIGTERM's come again."""
+    if sys.unraisablehook is not _again:
+        sys.unraisablehook = _again
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ask_to_end()
     raise Terminated(EXIT_CODE)
+
+
+def _again(swallowed: sys.UnraisableHookArgs) -> None:
+    kind = swallowed.exc_type
+    if not issubclass(kind, Terminated) and kind.__name__ != "TerminationSignal":  # Prefect's, while a flow runs
+        sys.__unraisablehook__(swallowed)
+        return
+    if issubclass(kind, Terminated):
+        signal.signal(signal.SIGTERM, _terminate)
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGTERM))
+    timer.daemon = True
+    timer.start()

@@ -135,8 +135,9 @@ def views(workspace: WorkspaceOption = Path(".")) -> None:
     """Write views.sql and catalog.duckdb anew, and say how to use them from the duckdb shell and from Python."""
     opened = Workspace.open(workspace)
     publish_catalog(opened, anew=True)
-    console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}")
-    console.print(f"or             duckdb -init {opened.views_file}")
+    console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}", markup=False)
+    console.print(f"or             cd {opened.root} && duckdb -init {opened.views_file.name}", markup=False)
+    console.print(f"elsewhere      SET VARIABLE workspace = '{opened.root}'; ATTACH, or .read them", markup=False)
     console.print(
         "Python         from pipelines.warehouse.catalog import connect; "
         "from pipelines.workspace.layout import Workspace"

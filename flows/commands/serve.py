@@ -11,6 +11,8 @@ import typer
 from flows.commands.options import WorkspaceOption
 from flows.commands.runs import REJECTED
 from flows.console import console
+from flows.serve import next_run, serve_nightly
+from flows.server import DEFAULTS, HOST, prefect_server
 from imsr_core.errors import ConfigError
 from pipelines.workspace.layout import Workspace
 
@@ -53,12 +55,19 @@ def serve(
     """
     opened = Workspace.open(workspace)
     folder = _landing(opened, landing)
+    first = next_run(cron)
     _prepare_prefect()
-    from flows.serve import prefect_server, serve_nightly
 
-    with prefect_server(port) as url:
-        console.print(f"Prefect: {url.removesuffix('/api')}     nightly by cron {cron!r} (UTC), Ctrl-C ends it")
-        serve_nightly(str(opened.root), cron=cron, landing=str(folder), name=opened.root.name)
+    with prefect_server(port) as server:
+        console.print(f"Prefect: {server.url.removesuffix('/api')}     nightly by cron {cron!r} (UTC), Ctrl-C ends it")
+        console.print(f"the first run is at {first:%Y-%m-%d %H:%M} UTC")
+        serve_nightly(
+            str(opened.root),
+            cron=cron,
+            landing=str(folder),
+            name=opened.root.name,
+            wait_for_server=server.process.wait if server.process else None,
+        )
 
 
 def _landing(workspace: Workspace, folder: Path | None) -> Path:
@@ -70,8 +79,6 @@ def _landing(workspace: Workspace, folder: Path | None) -> Path:
 
 def _prepare_prefect() -> None:
     """Set the environment before Prefect is imported; what is set already stays. Loopback needs no proxy."""
-    from flows.serve import DEFAULTS, HOST
-
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     for name in ("NO_PROXY", "no_proxy"):

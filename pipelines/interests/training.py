@@ -26,6 +26,7 @@ from pipelines.sequences.loader import load_sequences
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.candidates import Making, find_version, new_row, publish_version
 from pipelines.versions.lineage import Lineage, VersionError, installed_packages
+from pipelines.workspace.ending import noticing
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, SpanState, Transaction, VersionRow
@@ -146,7 +147,7 @@ def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateE
             before,
             span,
             n_items,
-            progress,
+            noticing(progress),
             visible=visible if len(hidden) else None,
             history=None if past is None else lambda: past,
         )

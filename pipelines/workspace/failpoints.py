@@ -12,6 +12,7 @@ import signal
 from enum import StrEnum
 
 from imsr_core.errors import ConfigError, ImsrError
+from pipelines.workspace.ending import end_if_asked
 
 VARIABLE = "IMSR_FAIL"
 
@@ -71,12 +72,14 @@ class InjectedFailure(ImsrError):
 
 
 def hit(point: FailPoint) -> None:
-    """Fail here if the environment asks for it: ``IMSR_FAIL=name[:nth[:action]]``.
+    """A step is done. Fail here if the environment asks for it: ``IMSR_FAIL=name[:nth[:action]]``.
 
     Raises:
+        Terminated: the process was asked to end.
         InjectedFailure: the action is ``raise``.
         ConfigError: the variable names no known point, no positive count or no known action.
     """
+    end_if_asked()
     wanted = os.environ.get(VARIABLE)
     if not wanted:
         return

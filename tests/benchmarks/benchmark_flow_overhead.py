@@ -34,7 +34,7 @@ import torch  # noqa: E402
 from small_world import LATER, NOW, log, make, run_all  # noqa: E402
 
 from flows.holding import holding  # noqa: E402
-from flows.serve import DEFAULTS, HOST, prefect_server  # noqa: E402
+from flows.server import DEFAULTS, HOST, prefect_server  # noqa: E402
 from pipelines.nights.night import run_span  # noqa: E402
 from pipelines.nights.plan import due  # noqa: E402
 from pipelines.warehouse.catalog import publish_catalog  # noqa: E402

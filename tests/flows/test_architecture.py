@@ -36,7 +36,7 @@ ALLOWED = {
         "matplotlib", "jinja2", "markupsafe",
     },
     "flows": {
-        "imsr_core", "pipelines", "sample_data", "prefect", "typer", "rich", "click",
+        "imsr_core", "pipelines", "sample_data", "prefect", "typer", "rich", "click", "cronsim", "httpx",
         "torch", "numpy", "pyarrow", "duckdb",
     },
 }  # fmt: skip

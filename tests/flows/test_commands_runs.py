@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.console import console
-from flows.termination import EXIT_CODE
 from pipelines.nights.plan import PlanError
+from pipelines.workspace.ending import EXIT_CODE
 
 TERMINATED = 128 + signal.SIGTERM
 

@@ -1,9 +1,13 @@
 """Schedules, workers and deployments with real processes. Slow; each part that could break without a word is seen."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -95,6 +99,51 @@ def test_one_command_serves_a_schedule_with_a_server_of_its_own(ingested, copy_o
     assert set(states(workspace).values()) == {"published"}
     with pytest.raises(OSError, match="refused"):
         served.ask("health")
+
+
+@contextmanager
+def serving(workspace, folder, port, *more, background=False):
+    """`imsr serve` as a process, also as a shell's background job: with SIGINT ignored; and a way to ask its server."""
+    env = environment(folder / "home")
+    command = [*IMSR, "serve", "-w", str(workspace.root), "--port", str(port), *more]
+    if background:
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+    with running(command, env, folder / "serve.log", folder) as process:
+        served = Server(f"http://{HOST}:{port}/api", env, folder, process)
+        wait_for("the schedule is served", lambda: served.ask(f"deployments/name/nightly/{workspace.root.name}"))
+        yield served
+
+
+def test_a_background_job_of_a_script_ends_at_sigterm_and_its_ui_asks_its_own_server(ingested, copy_of, tmp_path):
+    port = free_port()
+    with serving(copy_of(ingested), tmp_path, port, background=True) as served:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/ui-settings", timeout=20) as answer:
+            assert json.loads(answer.read())["api_url"] == served.url
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(90) in (0, 143)
+        with pytest.raises(OSError, match="refused"):
+            served.ask("health")
+
+
+def test_serve_that_is_killed_leaves_no_server_and_the_same_command_works_at_once(ingested, copy_of, tmp_path):
+    workspace, port = copy_of(ingested), free_port()
+    for _ in range(2):
+        with serving(workspace, tmp_path, port) as served:
+            assert served.ask("health")
+            served.process.kill()
+            served.process.wait()
+    with pytest.raises(OSError, match="refused|reset"):  # it is the server's own end that is waited for
+        while served.ask("health"):
+            time.sleep(0.2)
+
+
+def test_serve_ends_with_an_error_when_its_server_dies(ingested, copy_of, tmp_path):
+    port = free_port()
+    with serving(copy_of(ingested), tmp_path, port) as served:
+        listed = subprocess.run(["pgrep", "-P", str(served.process.pid), "-f", f"port {port}"], capture_output=True)
+        os.kill(int(listed.stdout), signal.SIGKILL)
+        assert served.process.wait(60) == 1
+    assert "error: the schedule has ended, " in (tmp_path / "serve.log").read_text()
 
 
 def test_a_server_that_dies_in_the_middle_leaves_work_that_a_plain_run_finishes(ingested, learnt, copy_of, tmp_path):

@@ -1,0 +1,42 @@
+"""A process that was asked to end ends at its next step, also if the exception of the signal was swallowed.
+
+An exception that a signal raises can come up anywhere, and is lost in a weakref callback, a destructor, or somebody's
+``except:``. So it leaves a note as well, and every step looks for it (each fail point is one, each batch of training).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+#: What a shell reports for a process that SIGTERM ended.
+EXIT_CODE = 128 + signal.SIGTERM
+
+_asked = False
+
+
+class Terminated(SystemExit):
+    """The process was asked to end. No ``except Exception`` stops it, every ``finally`` runs."""
+
+
+def ask_to_end(asked: bool = True) -> None:
+    """Leave the note, or take it away."""
+    global _asked
+    _asked = asked
+
+
+def end_if_asked() -> None:
+    """Raise Terminated if the process was asked to end. One exception is enough: what cleans up after it may step."""
+    if _asked:
+        ask_to_end(False)
+        raise Terminated(EXIT_CODE)
+
+
+def noticing(progress: Callable[[int, int, float], None]) -> Callable[[int, int, float], None]:
+    """A report of progress that looks for the note at every step."""
+
+    def report(done: int, total: int, loss: float) -> None:
+        end_if_asked()
+        progress(done, total, loss)
+
+    return report

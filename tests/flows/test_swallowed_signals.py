@@ -1,0 +1,65 @@
+"""SIGTERM ends a process wherever it arrives, also where Python cannot let its exception through."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+START = """
+    import gc, os, signal, sys, time, weakref
+    from flows.termination import bring_back_swallowed_signals, end_cleanly_on_sigterm
+    from pipelines.workspace.ending import noticing
+    from pipelines.workspace.failpoints import FailPoint, hit
+    end_cleanly_on_sigterm()
+
+    def be_asked(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+    class Thing:
+        pass
+
+    def work():
+        for _ in range(600):
+            time.sleep(0.1)
+"""
+PLACES = {
+    "a weakref callback": "thing = Thing(); keep = weakref.ref(thing, be_asked); del thing; work()",
+    "a destructor": "Thing.__del__ = be_asked; thing = Thing(); del thing; work()",
+    "the garbage collector": """
+    once = lambda *_: (gc.callbacks.remove(once), be_asked())
+    gc.callbacks.append(once)
+    gc.collect()
+    work()""",
+    "somebody's except, then a step": """
+    try:
+        be_asked()
+    except BaseException:
+        pass
+    hit(FailPoint.TRAIN_STARTED)
+    work()""",
+    "somebody's except, then a batch": """
+    try:
+        be_asked()
+    except BaseException:
+        pass
+    noticing(lambda *_: None)(1, 2, 0.5)
+    work()""",
+    "a weakref callback in a Prefect flow": """
+    from prefect.utilities.engine import capture_sigterm
+    thing = Thing()
+    keep = weakref.ref(thing, be_asked)
+    with capture_sigterm():
+        del thing
+        work()""",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_signal_that_arrives_in(place):
+    script = textwrap.dedent(START) + textwrap.dedent(PLACES[place])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 143, done.stderr
+    assert "Terminat" not in done.stderr
