@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.holding import holding
-from flows.steps import learn, moment
+from flows.steps import concluded, learn, moment
 from pipelines.nights.backfill import Which, begin, finish, plan_backfill
 from pipelines.workspace.layout import Workspace
 
@@ -29,4 +29,4 @@ def backfill(
         begin(writer, planned)
         versions = learn(writer, planned.runs)
         finish(writer, planned)
-    return versions
+    return concluded(opened, versions)

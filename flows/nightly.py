@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 from flows.holding import holding
-from flows.steps import as_task, learn, moment
+from flows.steps import as_task, concluded, learn, moment
 from flows.tasks import add_due
 from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.lake.item_metadata import metadata_problem
@@ -42,7 +42,7 @@ def nightly(
         versions = learn(writer, due(opened, now=at))
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now
             versions += add_due(writer)
-    return versions
+    return concluded(opened, versions)
 
 
 def _ingest(writer: Writer, files: list[Path]) -> IngestReport:

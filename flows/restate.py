@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow, get_run_logger
 
 from flows.holding import holding
-from flows.steps import learn, moment
+from flows.steps import concluded, learn, moment
 from pipelines.nights.plan import due
 from pipelines.nights.restate import mark_stale, plan_restatement
 from pipelines.workspace.layout import Workspace
@@ -23,4 +23,4 @@ def restate(workspace: str, span: str, now: str | None = None) -> list[str]:
         stale = plan_restatement(opened, span, now=at).spans
         get_run_logger().info("%d spans become stale: %s", len(stale), ", ".join(stale))
         mark_stale(writer, span)
-        return learn(writer, due(opened, now=at))
+        return concluded(opened, learn(writer, due(opened, now=at)))

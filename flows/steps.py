@@ -13,6 +13,7 @@ from typing import Any
 
 from prefect import get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
 from flows.artifacts import ProgressArtifact, show_outcome, span_tags
 from pipelines.nights.night import run_span
@@ -22,6 +23,8 @@ from pipelines.workspace.writer import Writer
 
 #: Seconds after which a step is given up; a Beam worker that was killed would otherwise hang for ever.
 STEP_TIMEOUT = 4 * 3600
+#: The name of a flow run's state when the gate rejected a version.
+REJECTED = "Rejected"
 #: Steps that are tried once more: a disk or a Beam worker may hiccup, a training that diverged will not converge.
 RETRIED = {"ingest": 1, "sequences": 1}
 
@@ -51,6 +54,19 @@ def learn(writer: Writer, runs: Sequence[PlannedRun]) -> list[str]:
         get_run_logger().info("%d of %d: version %s %s", number, len(runs), version, pace)
         versions.append(version)
     return versions
+
+
+def concluded(workspace: Workspace, versions: list[str]) -> Any:
+    """What a flow returns: the new versions; if the gate rejected one, in a state of its own (``REJECTED``).
+
+    The run has done its work, so the state is of the type Completed; an automation can wait for its name, as the event
+    ``prefect.flow-run.Rejected``.
+    """
+    with workspace.ledger.snapshot() as view:
+        rejected = [row.version_id for row in view.versions() if row.version_id in versions and row.state == "rejected"]
+    if not rejected:
+        return versions
+    return Completed(name=REJECTED, message=f"rejected by the gate: {', '.join(rejected)}", data=versions)
 
 
 def moment(now: str | None) -> datetime:

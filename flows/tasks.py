@@ -9,7 +9,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows.artifacts import tag_flow_run
 from flows.holding import holding
-from flows.steps import as_task, moment
+from flows.steps import as_task, concluded, moment
 from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Writer
@@ -30,11 +30,11 @@ def add_tasks(workspace: str, names: list[str] | None = None, now: str | None = 
     opened, at = Workspace.open(workspace), moment(now)
     with holding(opened, "add-task flow", now=at) as writer:
         if names is None:
-            return add_due(writer)
+            return concluded(opened, add_due(writer))
         outcomes = [add_task(writer, name, call=partial(as_task, span_id=name)) for name in names]
         for outcome in outcomes:
             _show(outcome)
-    return _made(outcomes)
+    return concluded(opened, _made(outcomes))
 
 
 def add_due(writer: Writer) -> list[str]:

@@ -212,6 +212,9 @@ def test_the_command_ends_with_code_3_if_the_gate_rejects(tmp_path, monkeypatch)
     result = CliRunner().invoke(app, ["nightly", "-w", str(workspace.root)])
     assert result.exit_code == 3, result.output
     assert f"rejected by the gate: {VERSIONS[0]}" in result.output
+    run, _, _ = newest_run()
+    assert (run.state.type, run.state.name) == ("COMPLETED", "Rejected")  # an automation can wait for it
+    assert VERSIONS[0] in run.state.message
     again = CliRunner().invoke(app, ["nightly", "-w", str(workspace.root)])
     assert again.exit_code == 0
     assert "nothing was due" in again.output
