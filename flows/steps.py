@@ -19,6 +19,7 @@ from flows.artifacts import ProgressArtifact, show_outcome, span_tags
 from pipelines.nights.night import run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun
+from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Writer
 
 #: Seconds after which a step is given up; a Beam worker that was killed would otherwise hang for ever.
