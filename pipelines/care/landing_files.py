@@ -91,9 +91,7 @@ def without_user(path: Path, source: SourceSettings, user_id: str, out: Path) ->
 def _rows_of(path: Path, source: SourceSettings, user_id: str) -> tuple[list[int], int]:
     """Numbers (from 1) of the user's records, malformed ones that mention the id included, and of all records."""
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
-        link = Path(folder) / "file"
-        link.symlink_to(path.absolute())
-        read_file(connection, EventFile(path, link), source, "raw")
+        read_file(connection, EventFile.linked(path, Path(folder) / "file"), source, "raw")
         own = "user_id = $id OR (malformed IS NOT NULL AND regexp_matches(malformed, $pattern))"
         values = {"id": user_id, "pattern": mention_pattern(user_id)}
         rows = connection.execute(f"SELECT row_number FROM raw WHERE {own} ORDER BY 1", values).fetchall()

@@ -29,7 +29,7 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_files
 from pipelines.lake.delivery import Delivery
 from pipelines.lake.frozen import check_frozen, frozen_calendar
-from pipelines.lake.intake import Intake
+from pipelines.lake.intake import IngestTables
 from pipelines.lake.lookback import boundary_us
 from pipelines.lake.lost import lost_data
 from pipelines.lake.readers import ReadError
@@ -177,7 +177,7 @@ def _run(
     say: Callable[[str], None],
     also: Also,
 ) -> IngestReport:
-    with Intake(workspace.settings, now, work) as intake:
+    with IngestTables(workspace.settings, now, work) as intake:
         files = _load(intake, plan, say)
         calendar = plan.calendar or _first_calendar(workspace.settings, intake.time_range())
         spans = intake.touched_spans(calendar) if calendar else []
@@ -204,7 +204,7 @@ def _run(
     return _publish(workspace, report, staged, calendar, now, work, writer, also)
 
 
-def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
+def _load(intake: IngestTables, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
     """Load every fresh file; the reports' ``kept`` are the good rows until duplicates are known."""
     first_span_us = plan.calendar.origin_us if plan.calendar and plan.calendar.unit == "cut" else None
     reports = list(plan.files)
@@ -269,7 +269,7 @@ def _next_version(view: Snapshot, span_id: str) -> int:
     return max([*used, row.data_version or 0 if row else 0], default=0) + 1
 
 
-def _stage(intake: Intake, work: Path, spans: list[Span]) -> list[tuple[Span, SpanContent]]:
+def _stage(intake: IngestTables, work: Path, spans: list[Span]) -> list[tuple[Span, SpanContent]]:
     """Write the bucket files of every span with new rows below ``work``."""
     contents = []
     for number, runs in groupby(intake.sorted_rows(), key=lambda run: run[0]):
@@ -300,7 +300,7 @@ def _version(
     return _Staged(span, row, work / span.id, final)
 
 
-def _write_quarantine(intake: Intake, path: Path) -> None:
+def _write_quarantine(intake: IngestTables, path: Path) -> None:
     with pq.ParquetWriter(path, QUARANTINE_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for batch in intake.quarantined():
             writer.write_batch(batch)

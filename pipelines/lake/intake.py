@@ -61,7 +61,7 @@ class Loaded:
     newest_us: int | None
 
 
-class Intake:
+class IngestTables:
     """The tables of one ingest. Use as a context manager; ``folder`` takes links to the files and spilled data."""
 
     def __init__(self, settings: Settings, now: datetime, folder: Path) -> None:
@@ -81,7 +81,7 @@ class Intake:
         self._connection.execute(_TABLES)
         self._span_sql = "NULL"
 
-    def __enter__(self) -> Intake:
+    def __enter__(self) -> IngestTables:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -215,10 +215,9 @@ class Intake:
             yield pa.record_batch(columns, schema=QUARANTINE_SCHEMA)
 
     def _read_file(self, number: int, path: Path) -> None:
-        link = self._folder / f"file{number}"
-        link.symlink_to(path.absolute())
+        file = EventFile.linked(path, self._folder / f"file{number}")
         budget = self._settings.ingest.max_rows_per_file
-        read_file(self._connection, EventFile(path, link), self._settings.source, "raw", budget)
+        read_file(self._connection, file, self._settings.source, "raw", budget)
 
     def _count(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])

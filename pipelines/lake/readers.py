@@ -58,6 +58,12 @@ class EventFile:
     path: Path
     link: Path
 
+    @classmethod
+    def linked(cls, path: Path, link: Path) -> EventFile:
+        """A file under the plain name ``link``, which is made as a symbolic link to it."""
+        link.symlink_to(path.absolute())
+        return cls(path, link)
+
     @property
     def compressed(self) -> bool:
         """Whether the file's name ends in ``.gz``."""

@@ -135,8 +135,8 @@ def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskTrainin
             f"version {parent.row.version_id} was made before the data of an earlier span changed",
             hint="begin the line anew with: imsr task pretrain --anew",
         )
-    table, fates = read_labels(workspace, name, task, end)
-    read, good = sum(fates.values()), fates.pop("good", 0)
+    table, statuses = read_labels(workspace, name, task, end)
+    read, good = sum(statuses.values()), statuses.pop("good", 0)
     table, _ = of_known_users(table, vocabulary_of(chain))
     known = _known_labels(workspace, name)
     vocabulary = label_vocabulary(known, table["label"])
@@ -148,7 +148,7 @@ def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskTrainin
         )
     _, table = labelled(name, task.kind, chain, table, vocabulary)
     vocabulary = label_vocabulary(known, table["label"])  # no label that nobody is left with
-    report = LabelReport(read, table.num_rows, **fates, unknown_user=unknown, without_events=before - table.num_rows)
+    report = LabelReport(read, table.num_rows, **statuses, unknown_user=unknown, without_events=before - table.num_rows)
     fingerprint, path = keep_labels(workspace, name, table)
     learnt = LearntTask(
         name, task.kind, chain[-1].span_id, chain[-1].fingerprint, "", table.num_rows, path, fingerprint, vocabulary

@@ -32,27 +32,27 @@ from pipelines.workspace.parquet_files import read_table, write_table
 VIEW = "view:"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# Every row of the table, with one fate each: "good", or why it is not used.
+# Every row of the table, with one status each: "good", or why it is not used.
 _CHECKED = """
     CREATE TEMP TABLE checked AS
     WITH timed AS (
         SELECT *, CASE WHEN user_id IS NULL THEN 'missing_user'
                        WHEN label IS NULL THEN 'missing_label'
                        WHEN has_time AND time IS NULL THEN 'bad_time'
-                       WHEN time >= $end THEN 'not_yet' ELSE 'good' END AS fate
+                       WHEN time >= $end THEN 'not_yet' ELSE 'good' END AS status
         FROM raw),
     first AS (
-        SELECT *, row_number() OVER (PARTITION BY fate, user_id, label ORDER BY time) AS repeat,
-               CASE WHEN $one_each THEN max(time) OVER (PARTITION BY fate, user_id) END AS newest
+        SELECT *, row_number() OVER (PARTITION BY status, user_id, label ORDER BY time) AS repeat,
+               CASE WHEN $one_each THEN max(time) OVER (PARTITION BY status, user_id) END AS newest
         FROM timed)
-    SELECT user_id, label, time, CASE WHEN fate <> 'good' THEN fate
+    SELECT user_id, label, time, CASE WHEN status <> 'good' THEN status
         WHEN $one_each AND time < newest THEN 'outdated'
-        WHEN repeat > 1 THEN 'duplicate' ELSE 'good' END AS fate
+        WHEN repeat > 1 THEN 'duplicate' ELSE 'good' END AS status
     FROM first
 """
 _CONFLICTS = """
-    UPDATE checked SET fate = 'conflicting' WHERE fate = 'good' AND user_id IN
-        (SELECT user_id FROM checked WHERE fate = 'good' GROUP BY user_id HAVING count(DISTINCT label) > 1)
+    UPDATE checked SET status = 'conflicting' WHERE status = 'good' AND user_id IN
+        (SELECT user_id FROM checked WHERE status = 'good' GROUP BY user_id HAVING count(DISTINCT label) > 1)
 """
 
 
@@ -87,7 +87,7 @@ class LabelReport:
 
 
 def read_labels(workspace: Workspace, name: str, task: TaskSettings, end_us: int) -> tuple[pa.Table, dict[str, int]]:
-    """The good rows (user_id, label, time in microseconds or NULL), and fate -> number of all rows.
+    """The good rows (user_id, label, time in microseconds or NULL), and status -> number of all rows.
 
     Args:
         end_us: labels from this time on are not known yet.
@@ -108,9 +108,9 @@ def read_labels(workspace: Workspace, name: str, task: TaskSettings, end_us: int
             connection.execute(_CHECKED, {"end": end_us, "one_each": task.kind == "class"})
             if task.kind == "class":
                 connection.execute(_CONFLICTS)
-            fates = dict(connection.sql("SELECT fate, count(*) FROM checked GROUP BY fate").fetchall())
-            good = "SELECT user_id, label, time FROM checked WHERE fate = 'good' ORDER BY user_id, label"
-            return connection.sql(good).to_arrow_table(), fates
+            statuses = dict(connection.sql("SELECT status, count(*) FROM checked GROUP BY status").fetchall())
+            good = "SELECT user_id, label, time FROM checked WHERE status = 'good' ORDER BY user_id, label"
+            return connection.sql(good).to_arrow_table(), statuses
     except duckdb.Error as error:
         first = str(error).strip().splitlines()[0]
         raise TaskError(

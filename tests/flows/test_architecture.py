@@ -21,8 +21,7 @@ FLOORS = (
     {"lake"},
     {"sequences"},
     {"versions"},
-    {"warehouse"},
-    {"interests"},
+    {"interests", "warehouse"},
     {"tasks", "nights", "bench", "insight"},
     {"care", "report"},
 )

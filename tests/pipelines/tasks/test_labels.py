@@ -53,9 +53,9 @@ def test_rows_that_cannot_be_used_are_counted_by_their_reason(workspace):
         ["f", "old", EARLIER],
         ["f", "young", EARLIER],
     ]
-    table, fates = read(workspace, rows, time="day")
+    table, statuses = read(workspace, rows, time="day")
     assert pairs(table) == [("a", "young"), ("b", "old")]
-    assert fates == {
+    assert statuses == {
         "good": 2,
         "duplicate": 1,
         "outdated": 1,
@@ -68,17 +68,17 @@ def test_rows_that_cannot_be_used_are_counted_by_their_reason(workspace):
 
 
 def test_without_a_time_two_classes_of_a_user_conflict_and_neither_is_used(workspace):
-    table, fates = read(workspace, [["a", "young", ""], ["a", "old", ""], ["b", "old", ""]])
+    table, statuses = read(workspace, [["a", "young", ""], ["a", "old", ""], ["b", "old", ""]])
     assert pairs(table) == [("b", "old")]
-    assert fates == {"good": 1, "conflicting": 2}
+    assert statuses == {"good": 1, "conflicting": 2}
     assert table["time"].to_pylist() == [None]
 
 
 def test_a_user_has_any_number_of_items(workspace):
     rows = [["a", "x", EARLIER], ["a", "y", "2024-03-01"], ["a", "x", EARLIER], ["b", "x", LATER]]
-    table, fates = read(workspace, rows, kind="items", time="day")
+    table, statuses = read(workspace, rows, kind="items", time="day")
     assert pairs(table) == [("a", "x"), ("a", "y")]
-    assert fates == {"good": 2, "duplicate": 1, "not_yet": 1}
+    assert statuses == {"good": 2, "duplicate": 1, "not_yet": 1}
     assert table["time"].to_pylist() == [1_709_337_600_000_000, 1_709_251_200_000_000]
 
 
@@ -97,9 +97,9 @@ def test_a_user_has_any_number_of_items(workspace):
 )
 def test_every_row_has_one_fate_and_a_class_is_one_a_user(tmp_path_factory, rows, kind):
     root = tmp_path_factory.mktemp("w")
-    table, fates = read(Workspace.create(root / "w", ""), rows, kind=kind, time="day")
-    assert sum(fates.values()) == len(rows)
-    assert fates.get("good", 0) == table.num_rows == len(set(pairs(table)))
+    table, statuses = read(Workspace.create(root / "w", ""), rows, kind=kind, time="day")
+    assert sum(statuses.values()) == len(rows)
+    assert statuses.get("good", 0) == table.num_rows == len(set(pairs(table)))
     assert set(pairs(table)) <= {(user, label) for user, label, day in rows if day == EARLIER and user and label}
     if kind == "class":
         assert len(set(table["user_id"].to_pylist())) == table.num_rows
@@ -114,17 +114,17 @@ def test_columns_of_other_names_and_hostile_ids_are_plain_text(workspace):
 
 def test_a_parquet_file_is_read_like_a_csv_file(workspace):
     pq.write_table(pa.table({"user_id": [7, 8], "label": [1.5, None]}), workspace.root / "labels.parquet")
-    table, fates = read_labels(workspace, "age", TaskSettings(labels="labels.parquet"), END)
+    table, statuses = read_labels(workspace, "age", TaskSettings(labels="labels.parquet"), END)
     assert pairs(table) == [("7", "1.5")]
-    assert fates == {"good": 1, "missing_label": 1}
+    assert statuses == {"good": 1, "missing_label": 1}
 
 
 def test_labels_come_from_a_view_of_the_workspace(learnt, copy_of):
     settings = TaskSettings(labels="view:interactions", label="item_id", time="timestamp", kind="items")
     workspace = copy_of(learnt)
-    table, fates = read_labels(workspace, "items", settings, 2**62)
+    table, statuses = read_labels(workspace, "items", settings, 2**62)
     with workspace.ledger.snapshot() as view:
-        assert sum(fates.values()) == sum(row.rows for row in view.current_span_versions())
+        assert sum(statuses.values()) == sum(row.rows for row in view.current_span_versions())
     assert NASTY_USER in set(table["user_id"].to_pylist())
 
 
@@ -183,9 +183,9 @@ def test_a_report_says_where_all_rows_went():
 
 @pytest.mark.parametrize("name", ["{x}", "${source}", 'a "b"', "%s", "'"])
 def test_columns_may_have_any_name(workspace, name):
-    table, fates = read(workspace, [["a", "young"]], header=("user_id", name), label=name)
+    table, statuses = read(workspace, [["a", "young"]], header=("user_id", name), label=name)
     assert pairs(table) == [("a", "young")]
-    assert fates == {"good": 1}
+    assert statuses == {"good": 1}
 
 
 def test_the_name_of_a_label_file_is_no_pattern(workspace):
