@@ -1,0 +1,136 @@
+"""The lists over HTTP: what a product fetches. One process, the live version in memory, the next one as it goes live.
+
+    GET  /users/{user_id}/recommendations?n=20&new=false
+    POST /recommendations                    {"items": ["a", "b"], "n": 20, "new": true}
+    GET  /items/{item_id}/similar?n=20
+    GET  /versions/current
+    GET  /health                             200 while it answers, whatever the newest version is like
+    GET  /metrics                            Prometheus
+
+Every answer names the version that it is from.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+
+from imsr_core.errors import ImsrError
+from pipelines.serving.live import Live
+from pipelines.serving.model import UnknownItemError
+
+#: Items of one answer, at most.
+MOST = 1000
+
+Id = Annotated[str, Path(max_length=1024)]
+Count = Annotated[int, Query(ge=1, le=MOST, description="how many items")]
+
+
+class Session(BaseModel):
+    """What somebody had, the most recent last, and how many items are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+    items: list[str] = Field(min_length=1, max_length=10_000)
+    n: int = Field(20, ge=1, le=MOST)
+    new: bool = Field(True, description="leave the session's own items out")
+
+
+class _Measures:
+    """What /metrics shows."""
+
+    def __init__(self, live: Live) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "imsr_requests", "requests by route and status", ["route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram("imsr_request_seconds", "seconds of an answer", ["route"], registry=self.registry)
+        switches = Gauge("imsr_version_switches", "versions loaded since the start", registry=self.registry)
+        switches.set_function(lambda: live.switches)
+        stuck = Gauge("imsr_version_stuck", "1 if the current version cannot be loaded", registry=self.registry)
+        stuck.set_function(lambda: float(bool(live.problem)))
+
+
+def application(live: Live, key: str | None = None) -> FastAPI:
+    """The application over one workspace; with a ``key`` every request but /health must bring it as X-API-Key."""
+    app = FastAPI(title="imsr", description="Recommendations of the live version.", version="1")
+    measures = _Measures(live)
+
+    def allowed(x_api_key: Annotated[str | None, Header()] = None) -> None:
+        if key is not None and not hmac.compare_digest((x_api_key or "").encode(), key.encode()):
+            raise HTTPException(401, "this service wants its key in the header X-API-Key")
+
+    _measure(app, measures)
+    _answer_errors(app)
+    guarded = [Depends(allowed)]
+
+    @app.get("/users/{user_id}/recommendations", dependencies=guarded)
+    def recommendations(
+        user_id: Annotated[str, Path(max_length=1024)], n: Count = 20, new: bool = False
+    ) -> dict[str, Any]:
+        """The best items of a user; a stranger gets the most popular ones. `new` leaves out what the user had."""
+        with live.model() as model:
+            return {"version": model.version_id, "user_id": user_id, "items": model.recommend(user_id, n, new=new)}
+
+    @app.post("/recommendations", dependencies=guarded)
+    def session(asked: Session) -> dict[str, Any]:
+        """The best items for a list of items: a session, or a user who is new. Nothing is trained or stored."""
+        with live.model() as model:
+            items, known = model.recommend_session(asked.items, asked.n, new=asked.new)
+            return {"version": model.version_id, "known_items": known, "items": items}
+
+    @app.get("/items/{item_id}/similar", dependencies=guarded)
+    def similar(item_id: Id, n: Count = 20) -> dict[str, Any]:
+        """Items that are most like one."""
+        with live.model() as model:
+            return {"version": model.version_id, "item_id": item_id, "items": model.similar(item_id, n)}
+
+    @app.get("/versions/current", dependencies=guarded)
+    def current() -> dict[str, Any]:
+        """The version that answers."""
+        with live.model() as model:
+            row = model.recommender.version.row
+            facts = {name: row.summary.get(name) for name in ("users", "items", "interests", "mean_interests")}
+            return {
+                "version": row.version_id,
+                "span": row.span_id,
+                "strategy": row.strategy,
+                "made": row.created_at,
+            } | facts
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        """Whether it answers, from which version, and what keeps it from a newer one."""
+        with live.model() as model:
+            return {"status": "ok", "version": model.version_id, "problem": live.problem or None}
+
+    @app.get("/metrics", dependencies=guarded)
+    def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(generate_latest(measures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def _measure(app: FastAPI, measures: _Measures) -> None:
+    @app.middleware("http")
+    async def timed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        began = time.perf_counter()
+        response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "none")
+        measures.requests.labels(route, response.status_code).inc()
+        measures.seconds.labels(route).observe(time.perf_counter() - began)
+        return response
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(ImsrError)
+    def refused(_: Request, error: ImsrError) -> JSONResponse:
+        status = 404 if isinstance(error, UnknownItemError) else 400
+        return JSONResponse({"detail": error.message, "hint": error.hint}, status_code=status)

@@ -1,0 +1,55 @@
+"""`imsr api`: the live version over HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+import uvicorn
+
+from flows.api import application
+from flows.commands.options import WorkspaceOption
+from flows.console import console
+from imsr_core.errors import ConfigError
+from pipelines.serving.live import Live
+
+
+def api(
+    workspace: WorkspaceOption = Path("."),
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; not loopback: a key is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0: any.")] = 8000,
+    key: Annotated[
+        str | None, typer.Option("--key", envvar="IMSR_API_KEY", help="Key that requests must bring as X-API-Key.")
+    ] = None,
+) -> None:
+    """Answer requests for recommendations from the live version, and from the next one as soon as it is live.
+
+    GET /users/ID/recommendations, POST /recommendations (a list of items: a session, a new user), GET
+    /items/ID/similar, /versions/current, /health, /metrics (Prometheus); /docs shows all with their parameters.
+    """
+    if not key and not _is_loopback(host):
+        raise ConfigError(
+            f"--host {host} can be reached from elsewhere, and there is no key",
+            hint="set IMSR_API_KEY, or listen on 127.0.0.1",
+        )
+    torch.set_num_threads(1)  # one request, one thread: two at once would wait for each other
+    live = Live.open(workspace)
+    console.print(
+        f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{port}/docs", soft_wrap=True
+    )
+    uvicorn.run(application(live, key), host=host, port=port, log_level=os.environ.get("IMSR_LOG", "warning"))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

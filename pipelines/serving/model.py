@@ -1,0 +1,122 @@
+"""One version, loaded once to answer many: lists for users, for sessions, and items that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.retrieval import top_items
+from imsr_core.session import session_interests
+from pipelines.interests.recommend import Recommender
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.seal import READY
+
+Row = dict[str, Any]
+
+
+class UnknownItemError(ImsrError):
+    """Items that the version has never seen."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A version with what every answer needs: ``items`` (N, d) item vectors, ``bias`` (N,) the trend's part, and when
+    the folders of its interests were ``seals``-ed."""
+
+    recommender: Recommender
+    items: Tensor
+    bias: Tensor
+    seals: tuple[int, ...]
+
+    @classmethod
+    def load(cls, workspace: Workspace, version_id: str | None = None) -> ServedModel:
+        """The current version, or the one of this id, ready to answer.
+
+        Raises:
+            VersionError, CheckpointError: it is not there, or damaged.
+        """
+        recommender = Recommender.open(workspace, version_id)
+        model = cls(recommender, recommender.state.item_vectors(), recommender.state.item_bias(), _seals(recommender))
+        recommender.top_n([""], 1)  # what is loaded on first use is loaded now
+        return model
+
+    @property
+    def version_id(self) -> str:
+        """The version that answers."""
+        return self.recommender.version.row.version_id
+
+    def is_fresh(self) -> bool:
+        """Whether its files are those that were loaded; forgetting a user rewrites them."""
+        return _seals(self.recommender) == self.seals
+
+    def recommend(self, user_id: str, n: int, *, new: bool = False) -> list[Row]:
+        """The ``n`` best items of a user, best first; a stranger gets the most popular ones (reason "popular")."""
+        table = self.recommender.top_n([user_id], n, exclude_seen=new)
+        return [_plain(row) for row in table.drop_columns(["user_id"]).to_pylist()]
+
+    def recommend_session(self, item_ids: Sequence[str], n: int, *, new: bool = True) -> tuple[list[Row], int]:
+        """The ``n`` best items for somebody who had these (the most recent last), and how many of them are known.
+
+        Nothing is trained or stored: the interests are read from the items (`imsr_core.session`). ``new`` leaves the
+        items themselves out.
+
+        Raises:
+            UnknownItemError: none of them is known.
+        """
+        if n < 1:
+            raise ConfigError(f"{n} items", hint="ask for 1 or more")
+        known = self._known(item_ids)
+        if not len(known):
+            raise UnknownItemError(
+                f"version {self.version_id} knows none of these items", hint="the view `items` lists those it knows"
+            )
+        store = session_interests(self.recommender.state, known)
+        seen = (torch.zeros_like(known), known) if new else None
+        lists = top_items(store, torch.zeros(1, dtype=torch.int64), self.items, n, seen, self.bias)
+        return self._named(lists.items[0], lists.scores[0]), len(known)
+
+    def similar(self, item_id: str, n: int) -> list[Row]:
+        """The ``n`` items whose vectors point most nearly the same way, best first; ``score`` is the cosine.
+
+        Raises:
+            UnknownItemError: the version has never seen the item.
+        """
+        known = self._known([item_id])
+        if not len(known):
+            raise UnknownItemError(
+                f"version {self.version_id} does not know item {item_id!r}", hint="ids are compared letter by letter"
+            )
+        unit = torch.nn.functional.normalize(self.items, dim=1)
+        cosine = unit @ unit[known[0]]
+        cosine[known[0]] = -torch.inf
+        best = cosine.topk(min(n, len(cosine) - 1))
+        return self._named(best.indices, best.values)
+
+    def _known(self, item_ids: Sequence[str]) -> Tensor:
+        indices = self.recommender.version.vocabulary.items_of(pa.array(list(item_ids), pa.string()))
+        return torch.from_numpy(indices[(indices >= 0) & (indices < len(self.items))].astype(np.int64))
+
+    def _named(self, items: Tensor, scores: Tensor) -> list[Row]:
+        shown = items >= 0
+        ids = self.recommender.version.vocabulary.item_ids(items[shown].numpy()).to_pylist()
+        return [
+            {"rank": rank, "item_id": item, "score": float(score)}
+            for rank, (item, score) in enumerate(zip(ids, scores[shown], strict=True), 1)
+        ]
+
+
+def _seals(recommender: Recommender) -> tuple[int, ...]:
+    seals = (path.parent / READY for path in recommender.version.interest_files())
+    return tuple(seal.stat().st_mtime_ns if seal.exists() else 0 for seal in seals)
+
+
+def _plain(row: Row) -> Row:
+    """A row without what is not said of it."""
+    return {name: value for name, value in row.items() if value is not None}

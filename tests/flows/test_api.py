@@ -1,0 +1,86 @@
+"""The lists over HTTP, as a product asks for them."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from small_world import NASTY_USER, VERSIONS
+from typer.testing import CliRunner
+
+from flows.api import application
+from flows.cli import app
+from pipelines.serving.live import Live
+
+
+@pytest.fixture(scope="module")
+def client(learnt):
+    return TestClient(application(Live.open(learnt)))
+
+
+def test_a_users_list_names_its_version(client):
+    answer = client.get("/users/u1/recommendations", params={"n": 3}).json()
+    assert answer["version"] == VERSIONS[-1]
+    assert [row["rank"] for row in answer["items"]] == [1, 2, 3]
+    assert all(row["reason"] for row in answer["items"])
+
+
+def test_new_leaves_out_what_the_user_had(client):
+    had = {row["item_id"] for row in client.get("/users/u1/recommendations", params={"n": 60}).json()["items"]}
+    new = {row["item_id"] for row in client.get("/users/u1/recommendations?n=60&new=true").json()["items"]}
+    assert new < had
+
+
+def test_ids_may_be_anything(client):
+    from urllib.parse import quote
+
+    answer = client.get(f"/users/{quote(NASTY_USER, safe='')}/recommendations")
+    assert answer.json()["user_id"] == NASTY_USER
+
+
+def test_a_session_and_similar_items(client):
+    answer = client.post("/recommendations", json={"items": ["i1", "never seen"], "n": 2}).json()
+    assert (answer["known_items"], len(answer["items"])) == (1, 2)
+    assert len(client.get("/items/i1/similar", params={"n": 4}).json()["items"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("get", "/items/never-seen/similar", None, 404),
+        ("post", "/recommendations", {"items": ["never seen"]}, 404),
+        ("post", "/recommendations", {"items": []}, 422),
+        ("post", "/recommendations", {"items": ["i1"], "what": 1}, 422),
+        ("get", "/users/u1/recommendations?n=0", None, 422),
+        ("get", "/users/u1/recommendations?n=100000", None, 422),
+        ("get", "/nothing", None, 404),
+    ],
+)
+def test_what_cannot_be_answered_is_said(client, method, path, body, status):
+    answer = client.request(method, path, json=body)
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+def test_health_versions_and_metrics(client):
+    assert client.get("/health").json() == {"status": "ok", "version": VERSIONS[-1], "problem": None}
+    assert client.get("/versions/current").json()["version"] == VERSIONS[-1]
+    client.get("/users/u1/recommendations")
+    text = client.get("/metrics").text
+    assert 'imsr_requests_total{route="/users/{user_id}/recommendations",status="200"}' in text
+    assert "imsr_version_stuck 0.0" in text
+
+
+def test_with_a_key_only_health_is_open(learnt):
+    client = TestClient(application(Live.open(learnt), key="secret"))
+    assert client.get("/health").status_code == 200
+    for path in ("/users/u1/recommendations", "/items/i1/similar", "/versions/current", "/metrics"):
+        assert client.get(path).status_code == 401
+        assert client.get(path, headers={"X-API-Key": "wrong"}).status_code == 401
+        assert client.get(path, headers={"X-API-Key": "secret"}).status_code == 200
+
+
+def test_listening_elsewhere_wants_a_key(learnt, monkeypatch):
+    monkeypatch.delenv("IMSR_API_KEY", raising=False)
+    result = CliRunner().invoke(app, ["api", "-w", str(learnt.root), "--host", "0.0.0.0"])
+    assert result.exit_code == 1
+    assert "IMSR_API_KEY" in result.exception.hint

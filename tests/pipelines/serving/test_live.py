@@ -1,0 +1,110 @@
+"""The live version: it follows the pointer, no answer mixes two versions, and a damaged version changes nothing."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from small_world import LINE, VERSIONS
+
+from pipelines.care.forget import forget
+from pipelines.interests.recommend import Recommender
+from pipelines.serving.live import Live
+from pipelines.serving.model import ServedModel, UnknownItemError
+from pipelines.workspace.layout import Workspace
+
+NOW = datetime(2024, 3, 11, tzinfo=UTC)
+
+
+def point(workspace: Workspace, version_id: str) -> None:
+    with workspace.ledger.transaction() as tx:
+        tx.promote(LINE, version_id, "test", at=NOW)
+
+
+def test_answers_are_the_recommenders(learnt):
+    model = ServedModel.load(learnt)
+    table = Recommender.open(learnt).top_n(["u1"], 5)
+    assert [row["item_id"] for row in model.recommend("u1", 5)] == table["item_id"].to_pylist()
+    stranger = model.recommend("nobody", 3)
+    assert [row["rank"] for row in stranger] == [1, 2, 3]
+    assert "interest_id" not in stranger[0]
+
+
+def test_a_session_is_answered_from_its_items(learnt):
+    model = ServedModel.load(learnt)
+    items, known = model.recommend_session(["i1", "unheard of", "i2"], 4)
+    assert known == 2
+    assert len(items) == 4
+    assert not {"i1", "i2"} & {row["item_id"] for row in items}
+    shown, _ = model.recommend_session(["i1", "i2"], 4, new=False)
+    assert {row["item_id"] for row in shown} & {"i1", "i2"}
+    with pytest.raises(UnknownItemError):
+        model.recommend_session(["unheard of"], 4)
+
+
+def test_similar_items_leave_the_item_out_and_are_ordered(learnt):
+    model = ServedModel.load(learnt)
+    found = model.similar("i1", 5)
+    scores = [row["score"] for row in found]
+    assert scores == sorted(scores, reverse=True)
+    assert "i1" not in {row["item_id"] for row in found}
+    assert all(-1.001 <= score <= 1.001 for score in scores)
+    with pytest.raises(UnknownItemError, match="unheard of"):
+        model.similar("unheard of", 5)
+
+
+def test_fifty_publishes_and_five_rollbacks_under_load(learnt, copy_of):
+    workspace = copy_of(learnt)
+    right = {version: ServedModel.load(workspace, version).recommend("u1", 5) for version in VERSIONS}
+    live, stop, wrong, seen = Live.open(workspace, look_seconds=0.0), threading.Event(), [], set()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                with live.model() as model:
+                    answer = model.recommend("u1", 5)
+                    seen.add(model.version_id)
+                    if answer != right[model.version_id]:
+                        wrong.append(model.version_id)
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(55):
+        back = number % 11 == 10  # one move in eleven goes back two versions
+        point(workspace, VERSIONS[(number - 2 * back) % len(VERSIONS)])
+        live.refresh()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert live.problem == ""
+    assert len(seen) > 1
+
+
+def test_a_version_that_is_damaged_leaves_the_one_before(learnt, copy_of):
+    workspace = copy_of(learnt)
+    live = Live.open(workspace)
+    (workspace.version_folder(VERSIONS[0]) / "model.safetensors").write_bytes(b"damaged")
+    point(workspace, VERSIONS[0])
+    assert not live.refresh()
+    assert live.problem
+    with live.model() as model:
+        assert model.version_id == VERSIONS[-1]
+    point(workspace, VERSIONS[1])
+    assert live.refresh()
+    assert live.problem == ""
+
+
+def test_a_forgotten_user_is_a_stranger_at_the_next_look(learnt, copy_of):
+    workspace = copy_of(learnt)
+    live = Live.open(workspace)
+    with live.model() as model:
+        assert all(row["reason"] != "popular" for row in model.recommend("u1", 3))
+    forget(workspace, "u1", now=NOW)
+    assert live.refresh()
+    with live.model() as model:
+        assert all(row["reason"] == "popular" for row in model.recommend("u1", 3))
