@@ -13,7 +13,8 @@ from imsr_core.strategies import strategy_named
 
 @pytest.fixture(params=EXTRACTORS, scope="module")
 def state(request) -> ModelState:
-    return strategy_named("imsr")(ModelState.initial(tiny_config(request.param)), random_span(0, range(12), 30), 30).state
+    fresh = ModelState.initial(tiny_config(request.param))
+    return strategy_named("imsr")(fresh, random_span(0, range(12), 30), 30).state
 
 
 @pytest.mark.parametrize("length", [1, 2, 50])
