@@ -1,11 +1,12 @@
 """The checkpoint format of the `interests` line: safetensors and JSON, never a pickle.
 
-    config.json             the configuration and the number of spans learnt
-    model.safetensors       items.weight (N, d), extractor.*, trend.*
+    config.json             the configuration, the number of spans learnt, what the score's weights rest on
+    model.safetensors       items.weight (N, d), extractor.*, trend.*, score.* where [score] is on
     optimizer.safetensors   Adam's moments and clocks, of item rows and of the extractor
     memory.safetensors      what the strategy carries besides the model (`ModelState.memory`); often nothing
 
 Interests are data, not weights: the pipeline keeps them as Parquet beside these files, so that SQL can read them. So
+are the score's tables of users and of neighbours, and so
 is ``ModelState.user_memory``, so that a user can be forgotten.
 Loading checks every tensor's name, shape and type against the configuration, and that nothing is NaN.
 """
@@ -25,8 +26,9 @@ from torch import Tensor
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.interests import InterestStore
-from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_TENSORS, completed
+from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_TENSORS, completed, identified
 from imsr_core.rows import RowTable
+from imsr_core.score import Score
 from imsr_core.state import ModelState
 from imsr_core.trend import Trend
 
@@ -39,6 +41,11 @@ ADVICE = "run `imsr doctor`, or roll back to another version with `imsr rollback
 def config_to_dict(config: InterestsConfig) -> dict[str, dict[str, Any]]:
     """The configuration as plain JSON values."""
     return asdict(config)
+
+
+def config_identity(config: InterestsConfig) -> dict[str, dict[str, Any]]:
+    """What identifies a configuration, for a fingerprint: equal for one that nobody touched since it was made."""
+    return identified(config_to_dict(config), config_to_dict(InterestsConfig()))
 
 
 def config_from_dict(values: dict[str, dict[str, Any]]) -> InterestsConfig:
@@ -78,11 +85,14 @@ def _require_types(config: InterestsConfig) -> None:
 
 def save_state(state: ModelState, folder: Path) -> None:
     """Write the four files into ``folder``, which must exist. Interests and user memory are not among them."""
-    config = {"format": FORMAT, "spans": state.spans, "config": config_to_dict(state.config)}
+    config: dict[str, Any] = {"format": FORMAT, "spans": state.spans, "config": config_to_dict(state.config)}
+    if state.score is not None:
+        config["score"] = state.score.described()
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     extractor = {f"extractor.{name}": tensor for name, tensor in state.extractor.state_dict().items()}
     trend = {f"trend.{name}": tensor for name, tensor in state.trend.tensors().items()}
-    write_tensors({"items.weight": state.items.weight} | extractor | trend, folder / "model.safetensors")
+    score = {} if state.score is None else {f"score.{name}": t for name, t in state.score.tensors().items()}
+    write_tensors({"items.weight": state.items.weight} | extractor | trend | score, folder / "model.safetensors")
     moments = {f"items.{name}": t for name, t in state.items.tensors().items() if name != "weight"}
     for name, parts in state.extractor_optimizer.items():
         for key, tensor in zip(("moment1", "moment2", "step"), parts, strict=True):
@@ -105,7 +115,7 @@ def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: b
     ``optimizer = False`` skips moments and memory: enough to score, not to learn on. Raises `CheckpointError` naming
     the file if one is missing, damaged, or not of the shape that the configuration says.
     """
-    config, spans = _read_config(folder / "config.json")
+    config, spans, described = _read_config(folder / "config.json")
     state = ModelState.initial(config)
     state.spans = spans
     path = folder / "model.safetensors"
@@ -118,6 +128,7 @@ def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: b
     )
     state.items = RowTable.of(weight)
     state.trend = _take_trend(tensors, state.n_items, path) if has_trend else Trend.empty()
+    state.score = _take_score(config, described, tensors, state.n_items, path)
     _require_no_more(tensors, path)
     if optimizer:
         _load_moments(state, folder)
@@ -136,6 +147,23 @@ def _take_trend(tensors: dict[str, Tensor], n_items: int, path: Path) -> Trend:
     kinds = {"until": torch.int64}
     return Trend.of(
         {name: _take(tensors, f"trend.{name}", shape, path, kinds.get(name)) for name, shape in shapes.items()}
+    )
+
+
+def _take_score(
+    config: InterestsConfig, described: Any, tensors: dict[str, Tensor], n_items: int, path: Path
+) -> Score | None:
+    """The score without its tables of pairs, which are data; None if the version has none."""
+    if described is None:
+        return None
+    try:
+        empty = Score.of_description(config.score, described)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path.parent}: config.json does not describe a score: {error}", hint=ADVICE) from error
+    shapes = {name: (n_items, *tensor.shape[1:]) for name, tensor in empty.tensors().items()}
+    shapes["weights"] = tuple(empty.weights.values.shape)
+    return empty.with_tensors(
+        {name: _take(tensors, f"score.{name}", shape, path, torch.float64) for name, shape in shapes.items()}
     )
 
 
@@ -167,7 +195,7 @@ def _require_no_more(tensors: dict[str, Tensor], path: Path) -> None:
         raise CheckpointError(f"{path}: unexpected tensor {min(tensors)!r}", hint=ADVICE)
 
 
-def _read_config(path: Path) -> tuple[InterestsConfig, int]:
+def _read_config(path: Path) -> tuple[InterestsConfig, int, Any]:
     described = _read_json(path)
     if described.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {described.get('format')!r}, expected {FORMAT}", hint=ADVICE)
@@ -175,7 +203,7 @@ def _read_config(path: Path) -> tuple[InterestsConfig, int]:
     if type(spans) is not int or spans < 0:
         raise CheckpointError(f"{path}: spans is {spans!r}, expected a count", hint=ADVICE)
     try:
-        return config_from_dict(described.get("config", {})), spans
+        return config_from_dict(described.get("config", {})), spans, described.get("score")
     except CheckpointError as error:
         raise CheckpointError(f"{path.parent}: {error.message}", hint=ADVICE) from error
 

@@ -140,9 +140,19 @@ class TrainingConfig(Section):
     learning_rate: float = documented(0.002, "Adam's step size in an incremental span", above=0, at_most=1e30)
     targets_per_user: int = documented(20, "targets drawn from one user in one epoch at most; 0 = no limit", at_least=0)
     window: int = documented(
-        5, "a target is drawn up to this many steps ahead of its history; 1 = the next item", at_least=1
+        5, "a target is drawn up to this many steps ahead of its history; 1 = the next item", at_least=1, fresh=1
     )
     negatives: int = documented(500, "negatives shared by a batch; 0 = full softmax over the catalogue", at_least=0)
+    full_softmax: int = documented(
+        0,
+        "up to this many items in the catalogue all of them are negatives; beyond, each drawn one stands for several. "
+        "0 = only ever the drawn ones, as they are",
+        at_least=0,
+        fresh=10_000,
+    )
+    residual: bool = documented(
+        False, "interests learn what the counting terms of [score] do not know: their part is a fixed offset"
+    )
     moments: Literal["carry", "reset"] = documented(
         "carry", "carry = Adam's moments of a row go on across spans; reset = each span starts them afresh"
     )
@@ -158,6 +168,21 @@ class TrendConfig(Section):
         "w of log popularity beside the model's logits; unset: the one that ranks each new span best",
         at_least=0,
         below=1e6,
+    )
+
+
+@dataclass(frozen=True)
+class ScoreConfig(Section):
+    """One score out of terms, weighed by what they were worth on unseen events (ours; see `imsr_core.score`)."""
+
+    enabled: bool = documented(False, "score with all terms below; off: interests and [trend] alone", fresh=True)
+    interest: bool = documented(True, "how near an item is to the user's nearest interest")
+    trend: bool = documented(True, "how many took it of late, at half-lives from a 24th of a span to 16 spans")
+    personal: bool = documented(True, "how often and how lately the user had it")
+    neighbours: bool = documented(True, "how often it goes with what the user had")
+    history: int = documented(1000, "items of a user that are remembered, the last had; 0 = all", at_least=0)
+    neighbours_kept: int = documented(
+        100, "neighbours of an item that are remembered, the most frequent of each kind; 0 = all", at_least=0
     )
 
 
@@ -221,6 +246,7 @@ class InterestsConfig:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     trimmer: TrimmerConfig = field(default_factory=TrimmerConfig)
     trend: TrendConfig = field(default_factory=TrendConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     elastic: ElasticConfig = field(default_factory=ElasticConfig)
     sml: SmlConfig = field(default_factory=SmlConfig)
     ader: AderConfig = field(default_factory=AderConfig)

@@ -71,7 +71,9 @@ def documented(
         at_least, at_most, above, below: the range of a number, or of each number of a tuple.
         choices: the names that there are, where the annotation does not say them (a `registry.Registry`).
         like: a regular expression that a text must match, and the words that say so.
-        more: anything else that a reader of the fields knows.
+        more: anything else that a reader of the fields knows; ``fresh=VALUE`` is what a new workspace gets, where we
+            know better by now: a key that is left out keeps the default, so that a configuration which nobody touched
+            stays what it was.
     """
     bounds = Range(at_least, at_most, above, below)
     allowed = {"range": bounds if bounds != Range() else None, "choices": choices, "like": like}

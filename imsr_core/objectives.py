@@ -30,14 +30,25 @@ def label_aware(interests: Tensor, mask: Tensor, targets: Tensor, scale: float, 
     return (weights[:, None, :] @ interests).squeeze(1)
 
 
-def sampled_softmax(users: Tensor, targets: Tensor, negatives: Tensor, hits: Tensor, scale: float) -> Tensor:
+def sampled_softmax(
+    users: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    hits: Tensor,
+    scale: float,
+    offsets: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Mean cross entropy of each target against the batch's shared negatives.
 
     ``users`` (B, d) are label-aware user vectors, ``targets`` (B, d), ``negatives`` (n, d); ``hits`` (B, n) marks
     negatives that are the target itself, which do not count. Negatives are drawn uniformly, so that ComiRec's
     log-uniform correction is a constant and falls out of the softmax.
+    ``offsets`` are added to the logits of the targets (B, 1) and of the negatives (B, n): what is known of them without
+    the vectors, or how many items a drawn one stands for.
     """
     positive = (users * targets).sum(-1, keepdim=True)  # (B, 1)
     negative = (users @ negatives.T).masked_fill(hits, -torch.inf)  # (B, n)
     logits = scale * torch.cat([positive, negative], 1)
+    if offsets is not None:
+        logits = logits + torch.cat([part.expand(len(logits), -1) for part in offsets], 1)
     return -logits.log_softmax(1)[:, 0].mean()

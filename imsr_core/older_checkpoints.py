@@ -15,8 +15,13 @@ FIRST_SECTIONS = frozenset({"model", "retainer", "detector", "trimmer", "trainin
 LATER_KEYS: dict[str, dict[str, Any]] = {
     "retainer": {"interests": 0},  # all interests of a user were distilled
     "detector": {"min_items": 1},  # one item could puzzle
-    "training": {"strategy": "imsr"},  # there was one
+    # there was one strategy; negatives were what was drawn, and interests learnt everything
+    "training": {"strategy": "imsr", "residual": False, "full_softmax": 0},
 }
+#: Keys and sections that do not identify a configuration while they are at their defaults: configurations were
+#: identified before there were any, and must stay the same.
+UNNAMED_KEYS: dict[str, tuple[str, ...]] = {"training": ("residual", "full_softmax")}
+UNNAMED_SECTIONS = ("score",)
 
 #: The same for sections that came later, where it is not their defaults.
 LATER_SECTIONS: dict[str, dict[str, Any]] = {
@@ -33,3 +38,12 @@ def completed(config: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any
     then = {name: values | LATER_SECTIONS.get(name, {}) for name, values in missing.items()}
     now = {name: LATER_KEYS.get(name, {}) | given for name, given in config.items()}
     return now | then
+
+
+def identified(config: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What of a ``config`` identifies it: all but what came later and is not used."""
+    named = {k: dict(v) for k, v in config.items() if k not in UNNAMED_SECTIONS or v != defaults[k]}
+    for name, keys in UNNAMED_KEYS.items():
+        unused = {key for key in keys if config[name][key] == defaults[name][key]}
+        named[name] = {key: value for key, value in named[name].items() if key not in unused}
+    return named

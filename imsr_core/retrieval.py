@@ -45,14 +45,14 @@ def score_chunks(
     step = max(FEWEST_USERS, CHUNK_SCORES // max(len(items), 1))
     for first in range(0, len(users), step):
         part = users[first : first + step]
-        scores = _best_scores(_padded_interests(store, part), items)
+        scores = best_scores(padded_interests(store, part), items)
         if bias is not None:
             scores += bias
         scores[store.counts_of(part) == 0] = -torch.inf
         yield first, scores
 
 
-def _padded_interests(store: InterestStore, users: Tensor) -> Tensor:
+def padded_interests(store: InterestStore, users: Tensor) -> Tensor:
     """Interests (b, K, d) of users (b,); whoever has fewer than K has the first one again, which changes no maximum."""
     found = store.rows_of(users)
     if not len(store):
@@ -60,7 +60,7 @@ def _padded_interests(store: InterestStore, users: Tensor) -> Tensor:
     return store.vectors[found.rows.where(found.mask, found.rows[:, :1])]
 
 
-def _best_scores(interests: Tensor, items: Tensor) -> Tensor:
+def best_scores(interests: Tensor, items: Tensor) -> Tensor:
     """max_k h_k . e_i: (b, K, d), (N, d) -> (b, N)."""
     users, width, _ = interests.shape
     flat = interests.flatten(0, 1)
@@ -93,7 +93,7 @@ def top_items(
             here = (exclude[0] >= first) & (exclude[0] < first + len(scores)) & (exclude[1] < len(items))
             scores[exclude[0][here] - first, exclude[1][here]] = -torch.inf
         top = scores.topk(n, dim=1)
-        interests = _padded_interests(store, users[first : first + len(scores)])
+        interests = padded_interests(store, users[first : first + len(scores)])
         bringer = (items[top.indices] @ interests.transpose(1, 2)).argmax(-1)
         lists.append((top.indices, top.values, bringer))
     if not lists:

@@ -13,6 +13,9 @@ from imsr_core.extractors import Extractor, build_extractor
 from imsr_core.interests import InterestStore
 from imsr_core.objectives import unit
 from imsr_core.rows import RowTable
+from imsr_core.score import MONTH, InterestTerm, Score, Scorer
+from imsr_core.score.bias import BiasTerm
+from imsr_core.score.protocol import Term
 from imsr_core.trend import Trend
 
 
@@ -26,7 +29,8 @@ class ModelState:
     """Item table, extractor, their optimiser, and the interests of the users that were loaded.
 
     ``spans`` counts the spans learnt so far: 1 after pre-training. ``extractor_optimizer`` maps a parameter's name
-    to Adam's (first moment, second moment, step) of it. ``trend`` counts what is in fashion.
+    to Adam's (first moment, second moment, step) of it. ``trend`` counts what is in fashion;
+    ``score`` is what items are scored with where ``[score]`` is on (None: interests and trend alone).
 
     ``memory`` is what a strategy carries from span to span besides the model, each tensor named
     ``<strategy>.<name>``; it is saved with the version. ``user_memory`` holds such tensors as have a row for something
@@ -41,18 +45,20 @@ class ModelState:
     spans: int = 0
     extractor_optimizer: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     trend: Trend = field(default_factory=Trend.empty)
+    score: Score | None = None
     memory: dict[str, Tensor] = field(default_factory=dict)
     user_memory: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def initial(cls, config: InterestsConfig) -> ModelState:
-        """A model that has seen nothing: no item, no user, fresh extractor."""
+    def initial(cls, config: InterestsConfig, span_length: int = MONTH) -> ModelState:
+        """A model that has seen nothing: no item, no user, fresh extractor. ``span_length`` is in microseconds."""
         dim, seed = config.model.dim, config.training.seed
         return cls(
             config=config,
             items=RowTable.of(torch.zeros(0, dim)),
             extractor=build_extractor(config.model, seeded(seed, 0, purpose=0)),
             store=InterestStore.empty(dim, config.model.query_units),
+            score=Score.empty(config.score, span_length) if config.score.enabled else None,
         )
 
     @property
@@ -67,6 +73,19 @@ class ModelState:
     def item_bias(self) -> Tensor:
         """(N,) what the trend adds to the inner products with `item_vectors`."""
         return self.trend.bias(self.config.trend, self.n_items, self.config.model.logit_scale)
+
+    def interest_term(self) -> InterestTerm:
+        """The interests and item vectors as a term of the score."""
+        return InterestTerm(self.store, self.item_vectors(), self.config.model.logit_scale)
+
+    def scorer(self, which: str = "everything") -> Scorer:
+        """What scores the catalogue for a user, with the weights of one of `imsr_core.score.SETS`."""
+        if self.score is not None:
+            return self.score.scorer(self.interest_term(), which)
+        one = torch.ones(1)
+        interest = InterestTerm(self.store, self.item_vectors(), 1.0)
+        terms: list[tuple[Term, Tensor]] = [(interest, one), (BiasTerm(self.item_bias()), one)]
+        return Scorer(terms, self.n_items, self.store.users.numpy())
 
     def with_items(self, n_items: int) -> ModelState:
         """This state with fresh rows for items up to ``n_items``; old rows and their moments are untouched."""
@@ -106,6 +125,8 @@ class ModelState:
             "queries' moments": self.store.query_moments,
             "trend": self.trend.counts,
         }
+        if self.score is not None:
+            named["score's weights"] = self.score.weights.values
         named |= {f"memory {name}": t for name, t in (self.memory | self.user_memory).items() if t.is_floating_point()}
         named |= dict(self.extractor.named_parameters())
         for name, tensor in named.items():

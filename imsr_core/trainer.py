@@ -7,6 +7,7 @@ size of the catalogue or the number of users.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -24,6 +25,7 @@ from imsr_core.objectives import label_aware, sampled_softmax, unit
 from imsr_core.ragged import SpanSequences
 from imsr_core.retainer import Distillation, retainer_loss
 from imsr_core.rows import RowTable
+from imsr_core.score.serving import Scorer as Counters
 from imsr_core.state import ModelState
 from imsr_core.trimmer import orthogonal_part
 
@@ -85,6 +87,8 @@ class SpanTrainer:
     generator: torch.Generator
     queries: RowTable = field(init=False)
     optimizer: torch.optim.Adam = field(init=False)
+    #: What counts say of an item without the interests, as of before the span; None: interests learn all of it.
+    counters: Counters | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         store = self.working.store
@@ -190,7 +194,8 @@ class SpanTrainer:
         interests, prior, stored = self._extract(batch, history, leaves)
         user = label_aware(interests, prior.mask, target, model.logit_scale, model.label_attention == "hard")
         hits = batch.target[:, None] == negatives
-        loss = sampled_softmax(user, target, negative, hits, model.logit_scale)
+        offsets = self._offsets(batch, negatives)
+        loss = sampled_softmax(user, target, negative, hits, model.logit_scale, offsets)
         retainer = self.config.retainer
         if retainer.enabled and retainer.weight and self.working.teacher_items is not None:
             size = min(retainer.items, len(negatives))
@@ -225,10 +230,21 @@ class SpanTrainer:
 
     def _negatives(self, generator: torch.Generator) -> Tensor:
         known, wanted = self.state.n_items, self.config.training.negatives
-        if not wanted or wanted >= known:
+        if not wanted or max(wanted, self.config.training.full_softmax) >= known:
             # shuffled, since the retainer distils the first few: in order it would only ever see the oldest items
             return torch.randperm(known, generator=generator)
         return torch.randint(known, (wanted,), generator=generator)
+
+    def _offsets(self, batch: TargetBatch, negatives: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What is added to the logits of the batch's targets (B, 1) and of ``negatives`` (B, n), if anything."""
+        correction = 0.0
+        if self.config.training.full_softmax and len(negatives) < self.state.n_items:
+            correction = math.log((self.state.n_items - 1) / len(negatives))
+        if self.counters is None:
+            return (torch.zeros(1, 1), torch.full((1, 1), correction).expand(1, len(negatives))) if correction else None
+        items = torch.cat([batch.target[:, None], negatives.expand(len(batch), -1)], 1)
+        known = self.counters.at(self.sequences.users[batch.user_row.numpy()], items)
+        return known[:, :1], known[:, 1:] + correction
 
     def _extract(self, batch: TargetBatch, history: Tensor, leaves: list) -> tuple[Tensor, Prior, Tensor]:
         users = self.users[batch.user_row]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from imsr_core.errors import ConfigError
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
+from imsr_core.score import MONTH
 from imsr_core.state import ModelState
 from imsr_core.strategies.imsr import imsr, trend_after
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part
@@ -28,7 +29,8 @@ def full_retrain(
     """Train a model that starts from nothing on ``history`` and ``span``.
 
     Of ``state`` only the configuration and the numbers of interests are used (or those of ``like``), and how well it
-    ranks the span with each weight of the trend: a model that starts over could not tell. The result begins a chain:
+    ranks the span with each weight of the trend: a model that starts over could not tell; the weights of its score are
+    those of ``state``. The result begins a chain:
     it has learnt one span, and all interests, of all users, were born in it. Raises `ConfigError` without a
     ``history`` unless ``state`` has seen nothing.
     """
@@ -37,8 +39,10 @@ def full_retrain(
     past = history() if history is not None else empty_sequences()
     everything = concatenate([past, span])
     seen = None if visible is None else concatenate([past, visible_part(drop_empty(span), visible)])
-    fresh = ModelState.initial(state.config)
+    fresh = ModelState.initial(state.config, MONTH if state.score is None else state.score.unit)
     update = imsr(fresh, everything, n_items, progress, visible=seen, like=state.store if like is None else like)
     judged = trend_after(state, span if visible is None else visible, n_items)
     update.state.trend = judged.with_counts_of(update.state.trend)
+    if state.spans and state.score is not None:
+        update = update.weighed(state.score.weights)
     return update

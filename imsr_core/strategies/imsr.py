@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +29,7 @@ from imsr_core.detector import clarity, detect, threshold
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, drop_empty
+from imsr_core.score import Score
 from imsr_core.state import ModelState, seeded
 from imsr_core.strategies.protocol import (
     History,
@@ -78,9 +79,10 @@ def imsr(
     before.require_finite(f"before span {before.spans}")
     state = state.clone().with_items(n_items)
     state.trend = trend_after(before, seen, state.n_items)
+    state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, known_items, like)
-    trainer, losses = _train(state, seen, working, before.spans == 0, progress, make_trainer)
+    trainer, losses = _train(state, seen, working, before, progress, make_trainer)
 
     def write(sequences: SpanSequences) -> tuple[InterestStore, InterestChanges]:
         vectors, support = extract_interests(state, sequences, working, trainer.queries.weight)
@@ -100,6 +102,7 @@ def imsr(
         changes=changes,
         losses=losses,
         blind=blind,
+        blind_score=blind_score,
         new_users=int(detection.new.sum()),
         detected=int(detection.fired.sum()),
         threshold=detection.threshold,
@@ -114,10 +117,31 @@ def trend_after(before: ModelState, span: SpanSequences, n_items: int) -> Trend:
     that (a weight of 1 on the grocery sample) harms the first update's.
     """
     trend, config = before.trend, before.config
-    if config.trend.enabled and config.trend.weight is None and before.spans > 1:
+    asked = config.trend.enabled and config.trend.weight is None and before.score is None
+    if asked and before.spans > 1:
         generator = seeded(config.training.seed, before.spans, purpose=4)
         trend = trend.judged(span, before.store, before.item_vectors(), config.model.logit_scale, generator)
     return trend.after(span, n_items)
+
+
+def scores_after(
+    before: ModelState, span: SpanSequences, visible: SpanSequences | None, n_items: int
+) -> tuple[Score | None, Score | None]:
+    """The score with a span, and the same without the events that are not in ``visible`` (None if all are).
+
+    First what the events that may be learnt from say of the weights, asked of the model that has not learnt them; then
+    all counts. A model that has learnt nothing keeps the last stretch of its first span back for that.
+    """
+    score, seen = before.score, span if visible is None else visible
+    if score is None:
+        return None, None
+    seed = before.config.training.seed * 1_000_003 + before.spans
+    if before.spans == 0:
+        weights = score.begun(seen, n_items, seed).weights
+    else:
+        weights = score.asked(seen, before.interest_term(), seed).weights
+    weighed = replace(score, weights=weights)
+    return weighed.after(span, n_items), None if visible is None else weighed.after(visible, n_items)
 
 
 @dataclass(frozen=True)
@@ -207,15 +231,18 @@ def _train(
     state: ModelState,
     span: SpanSequences,
     working: WorkingInterests,
-    base: bool,
+    before: ModelState,
     progress: Progress,
     make_trainer: MakeTrainer,
 ) -> tuple[SpanTrainer, list[float]]:
     training, model = state.config.training, state.config.model
     generator = seeded(training.seed, state.spans, purpose=3)
     rng = np.random.default_rng([training.seed, state.spans])
+    base = before.spans == 0
     rate = training.base_learning_rate if base else training.learning_rate
     trainer = make_trainer(state, span, working, rate, generator)
+    if training.residual and before.score is not None and not base:
+        trainer.counters = before.score.scorer(None)
     has_prior = torch.zeros(len(span), dtype=torch.bool)
     has_prior[torch.isin(trainer.users, working.store.user[working.mass > 0])] = True
     sampler = TargetSampler.of(

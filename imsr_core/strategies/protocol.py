@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SequenceError, SpanSequences, drop_empty
+from imsr_core.score import Score, Weights
 from imsr_core.state import ModelState
 
 
@@ -56,6 +57,7 @@ class SpanUpdate:
     change); ``losses`` one per epoch; ``clarity_quantiles`` maps a quantile to the users' mean KL, so that an
     absolute c1 can be chosen; ``detected`` users were puzzled (those at the cap get no proposal). ``blind`` holds the
     interests of the span's users as they are without the events that were hidden from learning; None if none were.
+    ``blind_score`` is the score without them.
     """
 
     state: ModelState
@@ -67,12 +69,20 @@ class SpanUpdate:
     threshold: float = math.nan
     clarity_quantiles: dict[str, float] = field(default_factory=dict)
     blind: InterestStore | None = None
+    blind_score: Score | None = None
 
     def unseen(self) -> ModelState:
         """M_t as it is without the hidden events: weights that never saw them, and the ``blind`` interests."""
         if self.blind is None:
             return self.state
-        return replace(self.state, store=self.state.store.updated(self.blind))
+        return replace(self.state, store=self.state.store.updated(self.blind), score=self.blind_score)
+
+    def weighed(self, weights: Weights) -> SpanUpdate:
+        """The same with other weights of the score."""
+        own, blind = (
+            None if score is None else replace(score, weights=weights) for score in (self.state.score, self.blind_score)
+        )
+        return replace(self, state=replace(self.state, score=own), blind_score=blind)
 
 
 #: Called with (steps done, steps in all at most, loss of the step).

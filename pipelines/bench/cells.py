@@ -26,7 +26,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from imsr_core.checkpoint import config_to_dict, load_state, save_state
+from imsr_core.checkpoint import config_identity, load_state, save_state
 from imsr_core.config import DetectorConfig, InterestsConfig
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
@@ -127,7 +127,7 @@ class CellResult:
             "name": self.name,
             "seconds": self.seconds,
             "records": [asdict(record) for record in self.records],
-            "config": config_to_dict(cell.config),
+            "config": config_identity(cell.config),
             "what": cell.variant.what,
             "data": cell.data,
             "top_n": cell.top_n,
@@ -224,7 +224,7 @@ def store_of_counts(counts: NDArray[np.int64], dim: int, query_units: int) -> In
 def _read_by(strategy: str, config: InterestsConfig) -> dict[str, Any]:
     """The configuration without the sections that are named after other strategies."""
     others = set(STRATEGIES) - {strategy}
-    return {name: section for name, section in config_to_dict(config).items() if name not in others}
+    return {name: section for name, section in config_identity(config).items() if name not in others}
 
 
 def _digest(values: list[Any]) -> str:

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
 from imsr_core.ragged import SpanSequences
-from imsr_core.retrieval import score_chunks
 from imsr_core.state import ModelState
 from pipelines.interests.version import Version
 from pipelines.sequences.chain import chain_of
@@ -92,14 +91,15 @@ def evaluate(state: ModelState, span: SpanSequences, seen: Tensor, *, top_n: int
 @torch.no_grad()
 def rank_events(state: ModelState, span: SpanSequences, top_n: int) -> tuple[Tensor, Tensor]:
     """Rank (E,) of every event's item in its user's full ranking, and whether it could be ranked (E,)."""
-    users, items = torch.from_numpy(span.users), torch.from_numpy(span.items)
+    items = torch.from_numpy(span.items)
     rows = torch.from_numpy(span.rows)
-    known = (items < state.n_items) & (state.store.counts_of(users) > 0)[rows]
+    scorer = state.scorer()
+    known = (items < scorer.n_items) & torch.from_numpy(scorer.known(span.users))[rows]
     ranks = torch.full((span.n_events,), top_n, dtype=torch.int64)
     if not bool(known.any()):
         return ranks, known
-    depth = min(top_n + 1, state.n_items)
-    for first, scores in score_chunks(state.store, users, state.item_vectors(), state.item_bias()):
+    depth = min(top_n + 1, scorer.n_items)
+    for first, scores in scorer.chunks(span.users):
         part = slice(int(span.offsets[first]), int(span.offsets[first + len(scores)]))
         here = known[part]
         row, item = rows[part][here] - first, items[part][here]

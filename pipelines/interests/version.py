@@ -27,7 +27,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from imsr_core.checkpoint import config_to_dict, load_state, save_state
+from imsr_core.checkpoint import config_identity, load_state, save_state
 from imsr_core.config import InterestsConfig
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
@@ -66,7 +66,7 @@ def fingerprint_of(
         "format": MODEL_FORMAT,
         "parent": parent,
         "data": sorted(data.items()),
-        "config": config_to_dict(config),
+        "config": config_identity(config),
         "strategy": strategy,
         "protocol": protocol,
         "holdout": holdout,

@@ -22,6 +22,7 @@ from imsr_core.config import (
     InterestsConfig,
     ModelConfig,
     RetainerConfig,
+    ScoreConfig,
     SmlConfig,
     TrainingConfig,
     TrendConfig,
@@ -63,6 +64,7 @@ class Settings:
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     trimmer: TrimmerConfig = field(default_factory=TrimmerConfig)
     trend: TrendConfig = field(default_factory=TrendConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     elastic: ElasticConfig = field(default_factory=ElasticConfig)
     sml: SmlConfig = field(default_factory=SmlConfig)
     ader: AderConfig = field(default_factory=AderConfig)
@@ -137,8 +139,9 @@ def _task(reading: Reading, name: str, table: Any) -> Any:
 
 
 def default_toml() -> str:
-    """A commented ``imsr.toml`` with every key at its default; reading it gives ``Settings()``."""
-    parts = ["# Settings of this workspace. Every key is shown with its default; a key left out keeps it.\n"]
+    """A commented ``imsr.toml`` with every key, as a new workspace starts: at its default, or better where we know
+    better by now (see `imsr_core.fields.documented`)."""
+    parts = ["# Settings of this workspace: every key, as a new workspace starts.\n"]
     for section, kind in get_type_hints(Settings).items():
         parts.append(_toml_section(section, kind) if section != "tasks" else _toml_tasks())
     return "".join(parts)
@@ -171,7 +174,11 @@ def _toml_key(entry: Field[Any], choices: Collection[str]) -> str:
     if entry.metadata.get("range"):
         doc += f" [{entry.metadata['range']}]"
     comment = textwrap.fill(doc, 100, initial_indent="# ", subsequent_indent="#   ")
-    line = f"# {entry.name} = (unset)" if entry.default is None else f"{entry.name} = {_toml(entry.default)}"
+    value = entry.metadata.get("fresh", entry.default)
+    if value != entry.default:
+        doc += f" (left out: {_toml(entry.default)})"
+        comment = textwrap.fill(doc, 100, initial_indent="# ", subsequent_indent="#   ")
+    line = f"# {entry.name} = (unset)" if value is None else f"{entry.name} = {_toml(value)}"
     return f"{comment}\n{line}\n"
 
 

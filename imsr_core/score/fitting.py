@@ -1,0 +1,132 @@
+"""Fit a score's weights on events that its parts have not learnt: a conditional logit over the catalogue.
+
+    loss = mean over events (u, i) of log sum_j exp(score(u, j)) - score(u, i)   + PULL / events |w - w before|^2
+
+The catalogue of a user is made of: the items in fashion and those the user had, each of them; and a uniform sample of
+the rest, whose terms in the sum count log(rest / sample) more, so that the sum is right on average. Weights that are
+trained together with the interests, on the span that both learn, do not work: the item vectors fit the span's own
+fashion, and the counts seem worthless. Out of sample they are judged by what they are worth the day after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imsr_core.ragged import SpanSequences
+from imsr_core.score.pairs import IntArray, Pairs
+from imsr_core.score.protocol import Term
+from imsr_core.score.weights import SETS, Evidence, Weights
+
+#: Events that a fit rests on at most, of so many users at most; with fewer than `ENOUGH` the weights stay.
+EVENTS, USERS, ENOUGH = 1_500, 400, 30
+#: Items of the catalogue that stand for themselves (the most popular of late), and that stand for all others.
+POPULAR, SAMPLED, OWN = 200, 400, 200
+#: How many events' worth the weights before are.
+PULL = 5.0
+STEPS = 25
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which of the ``users`` (B,) took which item: ``place`` (E,) positions in ``users`` and ``wanted`` (E,) items.
+
+    ``items`` (B, C) are the candidates, ``offset`` (2, B, C) what is added to their scores under each of `SETS`
+    (-inf: no candidate), ``new`` (E,) marks what the user had not had.
+    """
+
+    users: IntArray
+    place: IntArray
+    wanted: IntArray
+    items: IntArray
+    offset: Tensor
+    new: Tensor
+
+
+def sample_events(span: SpanSequences, known: np.ndarray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Users (E,) and items (E,) of at most `EVENTS` of the ``known`` (E',) events, of `USERS` users at most."""
+    users, items = span.users[span.rows][known], span.items[known]
+    chosen = rng.permutation(np.unique(users))[:USERS]
+    inside = np.flatnonzero(np.isin(users, chosen))
+    kept = np.sort(rng.permutation(inside)[:EVENTS])
+    return users[kept], items[kept]
+
+
+def question(users: IntArray, items: IntArray, popularity: Tensor, had: Pairs, rng: np.random.Generator) -> Question:
+    """The candidates of events (E,), given as users and items; ``popularity`` (N,), ``had`` what users had."""
+    people, place = np.unique(users, return_inverse=True)
+    n = len(popularity)
+    popular = np.sort(torch.topk(popularity, min(POPULAR, n)).indices.numpy())
+    rest = np.setdiff1d(np.arange(n), popular)
+    drawn = np.sort(rng.permutation(rest)[:SAMPLED])
+    shared = np.concatenate([popular, drawn])
+    correction = np.zeros(len(shared))
+    correction[len(popular) :] = np.log(max(len(rest), 1) / max(len(drawn), 1))
+    own, real = _own_items(had, people, popular, n)
+    everybody = np.broadcast_to(shared, (len(people), len(shared)))
+    is_own = had.find(np.broadcast_to(people[:, None], everybody.shape), everybody) >= 0
+    many = np.isin(everybody, popular)
+    # what the user had stands for itself, among the own items: not once more in the sample
+    first = np.where(is_own & ~many, -np.inf, correction)
+    unseen = np.where(is_own, -np.inf, correction)
+    hidden = np.full(own.shape, -np.inf)
+    offset = np.stack([np.concatenate([first, np.where(real, 0.0, -np.inf)], 1), np.concatenate([unseen, hidden], 1)])
+    new = had.find(users, items) < 0
+    candidates = np.concatenate([everybody, own], 1)
+    return Question(people, place, items, candidates, torch.from_numpy(offset).float(), torch.from_numpy(new))
+
+
+def _own_items(had: Pairs, people: IntArray, popular: IntArray, n: int) -> tuple[IntArray, np.ndarray]:
+    """Items (B, H) that each of ``people`` (B,) had and that are not popular, and which of them are real (B, H)."""
+    mine = had.of_owners(people)
+    mine = mine.take((mine.other < n) & ~np.isin(mine.other, popular)).newest(OWN)
+    place, rows = mine.rows_of(people)
+    count = np.bincount(place, minlength=len(people))
+    width = int(count.max(initial=0))
+    column = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+    items, real = np.zeros((len(people), width), dtype=np.int64), np.zeros((len(people), width), dtype=bool)
+    items[place, column], real[place, column] = mine.other[rows], True
+    return items, real
+
+
+def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
+    """The weights after what the events say, started from ``weights`` and pulled to them."""
+    values = torch.cat([term.at(asked.users, asked.items) for term in terms], -1)  # (B, C, F)
+    own = torch.cat([term.at(asked.users[asked.place], asked.wanted[:, None]) for term in terms], -1)[:, 0]  # (E, F)
+    columns = tuple(name for term in terms for name in term.columns)
+    place = torch.from_numpy(asked.place)
+    for number, which in enumerate(SETS):
+        chosen = torch.ones_like(asked.new) if which == "everything" else asked.new
+        if int(chosen.sum()) >= ENOUGH:
+            before = weights.row(which, columns)
+            found, evidence = _fit(values, asked.offset[number], own[chosen], place[chosen], before)
+            weights = weights.with_row(which, columns, found, evidence)
+    return weights
+
+
+def _fit(values: Tensor, offset: Tensor, own: Tensor, place: Tensor, before: Tensor) -> tuple[Tensor, Evidence]:
+    people, place = torch.unique(place, return_inverse=True)
+    values, offset = values[people], offset[people]
+    events = len(own)
+
+    def loss(weights: Tensor) -> Tensor:
+        total = (values @ weights + offset).logsumexp(1)  # (B,)
+        return (total[place] - own @ weights).mean()
+
+    weights = before.clone().requires_grad_(True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        pulled = loss(weights) + PULL / events * ((weights - before) ** 2).sum()
+        pulled.backward()
+        return pulled
+
+    optimizer.step(closure)
+    after = weights.detach()
+    with torch.no_grad():
+        losses = [float(loss(w)) for w in (before, after, torch.zeros_like(after))]
+    return after, Evidence(events, len(people), *losses)

@@ -1,0 +1,53 @@
+"""The term `interest`: how near an item is to the nearest of a user's interests, as a logit.
+
+column: scale x max_k h_k . e_i. It has no state of its own: the interests and item vectors are the model's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imsr_core.interests import InterestStore
+from imsr_core.retrieval import best_scores, padded_interests
+from imsr_core.score.pairs import IntArray
+
+#: Items (users x items) that are looked at together in `at`.
+CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class InterestTerm:
+    """``store`` holds the users' interests, ``items`` (N, d) the item vectors; ``scale`` turns products into logits.
+
+    A user without interests has 0 everywhere.
+    """
+
+    store: InterestStore
+    items: Tensor
+    scale: float
+
+    columns = ("interest",)
+
+    def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
+        """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
+        ids = torch.from_numpy(users)
+        best = best_scores(padded_interests(self.store, ids), self.items)
+        best[self.store.counts_of(ids) == 0] = 0.0
+        scores += self.scale * float(weights[0]) * best
+
+    def at(self, users: IntArray, items: IntArray) -> Tensor:
+        """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
+        found = torch.zeros(*items.shape, 1)
+        step = max(1, CHUNK // max(items.shape[1], 1))
+        for first in range(0, len(users), step):
+            ids = torch.from_numpy(users[first : first + step])
+            interests = padded_interests(self.store, ids)  # (b, K, d)
+            vectors = self.items[torch.from_numpy(np.ascontiguousarray(items[first : first + step]))]  # (b, C, d)
+            best = (vectors @ interests.transpose(1, 2)).amax(-1)
+            best[self.store.counts_of(ids) == 0] = 0.0
+            found[first : first + step, :, 0] = self.scale * best
+        return found

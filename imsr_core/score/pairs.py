@@ -1,0 +1,114 @@
+"""Pairs with values: which items a user had, which items go with an item. One ragged table for both.
+
+    owner   [ 3,  3,  8 ]        sorted by (owner, other), each pair once
+    other   [ 1,  7,  1 ]
+    values  (R, C) float64, columns by name of the term that keeps the table
+    last    (R,) int64, microseconds: when the pair was touched
+
+An owner that is not touched keeps its rows as they are: values that fade are kept as of ``last`` and fade when they
+are read. So a span costs what it touches, and the rows of the touched owners are all that has to be written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+#: Others are below this, so that a pair is one number.
+WIDTH = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """R pairs of owners and others; see above."""
+
+    owner: IntArray
+    other: IntArray
+    last: IntArray
+    values: FloatArray
+
+    @classmethod
+    def empty(cls, columns: int) -> Pairs:
+        """No pair, with room for this many values."""
+        none = np.zeros(0, dtype=np.int64)
+        return cls(none, none, none, np.zeros((0, columns)))
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    @property
+    def keys(self) -> IntArray:
+        """(R,) each pair as one number, ascending."""
+        return self.owner * WIDTH + self.other
+
+    @property
+    def owners(self) -> IntArray:
+        """Those who own a pair, ascending."""
+        return np.unique(self.owner)
+
+    def take(self, rows: NDArray) -> Pairs:
+        """The rows that an ascending index or a mask (R,) selects."""
+        return Pairs(self.owner[rows], self.other[rows], self.last[rows], self.values[rows])
+
+    def of_owners(self, owners: IntArray) -> Pairs:
+        """The pairs of ``owners`` only."""
+        return self.take(np.isin(self.owner, owners))
+
+    def updated(self, changes: Pairs) -> Pairs:
+        """The owners of ``changes`` have exactly the pairs they have there; all others keep theirs."""
+        return joined([self.take(~np.isin(self.owner, changes.owners)), changes])
+
+    def spans_of(self, owners: IntArray) -> tuple[IntArray, IntArray]:
+        """First row and number of rows of each of ``owners`` (B,)."""
+        first = np.searchsorted(self.owner, owners)
+        return first, np.searchsorted(self.owner, owners, side="right") - first
+
+    def rows_of(self, owners: IntArray) -> tuple[IntArray, IntArray]:
+        """All rows of ``owners`` (B,): position in ``owners`` of each (P,), and the row (P,)."""
+        first, count = self.spans_of(owners)
+        place = np.repeat(np.arange(len(owners)), count)
+        return place, np.arange(len(place)) + np.repeat(first - (np.cumsum(count) - count), count)
+
+    def find(self, owners: IntArray, others: IntArray) -> IntArray:
+        """Row of each pair, -1 where there is none; any shape."""
+        if not len(self):
+            return np.full(others.shape, -1)
+        wanted = owners * WIDTH + others
+        row = np.searchsorted(self.keys, wanted).clip(max=len(self) - 1)
+        return np.where(self.keys[row] == wanted, row, -1)
+
+    def newest(self, limit: int) -> Pairs:
+        """At most ``limit`` pairs of each owner, the last touched; of those touched at once, the higher others."""
+        return self if not limit else self._first_of_each(np.lexsort((-self.other, -self.last, self.owner)), limit)
+
+    def strongest(self, limit: int) -> Pairs:
+        """At most ``limit`` pairs of each owner, those with the most of the first value; ties as in `newest`."""
+        order = np.lexsort((-self.other, -self.values[:, 0], self.owner))
+        return self if not limit else self._first_of_each(order, limit)
+
+    def _first_of_each(self, order: IntArray, limit: int) -> Pairs:
+        _, count = np.unique(self.owner, return_counts=True)
+        if not len(count) or count.max() <= limit:
+            return self
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+        return self.take(np.sort(order[rank < limit]))
+
+
+def joined(parts: list[Pairs]) -> Pairs:
+    """All rows of tables that share no pair."""
+    owner = np.concatenate([part.owner for part in parts])
+    other = np.concatenate([part.other for part in parts])
+    order = np.lexsort((other, owner))
+    last = np.concatenate([part.last for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return Pairs(owner[order], other[order], last[order], values[order])
+
+
+def fading(age: NDArray, half_lives: NDArray) -> FloatArray:
+    """(R, H): what is left after ``age`` (R,), in the unit of ``half_lives`` (H,)."""
+    return np.exp2(-np.asarray(age, dtype=np.float64)[:, None] / half_lives)

@@ -1,0 +1,40 @@
+"""What every term of a score is: a few columns of numbers for each user and item, and a state that learns spans.
+
+score(u, i) = sum over the columns of all terms of weight x value(u, i). A term is one file and one line in
+`imsr_core.score.score`, and inherits the contract tests: learning spans one by one equals learning them at once, and
+`add` says the same as `at`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+from torch import Tensor
+
+from imsr_core.ragged import SpanSequences
+from imsr_core.score.pairs import IntArray
+
+
+class Term(Protocol):
+    """Something that is known of a user and an item: F columns."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns (F,)."""
+        ...
+
+    def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
+        """Add values x ``weights`` (F,) to ``scores`` (B, N) of ``users`` (B,), in place: what serving does."""
+        ...
+
+    def at(self, users: IntArray, items: IntArray) -> Tensor:
+        """The values (B, C, F) of ``items`` (B, C) for ``users`` (B,): what fitting and explaining do."""
+        ...
+
+
+class CountingTerm(Term, Protocol):
+    """A term with a state of its own, which counts events: exact, and without a parameter that is trained."""
+
+    def after(self, span: SpanSequences, n_items: int) -> Self:
+        """The state with a span's events; ``n_items`` is the size of the catalogue after it."""
+        ...

@@ -1,0 +1,172 @@
+"""One score out of terms: what is known of a user and an item, weighed by what it was worth on unseen events.
+
+    score(u, i) = sum over the columns f of all terms of w_f x_f(u, i)
+
+    interest     how near the item is to the user's nearest interest      interest.py     the model's
+    trend        how many took it of late, at six half-lives              trend.py        counted
+    personal     how often and how lately this user had it                personal.py     counted
+    neighbours   what goes with what the user had of late                 neighbours.py   counted
+
+The counting terms learn a span exactly: one span after the other or all at once gives the same. The weights come from
+the events of a span that the model has not learnt yet (`fitting`), before it learns them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imsr_core.config import ScoreConfig
+from imsr_core.ragged import SpanSequences, between
+from imsr_core.score.fitting import fitted, question, sample_events
+from imsr_core.score.interest import InterestTerm
+from imsr_core.score.neighbours import NeighboursTerm
+from imsr_core.score.pairs import Pairs
+from imsr_core.score.personal import PersonalTerm
+from imsr_core.score.protocol import Term
+from imsr_core.score.serving import Scorer
+from imsr_core.score.trend import HALF_LIVES, TrendTerm
+from imsr_core.score.weights import Evidence, Weights
+
+#: What a span lasts where nobody says otherwise: a month of 30 days, in microseconds.
+MONTH = 30 * 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """The counting terms, the columns in use and their weights.
+
+    ``trend``, ``personal`` and ``neighbours`` always count; ``config`` says which of them are part of the score.
+    ``personal`` and ``neighbours`` may hold some users only: those that will be asked about.
+    """
+
+    config: ScoreConfig
+    trend: TrendTerm
+    personal: PersonalTerm
+    neighbours: NeighboursTerm
+    weights: Weights
+
+    @classmethod
+    def empty(cls, config: ScoreConfig, unit: int = MONTH) -> Score:
+        """Nothing counted; ``unit`` is the length of a span in microseconds, which half-lives are measured in."""
+        personal = PersonalTerm.empty(unit, config.history)
+        neighbours = NeighboursTerm.empty(personal, config.neighbours_kept)
+        score = cls(config, TrendTerm.empty(unit), personal, neighbours, Weights.start(()))
+        return replace(score, weights=Weights.start(score.columns))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved of it as tensors, by name; the tables of pairs are data and kept apart."""
+        counts, degree = torch.from_numpy(self.trend.counts), torch.from_numpy(self.neighbours.degree)
+        return {"trend": counts, "degree": degree, "weights": self.weights.values}
+
+    def described(self) -> dict[str, Any]:
+        """What is saved of it as JSON."""
+        return {
+            "span_length": self.unit,
+            "until": self.trend.until,
+            "columns": list(self.weights.columns),
+            "evidence": {name: asdict(evidence) for name, evidence in self.weights.evidence.items()},
+        }
+
+    @classmethod
+    def of_description(cls, config: ScoreConfig, described: dict[str, Any]) -> Score:
+        """The score of `described`, without tensors and tables."""
+        score = cls.empty(config, int(described["span_length"]))
+        until = int(described["until"])
+        evidence = {name: Evidence(**values) for name, values in described["evidence"].items()}
+        personal = replace(score.personal, until=until)
+        return replace(
+            score,
+            trend=replace(score.trend, until=until),
+            personal=personal,
+            neighbours=replace(score.neighbours, personal=personal),
+            weights=replace(Weights.start(tuple(described["columns"])), evidence=evidence),
+        )
+
+    def with_tensors(self, tensors: dict[str, Tensor]) -> Score:
+        """With the tensors of `tensors`, and with columns that came later at their start."""
+        counts, degree = tensors["trend"].numpy(), tensors["degree"].numpy()
+        weights = replace(self.weights, values=tensors["weights"])
+        return replace(
+            self,
+            trend=replace(self.trend, counts=counts),
+            neighbours=replace(self.neighbours, degree=degree),
+            weights=weights.for_columns(self.columns),
+        )
+
+    def with_tables(self, personal: Pairs, neighbours: Pairs, tail: SpanSequences) -> Score:
+        """With the tables of pairs: of all users and items, or of those that will be asked about."""
+        own = replace(self.personal, pairs=personal)
+        return replace(
+            self, personal=own, neighbours=replace(self.neighbours, pairs=neighbours, tail=tail, personal=own)
+        )
+
+    @property
+    def unit(self) -> int:
+        """The length of a span in microseconds."""
+        return self.trend.unit
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the terms in use, interest first."""
+        own = InterestTerm.columns if self.config.interest else ()
+        return (*own, *(name for term in self.counters() for name in term.columns))
+
+    @property
+    def n_items(self) -> int:
+        """N, the size of the catalogue that was counted."""
+        return len(self.trend.counts)
+
+    def counters(self) -> list[Term]:
+        """The counting terms that are part of the score."""
+        named = (("trend", self.trend), ("personal", self.personal), ("neighbours", self.neighbours))
+        return [term for name, term in named if getattr(self.config, name)]
+
+    def terms(self, interest: InterestTerm | None) -> list[Term]:
+        """All terms of the score, in the order of ``columns``; without ``interest``, the counting ones."""
+        own: list[Term] = [interest] if interest is not None and self.config.interest else []
+        return own + self.counters()
+
+    def after(self, span: SpanSequences, n_items: int) -> Score:
+        """With a span's events counted; the weights stay."""
+        personal = self.personal.after(span, n_items)
+        neighbours = replace(self.neighbours.after(span, n_items), personal=personal)
+        return replace(self, trend=self.trend.after(span, n_items), personal=personal, neighbours=neighbours)
+
+    def asked(self, span: SpanSequences, interest: InterestTerm | None, seed: int) -> Score:
+        """With weights fitted on a span that neither this score nor ``interest`` has learnt; see `fitting`.
+
+        Events of users or items that were never counted say nothing of the weights. The same ``seed`` gives the same.
+        """
+        rng = np.random.default_rng(seed)
+        known = np.isin(span.users, self.personal.pairs.owners)[span.rows] & (span.items < self.n_items)
+        if not known.any():
+            return self
+        users, items = sample_events(span, known, rng)
+        popularity = self.trend.values()[:, HALF_LIVES.index(1.0)]
+        asked = question(users, items, popularity, self.personal.pairs, rng)
+        return replace(self, weights=fitted(self.weights, asked, self.terms(interest)))
+
+    def begun(self, span: SpanSequences, n_items: int, seed: int) -> Score:
+        """The first score of a chain, from its pre-training: the weights of the counting terms come from its last
+        stretch, as long as a span, which is kept back for that and counted afterwards."""
+        if not span.n_events:
+            return self.after(span, n_items)
+        end = int(span.timestamps.max()) + 1
+        cut = end - self.unit
+        first = int(span.timestamps.min())
+        past, last = between(span, first, cut), between(span, cut, end)
+        weights = self.after(past, n_items).asked(last, None, seed).weights if past.n_events else self.weights
+        return replace(self.after(span, n_items), weights=weights)
+
+    def scorer(self, interest: InterestTerm | None, which: str = "everything") -> Scorer:
+        """What serves: all terms with the weights of one of `imsr_core.score.weights.SETS`."""
+        terms = [(term, self.weights.row(which, term.columns)) for term in self.terms(interest)]
+        users = self.personal.pairs.owners
+        if interest is not None:
+            users = np.union1d(users, interest.store.users.numpy())
+        return Scorer(terms, self.n_items, users)

@@ -1,0 +1,101 @@
+"""Weights are fitted on unseen events: what repeats, what is in fashion, what the interests know; and they stay put."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from planted_logs import random_span, span_of, store_of
+
+from imsr_core.config import ScoreConfig
+from imsr_core.ragged import from_events
+from imsr_core.score import InterestTerm, Score, Weights
+from imsr_core.score import fitting as fitting_module
+
+UNIT, N = 1_000, 60
+ON = ScoreConfig(enabled=True)
+
+
+def repeated(start):
+    return span_of({u: [(3 * u + k) % N for k in (0, 1, 0)] for u in range(40)}, start=start)
+
+
+def test_where_people_repeat_themselves_the_personal_columns_win():
+    score = Score.empty(ON, UNIT).after(repeated(0), N)
+    asked = score.asked(repeated(2_000), None, seed=1)
+    evidence = asked.weights.evidence["everything"]
+    assert evidence.after < evidence.before < evidence.chance
+    assert evidence.events == 120
+    users, items = np.arange(40), (3 * np.arange(40)) % N
+    scores = asked.scorer(None).scores(users)
+    assert (scores.argmax(1).numpy() == items).mean() > 0.9
+
+
+def test_where_nobody_has_a_thing_twice_having_had_it_counts_against_it():
+    score = Score.empty(ON, UNIT).after(span_of({u: [u, u + 1, u + 2] for u in range(40)}), N)
+    span = span_of({u: [(u + k) % N for k in (7, 11)] for u in range(40)}, start=2_000)
+    asked = score.asked(span, None, seed=1)
+    fresh, had = asked.scorer(None).scores(np.array([5]))[0, [9, 6]]
+    assert fresh > had
+
+
+def test_interests_are_believed_if_they_are_right():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(N, 8, generator=generator), dim=-1)
+    store = store_of({u: [vectors[u].tolist()] for u in range(40)})
+    score = Score.empty(ON, UNIT).after(random_span(1, range(40), N), N)
+    wanted = span_of({u: [u, u, u] for u in range(40)}, start=2_000)
+    right = score.asked(wanted, InterestTerm(store, vectors, 5.0), seed=1)
+    wrong = score.asked(wanted, InterestTerm(store, -vectors, 5.0), seed=1)
+    column = right.columns.index("interest")
+    assert right.weights.values[0, column] > 0.5 > wrong.weights.values[0, column]
+
+
+def test_the_same_seed_gives_the_same_weights():
+    score = Score.empty(ON, UNIT).after(repeated(0), N)
+    one, two = (score.asked(repeated(2_000), None, seed=3).weights.values for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_few_events_move_nothing_and_strangers_say_nothing():
+    score = Score.empty(ON, UNIT).after(repeated(0), N)
+    few = score.asked(span_of({0: [1, 2]}, start=2_000), None, seed=0)
+    assert torch.equal(few.weights.values, score.weights.values)
+    strangers = score.asked(span_of({u: [1, 2] for u in range(100, 140)}, start=2_000), None, seed=0)
+    assert strangers is score
+
+
+def test_new_weights_never_read_what_the_user_had():
+    score = Score.empty(ON, UNIT).after(repeated(0), N)
+    asked = score.asked(span_of({u: [(3 * u + 5) % N] for u in range(40)}, start=2_000), None, seed=1)
+    personal = [asked.columns.index(name) for name in score.personal.columns]
+    torch.testing.assert_close(asked.weights.values[1, personal], score.weights.values[1, personal])
+    assert asked.weights.evidence["new"].events > 0
+
+
+def test_a_large_catalogue_is_sampled_and_gives_about_the_same(monkeypatch):
+    score = Score.empty(ON, UNIT).after(repeated(0), N)
+    whole = score.asked(repeated(2_000), None, seed=1)
+    monkeypatch.setattr(fitting_module, "POPULAR", 5)
+    monkeypatch.setattr(fitting_module, "SAMPLED", 20)
+    sampled = score.asked(repeated(2_000), None, seed=1)
+    assert abs(sampled.weights.evidence["everything"].after - whole.weights.evidence["everything"].after) < 0.3
+    chances = [fit.weights.evidence["everything"].chance for fit in (sampled, whole)]
+    assert chances[0] == pytest.approx(chances[1], abs=0.01)
+
+
+def test_the_first_weights_come_from_the_end_of_the_first_span():
+    both = [repeated(0), repeated(5_000)]
+    users = np.concatenate([s.users[s.rows] for s in both])
+    log = from_events(users, np.concatenate([s.items for s in both]), np.concatenate([s.timestamps for s in both]))
+    begun = Score.empty(ON, UNIT).begun(log, N, seed=0)
+    assert begun.weights.evidence["everything"].events == 120
+    assert begun.weights.values[0, begun.columns.index("interest")] == Weights.start(("interest",)).values[0, 0]
+    assert torch.equal(begun.tensors()["trend"], Score.empty(ON, UNIT).after(log, N).tensors()["trend"])
+
+
+def test_a_term_that_is_off_has_no_column():
+    config = replace(ON, personal=False)
+    assert "had" not in Score.empty(config, UNIT).columns
+    weights = Score.empty(ON, UNIT).weights.for_columns(Score.empty(config, UNIT).columns)
+    assert weights.columns == Score.empty(config, UNIT).columns

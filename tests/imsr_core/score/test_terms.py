@@ -1,0 +1,139 @@
+"""The contract of every term: cut the log as you like, the counts are the same; `add` says what `at` says."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planted_logs import random_span, store_of
+
+from imsr_core.config import ScoreConfig
+from imsr_core.ragged import between, concatenate, empty_sequences, from_events
+from imsr_core.score import InterestTerm, Score
+from imsr_core.score.bias import BiasTerm
+from imsr_core.score.neighbours import WINDOW
+from imsr_core.score.pairs import Pairs
+from imsr_core.score.trend import EPSILON, HALF_LIVES
+
+UNIT, N_ITEMS, USERS = 100, 9, 5
+ON = ScoreConfig(enabled=True)
+#: Events at distinct times, so that a cut in time is a cut of the log.
+LOGS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=1, max_size=60)
+CUTS = st.lists(st.integers(0, 600), max_size=4)
+
+
+def log_of(events):
+    users, items = (np.array(column, dtype=np.int64) for column in zip(*events, strict=True))
+    return from_events(users, items, np.arange(1, len(events) + 1, dtype=np.int64) * 10)
+
+
+def pieces(log, cuts):
+    edges = [0, *sorted(cuts), 10_000]
+    return [between(log, first, last) for first, last in pairwise(edges)]
+
+
+def learnt(spans):
+    score = Score.empty(ON, UNIT)
+    for span in spans:
+        score = score.after(span, N_ITEMS)
+    return score
+
+
+@settings(deadline=None)
+@given(LOGS, CUTS)
+def test_span_by_span_or_at_once(events, cuts):
+    log = log_of(events)
+    once, stepwise = learnt([log]), learnt(pieces(log, cuts))
+    users = np.arange(USERS)
+    items = np.tile(np.arange(N_ITEMS), (USERS, 1))
+    for one, other in zip(once.counters(), stepwise.counters(), strict=True):
+        np.testing.assert_allclose(one.at(users, items), other.at(users, items), rtol=1e-4, atol=1e-6)
+    for name in ("trend", "degree"):
+        torch.testing.assert_close(once.tensors()[name], stepwise.tensors()[name])
+
+
+@settings(deadline=None)
+@given(LOGS, CUTS, st.integers(0, 99))
+def test_serving_adds_what_the_columns_say(events, cuts, seed):
+    score = learnt(pieces(log_of(events), cuts))
+    generator = torch.Generator().manual_seed(seed)
+    store = store_of({0: [[0.2, 0.9], [1.0, 0.1]], 3: [[-0.5, 0.5]]})
+    interest = InterestTerm(store, torch.randn(N_ITEMS, 2, generator=generator), 3.0)
+    users = np.array([3, 0, 4])
+    items = np.tile(np.arange(N_ITEMS), (3, 1))
+    for term in [*score.terms(interest), BiasTerm(torch.randn(N_ITEMS, generator=generator))]:
+        weights = torch.randn(len(term.columns), generator=generator)
+        served = torch.ones(3, N_ITEMS)
+        term.add(served, users, weights)
+        torch.testing.assert_close(served - 1, term.at(users, items) @ weights, rtol=1e-4, atol=1e-5)
+
+
+@given(LOGS)
+def test_counts_are_what_a_loop_counts(events):
+    log, now = log_of(events), 10 * len(events)
+    score = learnt([log])
+    for item in range(N_ITEMS):
+        ages = [(now - 10 * (n + 1)) / UNIT for n, (_, i) in enumerate(events) if i == item]
+        wanted = [np.log1p(sum(0.5 ** (age / h) for age in ages) / EPSILON) for h in HALF_LIVES]
+        np.testing.assert_allclose(score.trend.values()[item], wanted, rtol=1e-4, atol=1e-5)
+        for user in range(USERS):
+            times = sum(1 for u, i in events if (u, i) == (user, item))
+            columns = dict(
+                zip(score.personal.columns, score.personal.at(np.array([user]), np.array([[item]]))[0, 0], strict=True)
+            )
+            assert float(columns["personal_ever"]) == pytest.approx(np.log1p(times / 0.1), rel=1e-5)
+            assert float(columns["had"]) == (times > 0)
+
+
+@given(LOGS)
+def test_neighbours_are_within_a_few_steps(events):
+    score = learnt([log_of(events)])
+    together = np.zeros((N_ITEMS, N_ITEMS))
+    for user in range(USERS):
+        own = [i for u, i in events if u == user]
+        for n, later in enumerate(own):
+            for earlier in own[max(0, n - WINDOW) : n]:
+                if earlier != later:
+                    together[earlier, later] += 1
+                    together[later, earlier] += 1
+    pairs = score.neighbours.pairs
+    found = np.zeros_like(together)
+    found[pairs.owner, pairs.other] = pairs.values[:, 0]
+    np.testing.assert_array_equal(found, together)
+    np.testing.assert_array_equal(score.neighbours.degree, together.sum(1))
+
+
+def test_a_user_without_events_and_an_empty_span_change_nothing():
+    score = learnt([random_span(0, range(6), N_ITEMS)])
+    same = score.after(empty_sequences(), N_ITEMS)
+    np.testing.assert_array_equal(same.trend.counts, score.trend.counts)
+    span = random_span(5, range(2), N_ITEMS)
+    later = score.after(span, N_ITEMS)
+    others = ~np.isin(score.personal.pairs.owner, span.users)
+    kept = later.personal.pairs.take(~np.isin(later.personal.pairs.owner, span.users))
+    np.testing.assert_array_equal(kept.values, score.personal.pairs.values[others])
+
+
+def test_a_limit_keeps_the_newest_items_and_the_closest_neighbours():
+    score = Score.empty(ScoreConfig(enabled=True, history=2, neighbours_kept=1), UNIT)
+    score = score.after(log_of([(0, 1), (0, 2), (0, 3), (0, 2)]), N_ITEMS)
+    assert score.personal.pairs.other.tolist() == [2, 3]
+    assert score.neighbours.pairs.owner.tolist() == [1, 2, 3]
+    assert score.neighbours.pairs.other.tolist() == [2, 3, 2]
+
+
+def test_pairs_of_some_owners_and_of_changes():
+    table = Pairs(np.array([1, 1, 4]), np.array([2, 5, 2]), np.zeros(3, np.int64), np.ones((3, 1)))
+    assert table.find(np.array([1, 1, 4, 9]), np.array([5, 4, 2, 2])).tolist() == [1, -1, 2, -1]
+    place, rows = table.rows_of(np.array([4, 7, 1]))
+    assert place.tolist() == [0, 2, 2]
+    assert rows.tolist() == [2, 0, 1]
+    changed = table.updated(Pairs(np.array([1]), np.array([3]), np.zeros(1, np.int64), np.ones((1, 1))))
+    assert list(zip(changed.owner.tolist(), changed.other.tolist(), strict=True)) == [(1, 3), (4, 2)]
+
+
+def test_joining_spans_of_equal_times_keeps_their_order():
+    first, second = log_of([(0, 1), (0, 2)]), log_of([(0, 3)])
+    assert concatenate([first, second]).items.tolist() == [1, 3, 2]
