@@ -83,20 +83,21 @@ class Pairs:
         return np.where(self.keys[row] == wanted, row, -1)
 
     def newest(self, limit: int) -> Pairs:
-        """At most ``limit`` pairs of each owner, the last touched; of those touched at once, the higher others."""
-        return self if not limit else self._first_of_each(np.lexsort((-self.other, -self.last, self.owner)), limit)
+        """At most ``limit`` pairs of each owner (0 = all), the last touched; of those touched at once, the higher
+        others."""
+        return self if not limit else self.take(self._first(np.lexsort((-self.other, -self.last, self.owner)), limit))
 
-    def strongest(self, limit: int) -> Pairs:
-        """At most ``limit`` pairs of each owner, those with the most of the first value; ties as in `newest`."""
-        order = np.lexsort((-self.other, -self.values[:, 0], self.owner))
-        return self if not limit else self._first_of_each(order, limit)
+    def strongest(self, limit: int, column: int = 0) -> NDArray[np.bool_]:
+        """(R,) the ``limit`` pairs of each owner with the most of a value; ties as in `newest`."""
+        return self._first(np.lexsort((-self.other, -self.values[:, column], self.owner)), limit)
 
-    def _first_of_each(self, order: IntArray, limit: int) -> Pairs:
+    def _first(self, order: IntArray, limit: int) -> NDArray[np.bool_]:
+        """(R,) the first ``limit`` pairs of each owner in an order that keeps owners together."""
         _, count = np.unique(self.owner, return_counts=True)
-        if not len(count) or count.max() <= limit:
-            return self
+        kept = np.zeros(len(self), dtype=bool)
         rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-        return self.take(np.sort(order[rank < limit]))
+        kept[order[rank < limit]] = True
+        return kept
 
 
 def joined(parts: list[Pairs]) -> Pairs:

@@ -28,7 +28,8 @@ EPSILON = 0.1
 
 @dataclass(frozen=True)
 class PersonalTerm:
-    """``pairs``: user, item, last event, and as of that event the values (events, and the faded counts by half-life).
+    """``pairs``: user, item, last event, and the values: how many events, the time of the first one, and as of the
+    last one the faded counts by half-life.
 
     ``unit`` is the length of a span and ``until`` the time as of which it is read, both in microseconds; ``limit`` the
     pairs that are kept of a user, the last touched (0 = all). Beyond the limit an item that comes back starts anew.
@@ -44,7 +45,7 @@ class PersonalTerm:
     @classmethod
     def empty(cls, unit: int, limit: int = 0) -> PersonalTerm:
         """Of no user."""
-        return cls(unit, limit, Pairs.empty(1 + len(HALF_LIVES)))
+        return cls(unit, limit, Pairs.empty(2 + len(HALF_LIVES)))
 
     def after(self, span: SpanSequences, n_items: int) -> PersonalTerm:
         """With the events of a span."""
@@ -76,7 +77,7 @@ class PersonalTerm:
         """(P, F) the columns of pairs, as of ``until``."""
         age = (self.until - self.pairs.last[rows]) / self.unit
         values = self.pairs.values[rows]
-        counts = np.concatenate([values[:, 1:] * fading(age, np.array(HALF_LIVES)), values[:, :1]], 1)
+        counts = np.concatenate([values[:, 2:] * fading(age, np.array(HALF_LIVES)), values[:, :1]], 1)
         rest = [np.ones_like(age), np.log1p(10 * age)]
         return torch.from_numpy(np.column_stack([np.log1p(counts / EPSILON), *rest])).float()
 
@@ -86,11 +87,13 @@ def _counted(span: SpanSequences, unit: int) -> Pairs:
     keys, place = np.unique(span.users[span.rows] * WIDTH + span.items, return_inverse=True)
     last = np.zeros(len(keys), dtype=np.int64)
     np.maximum.at(last, place, span.timestamps)
+    first = np.full(len(keys), np.iinfo(np.int64).max)
+    np.minimum.at(first, place, span.timestamps)
     weights = fading((last[place] - span.timestamps) / unit, np.array(HALF_LIVES))
-    counts = np.empty((len(keys), 1 + len(HALF_LIVES)))
-    counts[:, 0] = np.bincount(place, minlength=len(keys))
+    counts = np.empty((len(keys), 2 + len(HALF_LIVES)))
+    counts[:, 0], counts[:, 1] = np.bincount(place, minlength=len(keys)), first
     for column in range(len(HALF_LIVES)):
-        counts[:, 1 + column] = np.bincount(place, weights=weights[:, column], minlength=len(keys))
+        counts[:, 2 + column] = np.bincount(place, weights=weights[:, column], minlength=len(keys))
     return Pairs(keys // WIDTH, keys % WIDTH, last, counts)
 
 
@@ -101,9 +104,9 @@ def _merged(old: Pairs, fresh: Pairs, unit: int) -> Pairs:
     last, values = fresh.last.copy(), fresh.values.copy()
     before, earlier = old.values[row[both]], old.last[row[both]]
     last[both] = np.maximum(last[both], earlier)
-    values[both] = _faded(values[both], last[both] - fresh.last[both], unit) + _faded(
-        before, last[both] - earlier, unit
-    )
+    now, then = _faded(values[both], last[both] - fresh.last[both], unit), _faded(before, last[both] - earlier, unit)
+    values[both] = now + then
+    values[both, 1] = np.minimum(now[:, 1], then[:, 1])
     untouched = np.ones(len(old), dtype=bool)
     untouched[row[both]] = False
     return joined([old.take(untouched), Pairs(fresh.owner, fresh.other, last, values)])
@@ -111,5 +114,5 @@ def _merged(old: Pairs, fresh: Pairs, unit: int) -> Pairs:
 
 def _faded(values: FloatArray, age: IntArray, unit: int) -> FloatArray:
     faded = values.copy()
-    faded[:, 1:] *= fading(age / unit, np.array(HALF_LIVES))
+    faded[:, 2:] *= fading(age / unit, np.array(HALF_LIVES))
     return faded

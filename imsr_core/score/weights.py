@@ -17,7 +17,8 @@ START = {
     "trend_4_spans": 0.2,
     "personal_span": 0.3,
     "personal_ever": 0.3,
-    "neighbours": 0.3,
+    "neighbours_steps": 0.3,
+    "neighbours_taste": 0.2,
 }
 
 

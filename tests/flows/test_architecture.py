@@ -26,7 +26,7 @@ FLOORS = (
     {"care", "report"},
 )
 #: The same for `imsr_core`; "" is what lies in the package itself.
-CORE_FLOORS = ({"", "extractors"}, {"encoders", "strategies"}, {"lifelong"})
+CORE_FLOORS = ({"", "extractors", "score"}, {"encoders", "strategies"}, {"lifelong"})
 #: What a package may import besides the standard library and itself.
 ALLOWED = {
     "imsr_core": {"torch", "numpy", "safetensors"},

@@ -17,9 +17,17 @@ def sections(kind=Settings, prefix=""):
             yield from sections(hint, f"{prefix}{name}.")
 
 
-def test_the_default_file_holds_every_key_and_reads_back_as_the_defaults():
+def test_the_default_file_holds_every_key_and_reads_back_as_a_new_workspace_starts():
     text = default_toml()
-    assert load_settings(text=text) == Settings() == load_settings(text="")
+    assert load_settings(text="") == Settings()
+    written = load_settings(text=text)
+    for name, kind in sections():
+        for key, entry in kind.__dataclass_fields__.items():
+            if not is_dataclass(get_type_hints(kind)[key]):
+                value = written
+                for part in (*name.split("."), key):
+                    value = getattr(value, part)
+                assert value == entry.metadata.get("fresh", entry.default), f"[{name}] {key}"
     document = tomllib.loads(text)
     assert [*document, "tasks"] == list(Settings.__dataclass_fields__)
     for name, kind in sections():
