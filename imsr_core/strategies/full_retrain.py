@@ -43,6 +43,6 @@ def full_retrain(
     update = imsr(fresh, everything, n_items, progress, visible=seen, like=state.store if like is None else like)
     judged = trend_after(state, span if visible is None else visible, n_items)
     update.state.trend = judged.with_counts_of(update.state.trend)
-    if state.spans and state.score is not None:
+    if state.score is not None and state.score.weights.evidence:
         update = update.weighed(state.score.weights)
     return update

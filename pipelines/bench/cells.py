@@ -235,7 +235,7 @@ def _write_base(folder: Path, state: ModelState, record: SpanRecord) -> None:
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     staging.mkdir(parents=True)
     try:
-        save_state(state, staging)
+        save_state(replace(state, score=None), staging)
         store = {f.name: getattr(state.store, f.name).contiguous() for f in fields(InterestStore)}
         safetensors.torch.save_file(store, staging / "interests.safetensors")
         memory = {name: tensor.contiguous() for name, tensor in state.user_memory.items()}

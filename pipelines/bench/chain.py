@@ -16,7 +16,7 @@ from imsr_core.interests import InterestStore
 from imsr_core.ragged import take_rows
 from imsr_core.state import ModelState
 from imsr_core.strategies import STARTING_OVER, Change, SpanUpdate, strategy_named
-from imsr_core.strategies.imsr import imsr
+from imsr_core.strategies.imsr import imsr, scores_after
 from imsr_core.strategies.protocol import Progress, silent
 from pipelines.bench.cells import Cell, CellFiles, CellResult, SpanRecord, store_of_counts
 from pipelines.bench.data import BenchData, BenchSpan
@@ -60,8 +60,8 @@ def _chain(run: CellRun, result: CellResult) -> None:
         result.records.append(record)
     for number in range(1, cell.until + 1):
         span, before = data.spans[number], data.spans[number - 1]
-        # what starts over is not learnt for spans that are only tuned on
-        if number > 1 and not (over and number <= data.tuning):
+        # what starts over is not learnt for spans that are only tuned on, but for the last, if it fits a score there
+        if number > 1 and not (over and number <= data.tuning - cell.config.score.enabled):
             state, record = _learn(run, state, number - 1)
             result.records.append(record)
         if state.spans:
@@ -77,7 +77,7 @@ def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
     def make() -> tuple[ModelState, SpanRecord]:
         first, config = run.data.spans[0], run.cell.config
         with _measured() as cost:
-            fresh = ModelState.initial(config)
+            fresh = ModelState.initial(config, run.data.span_length)
             if run.like is not None:
                 update = imsr(fresh, first.learnt, first.n_items, run.progress, like=_like(run, -1))
             else:
@@ -85,7 +85,16 @@ def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
                 update = method(fresh, first.learnt, first.n_items, run.progress)
         return update.state, _record(first.id, cost, update)
 
-    return run.files.base(run.cell, make)
+    state, record = run.files.base(run.cell, make)
+    return with_score(run, state), record
+
+
+def with_score(run: CellRun, state: ModelState) -> ModelState:
+    """A pre-trained model, which cells with and without a score share, with the score of this cell."""
+    first = run.data.spans[0]
+    fresh = ModelState.initial(run.cell.config, run.data.span_length)
+    state.score, _ = scores_after(fresh, first.learnt, None, first.n_items)
+    return state
 
 
 def _like(run: CellRun, number: int) -> InterestStore | None:
@@ -102,7 +111,9 @@ def _learn(run: CellRun, state: ModelState, number: int) -> tuple[ModelState, Sp
     span, strategy = run.data.spans[number], run.cell.variant.strategy
     over = strategy in STARTING_OVER
     if over:
-        state = replace(ModelState.initial(run.cell.config), spans=number)
+        judged = scores_after(state, span.learnt, None, span.n_items)[0] if state.spans else None
+        state = replace(ModelState.initial(run.cell.config, run.data.span_length), spans=number)
+        state.score = judged or state.score
         matched = _like(run, number)
         state = state if matched is None else replace(state, store=matched)
     past = run.data.history(number) if over else None

@@ -98,6 +98,14 @@ class BenchData:
         return "explore" if discover else self.main_slice
 
     @property
+    def span_length(self) -> int:
+        """About how long a tested span lasts, in microseconds: the mean distance of their first events."""
+        starts = [int(span.sequences.timestamps.min()) for span in self.tested]
+        if len(starts) == 1:
+            return max(1, int(self.tested[0].sequences.timestamps.max()) - starts[0])
+        return max(1, (starts[-1] - starts[0]) // (len(starts) - 1))
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits of the sha256 over all events."""
         digest = hashlib.sha256(self.protocol.encode())

@@ -17,7 +17,10 @@ from pipelines.bench.ranking import Ranks, rank_both, rank_everything
 def score_span(result: CellResult, state: ModelState, span: BenchSpan, top_n: int) -> None:
     """Put the ranks of a span's events under a version into ``result``, every kind that it has."""
     result.ranks[span.id], result.discover[span.id] = rank_both(alone(state, span), span, top_n)
-    if state.config.trend.enabled:
+    if state.score is not None:
+        result.served[span.id], _ = rank_both(served(state, span), span, top_n)
+        _, result.discover_served[span.id] = rank_both(served(state, span, "new"), span, top_n)
+    elif state.config.trend.enabled:
         result.served[span.id], result.discover_served[span.id] = rank_both(served(state, span), span, top_n)
 
 
@@ -31,8 +34,6 @@ def alone(state: ModelState, span: BenchSpan) -> Iterator[tuple[int, Tensor]]:
     return score_chunks(state.store, torch.from_numpy(span.sequences.users), state.item_vectors())
 
 
-def served(state: ModelState, span: BenchSpan) -> Iterator[tuple[int, Tensor]]:
-    """(first, scores (b, N)) of the span's users as `imsr recommend` ranks."""
-    return score_chunks(
-        state.store, torch.from_numpy(span.sequences.users), state.item_vectors(), bias=state.item_bias()
-    )
+def served(state: ModelState, span: BenchSpan, which: str = "everything") -> Iterator[tuple[int, Tensor]]:
+    """(first, scores (b, N)) of the span's users as `imsr recommend` ranks ``which`` of `imsr_core.score.SETS`."""
+    return state.scorer(which).chunks(span.sequences.users)
