@@ -10,7 +10,7 @@ import torch
 from imsr_core.checkpoint import load_state
 from imsr_core.errors import ImsrError
 from pipelines.care.finding import DAMAGED, PRUNE, Finding, Severity
-from pipelines.care.orphans import version_of_list
+from pipelines.care.orphans import LISTS, lists_of_versions, version_of_list
 from pipelines.care.receipts import read_journal
 from pipelines.interests.interest_files import read_interests
 from pipelines.lake.span_files import content_of
@@ -81,14 +81,14 @@ def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator
 
 
 def check_lists(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
-    """Lists of recommendations: readable, and of a version that is kept."""
+    """Lists of recommendations and of nearest items: readable, and of a version that is kept."""
     whole = {row.version_id for row in view.versions() if row.state not in GONE}
-    for path in sorted((workspace.root / "recommendations").glob("*.parquet")):
+    for path in lists_of_versions(workspace):
         where = workspace.relative(path)
         if version_of_list(path) not in whole:
             yield Finding(Severity.WARNING, "lists of a version that is not kept", where, PRUNE)
         elif problem := _parquet_problem(path, "user_id", deep):
-            mend = f"imsr recommend --all --version {version_of_list(path)}"
+            mend = f"{LISTS[path.parent.name]} --version {version_of_list(path)}"
             yield Finding(Severity.ERROR, problem, where, mend)
 
 

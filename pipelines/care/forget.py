@@ -5,7 +5,8 @@ What happens, in this order; each step can be repeated, so that a run that was k
 
 1. the journal, with the id and what was found, goes into the ledger; rubbish of dead runs is removed;
 2. files are rewritten without the user, in place (see ``rewrite``): lake, sequences, vocabulary, interests and
-   changes of every version, quarantine, recommendations, labels; on request the files in ``landing/``;
+   changes of every version, quarantine, lists, labels; on request the files in ``landing/``; reports that mention the
+   id are removed (``imsr report`` writes them again);
 3. the ledger gets the new counts and fingerprints, and the receipt;
 4. the views are written anew; the journal, the last place with the id, is deleted and its bytes overwritten.
 
@@ -25,6 +26,7 @@ Decisions:
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import secrets
@@ -182,6 +184,7 @@ class _Run:
         try:
             contents = self._rewrite_lake(journal, search, work)
             self._rewrite_others(journal, search, contents, work)
+            _drop_reports(self.workspace, journal.user_id)
             journal = self._rewrite_landing(journal, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -359,3 +362,10 @@ def _mark_stale(workspace: Workspace, tx: Transaction, journal: Journal, now: da
     restatement = restatement_of(tx, first.span_id, pretrain=workspace.settings.spans.pretrain, now=now)
     record_stale(tx, restatement, now=now)
     return restatement.spans
+
+
+def _drop_reports(workspace: Workspace, user_id: str) -> None:
+    mentions = re.compile(mention_pattern(user_id))
+    for path in (workspace.root / "reports").glob("*.html"):
+        if mentions.search(html.unescape(path.read_text(encoding="utf-8"))):
+            path.unlink()

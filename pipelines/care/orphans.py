@@ -16,7 +16,11 @@ from pipelines.workspace.writer import Writer
 #: Where published folders and files lie, as patterns below the workspace.
 PUBLISHED = ("lake/span=*/v=*", "quarantine/*", "sequences/span=*/*", "versions/*")
 #: Files that are written aside and renamed; what is left of them is rubbish.
-UNFINISHED = tuple(f"{folder}*{TEMPORARY_SUFFIX}" for folder in ("", ".", "recommendations/", "labels/"))
+UNFINISHED = tuple(
+    f"{folder}*{TEMPORARY_SUFFIX}" for folder in ("", ".", "recommendations/", "explanations/", "metadata/", "labels/")
+)
+#: What was written of a version for SQL, by the command that writes it again.
+LISTS = {"recommendations": "imsr recommend --all", "explanations": "imsr explain --all"}
 
 
 def orphans(workspace: Workspace, view: Snapshot) -> list[Path]:
@@ -48,5 +52,10 @@ def remove_orphans(writer: Writer) -> int:
 
 
 def version_of_list(path: Path) -> str:
-    """The version whose lists a file in ``recommendations/`` holds."""
+    """The version whose lists (``LISTS``) a file holds."""
     return re.sub(r"\.parquet$", "", path.name)
+
+
+def lists_of_versions(workspace: Workspace) -> list[Path]:
+    """All files of ``LISTS``."""
+    return [path for folder in LISTS for path in sorted((workspace.root / folder).glob("*.parquet"))]

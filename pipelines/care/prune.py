@@ -25,7 +25,7 @@ from pathlib import Path
 
 from pipelines.care.damage import discard_damaged
 from pipelines.care.forget import finish_forgetting
-from pipelines.care.orphans import orphans, remove_orphans, version_of_list
+from pipelines.care.orphans import lists_of_versions, orphans, remove_orphans, version_of_list
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.settings.imsr_toml import RetentionSettings
 from pipelines.versions.dependencies import read_by
@@ -187,9 +187,9 @@ def _data(workspace: Workspace, view: Snapshot, since: str) -> Iterable[Item]:
 
 
 def _lists(workspace: Workspace, view: Snapshot, going: set[str]) -> Iterable[Item]:
-    """Lists of recommendations of versions that are not whole."""
+    """Lists of recommendations and of nearest items of versions that are not whole."""
     whole = {row.version_id for row in view.versions() if row.state not in GONE and row.path not in going}
-    for path in sorted((workspace.root / "recommendations").glob("*.parquet")):
+    for path in lists_of_versions(workspace):
         if version_of_list(path) not in whole:
             yield _item(workspace, "lists", path, "their version is not kept")
 

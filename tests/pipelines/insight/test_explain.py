@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
-from small_world import NASTY_USER, NOW, TOML, item_name, log, make, run_all
+from small_world import NASTY_USER, NOW, TOML, VERSIONS, item_name, log, make, run_all
 
+from pipelines.care.forget import forget
+from pipelines.care.prune import prune
 from pipelines.insight.explain import Explainer
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.item_metadata import keep_metadata
 from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.workspace.parquet_files import read_table
 from pipelines.workspace.writer import writing
 
 
@@ -76,3 +81,15 @@ def test_the_view_of_overlaps_says_what_the_model_says(learnt):
 def test_a_stranger_is_refused(learnt):
     with pytest.raises(UnknownUserError, match="nobody"):
         Explainer.open(learnt).user("nobody")
+
+
+def test_everybodys_nearest_items_are_forgotten_and_pruned(learnt, copy_of):
+    workspace = copy_of(learnt)
+    kept, pruned = Explainer.open(workspace).write_all(), Explainer.open(workspace, VERSIONS[0]).write_all()
+    forget(workspace, "u1", now=NOW)
+    for path in (kept, pruned):
+        assert "u1" not in read_table(path, ["user_id"])["user_id"].to_pylist()
+    (workspace.root / "imsr.toml").write_text(TOML + "[retention]\nkeep_versions = 1\nkeep_days = 0\n")
+    prune(type(workspace).open(workspace.root), now=NOW + timedelta(days=1000))
+    assert kept.exists()
+    assert not pruned.exists()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from small_world import NASTY_USER, VERSIONS
+from small_world import NASTY_USER, NOW, VERSIONS
 
+from pipelines.care.forget import forget
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.report.page import write_report
 from pipelines.versions.lineage import VersionError
@@ -97,3 +99,13 @@ def test_in_a_browser_nothing_is_wider_than_the_window(reported, tmp_path, width
     dom = subprocess.run([*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
     wide, window = map(int, re.search(r"<title>wide (\d+) of (\d+)", dom).groups())
     assert wide <= window
+
+
+@pytest.mark.parametrize("user", ["u1", NASTY_USER])
+def test_a_forgotten_user_is_in_no_report(learnt, copy_of, user):
+    workspace = copy_of(learnt)
+    with_user, without = write_report(workspace, user_id=user), write_report(workspace, VERSIONS[0], user_id="u2")
+    forget(workspace, user, now=NOW)
+    assert not with_user.exists()
+    assert without.exists()
+    assert user not in html.unescape(write_report(workspace, user_id="u2").read_text(encoding="utf-8"))
