@@ -27,20 +27,25 @@ from imsr_core.config import InterestsConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.interests import InterestStore
 from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_TENSORS, completed, identified
+from imsr_core.own_settings import settings_of
+from imsr_core.parts import STRATEGIES
 from imsr_core.rows import RowTable
 from imsr_core.score import Score
 from imsr_core.state import ModelState
 from imsr_core.trend import Trend
 
 FORMAT = 1
-SECTIONS: dict[str, type] = get_type_hints(InterestsConfig)
+SECTIONS: dict[str, type] = {
+    name: hint for name, hint in get_type_hints(InterestsConfig).items() if isinstance(hint, type) and name != "own"
+}
 #: What an error about a damaged checkpoint advises.
 ADVICE = "run `imsr doctor`, or roll back to another version with `imsr rollback`"
 
 
 def config_to_dict(config: InterestsConfig) -> dict[str, dict[str, Any]]:
     """The configuration as plain JSON values."""
-    return asdict(config)
+    values = asdict(config)
+    return values | values.pop("own")
 
 
 def config_identity(config: InterestsConfig) -> dict[str, dict[str, Any]]:
@@ -54,15 +59,24 @@ def config_from_dict(values: dict[str, dict[str, Any]]) -> InterestsConfig:
     Raises `CheckpointError` on an unknown or another missing section or key, and on a value of the wrong type.
     """
     try:
-        _require_names("section", set(values) | (set(SECTIONS) - FIRST_SECTIONS), set(SECTIONS))
-        values = completed(values, asdict(InterestsConfig()))
-        for name, section in SECTIONS.items():
+        sections = SECTIONS | _own_sections(values)
+        _require_names("section", set(values) | (set(SECTIONS) - FIRST_SECTIONS), set(sections))
+        values = completed(values, config_to_dict(InterestsConfig()))
+        for name, section in sections.items():
             _require_names(f"key of [{name}]", set(values[name]), {f.name for f in fields(section)})
-        config = InterestsConfig(**{name: section(**values[name]) for name, section in SECTIONS.items()})
+        made = {name: section(**values[name]) for name, section in sections.items()}
+        own = {name: made.pop(name) for name in set(sections) - set(SECTIONS)}
+        config = InterestsConfig(**made, own=own)
         _require_types(config)
     except (TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"config.json does not describe a model: {error}", hint=ADVICE) from error
     return config
+
+
+def _own_sections(values: dict[str, Any]) -> dict[str, type]:
+    """The sections that strategies of other packages brought."""
+    others = [name for name in values if name not in SECTIONS and name in STRATEGIES]
+    return {name: kind for name in others if (kind := settings_of(name)) is not None}
 
 
 def _require_names(what: str, given: set[str], wanted: set[str]) -> None:

@@ -6,25 +6,23 @@ The dataclasses are frozen and validate themselves once, when they are made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from imsr_core.fields import Section, documented
+from imsr_core.parts import EXTRACTORS, STRATEGIES
 
-ExtractorName = Literal["comirec-dr", "comirec-sa", "mind"]
 RetainerForm = Literal["listwise", "bce", "euclidean", "kd1", "kd2", "kd3"]
-StrategyName = Literal["imsr", "elastic", "fine_tune", "sml", "ader"]
-
-#: Prior mass m of a stored interest where the user names none (see ``ModelConfig.prior_mass``).
-DEFAULT_PRIOR_MASS: dict[str, float] = {"comirec-dr": 2.0, "mind": 2.0, "comirec-sa": 4.0}
 
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
     """The multi-interest model: what an interest is and how it is read from items."""
 
-    extractor: ExtractorName = documented("comirec-dr", "which multi-interest extractor reads interests from items")
+    extractor: str = documented(
+        "comirec-dr", "which multi-interest extractor reads interests from items", choices=EXTRACTORS
+    )
     dim: int = documented(64, "d, length of item and interest vectors (paper: 64)", at_least=2, at_most=4096)
     initial_interests: int = documented(4, "K_0, interests of a new user (paper: 4)", at_least=1, at_most=4096)
     max_interests: int = documented(24, "cap on K_u, so that one user cannot grow for ever", at_least=1, at_most=4096)
@@ -54,14 +52,12 @@ class ModelConfig(Section):
     @property
     def mass(self) -> float:
         """The prior mass in force: the one that was set, or the extractor's default."""
-        return DEFAULT_PRIOR_MASS[self.extractor] if self.prior_mass is None else self.prior_mass
+        return float(EXTRACTORS[self.extractor].prior_mass) if self.prior_mass is None else self.prior_mass
 
     @property
     def query_units(self) -> int:
         """Length of the query that each interest owns: d_a for self-attention, else 0 (no query)."""
-        if self.extractor != "comirec-sa":
-            return 0
-        return self.attention_units or 4 * self.dim
+        return int(EXTRACTORS[self.extractor].query_units(self))
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ class TrimmerConfig(Section):
 class TrainingConfig(Section):
     """Optimisation: the loop is the same for every strategy."""
 
-    strategy: StrategyName = documented("imsr", "how a version is made from the one before it and a span")
+    strategy: str = documented("imsr", "how a version is made from the one before it and a span", choices=STRATEGIES)
     seed: int = documented(0, "one seed for everything", at_least=0, at_most=2**32 - 1)
     batch_size: int = documented(128, "targets in a step (paper: 128)", at_least=1)
     base_epochs: int = documented(20, "epochs of pre-training at most (paper: 5 .. 50)", at_least=0)
@@ -239,7 +235,10 @@ class AderConfig(Section):
 
 @dataclass(frozen=True)
 class InterestsConfig:
-    """The whole configuration of the `interests` line; it is stored in every version."""
+    """The whole configuration of the `interests` line; it is stored in every version.
+
+    ``own`` holds the settings that strategies bring themselves, by the strategy's name (see `own_settings`).
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     retainer: RetainerConfig = field(default_factory=RetainerConfig)
@@ -251,3 +250,4 @@ class InterestsConfig:
     sml: SmlConfig = field(default_factory=SmlConfig)
     ader: AderConfig = field(default_factory=AderConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    own: Mapping[str, Section] = field(default_factory=dict, hash=False)

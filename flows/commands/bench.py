@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from flows.commands.data import show_ingest
 from flows.commands.options import current_time
 from flows.console import console, show_table, span_progress
-from imsr_core.config import ExtractorName
 from imsr_core.errors import ConfigError
+from imsr_core.parts import EXTRACTORS
 from imsr_core.strategies.protocol import Progress
 from pipelines.bench.cells import Cell, CellFiles
 from pipelines.bench.data import BenchError, load_bench_data
@@ -43,7 +43,7 @@ def bench(
     ),
     strategies: Annotated[str, typer.Option(help=f"Variants, with commas, or 'all': {', '.join(VARIANTS)}")] = DEFAULT,
     extractors: Annotated[
-        str, typer.Option(help=f"With commas: {', '.join(get_args(ExtractorName))}. Without: that of the settings.")
+        str, typer.Option(help=f"With commas: {', '.join(EXTRACTORS)}. Without: that of the settings.")
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Chains of each variant, from [training] seed up.")] = 3,
     trials: Annotated[
@@ -109,10 +109,8 @@ def _open(events: list[Path], data: Path | None, workspace: Path | None, out: Pa
 
 
 def _extractors(text: str) -> list[str]:
-    known = get_args(ExtractorName)
     for name in _names(text):
-        if name not in known:
-            raise ConfigError(f"there is no extractor {name!r}", hint=f"extractors: {', '.join(known)}")
+        EXTRACTORS.named(name)
     return _names(text)
 
 

@@ -22,6 +22,12 @@ from imsr_core.extractors.protocol import Extractor, Prior, masked_softmax
 class SelfAttentionExtractor(Extractor):
     """Shared W_1 (d_a, d) and positions (history, d); the queries come with the prior."""
 
+    prior_mass = 4.0
+
+    @classmethod
+    def query_units(cls, config: ModelConfig) -> int:
+        return config.attention_units or 4 * config.dim
+
     def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.hidden = nn.Linear(config.dim, config.query_units, bias=False)

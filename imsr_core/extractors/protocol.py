@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from imsr_core.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,18 @@ class Prior:
 
 
 class Extractor(nn.Module):
-    """Reads interests from items. Subclasses implement `forward`; they own the dense parameters."""
+    """Reads interests from items. Subclasses implement `forward`; they own the dense parameters.
+
+    Made from a `ModelConfig` and a generator for fresh parameters.
+    """
+
+    prior_mass: ClassVar[float] = 2.0
+    """m, how many items a stored interest weighs where [model] prior_mass is unset."""
+
+    @classmethod
+    def query_units(cls, config: ModelConfig) -> int:
+        """Length of the query that each interest owns; 0: none."""
+        return 0
 
     def forward(self, items: Tensor, item_mask: Tensor, prior: Prior) -> Tensor:
         """Interests (B, K, d) from ``items`` (B, n, d), of which ``item_mask`` (B, n) are real.

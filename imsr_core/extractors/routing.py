@@ -73,7 +73,7 @@ class DynamicRoutingExtractor(_RoutingExtractor):
     ComiRec itself has a map for each position; IMSR shares one. W starts at the identity, b at zero.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
         super().__init__(config)
         self.map = nn.Linear(config.dim, config.dim)
         with torch.no_grad():

@@ -36,6 +36,17 @@ class LifelongMethod(ABC):
     exact: ClassVar[bool] = True
     """True: adding a task leaves every older task's scores bit for bit as they were."""
 
+    star: ClassVar[bool] = False
+    """True: every task's tensors are its own, so that it can be taken out again (see `removing`)."""
+
+    def left_after(self, state: LifelongState) -> dict[str, float]:
+        """The share of weights that were free after each task, where tasks share one budget; else nothing."""
+        return {}
+
+    def share_of(self, state: LifelongState, task_name: str) -> float | None:
+        """What a task costs as a share of the backbone, where it costs parameters of its own; else None."""
+        return None
+
     @abstractmethod
     def learn_base(self, problem: BaseProblem) -> LifelongState:
         """Learn T1 from scratch."""

@@ -1,4 +1,4 @@
-"""Taking a task out again: possible where a task is a part of its own, refused where others rest on it."""
+"""Taking a task out again: possible where its tensors are its own, refused where other tasks compute with them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import dataclasses
 
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.state import LifelongState
+from imsr_core.parts import METHODS
 
-#: Methods in which every task is a star's ray around T1: its tensors are its own.
-STARS = frozenset({"peterrec", "peterzero", "sinmo", "dnn", "finesmax", "finelast", "fineall", "mtl"})
+#: The first part of the names of tensors that belong to one task.
 _OWN = ("patch", "norm", "head", "token", "tuned")
 
 
@@ -23,7 +23,7 @@ def remove_task(state: LifelongState, name: str) -> LifelongState:
     position = state.position(name)
     if position == 0:
         raise TaskError(f"{name} cannot be removed: all other tasks stand on it", hint="pre-train the line anew")
-    if state.method not in STARS:
+    if not METHODS[state.method].star:
         raise TaskError(_why_not(state, name), hint="roll back to the version before it, or pre-train the line anew")
     own = tuple(f"{part}/{name}" for part in _OWN)
     tensors = {

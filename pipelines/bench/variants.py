@@ -1,18 +1,18 @@
 """What `imsr bench` can compare: each variant is a strategy and a few settings that differ from the given ones.
 
-A new variant is one line of `VARIANTS`. A new strategy is one file and one line in `imsr_core.strategies`, and one
-line here.
+A new variant is one line of `VARIANTS`. A strategy that has none is a variant of its own name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import ConfigError
+from imsr_core.parts import STRATEGIES
+from imsr_core.registry import nearest
 
 #: Strategies that are no model: a list for everybody.
 POPULARITY = ("popularity", "popularity-last")
@@ -87,12 +87,11 @@ VARIANTS: dict[str, Variant] = {
 
 def variants_named(names: Sequence[str]) -> list[Variant]:
     """The variants of these names. Raises `ConfigError` with the nearest name for an unknown one."""
+    known = {name: Variant(name, name, f"strategy {name} of another package") for name in STRATEGIES} | VARIANTS
     for name in names:
-        if name not in VARIANTS:
-            close = get_close_matches(name, VARIANTS, n=1)
-            near = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(f"there is no variant {name!r}", hint=f"{near}variants: {', '.join(VARIANTS)}")
-    return [VARIANTS[name] for name in dict.fromkeys(names)]
+        if name not in known:
+            raise ConfigError(f"there is no variant {name!r}", hint=nearest(name, known))
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def with_settings(config: InterestsConfig, settings: Mapping[str, Any]) -> InterestsConfig:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import textwrap
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -30,6 +30,7 @@ from imsr_core.config import (
 )
 from imsr_core.errors import ConfigError
 from imsr_core.fields import choices_of
+from imsr_core.parts import STRATEGIES
 from pipelines.settings.bench import BenchSettings
 from pipelines.settings.items import ItemsSettings
 from pipelines.settings.names import WorkspaceError, check_name
@@ -52,7 +53,7 @@ _TASK_EXAMPLE = TaskSettings(labels="labels/age.csv")
 
 @dataclass(frozen=True)
 class Settings:
-    """All of ``imsr.toml``: one attribute a section."""
+    """All of ``imsr.toml``: one attribute a section; ``own`` are those that strategies bring themselves, by name."""
 
     source: SourceSettings = field(default_factory=SourceSettings)
     spans: SpansSettings = field(default_factory=SpansSettings)
@@ -76,6 +77,7 @@ class Settings:
     bench: BenchSettings = field(default_factory=BenchSettings)
     users: UsersSettings = field(default_factory=UsersSettings)
     tasks: dict[str, TaskSettings] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def interests(self) -> InterestsConfig:
@@ -93,16 +95,22 @@ def load_settings(path: Path | None = None, *, text: str | None = None) -> Setti
     where = str(path) if path is not None else "settings"
     document, reading = _parsed(path, text, where), Reading(where)
     read: dict[str, Any] = {}
-    sections = get_type_hints(Settings)
+    sections, own = _sections(), {}
     for name, table in document.items():
-        if name not in sections:
+        if name not in sections and name in STRATEGIES and isinstance(table, dict):
+            own[name] = reading.own_section(name, table)
+        elif name not in sections:
             reading.refuse(f"{where}: unknown section [{name}]", nearest(name, sections, "sections"))
         elif not isinstance(table, dict):
             reading.refuse(f"{where}: {name} is a section", f"write [{name}] on a line of its own")
         else:
             read[name] = reading.section(sections[name], name, table) if name != "tasks" else _tasks(reading, table)
     reading.finish()
-    return Settings(**read)
+    return Settings(**read, own=own)
+
+
+def _sections() -> dict[str, Any]:
+    return {name: hint for name, hint in get_type_hints(Settings).items() if name != "own"}
 
 
 def _parsed(path: Path | None, text: str | None, where: str) -> dict[str, Any]:
@@ -142,7 +150,7 @@ def default_toml() -> str:
     """A commented ``imsr.toml`` with every key, as a new workspace starts: at its default, or better where we know
     better by now (see `imsr_core.fields.documented`)."""
     parts = ["# Settings of this workspace: every key, as a new workspace starts.\n"]
-    for section, kind in get_type_hints(Settings).items():
+    for section, kind in _sections().items():
         parts.append(_toml_section(section, kind) if section != "tasks" else _toml_tasks())
     return "".join(parts)
 

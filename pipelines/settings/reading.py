@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from imsr_core.errors import ConfigError
 from imsr_core.fields import SectionError, choices_of, shortened
+from imsr_core.own_settings import settings_of
 
 #: What SQLite, Parquet and the engines hold.
 _LARGEST = 2**63
@@ -60,6 +61,13 @@ class Reading:
         except ConfigError as error:
             self.errors.append(error)
         return None
+
+    def own_section(self, name: str, table: dict[str, Any]) -> Any:
+        """The section of a strategy that brings its settings itself: the strategy is imported for it."""
+        kind = settings_of(name)
+        if kind is None:
+            return self.refuse(f"[{name}]: strategy {name} has no settings", f"remove [{name}] from imsr.toml")
+        return self.section(kind, name, table)
 
     def _value(self, hint: Any, section: str, key: str, value: Any, choices: Collection[str] | None) -> Any:
         where = f"[{section}] {key}"

@@ -16,20 +16,7 @@ from imsr_core.lifelong.config import (
     SplitConfig,
     TeraconConfig,
 )
-
-MethodName = Literal[
-    "conure",
-    "peterrec",
-    "teracon",
-    "sinmo",
-    "dnn",
-    "sinmoall",
-    "finesmax",
-    "finelast",
-    "fineall",
-    "peterzero",
-    "mtl",
-]
+from imsr_core.parts import METHODS
 
 
 def _table(kind: type, doc: str) -> Any:
@@ -40,10 +27,11 @@ def _table(kind: type, doc: str) -> Any:
 class UsersSettings(Section):
     """The `users` line: how one encoder learns task after task. Nothing runs without a [tasks.NAME]."""
 
-    method: MethodName = documented(
+    method: str = documented(
         "conure",
         "conure, peterrec (old tasks stay bit for bit), teracon (one network, forgetting is measured); the others are "
         "baselines. A line keeps the method it began with: another one begins with `imsr task pretrain --anew`",
+        choices=METHODS,
     )
     seed: int = documented(0, "seed of everything random in the line", at_least=0, at_most=2**32 - 1)
     nightly: bool = documented(

@@ -9,10 +9,7 @@ from typing import Any
 from imsr_core.lifelong.config import LifelongConfig, to_json
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.methods import get_method
-from imsr_core.lifelong.methods.conure import capacity
-from imsr_core.lifelong.methods.peterrec import parameter_share
 from imsr_core.lifelong.state import LifelongState
-from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.sequences.chain import SequenceRef
 from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
@@ -142,12 +139,8 @@ def _lineage(recipe: TaskTrainingInput, version_id: str) -> Lineage:
 
 def _summary(recipe: TaskTrainingInput, state: LifelongState, tasks: tuple[LearntTask, ...]) -> dict[str, Any]:
     """What `imsr task list` and the views show of a version."""
-    free = {row["task"]: row["free"] for row in capacity(state)} if recipe.method == "conure" else {}
-    shares = {
-        task.name: parameter_share(state, task.name)["share"]
-        for task in tasks
-        if recipe.method == "peterrec" and task.name != BASE_TASK
-    }
+    method = get_method(recipe.method)
+    free = method.left_after(state)
     return {
         "task": recipe.task.name,
         "users": vocabulary_of(recipe.chain).n_users,
@@ -163,7 +156,7 @@ def _summary(recipe: TaskTrainingInput, state: LifelongState, tasks: tuple[Learn
                 "labels": task.rows,
                 "n_labels": state.task(task.name).n_labels,
                 "capacity_left": free.get(task.name),
-                "parameter_share": shares.get(task.name),
+                "parameter_share": method.share_of(state, task.name),
                 "epochs": sum(phase["epochs"] for phase in state.task(task.name).phases.values()),
             }
             for task in tasks

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_logs import span_of
 
 from imsr_core.batches import TargetSampler, recent_items
 from imsr_core.ragged import SpanSequences, empty_sequences
+from imsr_core.testing.planted_logs import span_of
 
 LENGTHS = st.lists(st.integers(0, 9), max_size=8)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_logs import store_of
 
 from imsr_core.config import DetectorConfig
 from imsr_core.detector import clarity, detect, item_clarity, threshold
 from imsr_core.interests import InterestStore
+from imsr_core.testing.planted_logs import store_of
 
 COUNTS = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 

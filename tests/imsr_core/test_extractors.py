@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_logs import EXTRACTORS, tiny_config
 from torch.nn import functional
 
 from imsr_core.extractors import Prior, build_extractor
 from imsr_core.extractors.routing import squash
+from imsr_core.testing.planted_logs import EXTRACTORS, tiny_config
 
 SHAPES = {"n": st.integers(0, 6), "k": st.integers(1, 5), "seed": st.integers(0, 999)}
 

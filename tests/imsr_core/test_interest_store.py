@@ -3,9 +3,9 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_logs import tensors_of_store
 
 from imsr_core.interests import InterestStore
+from imsr_core.testing.planted_logs import tensors_of_store
 
 #: {user: tags of its interests}; the tag is the vector, the position is the id.
 CONTENTS = st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 999), min_size=1, max_size=4), max_size=6)

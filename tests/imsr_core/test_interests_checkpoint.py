@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 from safetensors.torch import load_file, save_file
 
 from imsr_core.checkpoint import config_from_dict, config_to_dict, load_state, save_state
@@ -16,6 +15,7 @@ from imsr_core.errors import CheckpointError
 from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_KEYS, LATER_SECTIONS
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
+from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 
 
 def learnt(extractor: str = "comirec-dr", spans: int = 2) -> ModelState:

@@ -3,11 +3,11 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_logs import store_of
 
 from imsr_core import retrieval
 from imsr_core.interests import InterestStore
 from imsr_core.retrieval import top_items
+from imsr_core.testing.planted_logs import store_of
 
 
 @st.composite

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_logs import random_span, span_of, store_of, tiny_config
 
 from imsr_core.config import TrendConfig
 from imsr_core.ragged import concatenate, from_events
 from imsr_core.retrieval import top_items
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
+from imsr_core.testing.planted_logs import random_span, span_of, store_of, tiny_config
 from imsr_core.trend import DAY, ENOUGH, EPSILON, FIRST_WEIGHT, HALF_LIVES, WEIGHTS, Trend
 
 EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 40 * DAY)), max_size=12)

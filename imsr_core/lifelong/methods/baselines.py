@@ -1,4 +1,4 @@
-"""The baselines that keep each task to itself: SinMo, DNN, FineSmax, FineCLS, FineLast, FineAll, MTL.
+"""The baselines. All but SinMoAll keep each task to itself: SinMo, DNN, FineSmax, FineCLS, FineLast, FineAll, MTL.
 
 A later task stores only the backbone parameters it trained, as ``tuned/<task>/...``; the others are T1's. So T1 and
 all other tasks stay bit for bit, at the price of up to one backbone a task.
@@ -41,6 +41,8 @@ from imsr_core.lifelong.view import View
 
 class FineTune(LifelongMethod):
     """T1's backbone, of which each task trains a part in a copy of its own."""
+
+    star: ClassVar[bool] = True
 
     def tuned(self, encoder: Encoder, config: LifelongConfig) -> tuple[str, ...]:
         """Names of the backbone parameters that a task trains: all of them, unless a subclass says less."""
@@ -158,3 +160,31 @@ def _task_view(encoder: Encoder, state: LifelongState, tensors: Mapping[str, Ten
     weights = {**state.group("encoder"), **subset(f"tuned/{task}", tensors)}
     adapter = Adapter(new_rows=tensors.get("rows"), first_new=first_open_row(state))
     return View(encoder, weights, head_in(tensors, task), n_items, adapter)
+
+
+class SinMoAll(LifelongMethod):
+    """One network trained on one task after another with no protection at all; old heads stay as they were.
+
+    The control without which "nothing was forgotten" means nothing: on the same data it must forget.
+    """
+
+    name: ClassVar[str] = "sinmoall"
+    exact: ClassVar[bool] = False
+
+    def learn_base(self, problem: BaseProblem) -> LifelongState:
+        return learn_plain_base(self.name, problem)
+
+    def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
+        encoder = build_encoder(state.encoder)
+
+        def view_of(tensors: Tensors, _: object) -> View:
+            return View(encoder, subset("encoder", tensors), head_in(tensors, problem.name), problem.n_items)
+
+        start = named("encoder", state.group("encoder")) | fresh_head(problem, bias=True)
+        result = fit(problem, start, view_of, "train", problem.config.task)
+        return state.replaced(result.parameters, task=record_of(problem, {"train": result.report()}))
+
+    def view(self, state: LifelongState, task_name: str) -> View:
+        encoder, weights = build_encoder(state.encoder), state.group("encoder")
+        reading = base_reading(encoder) if state.position(task_name) == 0 else "items"
+        return View(encoder, weights, state.head(task_name), state.n_items, reading=reading)

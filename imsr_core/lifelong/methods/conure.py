@@ -59,6 +59,9 @@ class Conure(LifelongMethod):
 
     name: ClassVar[str] = "conure"
 
+    def left_after(self, state: LifelongState) -> dict[str, float]:
+        return {str(row["task"]): float(row["free"]) for row in capacity(state)}
+
     def learn_base(self, problem: BaseProblem) -> LifelongState:
         encoder, config = build_encoder(problem.encoder), problem.config
         start, rates = fresh_base(problem), [config.conure.pruning_rate]

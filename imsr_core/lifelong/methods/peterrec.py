@@ -48,6 +48,10 @@ class PeterRec(LifelongMethod):
     """Patches in a frozen backbone."""
 
     name: ClassVar[str] = "peterrec"
+    star: ClassVar[bool] = True
+
+    def share_of(self, state: LifelongState, task_name: str) -> float | None:
+        return None if task_name == BASE_TASK else parameter_share(state, task_name)["share"]
 
     def learn_base(self, problem: BaseProblem) -> LifelongState:
         return learn_plain_base(self.name, problem)

@@ -1,11 +1,11 @@
 """The contract of strategies, for each one that there is."""
 
 import pytest
-from planted_logs import EXTRACTORS
-from strategy_contract import StrategyContract, chain
 
 from imsr_core.errors import ConfigError
 from imsr_core.strategies import STRATEGIES, Change, strategy_named
+from imsr_core.testing.planted_logs import EXTRACTORS
+from imsr_core.testing.strategy_contract import StrategyContract, chain
 
 
 class TestImsr(StrategyContract):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_logs import EXTRACTORS, assert_equal, random_span, span_of, tensors_of, tiny_config
 
 from imsr_core.config import AderConfig
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from imsr_core.strategies.exemplars import Exemplars, Reader, adaptive_weight, choose_exemplars, herd, shares
+from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, random_span, span_of, tensors_of, tiny_config
 
 ITEMS = 24
 imsr, ader = strategy_named("imsr"), strategy_named("ader")

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, strategy_named
+from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 
 ITEMS = 24
 BASE, NEXT = random_span(1, range(12), ITEMS), random_span(2, range(4, 16), ITEMS + 6)

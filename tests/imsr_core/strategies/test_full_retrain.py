@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 
 from imsr_core.errors import ConfigError
 from imsr_core.ragged import concatenate
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, strategy_named
+from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
 
 ITEMS = 24
 SPANS = [random_span(seed, range(seed, 12 + seed), ITEMS) for seed in range(3)]

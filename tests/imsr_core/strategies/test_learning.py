@@ -5,12 +5,20 @@ from functools import cache
 
 import pytest
 import torch
-from planted_logs import CLUSTER, EXTRACTORS, INCREMENTAL, copy_of, planted_span, random_span, tiny_config
 from torch.nn import functional
 
 from imsr_core.retrieval import top_items
 from imsr_core.state import ModelState
 from imsr_core.strategies import STRATEGIES, SpanUpdate, strategy_named
+from imsr_core.testing.planted_logs import (
+    CLUSTER,
+    EXTRACTORS,
+    INCREMENTAL,
+    copy_of,
+    planted_span,
+    random_span,
+    tiny_config,
+)
 
 CLUSTERS = 5
 ITEMS = CLUSTERS * CLUSTER

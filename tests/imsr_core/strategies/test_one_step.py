@@ -5,11 +5,11 @@ from dataclasses import replace
 import literal_formulas as literal
 import pytest
 import torch
-from planted_logs import EXTRACTORS, random_span, tiny_config
 
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
+from imsr_core.testing.planted_logs import EXTRACTORS, random_span, tiny_config
 
 ITEMS = 20
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_logs import EXTRACTORS, assert_equal, random_span, store_of, tensors_of, tiny_config
 
 from imsr_core.config import SmlConfig
 from imsr_core.state import ModelState
@@ -14,6 +13,7 @@ from imsr_core.strategies import strategy_named
 from imsr_core.strategies.row_transfer import Transfer
 from imsr_core.strategies.sml import OWNER, transfers_of
 from imsr_core.strategies.transfer_teaching import LastUpdate, _Lesson, teach
+from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, random_span, store_of, tensors_of, tiny_config
 
 ITEMS = 24
 sml, fine_tune = strategy_named("sml"), strategy_named("fine_tune")

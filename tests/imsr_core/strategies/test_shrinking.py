@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_logs import random_span, span_of, store_of, tiny_config
 
 from imsr_core.config import ElasticConfig
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, strategy_named
 from imsr_core.strategies.shrinking import Reason, shrink
+from imsr_core.testing.planted_logs import random_span, span_of, store_of, tiny_config
 
 NOW = 10
 

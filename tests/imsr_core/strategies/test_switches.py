@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from planted_logs import EXTRACTORS, assert_equal, random_span, span_of, tensors_of, tiny_config
 from torch.nn import functional
 
 import imsr_core.trainer as trainer_module
@@ -14,6 +13,7 @@ from imsr_core.config import InterestsConfig
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from imsr_core.strategies.fine_tune import without_modules
+from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, random_span, span_of, tensors_of, tiny_config
 
 #: The module, which the function of the same name hides in the package.
 imsr_module = importlib.import_module("imsr_core.strategies.imsr")

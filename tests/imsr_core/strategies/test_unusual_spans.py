@@ -6,7 +6,13 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from planted_logs import (
+
+from imsr_core.errors import NonFiniteError
+from imsr_core.ragged import SpanSequences, empty_sequences
+from imsr_core.retrieval import top_items
+from imsr_core.state import ModelState
+from imsr_core.strategies import STRATEGIES, SpanUpdate
+from imsr_core.testing.planted_logs import (
     EXTRACTORS,
     INCREMENTAL,
     assert_equal,
@@ -17,12 +23,6 @@ from planted_logs import (
     tensors_of_store,
     tiny_config,
 )
-
-from imsr_core.errors import NonFiniteError
-from imsr_core.ragged import SpanSequences, empty_sequences
-from imsr_core.retrieval import top_items
-from imsr_core.state import ModelState
-from imsr_core.strategies import STRATEGIES, SpanUpdate
 from imsr_core.trainer import SpanTrainer
 
 ITEMS = 16

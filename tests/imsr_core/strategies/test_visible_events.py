@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from planted_logs import EXTRACTORS, assert_equal, random_span, tensors_of, tensors_of_store, tiny_config
 
 from imsr_core.holdout import hide_last
 from imsr_core.ragged import SequenceError, SpanSequences, drop_empty, take_rows
 from imsr_core.state import ModelState
 from imsr_core.strategies import SpanUpdate, strategy_named
+from imsr_core.testing.planted_logs import (
+    EXTRACTORS,
+    assert_equal,
+    random_span,
+    tensors_of,
+    tensors_of_store,
+    tiny_config,
+)
 
 ITEMS = 30
 BASE, SPAN = random_span(1, range(14), ITEMS), random_span(2, range(2, 18), ITEMS)

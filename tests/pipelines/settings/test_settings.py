@@ -29,7 +29,7 @@ def test_the_default_file_holds_every_key_and_reads_back_as_a_new_workspace_star
                     value = getattr(value, part)
                 assert value == entry.metadata.get("fresh", entry.default), f"[{name}] {key}"
     document = tomllib.loads(text)
-    assert [*document, "tasks"] == list(Settings.__dataclass_fields__)
+    assert [*document, "tasks", "own"] == list(Settings.__dataclass_fields__)
     for name, kind in sections():
         table = document
         for part in name.split("."):

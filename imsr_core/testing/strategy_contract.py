@@ -1,4 +1,4 @@
-"""What every strategy must keep, whatever it does inside. A new strategy gets these tests by one line:
+"""What every strategy must keep, whatever it does inside. A new strategy inherits these tests by naming itself:
 
 class TestReplay(StrategyContract):
     name = "replay"
@@ -8,18 +8,31 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tensors_of_store, tiny_config
 
 from imsr_core.checkpoint import load_state, save_state
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
+from imsr_core.strategies.protocol import Progress
+from imsr_core.testing.planted_logs import (
+    EXTRACTORS,
+    assert_equal,
+    copy_of,
+    random_span,
+    tensors_of,
+    tensors_of_store,
+    tiny_config,
+)
 
 SPANS = 6
+#: States M_0 .. M_T (M_0 has seen nothing), the updates between them, and the steps that each reported.
+Run = tuple[list[ModelState], list[SpanUpdate], list[list[tuple[Any, ...]]]]
 
 
 def span_number(t: int) -> tuple[SpanSequences, int]:
@@ -29,8 +42,8 @@ def span_number(t: int) -> tuple[SpanSequences, int]:
 
 
 @cache
-def chain(name: str, extractor: str, seed: int = 0) -> tuple[list[ModelState], list[SpanUpdate], list[list[tuple]]]:
-    """States M_0 .. M_T (M_0 has seen nothing), the updates between them, and the steps that each reported."""
+def chain(name: str, extractor: str, seed: int = 0) -> Run:
+    """A chain of spans by the strategy of this name."""
     config = tiny_config(
         extractor,
         detector={"c1": 0.7},
@@ -41,9 +54,9 @@ def chain(name: str, extractor: str, seed: int = 0) -> tuple[list[ModelState], l
     )
     states, updates, steps = [ModelState.initial(config)], [], []
     for t in range(SPANS):
-        reported: list[tuple] = []
+        reported: list[tuple[Any, ...]] = []
         before = copy_of(states[-1])
-        update = strategy_named(name)(states[-1], *span_number(t), progress=lambda *step, to=reported: to.append(step))
+        update = strategy_named(name)(states[-1], *span_number(t), progress=_into(reported))
         assert_equal(tensors_of(states[-1]), before)
         states.append(update.state)
         updates.append(update)
@@ -51,7 +64,12 @@ def chain(name: str, extractor: str, seed: int = 0) -> tuple[list[ModelState], l
     return states, updates, steps
 
 
+def _into(reported: list[tuple[Any, ...]]) -> Progress:
+    return lambda *step: reported.append(step)
+
+
 def rows_of(store: InterestStore, users: torch.Tensor, outside: bool = False) -> dict[str, torch.Tensor]:
+    """The interests of these users, or of all others."""
     inside = torch.isin(store.user, users)
     return tensors_of_store(store.take(~inside if outside else inside))
 
@@ -68,19 +86,21 @@ class StrategyContract:
     name: str
 
     @pytest.fixture(params=EXTRACTORS)
-    def extractor(self, request) -> str:
+    def extractor(self, request: Any) -> str:
+        """Each extractor there is."""
         return request.param
 
     @pytest.fixture
-    def run(self, extractor):
+    def run(self, extractor: str) -> Run:
+        """The chain by this extractor."""
         return chain(self.name, extractor)
 
-    def test_the_state_that_is_passed_in_stays_as_it_was(self, run):
+    def test_the_state_that_is_passed_in_stays_as_it_was(self, run: Run) -> None:
         """`chain` compares it before and after each span; the next span starts from the same tensors."""
         states, _, _ = run
         assert [state.spans for state in states] == list(range(SPANS + 1))
 
-    def test_everything_is_finite_and_something_was_learnt(self, run):
+    def test_everything_is_finite_and_something_was_learnt(self, run: Run) -> None:
         states, updates, steps = run
         for before, after, update, reported in zip(states, states[1:], updates, steps, strict=False):
             assert all(bool(t.isfinite().all()) for t in tensors_of(after).values() if t.is_floating_point())
@@ -93,13 +113,13 @@ class StrategyContract:
             assert set(total) == {len(done)}
             assert all(loss == loss for loss in losses)
 
-    def test_the_configuration_and_the_catalogue_are_those_asked_for(self, run):
+    def test_the_configuration_and_the_catalogue_are_those_asked_for(self, run: Run) -> None:
         states, _, _ = run
         for t, state in enumerate(states[1:]):
             assert state.config == states[0].config
             assert state.n_items == span_number(t)[1]
 
-    def test_users_outside_the_span_are_untouched_bit_for_bit(self, run):
+    def test_users_outside_the_span_are_untouched_bit_for_bit(self, run: Run) -> None:
         states, updates, _ = run
         outside = 0
         for t, update in enumerate(updates):
@@ -109,16 +129,17 @@ class StrategyContract:
             outside += len(before["store.user"])
         assert outside
 
-    def test_the_interests_handed_back_are_those_of_the_span(self, run):
+    def test_the_interests_handed_back_are_those_of_the_span(self, run: Run) -> None:
         _, updates, _ = run
         for t, update in enumerate(updates):
             users = torch.from_numpy(span_number(t)[0].users)
             assert torch.equal(update.interests.users, users)
             assert_equal(tensors_of_store(update.interests), rows_of(update.state.store, users))
 
-    def test_ids_are_for_life_and_dense_where_nothing_was_forgotten_and_the_cap_holds(self, run):
+    def test_ids_are_for_life_and_dense_where_nothing_was_forgotten_and_the_cap_holds(self, run: Run) -> None:
         states, updates, _ = run
-        forgotten, ever = 0, {}
+        forgotten = 0
+        ever: dict[tuple[int, int], int] = {}
         for state, update in zip(states[1:], updates, strict=True):
             store = state.store
             forgotten += update.changes.count(Change.FORGOTTEN)
@@ -134,7 +155,7 @@ class StrategyContract:
         assert not set(gone) & set(names)
         assert len(gone) == len(set(gone))
 
-    def test_the_report_adds_up(self, run):
+    def test_the_report_adds_up(self, run: Run) -> None:
         states, updates, _ = run
         for t, update in enumerate(updates):
             before, after, changes = states[t].store, update.state.store, update.changes
@@ -157,12 +178,12 @@ class StrategyContract:
                 assert drift.isnan() == (names[change] not in (Change.KEPT, Change.FORGOTTEN))
                 assert residual.isnan() == (not known or names[change] in (Change.KEPT, Change.FORGOTTEN))
 
-    def test_each_item_read_supports_one_interest(self, run):
+    def test_each_item_read_supports_one_interest(self, run: Run) -> None:
         states, updates, _ = run
         history = states[0].config.model.history
         for t, update in enumerate(updates):
             span, _ = span_number(t)
-            support = Counter()
+            support: Counter[int] = Counter()
             for user, count in zip(update.interests.user.tolist(), update.interests.support.tolist(), strict=True):
                 support[user] += count
             expected = {u: min(n, history) for u, n in zip(span.users.tolist(), span.counts.tolist(), strict=True)}
@@ -178,7 +199,7 @@ class StrategyContract:
             )
 
     @pytest.mark.parametrize("stop", [1, SPANS - 1])
-    def test_save_and_load_equals_never_having_stopped(self, run, stop, tmp_path):
+    def test_save_and_load_equals_never_having_stopped(self, run: Run, stop: int, tmp_path: Path) -> None:
         states, _, _ = run
         save_state(states[stop], tmp_path)
         loaded = load_state(tmp_path, states[stop].store)
@@ -187,7 +208,7 @@ class StrategyContract:
             loaded = strategy_named(self.name)(loaded, *span_number(t)).state
         assert_equal(tensors_of(loaded), tensors_of(states[-1]))
 
-    def test_one_seed_gives_the_same_bits_and_another_gives_others(self, extractor):
+    def test_one_seed_gives_the_same_bits_and_another_gives_others(self, extractor: str) -> None:
         states, _, _ = chain(self.name, extractor)
         again, _, _ = chain.__wrapped__(self.name, extractor)
         other, _, _ = chain(self.name, extractor, 1)
@@ -197,7 +218,7 @@ class StrategyContract:
             assert left.shape != right.shape or not torch.equal(left, right)
 
     @pytest.mark.parametrize("moments", ["carry", "reset"])
-    def test_clocks_go_on_or_start_afresh(self, extractor, moments):
+    def test_clocks_go_on_or_start_afresh(self, extractor: str, moments: str) -> None:
         config = tiny_config(extractor, training={"moments": moments})
         state, strategy = ModelState.initial(config), strategy_named(self.name)
         for _ in range(2):

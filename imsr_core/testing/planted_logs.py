@@ -6,6 +6,7 @@ Items come in clusters of eight: item i belongs to cluster i // 8. A user likes 
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ EXTRACTORS = ("comirec-dr", "comirec-sa", "mind")
 INCREMENTAL = ("imsr", "fine_tune", "ader", "sml")
 
 
-def tiny_config(extractor: str = "comirec-dr", **changes: dict) -> InterestsConfig:
+def tiny_config(extractor: str = "comirec-dr", **changes: dict[str, Any]) -> InterestsConfig:
     """d = 8, K_0 = 2, a few steps; ``changes`` maps a section to the keys that differ."""
     config = InterestsConfig(
         model=ModelConfig(extractor=extractor, dim=8, initial_interests=2, max_interests=8, history=6),
@@ -80,6 +81,7 @@ def store_of(vectors: dict[int, list[list[float]]], query_units: int = 0, born: 
 
 
 def tensors_of_store(store: InterestStore) -> dict[str, Tensor]:
+    """Every tensor of a store by name."""
     return {f"store.{f.name}": getattr(store, f.name) for f in fields(store)}
 
 
