@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from planted_logs import EXTRACTORS, random_span, tensors_of, tiny_config
 
 from imsr_core.session import session_interests
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
+from imsr_core.testing.planted_logs import EXTRACTORS, random_span, tensors_of, tiny_config
 
 
 @pytest.fixture(params=EXTRACTORS, scope="module")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted_logs import random_span, span_of, store_of
 
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import from_events
 from imsr_core.score import InterestTerm, Score, Weights
 from imsr_core.score import fitting as fitting_module
+from imsr_core.testing.planted_logs import random_span, span_of, store_of
 
 UNIT, N = 1_000, 60
 ON = ScoreConfig(enabled=True)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_logs import random_span, store_of
 
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import between, concatenate, empty_sequences, from_events
@@ -16,6 +15,7 @@ from imsr_core.score.bias import BiasTerm
 from imsr_core.score.neighbours import CONTEXT, WINDOW
 from imsr_core.score.pairs import Pairs
 from imsr_core.score.trend import EPSILON, HALF_LIVES
+from imsr_core.testing.planted_logs import random_span, store_of
 
 UNIT, N_ITEMS, USERS = 100, 9, 5
 ON = ScoreConfig(enabled=True)
