@@ -28,7 +28,7 @@ def holding(workspace: Workspace, what: str, *, now: Clock) -> Iterator[Writer]:
         try:
             yield writer
         except Exception:
-            with suppress(ImsrError):  # what went wrong first is what has to be said
+            with suppress(ImsrError, OSError):  # what went wrong first, a full disk say, is what has to be told
                 publish_catalog(workspace)
             raise
         publish_catalog(workspace)
