@@ -20,7 +20,7 @@ from imsr_core.strategies.imsr import imsr, scores_after
 from imsr_core.strategies.protocol import Progress, silent
 from pipelines.bench.cells import Cell, CellFiles, CellResult, SpanRecord, store_of_counts
 from pipelines.bench.data import BenchData, BenchSpan
-from pipelines.bench.floors import rank_floor
+from pipelines.bench.floors import FloorRun, rank_floor
 from pipelines.bench.scoring import ranks_alone, score_span
 
 
@@ -43,7 +43,7 @@ def run_cell(run: CellRun) -> CellResult:
     if run.cell.variant.is_model:
         _chain(run, result)
     else:
-        rank_floor(run.cell.variant.strategy, run.data, run.cell.until, run.cell.top_n, result)
+        rank_floor(FloorRun(run.cell.variant.strategy, run.data, run.cell.until, run.cell.top_n), result)
     result.seconds = time.process_time() - started
     return result
 
@@ -54,7 +54,7 @@ def _chain(run: CellRun, result: CellResult) -> None:
     result.matrix = np.full((cell.until, cell.until), np.nan)
     samples = [_sample(span, run.matrix_users) for span in data.spans[1 : cell.until + 1]]
     if over:
-        state = ModelState.initial(cell.config)
+        state = ModelState.initial(cell.config, data.span_length)
     else:
         state, record = cell_base(run)
         result.records.append(record)

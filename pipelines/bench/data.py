@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
 from imsr_core.ragged import SpanSequences, all_but_last, between, concatenate, drop_empty, from_events
+from pipelines.lake.frozen import frozen_calendar
 from pipelines.sequences.build import sequence_span
 from pipelines.sequences.chain import latest_rows
 from pipelines.sequences.loader import load_sequences
@@ -70,12 +71,19 @@ class BenchSpan:
 @dataclass(frozen=True)
 class BenchData:
     """``spans[0]`` is the pre-training, of which ``newest`` holds the last calendar span; each of the others is tested
-    on, then learnt."""
+    on, then learnt. ``span_length`` is that of an ordinary span, in microseconds."""
 
     spans: tuple[BenchSpan, ...]
     protocol: str
     tuning: int
-    newest: SpanSequences
+    span_length: int
+
+    @property
+    def newest(self) -> SpanSequences:
+        """What may be learnt of the last calendar span of the pre-training."""
+        learnt = self.spans[0].learnt
+        end = int(learnt.timestamps.max()) + 1
+        return drop_empty(between(learnt, end - self.span_length, end))
 
     @property
     def tested(self) -> tuple[BenchSpan, ...]:
@@ -96,14 +104,6 @@ class BenchData:
     def slice_for(self, *, discover: bool) -> str:
         """The slice that decides: `main_slice`, or what of it is new to its user."""
         return "explore" if discover else self.main_slice
-
-    @property
-    def span_length(self) -> int:
-        """About how long a tested span lasts, in microseconds: the mean distance of their first events."""
-        starts = [int(span.sequences.timestamps.min()) for span in self.tested]
-        if len(starts) == 1:
-            return max(1, int(self.tested[0].sequences.timestamps.max()) - starts[0])
-        return max(1, (starts[-1] - starts[0]) // (len(starts) - 1))
 
     @property
     def fingerprint(self) -> str:
@@ -136,12 +136,20 @@ def load_bench_data(workspace: Workspace, settings: BenchSettings, *, now: datet
         )
     parts = renumbered(filtered([load_sequences(folder) for _, folder in folders], settings))
     names = [span_id for span_id, _ in folders[pretrain - 1 :]]
-    newest = int(parts[pretrain - 1].timestamps.min(initial=0)) if pretrain > 1 else None
     parts = [concatenate(parts[:pretrain]), *parts[pretrain:]]
     empty = [name for name, part in zip(names, parts, strict=True) if not part.n_events]
     if empty:
         raise BenchError(f"the filters leave no event in {', '.join(empty)}", hint="lower them in [bench]")
-    return cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans, newest)
+    return cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans, span_length(workspace))
+
+
+def span_length(workspace: Workspace) -> int:
+    """Microseconds of an ordinary span of a workspace that has data."""
+    with workspace.ledger.snapshot() as view:
+        calendar = frozen_calendar(view)
+    if calendar is None:
+        raise BenchError(f"{workspace.root} holds no event", hint="imsr ingest FILES...")
+    return calendar.ordinary_us
 
 
 def sequence_folders(workspace: Workspace, *, now: datetime) -> list[tuple[str, Path]]:
@@ -189,14 +197,8 @@ def renumbered(parts: Sequence[SpanSequences]) -> list[SpanSequences]:
     ]
 
 
-def cut(
-    names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tuning: int, newest: int | None = None
-) -> BenchData:
-    """Slices of each span and what of it may be learnt, under a protocol.
-
-    ``newest`` (microseconds) is when the last calendar span of the pre-training begins; without it that is as long as
-    the span that follows.
-    """
+def cut(names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tuning: int, length: int) -> BenchData:
+    """Slices of each span and what of it may be learnt, under a protocol; ``length`` is a span's, in microseconds."""
     spans: list[BenchSpan] = []
     n_items, users = 0, np.zeros(0, dtype=np.int64)
     width = 1 + max(int(part.items.max()) for part in parts)
@@ -210,9 +212,7 @@ def cut(
         n_items = max(n_items, int(part.items.max()) + 1)
         users, pairs = np.union1d(users, learnt.users), np.union1d(pairs, keys)
         spans.append(BenchSpan(name, part, learnt, n_items, slices, seen))
-    ends = [int(span.sequences.timestamps.max()) for span in spans[:2]]
-    start = ends[0] - (ends[-1] - ends[0]) + 1 if newest is None else newest
-    return BenchData(tuple(spans), protocol, tuning, drop_empty(between(spans[0].learnt, start, ends[0] + 1)))
+    return BenchData(tuple(spans), protocol, tuning, length)
 
 
 def _seen(keys: NDArray[np.int64], earlier: NDArray[np.int64]) -> BoolArray:

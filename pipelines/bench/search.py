@@ -28,7 +28,8 @@ from pipelines.bench.variants import Variant, with_settings
 #: alone), so a search tries every combination before it draws points at random.
 FIRST: dict[str, tuple[Any, ...]] = {
     "training.window": (1, 5),
-    "training.negatives": (0, 500),
+    "training.full_softmax": (0, 10_000),
+    "training.residual": (False, True),
 }
 #: What a search tries; the values around the defaults that changed something on real logs.
 SPACE: dict[str, tuple[Any, ...]] = {

@@ -25,12 +25,11 @@ from imsr_core.ragged import SpanSequences, between, concatenate, drop_empty, ta
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from pipelines.bench.cells import Cell, CellFiles
-from pipelines.bench.data import BenchData, BenchError, cut, filtered, renumbered, sequence_folders
+from pipelines.bench.data import BenchData, BenchError, cut, filtered, renumbered, sequence_folders, span_length
 from pipelines.bench.grid import Watch, work_of
 from pipelines.bench.search import Trial, planned, search
 from pipelines.bench.summary import Scope, gain
 from pipelines.bench.variants import VARIANTS
-from pipelines.lake.frozen import frozen_calendar
 from pipelines.sequences.loader import load_sequences
 from pipelines.settings.bench import BenchSettings
 from pipelines.workspace.layout import Workspace
@@ -114,15 +113,15 @@ def tuning_data(workspace: Workspace, users: int, *, now: datetime) -> BenchData
             f"the pre-training needs {wanted} spans, and {len(folders)} have data", hint="ingest more, then tune"
         )
     parts = filtered([load_sequences(folder) for _, folder in folders[:wanted]], BenchSettings(max_users=users))
-    names = [name for name, _ in folders[:wanted]]
+    names, length = [name for name, _ in folders[:wanted]], span_length(workspace)
     if len(parts) > TUNING:
         parts = [concatenate(parts[:-TUNING]), *parts[-TUNING:]]
         names = [f"..{names[-TUNING - 1]}", *names[-TUNING:]]
     else:
-        parts, names = _stretches(concatenate(parts), _span_length(workspace))
+        parts, names = _stretches(concatenate(parts), length)
     if not all(part.n_events for part in parts):
         raise BenchError("a stretch of the pre-training holds no event", hint="raise [spans] pretrain")
-    return cut(names, renumbered(parts), workspace.settings.evaluation.protocol, TUNING)
+    return cut(names, renumbered(parts), workspace.settings.evaluation.protocol, TUNING, length)
 
 
 def choose(plan: TuningPlan, trials: list[Trial]) -> Choice:
@@ -183,18 +182,6 @@ def seconds_per_target(config: InterestsConfig, data: BenchData) -> float:
 
 def _lines(settings: Mapping[str, Any]) -> list[str]:
     return [f"[{path.rpartition('.')[0]}] {path.rpartition('.')[2]} = {value}" for path, value in settings.items()]
-
-
-def _span_length(workspace: Workspace) -> int:
-    """Microseconds of an ordinary span."""
-    with workspace.ledger.snapshot() as view:
-        calendar = frozen_calendar(view)
-        spans = [row.span_id for row in view.current_span_versions()]
-    assert calendar is not None, "there are spans with data"
-    if calendar.unit == "cut":
-        return calendar.step_us
-    span = calendar.span(spans[-1])
-    return span.end_us - span.start_us
 
 
 def _stretches(events: SpanSequences, length: int) -> tuple[list[SpanSequences], list[str]]:

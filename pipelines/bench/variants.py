@@ -14,8 +14,8 @@ from imsr_core.errors import ConfigError
 from imsr_core.parts import STRATEGIES
 from imsr_core.registry import nearest
 
-#: Strategies that are no model: a list for everybody.
-POPULARITY = ("popularity", "popularity-last")
+#: Strategies that are no model (see `pipelines.bench.floors`).
+COUNTED = ("popularity", "popularity-last", "popularity-decayed", "personal", "item-knn", "counters")
 #: "Strategy" of what another system computed (see `pipelines.bench.rivals`).
 RIVAL = "rival"
 
@@ -37,7 +37,7 @@ class Variant:
     @property
     def is_model(self) -> bool:
         """False for the floors and rivals, which know no seed and no extractor."""
-        return self.strategy not in (*POPULARITY, RIVAL)
+        return self.strategy not in (*COUNTED, RIVAL)
 
     def config(self, given: InterestsConfig, extractor: str, seed: int) -> InterestsConfig:
         """The configuration of a cell: the ``given`` one with the variant's settings, an extractor and a seed."""
@@ -55,6 +55,10 @@ VARIANTS: dict[str, Variant] = {
         # floors
         Variant("popularity", "popularity", "the most frequent items so far, for everybody"),
         Variant("popularity-last", "popularity-last", "the most frequent items of the last span, for everybody"),
+        Variant("popularity-decayed", "popularity-decayed", "events that fade: the half-life of the tuning spans"),
+        Variant("personal", "personal", "what the user had, how often and how lately"),
+        Variant("item-knn", "item-knn", "what goes with what the user had of late"),
+        Variant("counters", "counters", "all counting terms in one score: imsr as it serves, without interests"),
         Variant("frozen", "frozen", "the base model, never updated"),
         Variant("single-vector", "fine_tune", "fine_tune with one interest a user", _ONE),
         # the paper's extraction: interests are read from the span alone

@@ -109,6 +109,13 @@ class Calendar:
         step = max(1, -(-(total + 1 - base) // count))
         return cls("cut", to_us(first), base, step, alpha, count)
 
+    @property
+    def ordinary_us(self) -> int:
+        """Microseconds that a span lasts after the first: a month counts as 30 days."""
+        if self.unit == "cut":
+            return self.step_us
+        return _LENGTHS.get(self.unit, timedelta(days=30)) // MICROSECOND
+
     def span_of(self, moment: datetime) -> Span:
         """The span that holds ``moment``.
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from rivals.ease import EASE
 from rivals.ials import IALS
+from rivals.ials_in_score import NAME as IALS_IN_SCORE
+from rivals.ials_in_score import rank_ials_in_score
+from rivals.item_knn import ITEM_KNN
 from rivals.protocol import Rival
 from rivals.sasrec import SASREC
 from rivals.walk import Trial, Trials, rank_span, train
@@ -26,7 +29,8 @@ from pipelines.bench.data import BenchData, load_bench_data
 from pipelines.bench.log import open_log
 from pipelines.bench.rivals import RivalFiles
 
-RIVALS = {rival.name: rival for rival in (IALS, EASE, SASREC)}
+RIVALS = {rival.name: rival for rival in (ITEM_KNN, IALS, EASE, SASREC)}
+NAMES = (*RIVALS, IALS_IN_SCORE)
 
 
 def main() -> None:
@@ -35,24 +39,36 @@ def main() -> None:
     parser.add_argument("events", nargs="*", type=Path)
     parser.add_argument("--data", required=True, type=Path, help="an imsr.toml for the event files")
     parser.add_argument("--out", required=True, type=Path, help="the folder of `imsr bench`")
-    parser.add_argument("--rivals", default=",".join(RIVALS), help="with commas: " + ", ".join(RIVALS))
+    parser.add_argument("--rivals", default=",".join(NAMES), help="with commas: " + ", ".join(NAMES))
     parser.add_argument("--trials", type=int, default=60, help="settings that are tried at most, for each aim")
     options = parser.parse_args()
     now = datetime.now(UTC)
     workspace, _ = open_log(options.data, options.events, options.out, now=now)
     data = load_bench_data(workspace, workspace.settings.bench, now=now)
+    top_n, files = workspace.settings.evaluation.top_n, RivalFiles(options.out)
     for name in options.rivals.split(","):
-        compete(RIVALS[name], data, workspace.settings.evaluation.top_n, RivalFiles(options.out), options.trials)
+        if name == IALS_IN_SCORE:
+            trials = tune(IALS, data, top_n, files, options.trials)
+            result, what = rank_ials_in_score(data, top_n, trials)
+            files.put(name, what, data, top_n, result)
+        else:
+            compete(RIVALS[name], data, top_n, files, options.trials)
 
 
-def compete(rival: Rival, data: BenchData, top_n: int, files: RivalFiles, most: int) -> None:
-    """Tune a rival, retrain it before each reported span, and keep its ranks."""
+def tune(rival: Rival, data: BenchData, top_n: int, files: RivalFiles, most: int) -> Trials:
+    """Settings for both tables, on the tuning spans; trials that were made before are read."""
     folder = files.path(rival.name).parent
     folder.mkdir(parents=True, exist_ok=True)
     trials = Trials(rival, data, top_n, folder / f"{rival.name}.{data.fingerprint}.{top_n}.trials.jsonl")
     for aims in (("everything", "unseen"), ("discover",)):
         for trial in trials.walk(*aims, most=most):
             print(f"{rival.name} {'/'.join(aims)}: {_line(trial)}", flush=True)
+    return trials
+
+
+def compete(rival: Rival, data: BenchData, top_n: int, files: RivalFiles, most: int) -> None:
+    """Tune a rival, retrain it before each reported span, and keep its ranks."""
+    trials = tune(rival, data, top_n, files, most)
     shown, found = trials.best("everything", "unseen"), trials.best("discover")
     unseen = shown.unseen > shown.everything
     result = CellResult(rival.name)

@@ -16,6 +16,8 @@ from pipelines.bench.grid import Grid, Step, run_grid
 from pipelines.bench.variants import variants_named
 from pipelines.settings.bench import BenchSettings
 
+#: Microseconds of a span.
+LENGTH = 10**12
 NAMES = ["s0", "s1", "s2", "s3", "s4"]
 CONFIG = InterestsConfig(
     model=ModelConfig(dim=8, initial_interests=2, max_interests=6, history=10),
@@ -40,7 +42,7 @@ def spans(seed: int = 0, users: int = 30) -> list[SpanSequences]:
 
 def bench_data(parts: Sequence[SpanSequences] | None = None, protocol: str = "prequential") -> BenchData:
     """The planted log, two of its four tested spans reported."""
-    return cut(NAMES, renumbered(spans() if parts is None else parts), protocol, 2)
+    return cut(NAMES, renumbered(spans() if parts is None else parts), protocol, 2, LENGTH)
 
 
 def grid(data: BenchData, names: str, seeds: tuple[int, ...] = (0,), **changes: object) -> Grid:

@@ -135,6 +135,13 @@ def rank_span(scores: Scores, span: BenchSpan, top_n: int) -> tuple[Ranks, Ranks
     return rank_both(chunks(), span, top_n)
 
 
+def quality_of(ranks: Mapping[str, Ranks], data: BenchData, top_n: int, *, discover: bool) -> float:
+    """(HR + NDCG) / 2 of ranks by span, mean over the tuning spans."""
+    spans = data.tested[: data.tuning]
+    members = [span.slices[data.slice_for(discover=discover)] for span in spans]
+    return float(np.mean([_quality(ranks[s.id][member], top_n) for s, member in zip(spans, members, strict=True)]))
+
+
 def _quality(ranks: NDArray[np.int16], top_n: int) -> float:
     exact = torch.from_numpy(ranks.astype(np.int64))
     return float((hit_rate(exact, top_n).mean() + ndcg(exact, top_n).mean()) / 2)

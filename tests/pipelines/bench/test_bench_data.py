@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from bench_cases import NAMES, bench_data, spans
+from bench_cases import LENGTH, NAMES, bench_data, spans
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -48,7 +48,7 @@ def naive_slices(parts: list[SpanSequences]) -> list[dict[str, list[bool]]]:
 @given(st.integers(0, 10_000))
 def test_slices_equal_a_loop_over_events(seed):
     parts = renumbered(spans(seed, users=12))
-    found = cut(NAMES, parts, "prequential", 2)
+    found = cut(NAMES, parts, "prequential", 2, LENGTH)
     for span, naive in zip(found.tested, naive_slices(parts), strict=True):
         assert {name: member.tolist() for name, member in span.slices.items()} == naive
 

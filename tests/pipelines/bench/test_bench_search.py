@@ -1,7 +1,7 @@
 """A search sees the tuning spans and nothing later."""
 
 import pytest
-from bench_cases import NAMES, bench_data, grid, spans, unwatched
+from bench_cases import LENGTH, NAMES, bench_data, grid, spans, unwatched
 
 from imsr_core.errors import ConfigError
 from pipelines.bench.cells import CellFiles
@@ -80,6 +80,6 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
         with pytest.raises(BenchError, match="nothing to search"):
             searchable(VARIANTS[name])
     with pytest.raises(BenchError, match="tuning_spans"):
-        trials(cut(NAMES, renumbered(spans()), "prequential", 1), tmp_path)
+        trials(cut(NAMES, renumbered(spans()), "prequential", 1, LENGTH), tmp_path)
     with pytest.raises(ConfigError):
         grid(bench_data(), "nonsense")
