@@ -60,9 +60,9 @@ class Trial:
     result: CellResult
 
 
-def space_of(variant: Variant) -> dict[str, tuple[Any, ...]]:
+def space_of(variant: Variant, given: InterestsConfig) -> dict[str, tuple[Any, ...]]:
     """What may be chosen for a variant: not what makes it that variant, nor settings of a module that it has not."""
-    fixed = set(variant.settings)
+    fixed = set(variant.settings) if given.score.enabled else {*variant.settings, "training.residual"}
     modules = {"retainer", "detector"} if variant.strategy in WITH_MODULES else set()
     off = {path.split(".")[0] for path, value in variant.settings.items() if path.endswith(".enabled") and not value}
     sections = {"model", "training"} | (modules - off)
@@ -122,7 +122,7 @@ def search(first: Cell, scope: Scope, files: CellFiles, trials: int, watch: Watc
 
 def planned(first: Cell, data: BenchData, trials: int) -> list[tuple[dict[str, Any], Cell]]:
     """What a search tries: settings, and the cell with them."""
-    points = candidates(space_of(first.variant), trials, first.seed, first.config)
+    points = candidates(space_of(first.variant, first.config), trials, first.seed, first.config)
     return [(point, replace(first, until=data.tuning, config=with_settings(first.config, point))) for point in points]
 
 

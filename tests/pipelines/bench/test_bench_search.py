@@ -1,12 +1,14 @@
 """A search sees the tuning spans and nothing later."""
 
+from itertools import product
+
 import pytest
 from bench_cases import LENGTH, NAMES, bench_data, grid, spans, unwatched
 
 from imsr_core.errors import ConfigError
 from pipelines.bench.cells import CellFiles
 from pipelines.bench.data import BenchError, cut, renumbered
-from pipelines.bench.search import SPACE, as_toml, candidates, search, searchable, space_of
+from pipelines.bench.search import FIRST, SPACE, as_toml, candidates, search, searchable, space_of
 from pipelines.bench.summary import Scope
 from pipelines.bench.variants import VARIANTS, with_settings
 from pipelines.settings.imsr_toml import load_settings
@@ -45,12 +47,12 @@ def test_candidates_begin_with_the_given_settings_and_never_repeat():
     assert found == candidates(SPACE, 40, seed=1)
     assert len({tuple(point.items()) for point in found}) == 40
     assert candidates({"a": (1, 2)}, 100, 0)[1:] in ([{"a": 1}, {"a": 2}], [{"a": 2}, {"a": 1}])
-    combinations = [{"training.window": w, "training.negatives": n} for w in (1, 5) for n in (0, 500)]
-    assert found[1:5] == combinations, "window and softmax together, before anything else"
-    config = with_settings(grid(bench_data(), "imsr").config, {"training.negatives": 500})
-    assert candidates(SPACE, 4, 1, config)[1:] == combinations[:3], "not the one that is given"
+    combinations = [dict(zip(FIRST, values, strict=True)) for values in product(*FIRST.values())]
+    assert found[1:9] == combinations, "window, softmax and residual together, before anything else"
+    given = with_settings(grid(bench_data(), "imsr").config, combinations[2])
+    assert candidates(SPACE, 8, 1, given)[1:] == combinations[:2] + combinations[3:], "not the one that is given"
     for point in found:
-        with_settings(config, point)
+        with_settings(given, point)
 
 
 @pytest.mark.parametrize(
@@ -66,11 +68,17 @@ def test_candidates_begin_with_the_given_settings_and_never_repeat():
     ],
 )
 def test_a_search_leaves_a_variant_what_makes_it_one(name, left_out):
-    assert space_of(VARIANTS[name]) == {path: values for path, values in SPACE.items() if path not in left_out}
+    given = with_settings(grid(bench_data(), "imsr").config, {"score.enabled": True})
+    assert space_of(VARIANTS[name], given) == {path: values for path, values in SPACE.items() if path not in left_out}
+
+
+def test_interests_learn_what_counters_leave_only_where_there_are_counters():
+    config = grid(bench_data(), "imsr").config
+    assert "training.residual" not in space_of(VARIANTS["imsr"], with_settings(config, {"score.enabled": False}))
 
 
 def test_the_best_settings_can_be_pasted_into_an_imsr_toml():
-    point = candidates(SPACE, 9, seed=0)[8]
+    point = candidates(SPACE, 12, seed=0)[11]
     read = load_settings(text=as_toml(point))
     assert read.interests == with_settings(load_settings(text="").interests, point)
 
