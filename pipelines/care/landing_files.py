@@ -7,23 +7,25 @@ records stays byte for byte in text files.
 
 from __future__ import annotations
 
-import csv
+import ast
 import gzip
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
-from pipelines.lake.readers import EventFile, ReadError, csv_header, read_file
+from pipelines.lake.careful_lines import Layout, records
+from pipelines.lake.delimited import Dialect
+from pipelines.lake.event_files import EventFile, ReadError
+from pipelines.lake.readers import dialect_of_file, read_columns
 from pipelines.settings.imsr_toml import SourceSettings
 
 
@@ -70,16 +72,19 @@ def without_user(path: Path, source: SourceSettings, user_id: str, out: Path) ->
         LandingError: what was written does not hold exactly the other records.
     """
     gone, total = _rows_of(path, source, user_id)
-    kind = EventFile(path, path).format
+    kind = EventFile(path, path).format(source.format)
     if kind == "parquet":
         _rewrite_parquet(path, gone, out)
-    elif kind == "json":
-        _rewrite_text(path, out, lambda stream: _json_lines(stream, source.user_id, user_id))
+    elif kind in ("json", "python"):
+        _rewrite_text(path, source, out, lambda lines: _json_lines(lines, source, user_id))
     else:
-        delimiter, header = csv_header(EventFile(path, path), source)
-        place = header.index(source.user_id)
-        _rewrite_text(path, out, lambda stream: _csv_records(stream, delimiter, place, len(header), user_id))
-    left, rest = _rows_of(out, source, user_id)
+        dialect = dialect_of_file(EventFile(path, path), source)
+        place = next(dialect.names.index(name) for name in source.names("user_id") if name in dialect.names)
+        _rewrite_text(path, source, out, lambda lines: _delimited_records(lines, dialect, place, source, user_id))
+    try:
+        left, rest = _rows_of(out, source, user_id)
+    except ReadError:
+        left, rest = [], -1
     if left or rest != total - len(gone):
         out.unlink()
         raise LandingError(
@@ -91,12 +96,18 @@ def without_user(path: Path, source: SourceSettings, user_id: str, out: Path) ->
 def _rows_of(path: Path, source: SourceSettings, user_id: str) -> tuple[list[int], int]:
     """Numbers (from 1) of the user's records, malformed ones that mention the id included, and of all records."""
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
-        read_file(connection, EventFile.linked(path, Path(folder) / "file"), source, "raw")
-        own = "user_id = $id OR (malformed IS NOT NULL AND regexp_matches(malformed, $pattern))"
-        values = {"id": user_id, "pattern": mention_pattern(user_id)}
+        file, names = EventFile.linked(path, Path(folder) / "file"), {"user_id": source.names("user_id")}
+        read_columns(connection, file, source, names, ("user_id",), "raw")
+        own = "list_contains($ids, user_id) OR (malformed IS NOT NULL AND regexp_matches(malformed, $pattern))"
+        values = {"ids": _spellings(user_id), "pattern": mention_pattern(user_id)}
         rows = connection.execute(f"SELECT row_number FROM raw WHERE {own} ORDER BY 1", values).fetchall()
         ((total,),) = connection.execute("SELECT count(*) FROM raw").fetchall()
     return [row[0] for row in rows], total
+
+
+def _spellings(user_id: str) -> list[str]:
+    """The id as files may have it: 13085 is also written 13085.0."""
+    return [user_id, f"{user_id}.0"] if re.fullmatch(r"-?[0-9]+", user_id) else [user_id]
 
 
 def _text(path: Path) -> str:
@@ -117,50 +128,66 @@ def _rewrite_parquet(path: Path, gone: list[int], out: Path) -> None:
     pq.write_table(table.take(keep), out, compression="NONE" if codec == "UNCOMPRESSED" else codec)
 
 
-def _rewrite_text(path: Path, out: Path, kept: Callable[[TextIO], Iterator[str]]) -> None:
+def _rewrite_text(
+    path: Path, source: SourceSettings, out: Path, kept: Callable[[Iterable[tuple[bytes, bytes]]], Iterator[bytes]]
+) -> None:
+    """Write what ``kept`` keeps of (line as it stands, line as UTF-8 without its end)."""
     compressed = path.suffix.lower() == ".gz"
-    with _reading(path, compressed) as stream, out.open("wb") as raw:
+    if ",\n".encode(source.encoding) != b",\n":
+        raise LandingError(f"{path}: its lines cannot be told apart in {source.encoding}", hint="edit it by hand")
+    with gzip.open(path) if compressed else path.open("rb") as stream, out.open("wb") as raw:
         target = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) if compressed else raw
-        for text in kept(stream):
-            target.write(text.encode("utf-8", "surrogateescape"))
+        for line in kept((line, _as_utf8(line, source.encoding)) for line in stream):
+            target.write(line)
         if compressed:
             target.close()
 
 
-@contextmanager
-def _reading(path: Path, compressed: bool) -> Iterator[TextIO]:
-    options = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with gzip.open(path, "rt", **options) if compressed else path.open(**options) as stream:  # type: ignore[call-overload]
-        yield stream
+def _as_utf8(line: bytes, encoding: str) -> bytes:
+    bare = line.rstrip(b"\n").removesuffix(b"\r")
+    try:
+        return bare if encoding == "utf-8" else bare.decode(encoding).encode()
+    except UnicodeDecodeError:
+        return bare
 
 
-def _json_lines(stream: TextIO, key: str, user_id: str) -> Iterator[str]:
+def _json_lines(lines: Iterable[tuple[bytes, bytes]], source: SourceSettings, user_id: str) -> Iterator[bytes]:
     pattern = re.compile(mention_pattern(user_id))
-    for line in stream:
+    parse = ast.literal_eval if source.format == "python" else json.loads
+    for line, text in lines:
         try:
-            record = json.loads(line)
-        except ValueError:
+            record = parse(text.decode("utf-8-sig"))
+        except (ValueError, SyntaxError, RecursionError):
             record = None
         if isinstance(record, dict):
-            value = record.get(key)
-            if (value if isinstance(value, str) else json.dumps(value)) != user_id:
+            value = next((v for name in source.names("user_id") if (v := _value(record, name)) is not None), None)
+            if (value if isinstance(value, str) else json.dumps(value)) not in _spellings(user_id):
                 yield line
-        elif not pattern.search(line):
+        elif not pattern.search(text.decode("utf-8", "surrogateescape")):
             yield line
 
 
-def _csv_records(stream: TextIO, delimiter: str, place: int, width: int, user_id: str) -> Iterator[str]:
+def _value(record: Any, name: str) -> Any:
+    """The value of a key, or of a dotted path into nested objects."""
+    if name in record:
+        return record[name]
+    for part in name.split("."):
+        record = record.get(part) if isinstance(record, dict) else None
+    return record
+
+
+def _delimited_records(
+    lines: Iterable[tuple[bytes, bytes]], dialect: Dialect, place: int, source: SourceSettings, user_id: str
+) -> Iterator[bytes]:
+    """The lines of all records but the user's."""
     pattern = re.compile(mention_pattern(user_id))
-    taken: list[str] = []
-
-    def lines() -> Iterator[str]:
-        for line in stream:
-            taken.append(line)
-            yield line
-
-    for row in csv.reader(lines(), delimiter=delimiter):
-        record = "".join(taken)
-        taken.clear()
-        own = row[place] == user_id if len(row) == width else bool(pattern.search(record))
-        if not own:
-            yield record
+    raw, texts = (list(column) for column in zip(*lines, strict=True))
+    wanted = source.names("timestamp")
+    time = next((dialect.names.index(name) for name in wanted if name in dialect.names), None)
+    layout = Layout(len(dialect.names), dialect.delimiter, dialect.quote, time)
+    gone: set[int] = set()
+    for record in records(texts[dialect.header :], layout, first=dialect.header):
+        own = record.fields[place] in _spellings(user_id) if record.fields else bool(pattern.search(record.complaint))
+        if own:
+            gone.update(range(record.line, record.line + record.lines))
+    yield from (line for number, line in enumerate(raw) if number not in gone)

@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 from imsr_core.errors import ImsrError
 from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_files
 from pipelines.lake.delivery import Delivery
+from pipelines.lake.event_files import ReadError
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.intake import IngestTables
 from pipelines.lake.lookback import boundary_us
 from pipelines.lake.lost import lost_data
-from pipelines.lake.readers import ReadError
 from pipelines.lake.report import FileReport, IngestReport
 from pipelines.lake.span_files import SpanContent, SpanWriter
 from pipelines.lake.spans import Calendar, Span, from_us
@@ -209,8 +209,8 @@ def _load(intake: IngestTables, plan: _Plan, say: Callable[[str], None]) -> list
     first_span_us = plan.calendar.origin_us if plan.calendar and plan.calendar.unit == "cut" else None
     reports = list(plan.files)
     for number, file in plan.fresh.items():
-        loaded = intake.load(number, file, first_span_us)
         report = reports[number - 1]
+        loaded = intake.load(number, file, report.name, first_span_us)
         if isinstance(file, Path) and file_sha256(file) != report.sha256:
             raise ReadError(f"{file}: changed while it was read", hint="ingest it again when it is complete")
         reports[number - 1] = dataclasses.replace(
@@ -220,6 +220,8 @@ def _load(intake: IngestTables, plan: _Plan, say: Callable[[str], None]) -> list
             quarantined=loaded.read - loaded.good,
             time_unit=loaded.time_unit,
             newest_us=loaded.newest_us,
+            left_out=loaded.left_out,
+            without_value=loaded.without_value,
         )
         say(f"{report.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
     return reports

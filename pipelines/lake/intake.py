@@ -16,6 +16,7 @@ given, then rows in the order of the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,11 +28,15 @@ import pyarrow as pa
 
 from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
 from pipelines.lake.delivery import Delivery, read_delivery
-from pipelines.lake.readers import EventFile, read_file
+from pipelines.lake.event_files import EventFile
+from pipelines.lake.plain_text import Budget
+from pipelines.lake.readers import read_file
 from pipelines.lake.span_files import split_runs
 from pipelines.lake.spans import Calendar, Span, to_us
-from pipelines.lake.validation import Limits, decide_time_unit, reason_sql, timestamp_sql
+from pipelines.lake.times import TimeReading, check_readable, decide_times, number_sql, timestamp_sql
+from pipelines.lake.validation import Limits, id_sql, present_sql, reason_sql
 from pipelines.settings.imsr_toml import Settings
+from pipelines.settings.source import SourceSettings
 
 _FILE_SHIFT = 40
 _BATCH_ROWS = 1 << 16
@@ -52,11 +57,21 @@ CREATE TABLE touched (span VARCHAR, number INTEGER);
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a file's rows before de-duplication, the time unit it was read with, and the time of its newest
-    good row (microseconds since 1970; None without one)."""
+    """What became of a file's rows before de-duplication.
+
+    Attributes:
+        read: rows, without those that were left out.
+        good: rows that may enter the lake; the others are quarantined.
+        left_out: rows of no interest, by ``keep_events``, ``min_value`` or ``item_pattern``.
+        without_value: rows whose value cannot be read; the event counts all the same.
+        time_unit: how the times were read.
+        newest_us: the time of the newest good row (microseconds since 1970; None without one).
+    """
 
     read: int
     good: int
+    left_out: int
+    without_value: int
     time_unit: str
     newest_us: int | None
 
@@ -64,8 +79,9 @@ class Loaded:
 class IngestTables:
     """The tables of one ingest. Use as a context manager; ``folder`` takes links to the files and spilled data."""
 
-    def __init__(self, settings: Settings, now: datetime, folder: Path) -> None:
+    def __init__(self, settings: Settings, now: datetime, folder: Path, whole_numbers: bool = True) -> None:
         self._settings = settings
+        self._whole = whole_numbers
         self._now = now
         self._folder = folder
         (folder / "spill").mkdir()
@@ -87,29 +103,47 @@ class IngestTables:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._connection.close()
 
-    def load(self, number: int, file: Path | Delivery, first_span_us: int | None) -> Loaded:
+    def load(self, number: int, file: Path | Delivery, name: str, first_span_us: int | None) -> Loaded:
         """Load file ``number`` (1, 2, ...): its good rows into ``good``, the others into ``bad``.
 
+        Args:
+            number: of the file in this ingest.
+            file: to read.
+            name: under which the lake knows it.
+            first_span_us: start of a frozen cut calendar.
+
         Raises:
-            ReadError, TimeUnitError: see ``pipelines.lake.readers`` and ``pipelines.lake.validation``.
+            ReadError, TimeUnitError: see ``pipelines.lake.readers`` and ``pipelines.lake.times``; nothing of the file
+                is kept then.
         """
-        wanted: str = self._settings.source.time_unit
+        try:
+            return self._load(number, file, name, first_span_us)
+        finally:
+            for table in ("raw", "raw_packed", "raw_lines", "raw_rejects", "raw_scan"):
+                self._connection.execute(f"DROP TABLE IF EXISTS {table}")
+
+    def _load(self, number: int, file: Path | Delivery, name: str, first_span_us: int | None) -> Loaded:
+        source = self._settings.source
         if isinstance(file, Delivery):
             read_delivery(self._connection, file, "raw")
-            name, source, before = file.source, file.source, file.first - 1
-            wanted = file.time_unit or wanted
+            before = file.first - 1
+            known = TimeReading((file.time_unit,), source.time_zone) if file.time_unit else None
+            times = known or decide_times(self._connection, "raw", source, self._now, name)
         else:
             self._read_file(number, file)
-            name, source, before = str(file), file.name, 0
-        unit = decide_time_unit(self._connection, "raw", wanted, self._now, name)
-        microseconds, coarse = timestamp_sql(unit)
-        judged = f"(SELECT *, {microseconds} AS us, {coarse} AS coarse FROM raw)"
-        reason = reason_sql(Limits.of(self._settings.ingest, self._now, first_span_us))
+            before = 0
+            times = decide_times(self._connection, "raw", source, self._now, str(file))
+            check_readable(self._connection, "raw", times, self._now, str(file), source.null_values)
+        microseconds, coarse = timestamp_sql(times)
+        wanted = _wanted_sql(source)
+        left_out = self._count(f"raw WHERE {wanted[1]}") if wanted else 0
+        judged = f"(SELECT *, {microseconds} AS us, {coarse} AS coarse FROM raw {wanted[0] if wanted else ''})"
+        reason = reason_sql(Limits.of(self._settings.ingest, self._now, first_span_us, source.null_values))
         self._connection.execute(f"""
-            INSERT INTO good SELECT ({number}::BIGINT << {_FILE_SHIFT}) + row_number, user_id, item_id, us,
-                nullif(event_type, ''), TRY_CAST(nullif(value, '') AS DOUBLE), nullif(event_id, '')
+            INSERT INTO good
+            SELECT ({number}::BIGINT << {_FILE_SHIFT}) + row_number, {_columns_sql(source, self._whole)}
             FROM {judged} WHERE {reason} IS NULL""")
-        read = self._count("raw")
+        read = self._count("raw") - left_out
         ((good, newest),) = self._connection.execute(
             f"SELECT count(*), max(us) FROM good WHERE ordinal >> {_FILE_SHIFT} = {number}"
         ).fetchall()
@@ -118,9 +152,14 @@ class IngestTables:
                 INSERT INTO bad SELECT {number}, row_number, {reason} AS reason, user_id, item_id, timestamp,
                     event_type, value, event_id, malformed
                 FROM {judged} WHERE reason IS NOT NULL""")
-        self._connection.execute("INSERT INTO sources VALUES (?, ?, ?)", [number, source, before])
-        self._connection.execute("DROP TABLE raw")
-        return Loaded(read, good, unit, newest)
+        self._connection.execute("INSERT INTO sources VALUES (?, ?, ?)", [number, name, before])
+        return Loaded(read, good, left_out, self._without_value(judged, source), str(times), newest)
+
+    def _without_value(self, judged: str, source: SourceSettings) -> int:
+        if not source.value:
+            return 0
+        value, number = present_sql("value", source.null_values), number_sql("value", source.decimal)
+        return self._count(f"{judged} WHERE ({value}) IS NOT NULL AND ({number}) IS NULL")
 
     def time_range(self) -> tuple[int, int] | None:
         """First and last timestamp (microseconds) of the good rows; None if there are none."""
@@ -216,7 +255,8 @@ class IngestTables:
 
     def _read_file(self, number: int, path: Path) -> None:
         file = EventFile.linked(path, self._folder / f"file{number}")
-        budget = self._settings.ingest.max_rows_per_file
+        limits = self._settings.ingest
+        budget = Budget(limits.max_rows_per_file, limits.max_unpacked_mb << 20)
         read_file(self._connection, file, self._settings.source, "raw", budget)
 
     def _count(self, table: str) -> int:
@@ -226,3 +266,46 @@ class IngestTables:
 _EMPTY_LAKE = """(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS item_id, NULL::TIMESTAMPTZ AS timestamp,
     NULL::VARCHAR AS event_type, NULL::DOUBLE AS value, NULL::VARCHAR AS event_id, NULL::UBIGINT AS tie,
     NULL::VARCHAR AS source, NULL::TIMESTAMPTZ AS ingest_time WHERE false)"""
+
+
+def _columns_sql(source: SourceSettings, whole_numbers: bool) -> str:
+    """The columns of ``good`` after the ordinal, from the raw ones."""
+    nulls = source.null_values
+    kind = present_sql("event_type", nulls)
+    item = id_sql("item_id", nulls, whole_numbers)
+    if source.item_pattern and re.compile(source.item_pattern).groups:
+        item = f"regexp_extract({item}, '{_quoted(source.item_pattern)}', 1)"
+    value = _value_sql(source) if source.value else "NULL"
+    if source.weight:
+        weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
+        value = f"coalesce({value}, CASE {kind} {weights} END)"
+    return f"""{id_sql("user_id", nulls, whole_numbers)}, {item}, us, {kind}, {value},
+        {id_sql("event_id", nulls, whole_numbers)}"""
+
+
+def _value_sql(source: SourceSettings) -> str:
+    return number_sql("value", source.decimal)
+
+
+def _wanted_sql(source: SourceSettings) -> tuple[str, str] | None:
+    """WHERE for the rows that are taken, and the condition of the others; None if all are."""
+    conditions = []
+    if source.keep_events:
+        kinds = ", ".join(f"'{_quoted(kind)}'" for kind in source.keep_events)
+        conditions.append(f"coalesce(event_type IN ({kinds}), false)")
+    if source.min_value is not None:
+        value = _value_sql(source) if source.value else "NULL"
+        if source.weight:
+            weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
+            value = f"coalesce({value}, CASE event_type {weights} END)"
+        conditions.append(f"coalesce({value} >= {source.min_value!r}, false)")
+    if source.item_pattern:
+        conditions.append(f"coalesce(regexp_full_match(item_id, '{_quoted(source.item_pattern)}'), true)")
+    if not conditions:
+        return None
+    taken = f"(malformed IS NOT NULL OR ({' AND '.join(conditions)}))"
+    return f"WHERE {taken}", f"NOT {taken}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -10,7 +10,8 @@ from pipelines.workspace.ledger import SpanVersionRow
 @dataclass(frozen=True)
 class FileReport:
     """One file. ``skipped`` says why it was not read ("" = it was); ``time_unit`` how its times were read;
-    ``newest_us`` is the time of its newest good row."""
+    ``newest_us`` is the time of its newest good row. ``left_out``: rows that ``[source]`` asks not to take, which are
+    not among those read; ``without_value``: kept rows, or duplicates, whose value cannot be read."""
 
     name: str
     sha256: str
@@ -22,6 +23,8 @@ class FileReport:
     time_unit: str = ""
     skipped: str = ""
     newest_us: int | None = None
+    left_out: int = 0
+    without_value: int = 0
 
 
 @dataclass(frozen=True)

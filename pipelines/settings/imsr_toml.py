@@ -11,7 +11,7 @@ import json
 import textwrap
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -42,9 +42,9 @@ from pipelines.settings.sections import (
     RefreshSettings,
     RetentionSettings,
     SequencesSettings,
-    SourceSettings,
     SpansSettings,
 )
+from pipelines.settings.source import SourceSettings
 from pipelines.settings.tasks import TaskSettings, UsersSettings
 
 #: What `imsr init` writes in place of tasks, which have no default.
@@ -182,9 +182,10 @@ def _toml_key(entry: Field[Any], choices: Collection[str]) -> str:
     if entry.metadata.get("range"):
         doc += f" [{entry.metadata['range']}]"
     comment = textwrap.fill(doc, 100, initial_indent="# ", subsequent_indent="#   ")
-    value = entry.metadata.get("fresh", entry.default)
-    if value != entry.default:
-        doc += f" (left out: {_toml(entry.default)})"
+    default = {} if entry.default is MISSING else entry.default
+    value = entry.metadata.get("fresh", default)
+    if value != default:
+        doc += f" (left out: {_toml(default)})"
         comment = textwrap.fill(doc, 100, initial_indent="# ", subsequent_indent="#   ")
     line = f"# {entry.name} = (unset)" if value is None else f"{entry.name} = {_toml(value)}"
     return f"{comment}\n{line}\n"
@@ -194,5 +195,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return repr(list(value))
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from imsr_core.fields import Section, documented, require
+from imsr_core.fields import Section, documented
+from pipelines.settings.source import is_zone
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -20,75 +22,66 @@ def duration_seconds(text: str) -> int:
 
 
 @dataclass(frozen=True)
-class SourceSettings:
-    """Which column of the incoming files is what. An empty name means that the files have no such column."""
-
-    user_id: str = documented("user_id", "column with the user's id (any text; leading zeros and case are kept)")
-    item_id: str = documented("item_id", "column with the item's id")
-    timestamp: str = documented("timestamp", "column with the time of the event")
-    event_type: str = documented("", "column with the kind of event (view, purchase, ...)")
-    value: str = documented("", "column with a number (rating, quantity, price)")
-    event_id: str = documented("", "column with an id of the event; if set, events of one span are de-duplicated by it")
-    time_unit: Literal["auto", "s", "ms", "us", "ns", "iso8601"] = documented(
-        "auto",
-        "what the time column holds; auto: typed columns as they are, ISO 8601 text (no offset = UTC), "
-        "or whole numbers whose size fits one unit only",
-    )
-
-    def __post_init__(self) -> None:
-        for key in ("user_id", "item_id", "timestamp"):
-            require(bool(getattr(self, key)), "source", key, getattr(self, key), "the name of a column")
-
-    def columns(self) -> dict[str, str]:
-        """Our name -> the files' name, for the columns that the files have."""
-        names = ("user_id", "item_id", "timestamp", "event_type", "value", "event_id")
-        return {name: getattr(self, name) for name in names if getattr(self, name)}
-
-
-@dataclass(frozen=True)
-class SpansSettings:
+class SpansSettings(Section):
     """How time is cut. Frozen at the first ingest: spans already made keep their borders."""
 
     unit: Literal["hour", "day", "week", "month", "cut"] = documented(
-        "month", "calendar unit (UTC; weeks are ISO weeks), or cut = the papers' protocol"
+        "month", "calendar unit (weeks are ISO weeks), or cut = the papers' protocol"
     )
-    pretrain: int = documented(1, "number of first spans that train the base model together")
-    alpha: float = documented(0.5, "cut: the part of the log's time that is the first span")
-    count: int = documented(6, "cut: number of equal spans after the first")
+    pretrain: int = documented(1, "number of first spans that train the base model together", at_least=1)
+    alpha: float = documented(0.5, "cut: the part of the log's time that is the first span", above=0, below=1)
+    count: int = documented(6, "cut: number of equal spans after the first", at_least=1)
+    time_zone: str = documented("", "zone of the borders of days, weeks and months; empty = that of [source] time_zone")
 
-    def __post_init__(self) -> None:
-        require(self.pretrain >= 1, "spans", "pretrain", self.pretrain, "at least 1")
-        require(0 < self.alpha < 1, "spans", "alpha", self.alpha, "between 0 and 1")
-        require(self.count >= 1, "spans", "count", self.count, "at least 1")
+    def clashes(self) -> Iterator[tuple[str, str]]:
+        """A zone that this machine does not know."""
+        if self.time_zone and not is_zone(self.time_zone):
+            yield "time_zone", "the name of a time zone, such as UTC or Europe/Paris"
 
 
 @dataclass(frozen=True)
-class IngestSettings:
+class IngestSettings(Section):
     """What a row must be to enter the lake."""
 
-    buckets: int = documented(16, "files a span is split into by a hash of the user; frozen at the first ingest")
-    max_id_bytes: int = documented(256, "longer ids are quarantined")
-    max_clock_skew: str = documented("1h", "events further in the future than this are quarantined (s, m, h, d, w)")
-    min_year: int = documented(1970, "events before this year are quarantined")
+    buckets: int = documented(
+        16, "files a span is split into by a hash of the user; frozen at the first ingest", at_least=1, at_most=1024
+    )
+    max_id_bytes: int = documented(256, "longer ids are quarantined", at_least=1, at_most=65536)
+    max_clock_skew: str = documented(
+        "1h",
+        "events further in the future than this are quarantined (s, m, h, d, w)",
+        like=("[0-9]{1,6}[smhdw]", "a duration such as '90s', '15m', '1h', '2d'"),
+    )
+    min_year: int = documented(
+        1980,
+        "events before this year are quarantined: 0, or seconds in a file of milliseconds, would be in 1970",
+        at_least=1,
+        at_most=9998,
+    )
     lookback_spans: int = documented(
         1,
         "late events are taken for this many of the newest learnt spans, which are then learnt again; older ones go "
         "to the quarantine as too_late and move nothing (0 = for no learnt span)",
+        at_least=0,
+    )
+    max_quarantined_share: float = documented(
+        0.5,
+        "an ingest that has to quarantine more than this share of its rows fails, after it has recorded them; what is "
+        "only too late does not count (1 = never)",
+        at_least=0,
+        at_most=1,
     )
     max_rows_per_file: int = documented(
-        200_000_000, "a file with more rows is refused before it is unpacked: a few kilobytes can hold billions"
+        200_000_000,
+        "a file with more rows is refused before it is unpacked: a few kilobytes can hold billions",
+        at_least=1,
     )
-    memory_limit_mb: int = documented(512, "memory of the engine that reads and sorts; beyond it works on disk")
-
-    def __post_init__(self) -> None:
-        require(1 <= self.buckets <= 1024, "ingest", "buckets", self.buckets, "1 .. 1024")
-        require(1 <= self.max_id_bytes <= 65536, "ingest", "max_id_bytes", self.max_id_bytes, "1 .. 65536")
-        require(1 <= self.min_year <= 9998, "ingest", "min_year", self.min_year, "1 .. 9998")
-        require(self.lookback_spans >= 0, "ingest", "lookback_spans", self.lookback_spans, "0 or more")
-        require(self.max_rows_per_file >= 1, "ingest", "max_rows_per_file", self.max_rows_per_file, "at least 1")
-        require(self.memory_limit_mb >= 64, "ingest", "memory_limit_mb", self.memory_limit_mb, "at least 64")
-        ok = re.fullmatch(r"[0-9]{1,6}[smhdw]", self.max_clock_skew) is not None
-        require(ok, "ingest", "max_clock_skew", self.max_clock_skew, "a duration such as '90s', '15m', '1h', '2d'")
+    max_unpacked_mb: int = documented(
+        8192, "a compressed file that unpacks to more than this is refused, for the same reason", at_least=1
+    )
+    memory_limit_mb: int = documented(
+        512, "memory of the engine that reads and sorts; beyond it works on disk", at_least=64
+    )
 
     @property
     def max_clock_skew_seconds(self) -> int:

@@ -35,9 +35,37 @@ def test_csv_keeps_every_other_byte(tmp_path, end):
     assert cleaned(path).read_bytes() == LEFT.replace("\n", end).encode()
 
 
+def test_lines_that_end_differently_keep_their_ends(tmp_path):
+    mixed = written(
+        tmp_path, "log.csv", b"user_id,item_id,timestamp\nann,x,2024-01-01\r\nbob,x,2024-01-02\r\ncyd,x,3\n"
+    )
+    assert [(file.path, file.rows) for file in find_user([mixed], SOURCE, "ann")] == [(mixed, 1)]
+    assert cleaned(mixed).read_bytes() == b"user_id,item_id,timestamp\nbob,x,2024-01-02\r\ncyd,x,3\n"
+
+
 def test_a_file_that_ingestion_refuses_is_named_with_no_rows(tmp_path):
-    mixed = written(tmp_path, "log.csv", b"user_id,item_id,timestamp\nann,x,2024-01-01\r\nbob,x,2024-01-02\ncyd,x,3\n")
-    assert [(file.path, file.rows) for file in find_user([mixed], SOURCE, "ann")] == [(mixed, None)]
+    other = written(tmp_path, "log.csv", b"who,item_id,timestamp\nann,x,2024-01-01\n")
+    assert [(file.path, file.rows) for file in find_user([other], SOURCE, "ann")] == [(other, None)]
+
+
+def test_files_that_settings_describe(tmp_path):
+    source = SourceSettings(
+        user_id=("uid", "user"), columns=("item", "user", "time"), delimiter="::", encoding="latin-1"
+    )
+    path = written(tmp_path, "log.dat", "x::Zoë::1\nx::27.0::2\n\ny::bob::3\n".encode("latin-1"))
+    assert cleaned(path, "27", source).read_bytes() == "x::Zoë::1\n\ny::bob::3\n".encode("latin-1")
+    assert cleaned(path, "Zoë", source).read_bytes() == b"x::27.0::2\n\ny::bob::3\n"
+    nested = SourceSettings(user_id="user.id")
+    lines = '{"user":{"id":"ann"}}\n{"user":{"id":"bob"}}\n{"user":null}\n'
+    assert cleaned(written(tmp_path, "log.jsonl", lines.encode()), source=nested).read_text() == lines[22:]
+
+
+def test_quotes_that_belong_to_the_text_take_no_other_record_with_them(tmp_path):
+    text = (
+        'user_id,item_id,timestamp,title\nann,a,1704067200,"Heroes\nbob,b,1704067201,Low\nann,c,1704067202,Blackstar"\n'
+    )
+    left = "user_id,item_id,timestamp,title\nbob,b,1704067201,Low\n"
+    assert cleaned(written(tmp_path, "log.csv", text.encode())).read_text() == left
 
 
 def test_compressed_csv_is_the_same_every_time(tmp_path):
@@ -81,10 +109,10 @@ def test_a_file_that_is_no_log_is_named_if_it_has_the_id(tmp_path):
 
 
 def test_a_file_where_two_readings_differ_is_left_alone(tmp_path):
-    path = written(tmp_path, "log.csv", b'user_id,item_id,timestamp\nbob,x,1\n,"ann,,\\ann,bob,,"x,\nbob,y,2\n')
+    path = written(tmp_path, "log.json", b'[{"user_id": "bob"},\n{"user_id": "ann"}]\n')
     with pytest.raises(LandingError, match="without doubt"):
         cleaned(path)
-    assert not (tmp_path / "new-log.csv").exists()
+    assert not (tmp_path / "new-log.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from ingest_cases import ROWS, events, lake, make_workspace, quarantine, run, write_csv
 
 from pipelines.lake.delivery import DELIVERY_SCHEMA, Delivery
-from pipelines.lake.validation import TimeUnitError
+from pipelines.lake.times import TimeUnitError
 
 FAR = 2**43  # an offset that has grown for years
 

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from ingest_cases import NOW
 
 from pipelines.lake.spans import from_us, to_us
-from pipelines.lake.validation import Limits, Reason, TimeUnitError, decide_time_unit, reason_sql, timestamp_sql
+from pipelines.lake.times import TimeReading, TimeUnitError, check_readable, decide_times, number_sql, timestamp_sql
+from pipelines.lake.validation import Limits, Reason, id_sql, present_sql, reason_sql
 from pipelines.settings.sections import IngestSettings
+from pipelines.settings.source import NULL_WORDS, SourceSettings
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -25,26 +27,26 @@ def _raw(times, **columns):
     names = ("user_id", "item_id", "timestamp", "event_type", "value", "event_id", "malformed")
     lists = [values.get(name, [None] * rows) for name in names]
     select = ", ".join(f"unnest(?::VARCHAR[]) AS {name}" for name in names)
-    DATABASE.execute(f"CREATE OR REPLACE TABLE raw AS SELECT {select}", lists)
+    DATABASE.execute(f"CREATE OR REPLACE TABLE raw AS SELECT row_number() OVER () AS row_number, {select}", lists)
 
 
-def microseconds(times, unit):
+def microseconds(times, *forms, **how):
     _raw(times)
-    exact, _ = timestamp_sql(unit)
+    exact, _ = timestamp_sql(TimeReading(forms, **how))
     return [row[0] for row in DATABASE.execute(f"SELECT {exact} FROM raw").fetchall()]
 
 
 def reasons(times, unit="iso8601", first_span_us=None, settings=None, **columns):
     _raw(times, **columns)
-    exact, coarse = timestamp_sql(unit)
-    limits = Limits.of(settings or IngestSettings(), NOW, first_span_us)
+    exact, coarse = timestamp_sql(TimeReading((unit,)))
+    limits = Limits.of(settings or IngestSettings(min_year=1970), NOW, first_span_us, NULL_WORDS)
     sql = f"SELECT {reason_sql(limits)} FROM (SELECT *, {exact} AS us, {coarse} AS coarse FROM raw)"
     return [row[0] for row in DATABASE.execute(sql).fetchall()]
 
 
-def decide(times, wanted="auto"):
+def decide(times, wanted="auto", **source):
     _raw(times)
-    return decide_time_unit(DATABASE, "raw", wanted, NOW, "events.csv")
+    return str(decide_times(DATABASE, "raw", SourceSettings(time_unit=wanted, **source), NOW, "events.csv"))
 
 
 @pytest.mark.parametrize("unit", PER_SECOND)
@@ -141,7 +143,7 @@ def test_every_other_reason():
     optional = [None, None, None, "id_contains_nul", None, "id_too_long"]
     assert reasons([day] * 6, event_type=ids) == reasons([day] * 6, event_id=ids) == optional
     values = ["1", "", None, "-2.5e3", "cheap", "nan", "inf", "1,5"]
-    assert reasons([day] * 8, value=values) == [None] * 4 + [Reason.BAD_VALUE] * 4
+    assert reasons([day] * 8, value=values) == [None] * 8  # a value that cannot be read does not cost the event
     assert reasons([day], malformed=["what"]) == [Reason.MALFORMED_ROW]
     first = to_us(datetime(2024, 1, 1, tzinfo=UTC))
     assert reasons([day, "2023-12-31"], first_span_us=first) == [None, Reason.BEFORE_FIRST_SPAN]
@@ -149,6 +151,115 @@ def test_every_other_reason():
 
 def test_the_first_reason_is_given():
     assert reasons(["bad"], user_id=[""], item_id=[""], value=["x"]) == [Reason.MISSING_USER_ID]
+
+
+def test_words_for_nothing_are_nothing():
+    words = ["NULL", "\\N", "nan", "None", "", " ", "null", "Nan", "0"]
+    missing = [Reason.MISSING_USER_ID] * 7 + [None, None]
+    assert reasons(["2024-01-01"] * 9, user_id=words) == missing
+    _raw([None] * 9, value=words)
+    sql = f"SELECT {present_sql('value', NULL_WORDS)}, {present_sql('value', ())} FROM raw"
+    found = DATABASE.execute(sql).fetchall()
+    assert [row[0] for row in found] == [None] * 7 + ["Nan", "0"]
+    assert [row[1] for row in found] == [*words[:4], None, None, *words[6:]]
+
+
+def test_whole_numbers_that_were_written_as_floats():
+    ids = ["13085.0", "-7.0", "13085", "1.00", "1.50", "v1.0", ".0", "0.0"]
+    _raw([None] * 8, user_id=ids)
+    for whole, expected in ((True, ["13085", "-7", "13085", "1.00", "1.50", "v1.0", ".0", "0"]), (False, ids)):
+        found = DATABASE.execute(f"SELECT {id_sql('user_id', NULL_WORDS, whole)} FROM raw").fetchall()
+        assert [row[0] for row in found] == expected
+
+
+def test_numbers_with_a_comma():
+    numbers = ["12,50", "1.234,50", "-0,5", "7", "x", "inf", "nan", None]
+    _raw([None] * 8, value=numbers)
+    found = DATABASE.execute(f"SELECT {number_sql('value', ',')}, {number_sql('value', '.')} FROM raw").fetchall()
+    assert [row[0] for row in found] == [12.5, 1234.5, -0.5, 7.0, None, None, None, None]
+    assert [row[1] for row in found] == [None, None, None, 7.0, None, None, None, None]
+    assert microseconds(["1704067200,5"], "s", decimal=",") == [1_704_067_200_500_000]
+
+
+def decide_and_check(times):
+    decide(times)
+    check_readable(DATABASE, "raw", TimeReading(("iso8601",)), NOW, "events.csv", ())
+
+
+FORMATS = {
+    "20240101T100000Z": "%Y%m%dT%H%M%SZ",
+    "2019/11/15 09:05:58": "%Y/%m/%d %H:%M:%S",
+    " 2024-01-01 10:00:00": "%Y-%m-%d %H:%M:%S",
+    "Tue Apr 03 18:00:09 +0000 2012": "%a %b %d %H:%M:%S %z %Y",
+    "2019-11-5 9:05": "%Y-%m-%d %H:%M",
+    "11/15/2019 9:05:58 AM": "%m/%d/%Y %I:%M:%S %p",
+    "2019-10-01 00:00:00 UTC": "%Y-%m-%d %H:%M:%S %Z",
+    "12/1/2010 8:26": "%m/%d/%Y %H:%M",
+    "2014-12-08 18": "%Y-%m-%d %H",
+    "20240101": "%Y%m%d",
+    "14102100": "%y%m%d%H",
+    "09 18, 2014": "%m %d, %Y",
+    "15.11.2019 09:05": "%d.%m.%Y %H:%M",
+    "15 Nov 2019": "%d %b %Y",
+    "10/Oct/2000:13:55:36 -0700": "%d/%b/%Y:%H:%M:%S %z",
+}
+
+
+@pytest.mark.parametrize("text", FORMATS)
+def test_a_file_without_one_readable_time_is_refused_with_the_setting_that_reads_it(text):
+    with pytest.raises(TimeUnitError) as caught:
+        decide_and_check([text, text])
+    assert repr(text) in str(caught.value)
+    assert f'time_format = "{FORMATS[text]}"' in str(caught.value)
+    form = decide([text], time_format=FORMATS[text])
+    assert form == FORMATS[text]
+    assert microseconds([text], form)[0] is not None
+    check_readable(DATABASE, "raw", TimeReading((form,)), NOW, "events.csv", ())
+
+
+def test_days_and_months_that_could_be_swapped_are_said():
+    for times, formats in (
+        (["01/02/2020"], ("%m/%d/%Y", "%d/%m/%Y")),
+        (["01/02/2020", "25/12/2020"], ("%d/%m/%Y", "")),
+    ):
+        _raw(times)
+        with pytest.raises(TimeUnitError) as caught:
+            check_readable(DATABASE, "raw", TimeReading(("iso8601",)), NOW, "events.csv", ())
+        assert f'time_format = "{formats[0]}"' in str(caught.value)
+        assert not formats[1] or f'(or "{formats[1]}", if the day comes first)' in str(caught.value)
+
+
+def test_a_file_whose_times_are_all_missing_is_refused_and_one_without_rows_is_not():
+    _raw(["", None, "NULL"])
+    with pytest.raises(TimeUnitError, match="all are missing"):
+        check_readable(DATABASE, "raw", TimeReading(("iso8601",)), NOW, "events.csv", NULL_WORDS)
+    _raw([])
+    check_readable(DATABASE, "raw", TimeReading(("iso8601",)), NOW, "events.csv", NULL_WORDS)
+
+
+def test_several_formats_and_the_zone_of_times_without_an_offset():
+    times = ["31/12/2023 23:30", "2023-12-31T23:30", "2023-12-31T23:30Z", "1704065400"]
+    forms = ("%d/%m/%Y %H:%M", "iso8601", "s")
+    utc = [1_704_065_400_000_000] * 4
+    assert microseconds(times, *forms) == utc
+    paris = [us - 3_600_000_000 for us in utc[:2]] + utc[2:]
+    assert microseconds(times, *forms, zone="Europe/Paris") == paris
+    assert (
+        microseconds(["2024-07-01T00:00", "2024-07-01"], "iso8601", zone="Europe/Paris") == [1_719_784_800_000_000] * 2
+    )
+
+
+def test_offsets_that_no_place_has_are_no_times():
+    times = [f"2024-01-01T00:00{offset}" for offset in ("+14:00", "-14", "+13:45", "+14:30", "+15:00", "+99:00", "-1")]
+    assert [us is not None for us in microseconds(times, "iso8601")] == [True] * 3 + [False] * 4
+
+
+def test_zero_and_seconds_among_milliseconds_are_too_early():
+    settings = IngestSettings()
+    assert reasons(["0", "1704067200", "1704067200000"], "ms", settings=settings) == [
+        Reason.TIMESTAMP_TOO_EARLY
+    ] * 2 + [None]
+    assert reasons(["1704067200000", "1704067200"], "s", settings=settings) == [Reason.TIMESTAMP_IN_FUTURE, None]
 
 
 @pytest.mark.parametrize("unit", PER_SECOND)
@@ -179,7 +290,7 @@ def test_auto_refuses_to_guess(times):
     with pytest.raises(TimeUnitError) as caught:
         decide(times)
     assert "events.csv" in str(caught.value)
-    assert "set time_unit" in str(caught.value)
+    assert "set time_" in str(caught.value)
     assert decide(times, "s") == "s"
 
 

@@ -1,0 +1,214 @@
+"""Which files are events: named one by one, as folders or as patterns; and what a file is by its name.
+
+A folder brings every file of data in it; what is plainly something else (a marker, a lock, a note, an empty file, a
+copy under way) is left alone, with the reason. The parts ``key=value`` of a path are columns of its file, as Hive and
+Spark write them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from urllib.parse import unquote
+
+from imsr_core.errors import ImsrError
+
+#: Ending -> format.
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".dat": "csv",
+    ".data": "csv",
+    ".inter": "inter",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+#: Where files that cannot be read are set aside, in the folder that they landed in.
+REFUSED = "refused"
+
+_NO_DATA = (
+    (".*", "hidden"),
+    ("_*", "a marker"),
+    ("*.tmp", "unfinished"),
+    ("*.temp", "unfinished"),
+    ("*.part", "unfinished"),
+    ("*.partial", "unfinished"),
+    ("*.crdownload", "unfinished"),
+    ("*.filepart", "unfinished"),
+    ("*.swp", "unfinished"),
+    ("*~", "a backup"),
+    ("*.bak", "a backup"),
+    ("*.lock", "a lock"),
+    ("*.lck", "a lock"),
+    ("*.crc", "a checksum"),
+    ("*.md5", "a checksum"),
+    ("*.sha1", "a checksum"),
+    ("*.sha256", "a checksum"),
+    ("*.done", "a marker"),
+    ("*.ok", "a marker"),
+    ("*.success", "a marker"),
+    ("*.log", "a log"),
+    ("*.md", "a note"),
+    ("*.rst", "a note"),
+    ("*.pdf", "a note"),
+    ("*.html", "a note"),
+    ("*.reason.txt", "a note"),
+    ("readme*", "a note"),
+    ("license*", "a note"),
+    ("licence*", "a note"),
+    ("changelog*", "a note"),
+    ("thumbs.db", "made by a desktop"),
+    ("desktop.ini", "made by a desktop"),
+    ("icon\r", "made by a desktop"),
+)
+_PARTITION = re.compile(r"([^=/]+)=(.*)")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_WILD = re.compile(r"[*?\[]")
+
+
+class ReadError(ImsrError):
+    """A file that cannot be read as what its name says, or that lacks a wanted column."""
+
+
+@dataclass(frozen=True)
+class EventFile:
+    """A file to read. ``link`` is a plain name of it: DuckDB would take ``*`` or ``[`` as a pattern."""
+
+    path: Path
+    link: Path
+
+    @classmethod
+    def linked(cls, path: Path, link: Path) -> EventFile:
+        """A file under the plain name ``link``, which is made as a symbolic link to it."""
+        link.symlink_to(path.absolute())
+        return cls(path, link)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the file's name ends in ``.gz``."""
+        return self.path.suffix.lower() == ".gz"
+
+    def format(self, wanted: str = "auto") -> str:
+        """csv, inter, json, python or parquet: what is wanted, else by the ending. Raises ReadError for another one."""
+        kind = _format_of(self.path) if wanted == "auto" else wanted
+        if kind is None or (kind == "parquet" and self.compressed):
+            hint = f"known endings: {' '.join(FORMATS)}, and .gz after those of text; or set format under [source]"
+            raise ReadError(f"{self.path}: unknown format", hint=hint)
+        return kind
+
+    @property
+    def partitions(self) -> dict[str, str | None]:
+        """The columns that the path names: ``dt=2024-01-01/part-0.parquet`` has a column ``dt``."""
+        found = {}
+        for part in self.path.absolute().parent.parts:
+            if match := _PARTITION.fullmatch(part):
+                found[unquote(match[1])] = None if match[2] == _NO_VALUE else unquote(match[2])
+        return found
+
+
+@dataclass(frozen=True)
+class Given:
+    """A file as it was given: where it lies, and the name under which the lake and its reports know it."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files that a folder, or what was named, stands for; ``ignored``: path -> why it was left alone."""
+
+    files: tuple[Given, ...]
+    ignored: dict[Path, str]
+
+
+def find(names: Iterable[Path | str], format: str = "auto") -> Found:
+    """The files behind names: a file is itself; a folder is searched; a pattern (``*``, ``**``, ``?``) is matched.
+
+    Raises:
+        ReadError: a name stands for nothing.
+    """
+    files: list[Given] = []
+    ignored: dict[Path, str] = {}
+    for name in map(Path, names):
+        if name.is_dir():
+            inside = look_into(name, format)
+            files += inside.files
+            ignored |= inside.ignored
+            if not inside.files:
+                raise ReadError(f"{name}: no event files in this folder", hint=_why(inside.ignored))
+        elif not name.exists() and _WILD.search(str(name)):
+            matches = [path for path in sorted(_anchor(name).glob(_pattern(name))) if path.is_file()]
+            if not matches:
+                raise ReadError(f"{name}: no file matches", hint="quote the pattern, or name the files one by one")
+            for path in matches:
+                if why := no_data(path, format):
+                    ignored[path] = why
+                else:
+                    files.append(Given(path, path.relative_to(_anchor(name)).as_posix()))
+        else:
+            files.append(Given(name, name.name))
+    return Found(tuple(files), ignored)
+
+
+def look_into(folder: Path, format: str = "auto") -> Found:
+    """The files of data in a folder and its folders, by name; what was set aside before is not looked at."""
+    files, ignored = [], {}
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        if path.is_dir() or below.parts[0] == REFUSED:
+            continue
+        hidden = any(part.startswith((".", "_")) for part in below.parts[:-1])
+        why = "hidden" if hidden else no_data(path, format)
+        if why:
+            ignored[path] = why
+        else:
+            files.append(Given(path, below.as_posix()))
+    return Found(tuple(files), ignored)
+
+
+def no_data(path: Path, format: str = "auto") -> str | None:
+    """Why a file in a folder is plainly no file of events; None if it may be one."""
+    name = path.name.lower()
+    for pattern, why in _NO_DATA:
+        if fnmatch(name, pattern):
+            return why
+    if not path.is_file():
+        return "a broken link" if path.is_symlink() else "not a file"
+    if path.stat().st_size == 0:
+        return "empty"
+    if format == "auto" and _format_of(path) is None:
+        return f"an unknown ending: set format under [source] if it is data ({' '.join(FORMATS)})"
+    return None
+
+
+def _format_of(path: Path) -> str | None:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = suffixes[-1:] == [".gz"]
+    ending = suffixes[-2] if compressed and len(suffixes) > 1 else "".join(suffixes[-1:])
+    return FORMATS.get(ending)
+
+
+def _anchor(pattern: Path) -> Path:
+    """The folder in front of the first part with a wildcard."""
+    parts = pattern.parts
+    first = next(n for n, part in enumerate(parts) if _WILD.search(part))
+    return Path(*parts[:first]) if first else Path()
+
+
+def _pattern(pattern: Path) -> str:
+    return str(pattern.relative_to(_anchor(pattern)))
+
+
+def _why(ignored: dict[Path, str]) -> str:
+    if not ignored:
+        return "it is empty"
+    path, why = next(iter(ignored.items()))
+    return f"left alone: {path.name} ({why})" + (f", and {len(ignored) - 1} more" if len(ignored) > 1 else "")

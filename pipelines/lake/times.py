@@ -1,0 +1,260 @@
+"""How a file's times are read: in which unit or format, in which time zone.
+
+``iso8601``: ``YYYY-MM-DD``, optionally followed by ``T`` or a space, a time of day and an offset (``Z``, ``+02:00``, at
+most 14 hours); without an offset it is in the source's time zone. ``s ms us ns``: numbers since 1970, whole or not;
+fractions of a microsecond are cut off downwards. ``auto`` chooses one of these for a whole file: text of the ISO form
+is iso8601; a number is taken for the one unit in which it lies between 1980 and ten years from now (these ranges do
+not overlap). At least 90 % of a file's times must agree on one unit; else it is refused as ambiguous. Everything else
+is written down with ``time_format``; a file of which not one time can be read is refused with a format that reads it,
+if one of the common ones does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+
+from imsr_core.errors import ImsrError
+from pipelines.settings.source import SourceSettings
+
+AGREEMENT = 0.9
+
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_EARLIEST_AUTO = datetime(1980, 1, 1, tzinfo=UTC)
+_FUTURE_AUTO = timedelta(days=3653)
+#: Microseconds within which a datetime exists at all (years 1 .. 9999, roughly).
+_DATETIME_US = 250_000_000_000_000_000
+
+_OFFSET = r"(Z|[+-](0\d|1[0-3])(:?[0-5]\d)?|[+-]14(:?00)?)"
+_ISO = rf"\d{{4}}-\d{{2}}-\d{{2}}([T ]\d{{2}}:\d{{2}}(:\d{{2}}(\.\d+)?)?( ?{_OFFSET})?)?"
+
+#: Formats that an error may advise, the most common first.
+_COMMON = (
+    "%Y-%m-%d %H:%M:%S %Z",
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%d %H",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
+    "%Y.%m.%d %H:%M:%S",
+    "%Y.%m.%d",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %I:%M %p",
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%m/%d/%y %H:%M",
+    "%d/%m/%y %H:%M",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
+    "%d-%m-%Y %H:%M:%S",
+    "%d-%m-%Y %H:%M",
+    "%d-%m-%Y",
+    "%m %d, %Y",
+    "%B %d, %Y",
+    "%b %d, %Y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%d-%b-%Y",
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%a %b %d %H:%M:%S %Y",
+    "%a, %d %b %Y %H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S %Z",
+    "%Y%m%dT%H%M%SZ",
+    "%Y%m%dT%H%M%S",
+    "%Y%m%d%H%M%S",
+    "%Y%m%d%H%M",
+    "%Y%m%d",
+    "%y%m%d%H",
+    "%y%m%d",
+    "%Y-%m-%dT%H:%M:%S%z",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m",
+)
+_SAMPLE = 1_000
+#: A format is advised if it reads this share of a sample, all of it plausible.
+_ADVISED = 0.98
+
+
+class TimeUnitError(ImsrError):
+    """The unit of a file's time column cannot be told from its values, or none of its times can be read."""
+
+
+@dataclass(frozen=True)
+class TimeReading:
+    """How times are read. ``forms``: of iso8601, s, ms, us, ns and formats of strptime, the first that fits."""
+
+    forms: tuple[str, ...]
+    zone: str = "UTC"
+    decimal: str = "."
+
+    def __str__(self) -> str:
+        return " or ".join(self.forms)
+
+
+def decide_times(
+    connection: duckdb.DuckDBPyConnection, table: str, source: SourceSettings, now: datetime, name: str
+) -> TimeReading:
+    """How the times of a raw table are read: as the settings say, or what ``auto`` finds (see the module's text).
+
+    Raises:
+        TimeUnitError: auto, and less than 90 % of the times agree on one unit; ``name`` is the file's.
+    """
+    if source.time_formats:
+        return TimeReading(source.time_formats, source.time_zone, source.decimal)
+    unit = source.time_unit
+    if unit == "auto":
+        unit = _find_unit(connection, table, source, now, name)  # type: ignore[assignment]
+    return TimeReading((unit,), source.time_zone, source.decimal)
+
+
+def _find_unit(
+    connection: duckdb.DuckDBPyConnection, table: str, source: SourceSettings, now: datetime, name: str
+) -> str:
+    low, high = _EARLIEST_AUTO.timestamp(), (now + _FUTURE_AUTO).timestamp()
+    counts = ", ".join(
+        f"count(*) FILTER (number BETWEEN {low * factor} AND {high * factor})" for factor in _PER_SECOND.values()
+    )
+    iso, readable, *by_unit = connection.execute(f"""
+        SELECT count(*) FILTER (iso), count(*) FILTER (iso OR number IS NOT NULL), {counts}
+        FROM (SELECT {_number(source.decimal, "DOUBLE")} AS number,
+                     number IS NULL AND regexp_full_match(timestamp, '{_ISO}') AS iso
+              FROM {table})""").fetchall()[0]
+    votes = {"iso8601": iso, **dict(zip(_PER_SECOND, by_unit, strict=True))}
+    best = max(votes, key=lambda unit: votes[unit])
+    if votes[best] >= AGREEMENT * readable:
+        return best
+    found = ", ".join(f"{count} as {unit}" for unit, count in votes.items() if count) or "none in any unit"
+    raise TimeUnitError(
+        f"{name}: the time unit is ambiguous: of {readable} times, {found} fall between 1980 and now; "
+        f"the first is {_example(connection, table, source.null_values)!r}",
+        hint=_advice(connection, table, now)
+        or 'set time_unit under [source] in imsr.toml: "s", "ms", "us", "ns" or "iso8601"; or time_format, as "%Y%m%d"',
+    )
+
+
+def check_readable(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    reading: TimeReading,
+    now: datetime,
+    name: str,
+    nulls: Sequence[str],
+) -> None:
+    """Raise TimeUnitError if a raw table has records, and not one of their times can be read."""
+    _, coarse = timestamp_sql(reading)
+    ((records, readable),) = connection.execute(f"""
+        SELECT count(*), count(*) FILTER ({coarse} IS NOT NULL AND isfinite({coarse}))
+        FROM {table} WHERE malformed IS NULL""").fetchall()
+    if not records or readable:
+        return
+    example = _example(connection, table, nulls)
+    if example is None:
+        raise TimeUnitError(
+            f"{name}: not one of its {records:,} times can be read: all are missing",
+            hint="set timestamp under [source] in imsr.toml to the column with the time",
+        )
+    raise TimeUnitError(
+        f"{name}: not one of its {records:,} times can be read as {reading}; the first is {example!r}",
+        hint=_advice(connection, table, now)
+        or 'write down how it is written: time_format = "%d/%m/%Y %H:%M" under [source] in imsr.toml',
+    )
+
+
+def _example(connection: duckdb.DuckDBPyConnection, table: str, nulls: Sequence[str]) -> str | None:
+    found = connection.execute(
+        f"""SELECT left(timestamp, 100) FROM {table} WHERE malformed IS NULL AND coalesce(trim(timestamp), '') <> ''
+            AND NOT list_contains(?, timestamp) ORDER BY row_number LIMIT 1""",
+        [list(nulls)],
+    ).fetchone()
+    return found[0] if found else None
+
+
+def _advice(connection: duckdb.DuckDBPyConnection, table: str, now: datetime) -> str:
+    """The setting that reads a sample of the times, or nothing."""
+    sample = f"""(SELECT timestamp FROM {table} WHERE malformed IS NULL AND coalesce(trim(timestamp), '') <> ''
+        ORDER BY row_number LIMIT {_SAMPLE})"""
+    plausible = f"BETWEEN '1980-01-01' AND '{now + timedelta(days=366):%Y-%m-%d}'"
+    read = "avg(CAST(coalesce(try_strptime(trim(timestamp), '{}') {}, false) AS INTEGER))"
+    reads = ", ".join(read.format(form, plausible) for form in _COMMON)
+    shares = connection.execute(f"SELECT {reads} FROM {sample}").fetchall()[0]
+    good = [form for form, share in zip(_COMMON, shares, strict=True) if share and share >= _ADVISED]
+    if not good:
+        return ""
+    also = f' (or "{good[1]}", if the day comes first)' if len(good) > 1 and _swapped(*good[:2]) else ""
+    return f'set time_format = "{good[0]}"{also} under [source] in imsr.toml'
+
+
+def _swapped(first: str, second: str) -> bool:
+    """Whether two formats differ in the order of day and month."""
+    return sorted(first) == sorted(second) and first.index("%m") < first.index("%d")
+
+
+def timestamp_sql(reading: TimeReading) -> tuple[str, str]:
+    """SQL for a raw ``timestamp``: (microseconds since 1970 or NULL, a coarse DOUBLE of the same).
+
+    The second one also exists where the first would overflow, and says on which side.
+    """
+    exact, coarse = zip(*(_form_sql(form, reading) for form in reading.forms), strict=True)
+    if len(exact) == 1:
+        return exact[0], coarse[0]
+    return f"coalesce({', '.join(exact)})", f"coalesce({', '.join(coarse)})"
+
+
+def _form_sql(form: str, reading: TimeReading) -> tuple[str, str]:
+    zone = reading.zone.replace("'", "''")
+    if form == "iso8601":
+        # a text without an offset is a TIMESTAMP in the zone; DuckDB's own cast takes the session's zone, which is UTC
+        aware = f"regexp_full_match(timestamp, '{_ISO}')"
+        moment = "TRY_CAST(timestamp AS TIMESTAMPTZ)"
+        if zone != "UTC":
+            offset = f"regexp_matches(timestamp, '[T ].*{_OFFSET}$')"
+            moment = f"CASE WHEN {offset} THEN {moment} ELSE timezone('{zone}', TRY_CAST(timestamp AS TIMESTAMP)) END"
+        microseconds = f"epoch_us(CASE WHEN {aware} THEN {moment} END)"
+        return microseconds, f"CAST({microseconds} AS DOUBLE)"
+    if form in _PER_SECOND:
+        return _number_sql(form, reading.decimal)
+    text = form.replace("'", "''")
+    moment = f"try_strptime(trim(timestamp), '{text}')"
+    if not any(mark in form for mark in ("%z", "%Z")):
+        moment = f"timezone('{zone}', CAST({moment} AS TIMESTAMP))" if zone != "UTC" else moment
+    microseconds = f"epoch_us({moment})"
+    return microseconds, f"CAST({microseconds} AS DOUBLE)"
+
+
+def _number_sql(unit: str, decimal: str) -> tuple[str, str]:
+    coarse = f"({_number(decimal, 'DOUBLE')} * {1_000_000 / _PER_SECOND[unit]!r})"
+    number = _number(decimal, "DECIMAL(38, 6)")
+    if unit == "ns":
+        whole = f"CAST(floor({number}) AS HUGEINT)"
+        # // cuts towards zero, time before 1970 has to go down
+        exact = f"({whole} - (({whole} % 1000) + 1000) % 1000) // 1000"
+    else:
+        exact = f"floor({number} * {1_000_000 // _PER_SECOND[unit]})"
+    return f"CASE WHEN abs({coarse}) < {_DATETIME_US} THEN CAST({exact} AS BIGINT) END", coarse
+
+
+def _number(decimal: str, kind: str) -> str:
+    return f"TRY_CAST({'timestamp' if decimal == '.' else _with_point('timestamp')} AS {kind})"
+
+
+def _with_point(text: str) -> str:
+    """SQL for a number with a decimal comma as one with a point; points group thousands, so they go."""
+    return f"replace(replace({text}, '.', ''), ',', '.')"
+
+
+def number_sql(text: str, decimal: str) -> str:
+    """SQL for a text as a finite DOUBLE, NULL if it is none."""
+    number = f"TRY_CAST({text if decimal == '.' else _with_point(text)} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) THEN {number} END"
