@@ -24,7 +24,7 @@ from pipelines.workspace import failpoints
 _CONTEXT = multiprocessing.get_context("forkserver")
 SECONDS = 300.0
 #: What `imsr` understands.
-COMMANDS = {each.name for each in (*cli.app.registered_commands, *cli.app.registered_groups)}
+COMMANDS = {entry.name for entry in cli.COMMANDS}
 
 #: Runs in the child before the command.
 Prepare = Callable[..., None]
