@@ -29,6 +29,7 @@ COMMANDS = (
     Entry("rollback", "promotion:rollback_version", WORK),
     Entry("refresh", "refresh:refresh", WORK),
     Entry("recommend", "recommend:recommend", WORK),
+    Entry("export", "export:export", WORK),
     Entry("api", "api:api", WORK),
     Entry("task", "tasks:app", WORK),
     Entry("forget", "care:forget", CARE),

@@ -1,0 +1,43 @@
+"""`imsr export`: a version as files for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from flows.commands.options import WorkspaceOption
+from flows.console import console, errors
+from pipelines.serving.export import export as write_export
+from pipelines.workspace.layout import Workspace
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    workspace: WorkspaceOption = Path("."),
+    version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+    lists: Annotated[int, typer.Option("--lists", min=0, help="Items of everybody's list to write; 0: no lists.")] = 0,
+    new: Annotated[bool, typer.Option("--new", help="Leave out of the lists what the user had.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Lists as CSV instead of Parquet.")] = False,
+) -> None:
+    """Write a version to a folder: item vectors, interests and lists as Parquet, the model as safetensors with its
+    configuration and a model card (the layout of a Hugging Face repository).
+
+    The folder is a copy: a user who is forgotten afterwards is still in it.
+    """
+    opened = Workspace.open(workspace)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("lists", total=None, visible=bool(lists))
+        path = write_export(
+            opened,
+            out,
+            version,
+            lists=lists,
+            new=new,
+            csv=csv,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    names = ", ".join(sorted(file.name for file in path.iterdir()))
+    console.print(f"written: {path}: {names}", soft_wrap=True)

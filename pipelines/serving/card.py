@@ -1,0 +1,73 @@
+"""The model card of a version: what it learnt, how it scored before it learnt it, what it cannot do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.interests.version import Version
+from pipelines.workspace.layout import Workspace
+
+#: What model hubs read.
+_HEAD = """---
+library_name: imsr
+tags: [recommendation, multi-interest, incremental-learning]
+---"""
+
+_LIMITS = """- Scores are those of the versions before, on events that they had never seen, over the whole catalogue.
+- A user or an item without events in the window has no vector here; the most popular items are what a stranger gets.
+- Interests are learnt from what people did, and repeat its biases: popular items come up too often.
+- Vectors of users are personal data. This folder is a copy: a user who is forgotten in the workspace is still in it."""
+
+
+def model_card(version: Version, workspace: Workspace) -> str:
+    """The card in Markdown, with the metadata block that model hubs read."""
+    row, lineage = version.row, version.lineage
+    with workspace.ledger.snapshot() as view:
+        metrics = [m for m in view.metrics() if m.version_id == row.parent and m.slice in ("all", "repeat", "explore")]
+    facts = {
+        "users": row.summary.get("users"),
+        "items": row.summary.get("items"),
+        "interests": row.summary.get("interests"),
+        "interests a user": row.summary.get("mean_interests"),
+        "new interests in the last span": row.summary.get("born"),
+    }
+    verdict = row.summary.get("verdict")
+    lines = [
+        _HEAD,
+        f"# imsr version {row.version_id}",
+        f"Strategy `{row.strategy}`, made {row.created_at[:10]}, state {row.state}. Learnt from "
+        f"{f'version `{row.parent}`' if row.parent else 'nothing'}; the window ends with span {row.span_id}; "
+        f"spans since pre-training: {len(lineage.spans)}.",
+        "## What is in it",
+        _table(["", ""], [[name, _shown(value)] for name, value in facts.items() if value is not None]),
+        "## Scores",
+        f"Of version `{row.parent}` on span {row.span_id}, before that was learnt:"
+        if metrics
+        else "Not tested yet: the version is the first of its chain.",
+        _table(["metric", "events", "value", "n"], [[m.metric, m.slice, f"{m.value:.4f}", m.n] for m in metrics]),
+        "## Verdict of the gate",
+        _verdict(verdict),
+        "## Limits",
+        _LIMITS,
+        "## Made with",
+        ", ".join(f"{name} {number}" for name, number in lineage.packages.items()),
+    ]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _verdict(verdict: dict[str, Any] | None) -> str:
+    if verdict is None:
+        return "It was not judged."
+    told = "Passed." if verdict["passed"] else "Rejected."
+    return " ".join([told, "; ".join(verdict["reasons"])]).strip()
+
+
+def _table(columns: list[str], rows: list[list[object]]) -> str:
+    if not rows:
+        return ""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _shown(value: object) -> str:
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
