@@ -31,7 +31,7 @@ def model_card(version: Version, workspace: Workspace) -> str:
         "interests a user": row.summary.get("mean_interests"),
         "new interests in the last span": row.summary.get("born"),
     }
-    verdict = row.summary.get("verdict")
+    verdict: dict[str, Any] | None = row.summary.get("verdict")
     lines = [
         _HEAD,
         f"# imsr version {row.version_id}",
@@ -62,7 +62,7 @@ def _verdict(verdict: dict[str, Any] | None) -> str:
     return " ".join([told, "; ".join(verdict["reasons"])]).strip()
 
 
-def _table(columns: list[str], rows: list[list[object]]) -> str:
+def _table(columns: list[str], rows: list[list[Any]]) -> str:
     if not rows:
         return ""
     lines = [columns, ["---"] * len(columns), *rows]
