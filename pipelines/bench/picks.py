@@ -7,7 +7,8 @@ The *subject* is imsr; each other line says what the subject gains over it, both
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Pick:
-    """One line; ``seconds`` are of the processor for one span's update or retraining."""
+    """One line; ``seconds`` are of the processor for one span's update or retraining; NaN for a list of counts."""
 
     variant: str
     extractor: str
@@ -40,6 +41,25 @@ class Pick:
     everything: Side
     discover: Side
     seconds: float
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As they stand in ``picks.parquet``: one row for each of the two tables."""
+        nothing = Interval(float("nan"), float("nan"), float("nan"))
+        return [
+            {
+                "variant": self.variant,
+                "extractor": self.extractor,
+                "is_model": self.is_model,
+                "seeds": self.seeds,
+                "table": table,
+                "hr": side.hr,
+                "ndcg": side.ndcg,
+                **{f"gain_{name}": value for name, value in asdict(side.gain or nothing).items()},
+                "best_rival": side.best_rival,
+                "cpu_seconds": self.seconds,
+            }
+            for table, side in (("everything", self.everything), ("discover", self.discover))
+        ]
 
 
 def subject_of(done: Sequence[Done]) -> tuple[str, str] | None:

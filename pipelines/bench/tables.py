@@ -20,10 +20,13 @@ REFERENCES = ("fine_tune", "fine_tune-literal")
 
 
 def write_report(done: Sequence[Done], scope: Scope, out: Path, title: str) -> str:
-    """Write ``results.parquet`` and ``results.md`` (``results-discover.md``) into ``out``; the Markdown."""
+    """Write ``results.parquet``, ``picks.parquet`` and ``results.md`` (``results-discover.md``) into ``out``; the
+    Markdown."""
     rows = [asdict(figure) for figure in figures(done, scope.data, scope.top_n)]
     columns = {f.name: [row[f.name] for row in rows] for f in fields(Figure)}
     write_table(pa.table(columns), out / "results.parquet")
+    found = picks(done, scope.data, scope.top_n)
+    write_table(pa.Table.from_pylist([row for pick in found for row in pick.rows()]), out / "picks.parquet")
     text = markdown(done, scope, title)
     write_atomic(report_path(out, scope), text.encode())
     return text
