@@ -27,7 +27,10 @@ from pipelines.bench.tables import REFERENCES, report_path, write_report
 from pipelines.bench.variants import VARIANTS, variants_named
 from pipelines.workspace.layout import Workspace
 
-DEFAULT = "popularity,popularity-last,frozen,single-vector,fine_tune-literal,fine_tune,imsr,full_retrain"
+DEFAULT = (
+    "popularity-last,popularity-decayed,personal,item-knn,counters,single-vector,fine_tune-literal,fine_tune,imsr,"
+    "full_retrain"
+)
 
 
 def bench(
