@@ -19,6 +19,7 @@ COMMANDS = (
     Entry("demo", "demo:demo", START),
     Entry("init", "data:init", START),
     Entry("ingest", "data:ingest_files", WORK),
+    Entry("stream", "stream:stream", WORK),
     Entry("tune", "tune:tune", WORK),
     Entry("run", "runs:run", WORK),
     Entry("backfill", "backfill:backfill", WORK),

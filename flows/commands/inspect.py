@@ -11,6 +11,7 @@ import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights
+from flows.commands.stream import show_streams
 from flows.console import console, show_table
 from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.nights.plan import due_of
@@ -63,6 +64,7 @@ def status(
     show_table("", ["span", "events", "data version", "state", "version", "error"], table)
     if drift is not None:
         _show_drift(*drift, opened.settings.evaluation.top_n)
+    show_streams(opened)
     now = current_time()
     show_missing_nights(opened, now)
     runs = due_of(spans, pretrain=opened.settings.spans.pretrain, now=now)

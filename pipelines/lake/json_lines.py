@@ -77,6 +77,21 @@ def _extract(
     """Take the wanted values out of the objects of a relation with one column ``json``."""
     lists = lists_of(path for paths in wanted.values() for path in paths)
     elements = "".join(f", {_elements(name)} AS list{n}" for n, name in enumerate(lists))
+    selected, complaint = values_sql(wanted, columns, constants)
+    connection.execute(f"""
+        CREATE TABLE {table} AS
+        SELECT row_number() OVER () AS row_number, {selected}, {complaint} AS malformed
+        FROM (SELECT json{elements} FROM {relation})""")
+    _check_keys(connection, text, wanted, relation, table)
+
+
+def values_sql(
+    wanted: Mapping[str, Sequence[ColumnPath]], columns: Sequence[str], constants: Mapping[str, str | None]
+) -> tuple[str, str]:
+    """(the columns, what is wrong with the row or NULL) of objects in a column ``json``, as SQL; the elements of the
+    lists that paths go through are the columns ``list0``, ``list1``, ...
+    """
+    lists = lists_of(path for paths in wanted.values() for path in paths)
     values = {ours: _text(paths, lists) for ours, paths in wanted.items()}
     nested = {ours: _is_nested(values[ours], paths, lists) for ours, paths in wanted.items()}
     complaint = " ".join(
@@ -85,14 +100,9 @@ def _extract(
         if ours in nested
     )
     selected = ", ".join(f'{_column(name, values, nested, constants)} AS "{name}"' for name in columns)
-    connection.execute(f"""
-        CREATE TABLE {table} AS
-        SELECT row_number() OVER () AS row_number, {selected},
-            CASE WHEN json IS NULL THEN 'no JSON'
-                 WHEN json_type(json) <> 'OBJECT' THEN 'no object: ' || left(CAST(json AS VARCHAR), 200) {complaint} END
-                AS malformed
-        FROM (SELECT json{elements} FROM {relation})""")
-    _check_keys(connection, text, wanted, relation, table)
+    malformed = f"""CASE WHEN json IS NULL THEN 'no JSON'
+        WHEN json_type(json) <> 'OBJECT' THEN 'no object: ' || left(CAST(json AS VARCHAR), 200) {complaint} END"""
+    return selected, malformed
 
 
 def _column(name: str, values: dict[str, str], nested: dict[str, str], constants: Mapping[str, str | None]) -> str:

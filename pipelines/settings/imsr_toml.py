@@ -46,6 +46,7 @@ from pipelines.settings.sections import (
     SpansSettings,
 )
 from pipelines.settings.source import SourceSettings
+from pipelines.settings.stream import StreamSettings
 from pipelines.settings.tasks import TaskSettings, UsersSettings
 
 #: What `imsr init` writes in place of tasks, which have no default.
@@ -60,6 +61,7 @@ class Settings:
     spans: SpansSettings = field(default_factory=SpansSettings)
     items: ItemsSettings = field(default_factory=ItemsSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    stream: StreamSettings = field(default_factory=StreamSettings)
     sequences: SequencesSettings = field(default_factory=SequencesSettings)
     model: ModelConfig = field(default_factory=ModelConfig)
     retainer: RetainerConfig = field(default_factory=RetainerConfig)

@@ -32,6 +32,8 @@ class FailPoint(StrEnum):
     INGEST_RENAMED_ONE = "ingest.renamed_one"
     INGEST_BEFORE_COMMIT = "ingest.before_commit"
     INGEST_AFTER_COMMIT = "ingest.after_commit"
+    STREAM_WRITTEN = "stream.written"
+    STREAM_TIDIED = "stream.tidied"
     LEASE_TAKEN = "lease.taken"
     SEQUENCES_BUCKET_WRITTEN = "sequences.bucket_written"
     SEQUENCES_BEFORE_COMMIT = "sequences.before_commit"

@@ -53,6 +53,8 @@ REACHED_BY = {
     FailPoint.FORGET_BEFORE_COMMIT: "forget",
     FailPoint.FORGET_AFTER_COMMIT: "forget",
     FailPoint.FORGET_VIEWS_WRITTEN: "forget",
+    FailPoint.STREAM_WRITTEN: "stream",
+    FailPoint.STREAM_TIDIED: "stream",
     FailPoint.PRUNE_BEFORE_COMMIT: "prune",
     FailPoint.PRUNE_AFTER_COMMIT: "prune",
     FailPoint.PRUNE_REMOVED_ONE: "prune",

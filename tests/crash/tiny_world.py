@@ -6,6 +6,7 @@ Three days of at most 21 users and 45 items; the first is the base model's.
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ keep_versions = 1
 
 FIRST, SECOND, THIRD = DAYS[:3]
 REJECT = ("min_events = 1000", "min_events = 1\nmin_hr = 1.0")
+STREAM = ("[retention]", '[stream]\nsource = "folder:landing"\nkeep_interim = "0s"\n[retention]')
 USER = "u3"
 
 
@@ -70,6 +72,7 @@ class Scenario:
 
 SCENARIOS = {
     "ingest": Scenario("landed", ("ingest",)),
+    "stream": Scenario("more landed", ("stream", "--drain", "--no-learn"), setting=STREAM),
     "night": Scenario("third day due", ("run",)),
     "first run": Scenario("ingested", ("run",)),
     "rejected night": Scenario("third day due", ("run",), setting=REJECT),
@@ -95,6 +98,7 @@ class Worlds:
         self._recipes: dict[str, Callable[[Path], object]] = {
             "landed": self._landed,
             "ingested": lambda root: self._after("landed", root, "ingest"),
+            "more landed": self._more_landed,
             "two learnt": self._two_learnt,
             "third day due": self._third_day_due,
             "learnt": lambda root: self._after("third day due", root, "run"),
@@ -138,6 +142,12 @@ class Worlds:
         land(self.copy("two learnt", root), "third.csv", range(2, 3))
         ended = imsr(self._folder / "log", "ingest", "-w", str(root))
         assert ended.code == 0, ended.said
+
+    def _more_landed(self, root: Path) -> None:
+        workspace = self.copy("ingested", root)
+        land(workspace, "more.csv", range(3), seed=1)
+        for path in (workspace.root / "landing").iterdir():
+            os.utime(path, (1e9, 1e9))  # complete long ago: a stream takes them together
 
     def _late_events_landed(self, root: Path) -> None:
         land(self.copy("learnt", root), "late.csv", range(2, 4), seed=1)

@@ -19,7 +19,17 @@ from pipelines.interests.version import LINE, Version
 from pipelines.warehouse.catalog import COLUMNS, connect
 from pipelines.workspace.layout import Workspace
 
-TIMES = {"created_at", "updated_at", "ingested_at", "at", "train_seconds", "started_at", "finished_at", "restated_at"}
+TIMES = {
+    "created_at",
+    "updated_at",
+    "ingested_at",
+    "at",
+    "train_seconds",
+    "started_at",
+    "finished_at",
+    "restated_at",
+    "active_us",
+}
 RANDOM = {"salt", "user_hash"}
 VIEWS = ("spans", "versions", "promotions", "metrics", *COLUMNS)
 

@@ -23,7 +23,7 @@ FLOORS = (
     {"versions"},
     {"interests", "warehouse"},
     {"tasks", "nights", "bench", "insight", "serving"},
-    {"care", "report"},
+    {"care", "report", "stream"},
 )
 #: The same for `imsr_core`; "" is what lies in the package itself.
 CORE_FLOORS = ({"", "extractors", "score"}, {"encoders", "strategies"}, {"lifelong"}, {"testing"})
@@ -32,7 +32,7 @@ ALLOWED = {
     "imsr_core": {"torch", "numpy", "safetensors"},
     "pipelines": {
         "imsr_core", "torch", "numpy", "safetensors", "pyarrow", "duckdb", "apache_beam", "dask", "distributed",
-        "matplotlib", "jinja2", "markupsafe",
+        "matplotlib", "jinja2", "markupsafe", "confluent_kafka", "fastavro",
     },
     "flows": {
         "imsr_core", "pipelines", "sample_data", "prefect", "typer", "rich", "click", "cronsim", "httpx",
@@ -199,7 +199,8 @@ def test_names_say_what_a_file_is_about(path):
 def test_every_dependency_is_declared_and_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = _names(project["dependencies"])
-    optional = _names(project["optional-dependencies"]["bench"] + project["optional-dependencies"]["dask"])
+    extras = project["optional-dependencies"]
+    optional = _names(extras["bench"] + extras["dask"] + extras["kafka"])
     used = set().union(*(imported(path) for path in FILES)) & set().union(*ALLOWED.values())
     # click comes with typer, distributed with dask[distributed], markupsafe with jinja2
     assert used - {*PACKAGES, "sample_data", "click", "distributed", "markupsafe"} <= needed | optional

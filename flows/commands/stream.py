@@ -1,0 +1,158 @@
+"""`imsr stream`: events as they happen, from a broker or a folder."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import WorkspaceOption, current_time
+from flows.commands.runs import learn_all
+from flows.console import console, show_table
+from flows.holding import holding
+from imsr_core.errors import ConfigError
+from pipelines.lake.frozen import frozen_calendar
+from pipelines.lake.spans import from_us, to_us
+from pipelines.nights.plan import PlannedRun
+from pipelines.stream.closing import closing_of
+from pipelines.stream.feed import Feed
+from pipelines.stream.folder import FolderFeed
+from pipelines.stream.group import own_group
+from pipelines.stream.kafka import KafkaPlace, KafkaSource, read_client_file
+from pipelines.stream.messages import MessageFeed
+from pipelines.stream.service import Service
+from pipelines.stream.watermark import stream_states
+from pipelines.workspace.ending import EXIT_CODE, Terminated, ask_to_end
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.writer import Writer
+
+FOLDER = "folder:"
+
+
+def stream(
+    workspace: WorkspaceOption = Path("."),
+    source: Annotated[
+        str,
+        typer.Option("--from", help="kafka://HOST:PORT/TOPIC or folder:PATH.", show_default="[stream] source"),
+    ] = "",
+    drain: Annotated[bool, typer.Option("--drain", help="Take what there is now, and end.")] = False,
+    learn: Annotated[bool, typer.Option("--learn/--no-learn", help="Learn each span when it is over.")] = True,
+    skip_lost: Annotated[
+        bool, typer.Option("--skip-lost", help="Go on though messages were deleted before they were read.")
+    ] = False,
+) -> None:
+    """Write events to the lake as they come, each exactly once, and learn each span when it is over.
+
+    A span is over when the watermark, the time up to which all partitions have delivered, has passed its end by
+    [stream] allowed_lateness. Events that come later restate it, within [ingest] lookback_spans. SIGTERM or Ctrl-C ends
+    the command after the batch that is being written. Several of these in one group share the partitions.
+    """
+    opened = Workspace.open(workspace)
+    _require_calendar(opened)
+    place = source or _from_settings(opened)
+    feed = _feed(opened, place, skip_lost)
+    service = Service(
+        opened,
+        feed,
+        hold=lambda: holding(opened, "imsr stream", now=current_time),
+        learn=_learn if learn else None,
+        say=_say,
+        clock=current_time,
+    )
+    try:
+        _say(f"{place}: waits for {service.closing().waits_for}")
+        with _ended_by_signals(service):
+            service.serve(drain=drain)
+    finally:
+        feed.close()
+    _say("ended; every batch is whole")
+
+
+def _learn(runs: Sequence[PlannedRun], writer: Writer) -> None:
+    learn_all(writer, runs)
+
+
+def _from_settings(workspace: Workspace) -> str:
+    """``[stream] source``; a folder in it is looked for from the workspace's."""
+    place = workspace.settings.stream.source
+    if not place.startswith(FOLDER):
+        return place
+    return f"{FOLDER}{workspace.root / place.removeprefix(FOLDER)}"
+
+
+def _feed(workspace: Workspace, place: str, skip_lost: bool) -> Feed:
+    if place.startswith(FOLDER):
+        return FolderFeed(workspace, Path(place.removeprefix(FOLDER)), _say, current_time())
+    if not place.startswith("kafka://"):
+        what = repr(place) if place else "nothing"
+        raise ConfigError(f"{what} is no stream", hint="--from kafka://HOST:PORT/TOPIC or --from folder:PATH")
+    settings = workspace.settings.stream
+    client = read_client_file(workspace.root / settings.client) if settings.client else {}
+    source = KafkaSource(KafkaPlace.parse(place), settings.group or own_group(workspace), client, say=_say)
+    return MessageFeed(workspace, source, current_time(), skip_lost=skip_lost)
+
+
+def _require_calendar(workspace: Workspace) -> None:
+    with workspace.ledger.snapshot() as view:
+        if workspace.settings.spans.unit == "cut" and frozen_calendar(view) is None:
+            raise ConfigError(
+                "[spans] unit = 'cut' needs the whole log, and a stream has no end",
+                hint="ingest a log first, or cut by hour, day, week or month",
+            )
+
+
+def show_streams(workspace: Workspace) -> None:
+    """How far each stream is, by the ledger: lag, watermark, and what the next span waits for."""
+    now = current_time()
+    with workspace.ledger.snapshot() as view:
+        states = list(stream_states(view).values())
+        closings = [closing_of(view, workspace.settings, state, now) for state in states]
+    for state, closing in zip(states, closings, strict=True):
+        until = f"{from_us(closing.watermark_us):%Y-%m-%d %H:%M:%S}" if closing.watermark_us is not None else "none yet"
+        console.print(f"stream      {state.name}: lag {state.lag:,}, watermark {until}", markup=False)
+        console.print(f"            waits for {closing.waits_for}", markup=False)
+        idle_us = workspace.settings.stream.idle_us
+        rows = [
+            [
+                name,
+                each.position,
+                each.lag,
+                f"{from_us(each.watermark_us):%Y-%m-%d %H:%M:%S}" if each.watermark_us is not None else None,
+                f"{from_us(each.active_us):%Y-%m-%d %H:%M:%S}",
+                each.is_idle(to_us(now), idle_us),
+            ]
+            for name, each in state.partitions.items()
+        ]
+        show_table("", ["partition", "next offset", "lag", "watermark", "last written", "idle"], rows)
+
+
+@contextmanager
+def _ended_by_signals(service: Service) -> Iterator[None]:
+    """The first SIGTERM or SIGINT stops the service after its batch; while it learns it ends at once, as `imsr run`
+    does: what was not finished is finished by the next run. A second one kills as usual."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler if each == signal.SIGTERM else signal.SIG_DFL)
+        service.stop.set()
+        if service.learning:
+            ask_to_end()
+            raise Terminated(EXIT_CODE if number == signal.SIGTERM else 128 + number)
+
+    before: dict[int, Callable[..., object] | int | None] = {
+        each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
