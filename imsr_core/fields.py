@@ -158,9 +158,3 @@ def shortened(value: object) -> str:
     """A value as an error shows it: of a thousand digits or letters the first few."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text):,} characters)"
-
-
-def require(ok: bool, section: str, key: str, value: object, wanted: str) -> None:
-    """Raise `ConfigError` by section and key unless ``ok``; ``wanted`` says what would do."""
-    if not ok:
-        raise SectionError(section, [Problem(key, value, wanted)])

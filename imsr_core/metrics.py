@@ -41,12 +41,6 @@ def reciprocal_rank(ranks: Tensor, n: int) -> Tensor:
     return torch.where(ranks < n, 1 / (ranks.double() + 1), 0.0)
 
 
-def relative_improvement(hr: float, ndcg_: float, base_hr: float, base_ndcg: float) -> float:
-    """RI: relative gain of (HR + NDCG) / 2 over a base strategy (paper, table III). NaN over a base of zero."""
-    base = base_hr + base_ndcg
-    return (hr + ndcg_) / base - 1 if base else float("nan")
-
-
 def backward_transfer(matrix: NDArray[np.float64]) -> float:
     """Mean over spans i < T - 1 of R[T-1, i] - R[i, i], with R[t, i] the score of version t on span i."""
     last = len(matrix) - 1

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.config import InterestsConfig
+from imsr_core.draws import Purpose, seeded
 from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Extractor, build_extractor
 from imsr_core.interests import InterestStore
@@ -17,11 +18,6 @@ from imsr_core.score import MONTH, InterestTerm, Score, Scorer
 from imsr_core.score.bias import BiasTerm
 from imsr_core.score.protocol import Term
 from imsr_core.trend import Trend
-
-
-def seeded(seed: int, span: int, purpose: int) -> torch.Generator:
-    """A generator that depends on nothing but the seed, the span's ordinal and what it is for."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + span) * 31 + purpose)
 
 
 @dataclass
@@ -56,7 +52,7 @@ class ModelState:
         return cls(
             config=config,
             items=RowTable.of(torch.zeros(0, dim)),
-            extractor=build_extractor(config.model, seeded(seed, 0, purpose=0)),
+            extractor=build_extractor(config.model, seeded(seed, 0, Purpose.EXTRACTOR)),
             store=InterestStore.empty(dim, config.model.query_units),
             score=Score.empty(config.score, span_length) if config.score.enabled else None,
         )
@@ -93,7 +89,7 @@ class ModelState:
         if new <= 0:
             return self
         # by the row it starts from, so that growing twice within a span does not draw the same rows twice
-        generator = seeded(self.config.training.seed, self.n_items, purpose=1)
+        generator = seeded(self.config.training.seed, self.n_items, Purpose.ITEM_ROWS)
         fresh = RowTable.random(new, self.config.model.dim, generator)
         return replace(self, items=self.items.append(fresh))
 

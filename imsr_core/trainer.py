@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -74,6 +75,14 @@ class WorkingInterests:
         part = interests[asked]
         part = torch.where(proposed[asked, :, None], orthogonal_part(part, basis, passes=1), part)
         return interests.index_copy(0, asked, part)
+
+
+class Leaf(NamedTuple):
+    """Rows (n, d) of a table, taken out under their ``ids`` (n,) for one step: gradients arrive here."""
+
+    table: RowTable
+    ids: Tensor
+    rows: Tensor
 
 
 @dataclass
@@ -171,14 +180,14 @@ class SpanTrainer:
                 f"the loss became {value} in span {self.state.spans} (a batch of {len(batch)} targets)",
                 hint="the current version stays in place; try a lower [training] learning_rate",
             )
-        for table, ids, leaf in leaves:
-            if leaf.grad is not None:
-                table.step(ids, leaf.grad, self.learning_rate)
+        for leaf in leaves:
+            if leaf.rows.grad is not None:
+                leaf.table.step(leaf.ids, leaf.rows.grad, self.learning_rate)
         self.optimizer.step()
         return value
 
-    def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list]:
-        """L_SS + lambda L_EIR of a batch, and the (table, ids, leaf) whose rows the step must update."""
+    def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list[Leaf]]:
+        """L_SS + lambda L_EIR of a batch, and the rows that the step must update."""
         model = self.config.model
         negatives = self._negatives(generator)
         # a padded place stands for the target, which is in the batch anyway: no other row may be touched
@@ -190,7 +199,7 @@ class SpanTrainer:
         sizes = [batch.history.numel(), len(batch), len(negatives), len(extra)]
         history, target, negative, more = (functional.embedding(part, vectors) for part in place.split(sizes))
         history = history.view(*batch.history.shape, -1)
-        leaves = [(self.state.items, ids, leaf)]
+        leaves = [Leaf(self.state.items, ids, leaf)]
         interests, prior, stored = self._extract(batch, history, leaves)
         user = label_aware(interests, prior.mask, target, model.logit_scale, model.label_attention == "hard")
         hits = batch.target[:, None] == negatives
@@ -203,7 +212,7 @@ class SpanTrainer:
             loss = loss + retainer.weight * retainer_loss(distilled, retainer, generator)
         if len(extra):
             loss = loss + self.extra_loss(more)
-        return loss, leaves
+        return self.regularised(loss, leaf, len(batch)), leaves
 
     def item_rows(self, ids: Tensor, leaf: Tensor) -> Tensor:
         """The rows (n, d) of the items ``ids`` that the loss sees, from those that are trained, ``leaf`` (n, d)."""
@@ -221,12 +230,21 @@ class SpanTrainer:
         """What is added to the loss of a step, from the vectors (x, d) of `extra_items`."""
         return vectors.sum() * 0.0
 
+    def regularised(self, loss: Tensor, rows: Tensor, size: int) -> Tensor:
+        """The loss of a batch of ``size`` targets, given the item rows (n, d) that it trains; as it is by default."""
+        return loss
+
     def finish(self) -> None:
         """Called once, after the last step and before interests are read."""
 
     def settled(self, vectors: Tensor) -> Tensor:
         """The interests (R, d) that are stored, from those that were read, row for row of the working store."""
         return vectors
+
+    def remembered(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the strategy carries to the next span, as `ModelState.memory` and `user_memory`; asked at the very end,
+        of a span that had events. Nothing by default."""
+        return {}, {}
 
     def _negatives(self, generator: torch.Generator) -> Tensor:
         known, wanted = self.state.n_items, self.config.training.negatives
@@ -246,7 +264,7 @@ class SpanTrainer:
         known = self.counters.at(self.sequences.users[batch.user_row.numpy()], items)
         return known[:, :1], known[:, 1:] + correction
 
-    def _extract(self, batch: TargetBatch, history: Tensor, leaves: list) -> tuple[Tensor, Prior, Tensor]:
+    def _extract(self, batch: TargetBatch, history: Tensor, leaves: list[Leaf]) -> tuple[Tensor, Prior, Tensor]:
         users = self.users[batch.user_row]
         if not self.queries.weight.shape[1]:
             prior, proposed, rows = self.working.prior(users)
@@ -256,7 +274,7 @@ class SpanTrainer:
             own = found.rows.where(found.mask, found.rows[:, :1])
             ids, place = torch.unique(own, return_inverse=True)
             leaf = self.queries.leaf(ids)
-            leaves.append((self.queries, ids, leaf))
+            leaves.append(Leaf(self.queries, ids, leaf))
             prior, proposed, rows = self.working.prior(users)
             queries = functional.embedding(place, leaf) * found.mask[..., None]
             prior = replace(prior, queries=queries)

@@ -11,9 +11,7 @@ None of the three papers defines this. Decided:
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.encoders.build import initial_rows
@@ -45,12 +43,6 @@ def grow_items(state: LifelongState, n_items: int, seed: int) -> LifelongState:
         owner = state.tensors[TABLE_OWNER]
         changed[TABLE_OWNER] = torch.cat([owner, owner.new_zeros(added, owner.shape[1])])
     return state.replaced(changed, n_items=n_items)
-
-
-def row_owners(state: LifelongState) -> NDArray[np.int64]:
-    """(n_items,) position of the task that brought each item in; len(tasks) where none has trained it yet."""
-    known = np.maximum.accumulate([task.n_items for task in state.tasks])
-    return np.searchsorted(known, np.arange(state.n_items), side="right")
 
 
 def first_open_row(state: LifelongState) -> int:

@@ -24,10 +24,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from imsr_core.config import AderConfig, InterestsConfig
+from imsr_core.draws import Purpose, seeded
 from imsr_core.extractors import Prior
 from imsr_core.objectives import label_aware
 from imsr_core.ragged import SpanSequences
-from imsr_core.state import ModelState, seeded
+from imsr_core.state import ModelState
 
 OWNER = "ader"
 CHUNK = 2048
@@ -84,7 +85,7 @@ class Reader:
     @classmethod
     def of(cls, config: InterestsConfig) -> Reader:
         """The same for every span of a chain."""
-        model, generator = config.model, seeded(config.training.seed, 0, purpose=5)
+        model, generator = config.model, seeded(config.training.seed, 0, Purpose.EXEMPLAR_START)
         start = torch.randn(model.initial_interests, model.dim, generator=generator) * config.detector.new_scale
         queries = torch.randn(model.initial_interests, model.query_units, generator=generator)
         return cls(start, queries / max(model.query_units, 1) ** 0.5)
@@ -106,7 +107,7 @@ class Reader:
 
 def choose_exemplars(state: ModelState, span: SpanSequences, old: Exemplars) -> Exemplars:
     """The pool after ``span``, chosen and read by the model that has learnt it."""
-    config, generator = state.config, seeded(state.config.training.seed, state.spans, purpose=6)
+    config, generator = state.config, seeded(state.config.training.seed, state.spans, Purpose.EXEMPLAR_CHOICE)
     fresh = _candidates(span, config, np.random.default_rng([config.training.seed, state.spans, 6]))
     joined = Exemplars(*(torch.cat([getattr(old, f.name), getattr(fresh, f.name)]) for f in fields(Exemplars)))
     users = _representations(state, joined)

@@ -26,11 +26,12 @@ from torch import Tensor
 
 from imsr_core.batches import TargetSampler
 from imsr_core.detector import clarity, detect, threshold
+from imsr_core.draws import Purpose, seeded
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, drop_empty
 from imsr_core.score import Score
-from imsr_core.state import ModelState, seeded
+from imsr_core.state import ModelState
 from imsr_core.strategies.protocol import (
     History,
     InterestChanges,
@@ -93,6 +94,8 @@ def imsr(
     kept, changes = write(span)
     blind = None if visible is None else write(seen)[0]
     state.user_memory |= given_ids(before, kept, changes)
+    memory, user_memory = trainer.remembered() if seen.n_events else ({}, {})
+    state.memory, state.user_memory = state.memory | memory, state.user_memory | user_memory
     state.spans = before.spans + 1
     state.store = before.store.updated(kept) if len(kept) else before.store
     state.require_finite(f"span {before.spans}")
@@ -119,7 +122,7 @@ def trend_after(before: ModelState, span: SpanSequences, n_items: int) -> Trend:
     trend, config = before.trend, before.config
     asked = config.trend.enabled and config.trend.weight is None and before.score is None
     if asked and before.spans > 1:
-        generator = seeded(config.training.seed, before.spans, purpose=4)
+        generator = seeded(config.training.seed, before.spans, Purpose.TREND_SAMPLE)
         trend = trend.judged(span, before.store, before.item_vectors(), config.model.logit_scale, generator)
     return trend.after(span, n_items)
 
@@ -181,7 +184,7 @@ def _working_interests(
     """Stored interests, K_0 for each new user, and the proposals, in one store."""
     config, ordinal = state.config, state.spans
     model, detector = config.model, config.detector
-    generator = seeded(config.training.seed, ordinal, purpose=2)
+    generator = seeded(config.training.seed, ordinal, Purpose.INTERESTS)
     stored = state.store.of_users(detection.users)
     draw = partial(
         InterestStore.random,
@@ -236,7 +239,7 @@ def _train(
     make_trainer: MakeTrainer,
 ) -> tuple[SpanTrainer, list[float]]:
     training, model = state.config.training, state.config.model
-    generator = seeded(training.seed, state.spans, purpose=3)
+    generator = seeded(training.seed, state.spans, Purpose.TRAINING)
     rng = np.random.default_rng([training.seed, state.spans])
     base = before.spans == 0
     rate = training.base_learning_rate if base else training.learning_rate

@@ -23,20 +23,21 @@ strategy; SML's is a binary cross entropy.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from imsr_core.batches import TargetBatch
+from imsr_core.draws import Purpose, seeded
 from imsr_core.extractors import Prior
 from imsr_core.ragged import SpanSequences, drop_empty
-from imsr_core.state import ModelState, seeded
+from imsr_core.state import ModelState
 from imsr_core.strategies.fine_tune import without_modules
 from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent, visible_part
 from imsr_core.strategies.row_transfer import Transfers
 from imsr_core.strategies.transfer_teaching import LastUpdate, teach
-from imsr_core.trainer import SpanTrainer, WorkingInterests
+from imsr_core.trainer import SpanTrainer
 
 OWNER = "sml"
 
@@ -57,28 +58,16 @@ def sml(
     last = LastUpdate.of(state, OWNER, transfers)
     teach(state, seen, transfers, last)
     plain = replace(state, config=without_modules(state.config))
-    made: list[TransferTrainer] = []
-
-    def make(
-        trained: ModelState, sequences: SpanSequences, working: WorkingInterests, rate: float, draws: torch.Generator
-    ) -> SpanTrainer:
-        made.append(TransferTrainer(trained, sequences, working, rate, draws, transfers, state.n_items))
-        return made[-1]
-
-    update = imsr(plain, span, n_items, progress, visible=visible, make_trainer=make)
+    trainer = partial(TransferTrainer, transfers=transfers, known_items=state.n_items)
+    update = imsr(plain, span, n_items, progress, visible=visible, make_trainer=trainer)
     update.state.config = state.config
-    if seen.n_events:
-        named = {f"{OWNER}.{name}": tensor for name, tensor in transfers.state_dict().items()}
-        weights, interests = made[0].last_update().memory(OWNER)
-        update.state.memory = named | weights
-        update.state.user_memory |= interests
     return update
 
 
 def transfers_of(state: ModelState) -> Transfers:
     """The transfers of items and users that a state carries, or fresh ones. Those of another shape are left behind."""
     dim, config = state.config.model.dim, state.config.sml
-    generator = seeded(state.config.training.seed, 0, purpose=7)
+    generator = seeded(state.config.training.seed, 0, Purpose.TRANSFER)
     transfers = Transfers(dim, config, generator)
     own = transfers.state_dict()
     carried = {name: state.memory.get(f"{OWNER}.{name}") for name in own}
@@ -101,10 +90,9 @@ class TransferTrainer(SpanTrainer):
         self.new_items = self.old_items
         self.read_last = self.working.store.vectors
 
-    def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list]:
-        """As for every strategy, with lambda_1 on the trained rows."""
-        loss, leaves = super().loss(batch, generator)
-        return loss + self.config.sml.pull * leaves[0][2].square().sum() / len(batch), leaves
+    def regularised(self, loss: Tensor, rows: Tensor, size: int) -> Tensor:
+        """With lambda_1 on the trained rows."""
+        return loss + self.config.sml.pull * rows.square().sum() / size
 
     def item_rows(self, ids: Tensor, leaf: Tensor) -> Tensor:
         """Merged rows; new items pass unchanged."""
@@ -135,6 +123,12 @@ class TransferTrainer(SpanTrainer):
         result = vectors.clone()
         result[stored] = self.transfers.user.merged(self.working.store.vectors[stored], vectors[stored])
         return result
+
+    def remembered(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The transfers as they were taught, and what this span moved: the next span's lesson."""
+        taught = {f"{OWNER}.{name}": tensor for name, tensor in self.transfers.state_dict().items()}
+        rows, interests = self.last_update().memory(OWNER)
+        return taught | rows, interests
 
     def last_update(self) -> LastUpdate:
         """Old and new values of everything that this span moved."""

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imsr_core.draws import Purpose, seeded
 from imsr_core.interests import InterestStore
 from imsr_core.objectives import label_aware, sampled_softmax, unit
 from imsr_core.ragged import SpanSequences
-from imsr_core.state import ModelState, seeded
+from imsr_core.state import ModelState
 from imsr_core.strategies.row_transfer import Transfer, Transfers
 
 
@@ -85,7 +86,7 @@ def teach(state: ModelState, span: SpanSequences, transfers: Transfers, last: La
     lesson = _Lesson(state, transfers, last)
     transfers.requires_grad_(True)
     optimizer = torch.optim.Adam(transfers.parameters(), lr=config.learning_rate)
-    generator = seeded(training.seed, state.spans, purpose=8)
+    generator = seeded(training.seed, state.spans, Purpose.TEACHING)
     for _ in range(config.epochs):
         for part in torch.randperm(len(targets), generator=generator).split(training.batch_size):
             optimizer.zero_grad(set_to_none=True)

@@ -15,7 +15,6 @@ from imsr_core.metrics import (
     ndcg,
     ranks_within,
     reciprocal_rank,
-    relative_improvement,
 )
 
 
@@ -80,8 +79,3 @@ def test_backward_transfer_is_the_gain_since_it_was_learnt():
 def test_one_version_has_nothing_to_forget():
     assert math.isnan(forgetting(MATRIX[:1, :1]))
     assert math.isnan(backward_transfer(MATRIX[:1, :1]))
-
-
-def test_relative_improvement():
-    assert relative_improvement(0.3, 0.3, 0.25, 0.25) == pytest.approx(0.2)
-    assert math.isnan(relative_improvement(0.3, 0.3, 0.0, 0.0))

@@ -10,7 +10,7 @@ from planted_users import planted_sequences, planted_task, sequences_of, small_c
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.config import ConureConfig, PhaseConfig, TeraconConfig
 from imsr_core.lifelong.errors import TaskError
-from imsr_core.lifelong.growing import TABLE, grow_items, row_owners
+from imsr_core.lifelong.growing import TABLE, grow_items
 from imsr_core.lifelong.methods import METHODS, get_method
 from imsr_core.lifelong.methods.distillation import Retention
 from imsr_core.lifelong.state import LifelongState
@@ -73,13 +73,6 @@ def test_the_task_that_brings_items_trains_their_rows_and_then_they_freeze(versi
     assert method.evaluate(after, with_new_items())["accuracy"] > 0.8  # only the new items tell the label
     later = method.add_task(after, planted_task("half", planted_sequences()), small_config(task=QUICK), 1)
     assert torch.equal(later.tensors[TABLE], after.tensors[TABLE])
-    assert row_owners(after)[[0, N_OLD - 1, N_OLD, N_NEW - 1]].tolist() == [0, 0, 2, 2]
-
-
-def test_row_owners_name_the_task_to_come_for_untrained_rows(versions) -> None:
-    larger = grow_items(versions("conure", ("genre",))[-1], N_NEW, seed=1)
-    assert row_owners(larger)[-1] == len(larger.tasks)
-    assert row_owners(larger)[0] == 0
 
 
 def test_a_grown_table_of_conure_with_pruned_items_gets_free_weights(sequences, probe) -> None:
