@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from flows.console import errors
+from flows.console import errors, plain
 from flows.lazy import Entry, LazyGroup
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
@@ -19,6 +19,7 @@ COMMANDS = (
     Entry("demo", "demo:demo", START),
     Entry("init", "data:init", START),
     Entry("ingest", "data:ingest_files", WORK),
+    Entry("withdraw", "data:withdraw_files", WORK),
     Entry("stream", "stream:stream", WORK),
     Entry("tune", "tune:tune", WORK),
     Entry("run", "runs:run", WORK),
@@ -86,11 +87,7 @@ def _of_the_disk(error: Exception) -> bool:
 
 
 def _fail(message: str, hint: str) -> None:
-    errors.print(f"[red bold]error:[/] {_plain(message)}", soft_wrap=True)
+    errors.print(f"[red bold]error:[/] {plain(message)}", soft_wrap=True)
     if hint:
-        errors.print(f"  -> {_plain(hint)}", soft_wrap=True)
+        errors.print(f"  -> {plain(hint)}", soft_wrap=True)
     sys.exit(1)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

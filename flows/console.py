@@ -37,6 +37,11 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
     console.print(table)
 
 
+def plain(words: str) -> str:
+    """Words in which brackets are no markup."""
+    return words.replace("[", r"\[")
+
+
 def text(cell: object) -> str:
     """A value as a table shows it."""
     if cell is None:

@@ -11,7 +11,8 @@ from flows.steps import as_task, concluded, learn, moment
 from flows.tasks import add_due
 from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.lake.item_metadata import metadata_problem
-from pipelines.lake.landing import landed
+from pipelines.lake.landing import check_refused, ingest_landed
+from pipelines.lake.warnings import check_quarantined
 from pipelines.nights.plan import due
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Writer
@@ -33,17 +34,31 @@ def nightly(
     at = moment(now)
     with holding(opened, "nightly flow", now=at) as writer:
         folder = Path(landing) if landing else None
-        found = [Path(file) for file in files] if files is not None else landed(opened, folder)
-        if found:
-            report = as_task("ingest", _ingest, writer, found)
-            get_run_logger().info("ingest: read %d, kept %d rows", report.read, report.kept)
+        report = as_task("ingest", _ingest, writer, folder, files)
+        if report.files:
+            _say(report)
+            as_task("quarantine", check_quarantined, report, opened.settings)  # recorded: a retry would be green
         if problem := metadata_problem(writer):
             get_run_logger().warning(problem)
         versions = learn(writer, due(opened, now=at))
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now
             versions += add_due(writer)
+    check_refused(report)
     return concluded(opened, versions)
 
 
-def _ingest(writer: Writer, files: list[Path]) -> IngestReport:
-    return ingest(writer.workspace, files, now=writer.now, writer=writer)
+def _ingest(writer: Writer, landing: Path | None, files: list[str] | None) -> IngestReport:
+    if files is not None:
+        return ingest(writer.workspace, files, now=writer.now, writer=writer)
+    report, found = ingest_landed(writer, landing)
+    for path, why in found.ignored.items():
+        get_run_logger().info("left alone: %s (%s)", path.name, why)
+    return report
+
+
+def _say(report: IngestReport) -> None:
+    get_run_logger().info("ingest: read %d, kept %d rows", report.read, report.kept)
+    for file in report.refused:
+        get_run_logger().error("refused, and set aside as %s: %s", file.path, file.refused)
+    for warning in report.warnings:
+        get_run_logger().warning(warning)

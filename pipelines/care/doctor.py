@@ -17,7 +17,7 @@ from pipelines.care.doctor_folders import check_data, check_lists, check_quarant
 from pipelines.care.finding import DAMAGED, PRUNE, RUN, Finding, Severity
 from pipelines.care.orphans import orphans
 from pipelines.care.receipts import read_journal
-from pipelines.lake.frozen import check_frozen, frozen_calendar
+from pipelines.lake.frozen import check_frozen
 from pipelines.lake.lost import lost_data
 from pipelines.sequences.chain import latest_rows
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans, lost_ancestor
@@ -71,9 +71,7 @@ def _ledger_file(workspace: Workspace) -> Iterator[Finding]:
 def _settings(workspace: Workspace) -> Iterator[Finding]:
     try:
         with workspace.ledger.snapshot() as view:
-            calendar, buckets = frozen_calendar(view), view.meta("buckets")
-        if calendar is not None:
-            check_frozen(workspace.settings, calendar, buckets)
+            check_frozen(view, workspace.settings)
     except ImsrError as error:
         yield Finding(Severity.ERROR, error.message, workspace.settings_file.name, error.hint)
 

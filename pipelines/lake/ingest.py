@@ -1,11 +1,11 @@
 """Event files -> span versions in the lake, in one atomic step.
 
-    read -> judge (quarantine) -> de-duplicate -> sort -> stage -> rename -> commit
+    find -> read -> judge (quarantine) -> de-duplicate -> sort -> stage -> rename -> commit
 
-Either all spans of the batch, its quarantine and its record are there, or nothing has changed. A span that
-gets rows gets a new data version that holds all of its rows; what was built on the old one becomes stale,
-and so does everything after it in time. A file that was ingested before (same content, same column mapping)
-is skipped. One file that cannot be read fails the whole ingest.
+Either all spans of the batch, its quarantine and its record are there, or nothing has changed. A span that gets or
+loses rows gets a new data version that holds all of its rows; what was built on the old one becomes stale, and so does
+everything after it in time. A file of which the content was ingested before is skipped, however the columns are mapped
+now. One file that cannot be read fails the whole ingest, unless the caller has a place for such files.
 """
 
 from __future__ import annotations
@@ -16,46 +16,36 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
-from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_files
 from pipelines.lake.delivery import Delivery
-from pipelines.lake.event_files import ReadError
-from pipelines.lake.frozen import check_frozen, frozen_calendar
-from pipelines.lake.intake import IngestTables
+from pipelines.lake.event_files import Given, ReadError, find
+from pipelines.lake.frozen import check_frozen, frozen_calendar, whole_numbers, zone_of
+from pipelines.lake.intake import IngestTables, Loaded
 from pipelines.lake.lookback import boundary_us
-from pipelines.lake.lost import lost_data
 from pipelines.lake.report import FileReport, IngestReport
-from pipelines.lake.span_files import SpanContent, SpanWriter
-from pipelines.lake.spans import Calendar, Span, from_us
+from pipelines.lake.span_versions import Also, files_in_force, next_version, publish, stage
+from pipelines.lake.spans import Calendar, from_us
+from pipelines.lake.times import TimeUnitError
 from pipelines.lake.validation import Reason
+from pipelines.lake.warnings import warnings_of
+from pipelines.lake.withdrawal import Withdrawal, withdrawal_of
 from pipelines.settings.imsr_toml import Settings
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
-from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
-from pipelines.workspace.seal import file_sha256, seal, verify_folder
-from pipelines.workspace.states import BUILT
+from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.publish import open_staging
+from pipelines.workspace.seal import file_sha256
 from pipelines.workspace.writer import Writer, lent
 
-__all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest"]
+__all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest", "withdraw"]
 
 _LABEL = "ingest"
-
-#: Called in the transaction that commits a batch.
-Also = Callable[[Transaction, IngestReport], None]
-
-_QUARANTINE = "quarantine.parquet"
-#: Folders flushed to disk at a time: many small spans wait for the disk, not for the processor.
-_FLUSHES = 8
 
 
 class IngestError(ImsrError):
@@ -64,108 +54,171 @@ class IngestError(ImsrError):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a run knows before it reads: the state of the ledger that it starts from."""
+    """What a run knows before it reads: the state of the ledger that it starts from, and what was asked for."""
 
     batch_id: str
     calendar: Calendar | None
     fresh: dict[int, Path | Delivery]
     files: list[FileReport]
+    whole_numbers: bool
     oldest_us: int | None = None
-
-
-@dataclass(frozen=True)
-class _Staged:
-    """A finished span version, still in the staging folder."""
-
-    span: Span
-    row: SpanVersionRow
-    folder: Path
-    final: Path
+    withdrawal: Withdrawal | None = None
+    again: list[int] = field(default_factory=list)
+    tolerant: bool = False
 
 
 def ingest(
     workspace: Workspace,
-    files: Sequence[Path | str | Delivery],
+    files: Sequence[Path | str | Given | Delivery],
     *,
     now: datetime,
     progress: Callable[[str], None] | None = None,
     writer: Writer | None = None,
     again: bool = False,
     accept_late: bool = False,
+    replace: Sequence[str] = (),
+    tolerant: bool = False,
     also: Also | None = None,
 ) -> IngestReport:
     """Bring the events of ``files`` into the lake.
 
     Args:
         workspace: where to.
-        files: CSV, JSON lines, Parquet or RecBole files, or messages of a stream; their order decides which of two
+        files: event files, folders of them, patterns, or messages of a stream; their order decides which of two
             duplicates wins.
         now: the time of the run (aware); events later than this plus ``max_clock_skew`` are quarantined.
         progress: called with a line of text now and then.
         writer: the caller's right to write; without one the ingest takes the lease for itself.
-        again: read files that were ingested before, too (their rows in the lake count as duplicates).
+        again: read files that were ingested before, too: their rows in the lake count as duplicates, and what the
+            files say of them that the lake does not know (type, value, id) is filled in.
         accept_late: take events however late they are (see ``[ingest] lookback_spans``); implies ``again``, so that
             a file whose rows were refused as too late can be given once more.
+        replace: names of files that were ingested before: what they brought is withdrawn in the same step; implies
+            ``accept_late``.
+        tolerant: note a file that cannot be read in its report (``refused``), and ingest the others.
         also: writes more in the transaction that commits the batch: both are there, or neither.
 
     Raises:
-        ReadError, TimeUnitError: a file cannot be read, or its time unit cannot be told.
+        ReadError, TimeUnitError: a file cannot be read, or its times cannot.
         ConfigError: calendar or buckets are not those of the first ingest.
         IngestError: no memory or no disk space.
+        WithdrawError: there is nothing of this name to replace.
         PublishError: the current version of a span that gets rows is damaged.
         LeaseHeld, LeaseLost: another run is writing.
     """
-    say = progress or (lambda text: None)
     with lent(writer, workspace, "imsr ingest", now=now) as held:
         with workspace.ledger.snapshot() as view:
-            given = [file if isinstance(file, Delivery) else Path(file) for file in files]
-            plan = _plan(workspace, view, given, again or accept_late)
-            if not accept_late:
+            plan = _plan(workspace, view, files, again or accept_late, tolerant, replace)
+            if not accept_late and not replace:
                 oldest = boundary_us(view, workspace.settings.ingest.lookback_spans)
                 plan = dataclasses.replace(plan, oldest_us=oldest)
-        if not plan.fresh:
+        if not plan.fresh and plan.withdrawal is None:
             return IngestReport(None, tuple(plan.files), {}, (), ())
-        work = open_staging(workspace, _LABEL)
-        try:
-            return _run(workspace, plan, now, work, held, say, also or (lambda tx, report: None))
-        except duckdb.OutOfMemoryException as error:
-            raise IngestError(f"out of memory: {error}", hint="raise [ingest] memory_limit_mb") from error
-        except (OSError, duckdb.IOException) as error:
-            if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
-                raise
-            paths = (file.path if isinstance(file, Delivery) else file for file in plan.fresh.values())
-            size = sum(path.stat().st_size for path in paths)
-            hint = f"free some space: the files have {size:,} bytes, their work may take three times that"
-            raise IngestError(f"no space left for {workspace.root}", hint=hint) from error
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        return _work(workspace, plan, now, held, progress or (lambda text: None), also or (lambda tx, report: None))
 
 
-def _plan(workspace: Workspace, view: Snapshot, files: list[Path | Delivery], again: bool) -> _Plan:
+def withdraw(
+    workspace: Workspace,
+    names: Sequence[str] = (),
+    *,
+    spans: Sequence[str] = (),
+    now: datetime,
+    writer: Writer | None = None,
+) -> IngestReport:
+    """Take back what files brought, and whole spans (see ``pipelines.lake.withdrawal``), as new span versions.
+
+    Raises:
+        WithdrawError: nothing was ingested under a name, or a span has no data.
+        ConfigError, IngestError, PublishError, LeaseHeld, LeaseLost: as for ``ingest``.
+    """
+    with lent(writer, workspace, "imsr withdraw", now=now) as held:
+        with workspace.ledger.snapshot() as view:
+            plan = _plan(workspace, view, (), False, False, ())
+            plan = dataclasses.replace(plan, withdrawal=withdrawal_of(workspace, view, names, spans))
+        return _work(workspace, plan, now, held, lambda text: None, lambda tx, report: None)
+
+
+def _work(
+    workspace: Workspace, plan: _Plan, now: datetime, writer: Writer, say: Callable[[str], None], also: Also
+) -> IngestReport:
+    """Run a plan in a staging folder of its own; what the machine lacks is said as an error with advice."""
+    work = open_staging(workspace, _LABEL)
+    try:
+        return _run(workspace, plan, now, work, writer, say, also)
+    except duckdb.OutOfMemoryException as error:
+        raise IngestError(f"out of memory: {error}", hint="raise [ingest] memory_limit_mb") from error
+    except (OSError, duckdb.IOException) as error:
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise
+        paths = (file.path if isinstance(file, Delivery) else file for file in plan.fresh.values())
+        size = sum(path.stat().st_size for path in paths)
+        hint = f"free some space: the files have {size:,} bytes, their work may take three times that"
+        raise IngestError(f"no space left for {workspace.root}", hint=hint) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _plan(
+    workspace: Workspace,
+    view: Snapshot,
+    files: Sequence[Path | str | Given | Delivery],
+    again: bool,
+    tolerant: bool,
+    replace: Sequence[str],
+) -> _Plan:
     settings = workspace.settings
-    calendar = frozen_calendar(view)
-    if calendar is not None:
-        check_frozen(settings, calendar, view.meta("buckets"))
+    check_frozen(view, settings)
     source = json.dumps(dataclasses.asdict(settings.source), sort_keys=True)
     mapping = hashlib.sha256(source.encode()).hexdigest()[:16]
+    withdrawal = withdrawal_of(workspace, view, replace) if replace else None
+    known = view.ingested_files()
+    named: set[str] = set()
     fresh: dict[int, Path | Delivery] = {}
+    repeated: list[int] = []
     reports: list[FileReport] = []
-    for number, path in enumerate(files, start=1):
-        if isinstance(path, Delivery):  # the offsets that are committed with it say that it is new
-            fresh[number] = path
-            reports.append(FileReport(path.source, "", mapping))
+    for number, file in enumerate(_given(files, settings), start=1):
+        if isinstance(file, Delivery):  # the offsets that are committed with it say that it is new
+            fresh[number] = file
+            reports.append(FileReport(file.source, "", mapping))
             continue
-        if not path.is_file():
-            raise ReadError(f"{path}: not a file", hint="name the event files one by one; nothing was ingested")
-        sha256 = file_sha256(path)
-        batch = view.batch_with_file(sha256, mapping)
-        skipped = f"ingested before, in {batch}" if batch and not again else ""
-        if any(report.sha256 == sha256 for report in reports):
-            skipped = "named twice"
-        if not skipped:
-            fresh[number] = path
-        reports.append(FileReport(path.name, sha256, mapping, skipped=skipped))
-    return _Plan(view.next_batch_id(), calendar, fresh, reports)
+        try:
+            report = _file_report(file, mapping, {} if withdrawal else known, named, again)
+        except (ReadError, OSError) as error:
+            if not tolerant:
+                raise
+            report = FileReport(file.name, "", mapping, refused=_reason(error), path=str(file.path))
+        reports.append(report)
+        if not report.skipped and not report.refused:
+            fresh[number] = file.path
+            repeated += [number] if report.sha256 in known and not withdrawal else []
+    calendar, whole = frozen_calendar(view), whole_numbers(view, settings)
+    return _Plan(
+        view.next_batch_id(), calendar, fresh, reports, whole, None, withdrawal, again=repeated, tolerant=tolerant
+    )
+
+
+def _given(files: Sequence[Path | str | Given | Delivery], settings: Settings) -> Iterable[Given | Delivery]:
+    """Every file by itself; folders and patterns are looked into."""
+    for file in files:
+        if isinstance(file, Given | Delivery):
+            yield file
+        else:
+            yield from find([file], settings.source.format).files
+
+
+def _file_report(file: Given, mapping: str, known: dict[str, str], named: set[str], again: bool) -> FileReport:
+    if not file.path.is_file():
+        raise ReadError(
+            f"{file.path}: not a file", hint="name event files, folders of them, or patterns; nothing was ingested"
+        )
+    sha256 = file_sha256(file.path)
+    skipped = ""
+    if sha256 in known and not again:
+        skipped = f"ingested before, in {known[sha256]}"
+    if sha256 in named:
+        skipped = "named twice"
+    named.add(sha256)
+    return FileReport(file.name, sha256, mapping, skipped=skipped, path=str(file.path))
 
 
 def _run(
@@ -177,31 +230,31 @@ def _run(
     say: Callable[[str], None],
     also: Also,
 ) -> IngestReport:
-    with IngestTables(workspace.settings, now, work) as intake:
+    with IngestTables(workspace.settings, now, work, plan.whole_numbers) as intake:
         files = _load(intake, plan, say)
         calendar = plan.calendar or _first_calendar(workspace.settings, intake.time_range())
-        spans = intake.touched_spans(calendar) if calendar else []
+        withdrawn = plan.withdrawal.spans if plan.withdrawal else ()
+        spans = intake.touched_spans(calendar, withdrawn) if calendar else []
         with workspace.ledger.snapshot() as view:
-            existing = _existing_files(workspace, view, spans)
-            versions = {span.id: _next_version(view, span.id) for span in spans}
-        intake.deduplicate(existing)
+            existing = files_in_force(workspace, view, spans)
+            numbers = {span.id: next_version(view, span.id) for span in spans}
+        gone = intake.deduplicate(existing, plan.withdrawal)
+        completed = intake.complete(plan.again) if plan.again and spans else 0
         if plan.oldest_us is not None:
             _quarantine_late(files, intake.refuse_before(plan.oldest_us, Reason.TOO_LATE))
         files = _count(files, intake.kept(), plan.fresh)
         say(f"{sum(file.kept for file in files):,} new rows")
-        contents = _stage(intake, work, spans)
-        staged = [
-            _version(workspace, span, versions[span.id], content, plan.batch_id, now, work)
-            for span, content in contents
-        ]
+        staged = stage(intake, workspace, spans, numbers, plan.batch_id, now, work)
         reasons = intake.reasons()
-        if reasons:
-            _write_quarantine(intake, work / _QUARANTINE)
-    with ThreadPoolExecutor(_FLUSHES) as pool:
-        list(pool.map(seal, [each.folder for each in staged]))
     hit(FailPoint.INGEST_STAGED)
-    report = IngestReport(plan.batch_id, tuple(files), reasons, tuple(each.row for each in staged), ())
-    return _publish(workspace, report, staged, calendar, now, work, writer, also)
+    rows = tuple(each.row for each in staged.versions)
+    report = IngestReport(plan.batch_id, tuple(files), reasons, rows, (), gone, completed)
+    report = dataclasses.replace(report, emptied=tuple(span.id for span in staged.emptied))
+    if not any(file.batched for file in report.files) and plan.withdrawal is None:
+        return dataclasses.replace(report, batch_id=None)
+    report = publish(workspace, report, staged, calendar, now, writer, plan.withdrawal, also)
+    with workspace.ledger.snapshot() as view:
+        return dataclasses.replace(report, warnings=warnings_of(view, report, workspace.settings))
 
 
 def _load(intake: IngestTables, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
@@ -210,27 +263,49 @@ def _load(intake: IngestTables, plan: _Plan, say: Callable[[str], None]) -> list
     reports = list(plan.files)
     for number, file in plan.fresh.items():
         report = reports[number - 1]
-        loaded = intake.load(number, file, report.name, first_span_us)
-        if isinstance(file, Path) and file_sha256(file) != report.sha256:
-            raise ReadError(f"{file}: changed while it was read", hint="ingest it again when it is complete")
-        reports[number - 1] = dataclasses.replace(
-            report,
-            read=loaded.read,
-            kept=loaded.good,
-            quarantined=loaded.read - loaded.good,
-            time_unit=loaded.time_unit,
-            newest_us=loaded.newest_us,
-            left_out=loaded.left_out,
-            without_value=loaded.without_value,
-        )
+        try:
+            loaded = intake.load(number, file, report.name, first_span_us)
+            if isinstance(file, Path) and file_sha256(file) != report.sha256:
+                raise ReadError(f"{file}: changed while it was read", hint="ingest it again when it is complete")
+        except (ReadError, TimeUnitError) as error:
+            if not plan.tolerant or isinstance(file, Delivery):
+                raise
+            intake.forget(number)
+            reports[number - 1] = dataclasses.replace(report, refused=_reason(error))
+            say(f"{report.name}: refused: {error.message}")
+            continue
+        reports[number - 1] = _loaded(report, loaded)
         say(f"{report.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
     return reports
+
+
+def _loaded(report: FileReport, loaded: Loaded) -> FileReport:
+    return dataclasses.replace(
+        report,
+        read=loaded.read,
+        kept=loaded.good,
+        quarantined=loaded.read - loaded.good,
+        time_unit=loaded.time_unit,
+        newest_us=loaded.newest_us,
+        left_out=loaded.left_out,
+        without_value=loaded.without_value,
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Why a file was refused, for a person."""
+    if not isinstance(error, ImsrError):
+        return str(error)
+    hint = error.hint.replace("; nothing was ingested", "").replace("nothing was ingested", "")
+    return f"{error.message}\n  -> {hint}" if hint else error.message
 
 
 def _quarantine_late(files: list[FileReport], late: dict[int, int]) -> None:
     for number, rows in late.items():
         report = files[number - 1]
-        files[number - 1] = dataclasses.replace(report, kept=report.kept - rows, quarantined=report.quarantined + rows)
+        files[number - 1] = dataclasses.replace(
+            report, kept=report.kept - rows, quarantined=report.quarantined + rows, too_late=rows
+        )
 
 
 def _count(files: list[FileReport], kept: dict[int, int], fresh: Iterable[int]) -> list[FileReport]:
@@ -249,129 +324,5 @@ def _first_calendar(settings: Settings, bounds: tuple[int, int] | None) -> Calen
         return None
     spans = settings.spans
     if spans.unit != "cut":
-        return Calendar(spans.unit)
+        return Calendar(spans.unit, zone=zone_of(settings))
     return Calendar.cut(from_us(bounds[0]), from_us(bounds[1]), spans.alpha, spans.count)
-
-
-def _existing_files(workspace: Workspace, view: Snapshot, spans: list[Span]) -> list[Path]:
-    """The files of the versions in force, checked against their hashes before they are rewritten."""
-    files: list[Path] = []
-    for span in spans:
-        row = view.span_version(span.id)
-        if row is not None:
-            folder = workspace.resolve(row.path)
-            verify_folder(folder)
-            files.extend(bucket_files(folder))
-    return files
-
-
-def _next_version(view: Snapshot, span_id: str) -> int:
-    row = view.span(span_id)
-    used = [version.data_version for version in view.span_versions(span_id)]
-    return max([*used, row.data_version or 0 if row else 0], default=0) + 1
-
-
-def _stage(intake: IngestTables, work: Path, spans: list[Span]) -> list[tuple[Span, SpanContent]]:
-    """Write the bucket files of every span with new rows below ``work``."""
-    contents = []
-    for number, runs in groupby(intake.sorted_rows(), key=lambda run: run[0]):
-        folder = work / spans[number].id
-        folder.mkdir()
-        writer = SpanWriter(folder)
-        for _, bucket, rows in runs:
-            writer.write(bucket, rows)
-        contents.append((spans[number], writer.close()))
-    return contents
-
-
-def _version(
-    workspace: Workspace, span: Span, number: int, content: SpanContent, batch: str, now: datetime, work: Path
-) -> _Staged:
-    final = workspace.span_folder(span.id, number)
-    row = SpanVersionRow(
-        span_id=span.id,
-        data_version=number,
-        path=workspace.relative(final),
-        fingerprint=content.fingerprint,
-        rows=content.rows,
-        users=content.users,
-        items=content.items,
-        created_at=iso(now),
-        batch_id=batch,
-    )
-    return _Staged(span, row, work / span.id, final)
-
-
-def _write_quarantine(intake: IngestTables, path: Path) -> None:
-    with pq.ParquetWriter(path, QUARANTINE_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
-        for batch in intake.quarantined():
-            writer.write_batch(batch)
-
-
-def _publish(
-    workspace: Workspace,
-    report: IngestReport,
-    staged: list[_Staged],
-    calendar: Calendar | None,
-    now: datetime,
-    work: Path,
-    writer: Writer,
-    also: Also,
-) -> IngestReport:
-    """Rename all folders, then name them in the ledger in one transaction."""
-    assert report.batch_id is not None
-    quarantine = workspace.quarantine_file(report.batch_id) if report.reasons else None
-    _make_way(workspace, [*(each.final for each in staged), *([quarantine] if quarantine else [])], writer)
-    for each in staged:
-        move_into_place(each.folder, each.final)
-        hit(FailPoint.INGEST_RENAMED_ONE)
-    if quarantine is not None:
-        move_into_place(work / _QUARANTINE, quarantine)
-    with writer.transaction() as tx:
-        if calendar is not None:
-            tx.put_meta("calendar", calendar.to_json())
-            tx.put_meta("buckets", str(workspace.settings.ingest.buckets))
-        tx.add_batch(_batch_row(report, now, workspace.relative(quarantine) if quarantine else None))
-        stale = _record_spans(tx, staged, now)
-        also(tx, report)
-        hit(FailPoint.INGEST_BEFORE_COMMIT)
-    hit(FailPoint.INGEST_AFTER_COMMIT)
-    return dataclasses.replace(report, stale=tuple(stale))
-
-
-def _make_way(workspace: Workspace, finals: list[Path], writer: Writer) -> None:
-    """Remove what an ingest that was killed before its commit left at the places of this one; nothing else."""
-    with writer.transaction() as tx:
-        needed = lost_data(workspace, tx)
-        for final in finals:
-            discard_orphan(workspace, final, tx, needed=needed)
-
-
-def _batch_row(report: IngestReport, now: datetime, quarantine: str | None) -> BatchRow:
-    assert report.batch_id is not None
-    read = tuple(dataclasses.asdict(file) for file in report.files if not file.skipped)
-    counts = (report.read, report.kept, report.duplicate, report.quarantined)
-    return BatchRow(report.batch_id, iso(now), read, *counts, quarantine)
-
-
-def _record_spans(tx: Transaction, staged: list[_Staged], now: datetime) -> list[str]:
-    """Put the new versions in force; return the spans that became stale by it, by time."""
-    before = {row.span_id: row for row in tx.spans()}
-    stale = []
-    for each in staged:
-        old = before.get(each.span.id)
-        built = old is not None and old.state in BUILT
-        state = SpanState.STALE if built or (old and old.state == SpanState.STALE) else SpanState.INGESTED
-        span, version = each.span, each.row.data_version
-        tx.put_span(SpanRow(span.id, span.start_us, span.end_us, version, state, None, iso(now)))
-        tx.add_span_version(each.row)
-        tx.delete("metrics", span_id=span.id)  # measured on the data as they were
-        if built:
-            stale.append(span.id)
-    changed = {each.span.id for each in staged}
-    for row in tx.spans_after(min((each.span.start_us for each in staged), default=2**62)):
-        if row.span_id not in changed and row.state in BUILT:
-            tx.set_span_state(row.span_id, SpanState.STALE, at=now)
-            stale.append(row.span_id)
-    starts = {row.span_id: row.start_us for row in tx.spans()}
-    return sorted(stale, key=lambda span_id: starts[span_id])

@@ -5,8 +5,10 @@ Tables of the private in-memory database (it spills to the ingest's staging fold
     raw       the file being loaded, all text
     good      accepted rows; ``ordinal`` = file number * 2^40 + row number orders them as they came
     bad       refused rows as they came, with the reason
-    touched   the spans of the good rows, numbered by time
-    existing  (view) the rows that these spans already have in the lake
+    touched   the spans of the good rows, and those that rows are withdrawn from, numbered by time
+    stored    (view) the rows that these spans have in the lake
+    existing  (view) those of them that are not withdrawn
+    changed   spans in which rows are withdrawn or completed, with the rows withdrawn
     firsts    the ordinals of the good rows to keep
 
 Two events are the same if they lie in the same span and have the same event id; without an event id, if user,
@@ -17,7 +19,7 @@ given, then rows in the order of the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +37,7 @@ from pipelines.lake.span_files import split_runs
 from pipelines.lake.spans import Calendar, Span, to_us
 from pipelines.lake.times import TimeReading, check_readable, decide_times, number_sql, timestamp_sql
 from pipelines.lake.validation import Limits, id_sql, present_sql, reason_sql
+from pipelines.lake.withdrawal import Withdrawal
 from pipelines.settings.imsr_toml import Settings
 from pipelines.settings.source import SourceSettings
 
@@ -52,6 +55,7 @@ CREATE TABLE bad (file INTEGER, row_number BIGINT, reason VARCHAR, user_id VARCH
                   timestamp VARCHAR, event_type VARCHAR, value VARCHAR, event_id VARCHAR, detail VARCHAR);
 CREATE TABLE sources (file INTEGER, source VARCHAR, before BIGINT);
 CREATE TABLE touched (span VARCHAR, number INTEGER);
+CREATE TABLE changed (number INTEGER, rows BIGINT);
 """
 
 
@@ -161,38 +165,98 @@ class IngestTables:
         value, number = present_sql("value", source.null_values), number_sql("value", source.decimal)
         return self._count(f"{judged} WHERE ({value}) IS NOT NULL AND ({number}) IS NULL")
 
+    def forget(self, number: int) -> None:
+        """Drop what was loaded of a file."""
+        self._connection.execute(f"DELETE FROM good WHERE ordinal >> {_FILE_SHIFT} = {number}")
+        self._connection.execute(f"DELETE FROM bad WHERE file = {number}")
+
     def time_range(self) -> tuple[int, int] | None:
         """First and last timestamp (microseconds) of the good rows; None if there are none."""
         ((first, last),) = self._connection.execute("SELECT min(us), max(us) FROM good").fetchall()
         return None if first is None else (first, last)
 
-    def touched_spans(self, calendar: Calendar) -> list[Span]:
-        """The spans of the good rows by time; a span's place in the list is its number from now on."""
+    def touched_spans(self, calendar: Calendar, also: Iterable[str] = ()) -> list[Span]:
+        """The spans of the good rows, and others, by time; a span's place in the list is its number from now on."""
         self._span_sql = calendar.duckdb_expression("make_timestamp(us)")
         ids = self._connection.execute(f"SELECT DISTINCT {self._span_sql} FROM good").fetchall()
-        spans = sorted(calendar.span(span_id) for (span_id,) in ids)
+        spans = sorted(calendar.span(span_id) for span_id in {*(span_id for (span_id,) in ids), *also})
         table = pa.table({"span": [span.id for span in spans], "number": pa.array(range(len(spans)), pa.int32())})
         self._connection.register("span_numbers", table)
         self._connection.execute("INSERT INTO touched SELECT * FROM span_numbers")
         self._connection.unregister("span_numbers")
         return spans
 
-    def deduplicate(self, existing: Sequence[Path]) -> dict[int, int]:
-        """Find the good rows to keep, given the lake files of the touched spans: span number -> new rows."""
+    def deduplicate(self, existing: Sequence[Path], withdrawal: Withdrawal | None = None) -> int:
+        """Find the good rows to keep, given the lake files of the touched spans; returns how many rows these lose."""
         files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in existing)
         rows = f"read_parquet([{files}], hive_partitioning = false)" if existing else _EMPTY_LAKE
         columns = "user_id, item_id, event_type, value, event_id, tie, source"
+        gone = withdrawal.condition("span") if withdrawal else "false"
         self._connection.execute(f"""
-            CREATE VIEW existing AS SELECT number, l.* FROM (
+            CREATE VIEW stored AS SELECT number, span, l.* FROM (
                 SELECT epoch_us(timestamp) AS us, {columns}, epoch_us(ingest_time) AS ingest_us FROM {rows}) AS l
             JOIN touched ON touched.span = {self._span_sql}""")
+        self._connection.execute(f"CREATE VIEW existing AS SELECT * FROM stored WHERE NOT coalesce({gone}, false)")
+        if withdrawal:
+            self._connection.execute(f"""
+                INSERT INTO changed
+                SELECT number, count(*) FROM stored WHERE coalesce({gone}, false) GROUP BY number""")
         self._connection.execute(f"""
             CREATE TABLE firsts AS SELECT number, min(ordinal) AS ordinal FROM (
                 SELECT number, ordinal, {_KEYS} FROM good JOIN touched ON span = {self._span_sql}
                 UNION ALL SELECT number, -1 AS ordinal, {_KEYS} FROM existing)
             GROUP BY number, event_id, k_user, k_item, k_us, k_type HAVING min(ordinal) >= 0""")
-        counts = self._connection.execute("SELECT number, count(*) FROM firsts GROUP BY number").fetchall()
-        return dict(counts)
+        ((withdrawn,),) = self._connection.execute("SELECT coalesce(sum(rows), 0) FROM changed").fetchall()
+        return int(withdrawn)
+
+    def complete(self, numbers: Sequence[int]) -> int:
+        """Fill in what the lake does not know yet of the same events: type, value and id, from files that were ingested
+        before; returns how many events were completed.
+
+        A row of such a file and a row of the lake are the same event if user, item and time are the same, and type and
+        id as far as both have them. Several at one instant are paired in their order.
+        """
+        files = ", ".join(map(str, numbers))
+        own = f"good.ordinal >> {_FILE_SHIFT} IN ({files})"
+        same = "n.number = e.number AND n.user_id = e.user_id AND n.item_id = e.item_id AND n.us = e.us"
+        place = "PARTITION BY number, user_id, item_id, us"
+        keys = "number, user_id, item_id, us, event_type, event_id"
+        self._connection.execute(f"""
+            CREATE TABLE again AS SELECT number, good.* FROM good JOIN touched ON span = {self._span_sql} WHERE {own};
+            CREATE TABLE before AS
+                SELECT {keys}, value FROM existing SEMI JOIN again USING (number, user_id, item_id, us);
+            CREATE TABLE fills AS SELECT e.*, n.event_type AS new_type, n.value AS new_value, n.event_id AS new_id,
+                    NULL::BIGINT AS ordinal
+                FROM before AS e JOIN again AS n ON {same} AND n.event_type IS NOT DISTINCT FROM e.event_type
+                    AND n.event_id IS NOT DISTINCT FROM e.event_id
+                WHERE e.value IS NULL AND n.value IS NOT NULL""")
+        for together, open_type in (("event_type IS NOT NULL", False), ("event_type IS NULL", True)):
+            typed = f"{place}, event_type" if not open_type else place
+            match = "" if open_type else " AND n.event_type = e.event_type"
+            unknown = "event_type IS NULL" if open_type else f"{together} AND event_id IS NULL"
+            self._connection.execute(f"""
+                INSERT INTO fills SELECT e.* EXCLUDE nth, n.event_type, n.value, n.event_id, n.ordinal FROM (
+                    SELECT *, row_number() OVER ({typed} ORDER BY event_id, value) AS nth FROM before
+                    WHERE {unknown} AND ({keys}) NOT IN (SELECT ({keys}) FROM fills WHERE ordinal IS NOT NULL)
+                        AND NOT EXISTS (SELECT 1 FROM again WHERE again.number = before.number
+                            AND again.user_id = before.user_id AND again.item_id = before.item_id
+                            AND again.us = before.us AND again.event_type IS NOT DISTINCT FROM before.event_type
+                            AND again.event_id IS NOT DISTINCT FROM before.event_id)) AS e
+                JOIN (
+                    SELECT *, row_number() OVER ({typed} ORDER BY ordinal) AS nth FROM again
+                    WHERE ordinal IN (SELECT ordinal FROM firsts)
+                        AND ordinal NOT IN (SELECT ordinal FROM fills WHERE ordinal IS NOT NULL)) AS n
+                ON {same} AND n.nth = e.nth{match}
+                    AND (e.event_id IS NULL OR n.event_id IS NULL OR e.event_id = n.event_id)
+                WHERE n.event_type IS DISTINCT FROM e.event_type OR n.event_id IS DISTINCT FROM e.event_id""")
+        self._connection.execute("DELETE FROM firsts WHERE ordinal IN (SELECT ordinal FROM fills)")
+        self._connection.execute("INSERT INTO changed SELECT number, 0 FROM fills GROUP BY number")
+        return self._count("fills")
+
+    def changed_spans(self) -> set[int]:
+        """Numbers of the spans that get another version."""
+        sql = "SELECT number FROM firsts UNION SELECT number FROM changed"
+        return {number for (number,) in self._connection.execute(sql).fetchall()}
 
     def refuse_before(self, boundary_us: int, reason: str) -> dict[int, int]:
         """Move the rows to keep that lie before a time to ``bad``: file number -> rows moved.
@@ -231,8 +295,8 @@ class IngestTables:
             FROM (
                 SELECT number, {columns}, {tie} AS tie, source, {to_us(self._now)}::BIGINT AS ingest_us
                 FROM firsts JOIN good USING (ordinal) JOIN sources ON file = ordinal >> {_FILE_SHIFT}
-                UNION ALL SELECT number, {columns}, tie, source, ingest_us FROM existing
-                WHERE number IN (SELECT number FROM firsts))
+                UNION ALL SELECT number, {columns}, tie, source, ingest_us FROM {self._completed()}
+                WHERE number IN (SELECT number FROM firsts UNION ALL SELECT number FROM changed))
             ORDER BY part, user_id, us, tie, item_id, event_type NULLS FIRST, event_id NULLS FIRST,
                 value NULLS FIRST"""
         for batch in self._connection.sql(query).to_arrow_reader(_BATCH_ROWS):
@@ -241,6 +305,16 @@ class IngestTables:
             rows = pa.record_batch(rest, schema=LAKE_SCHEMA)
             for value, start, end in split_runs(part.to_numpy()):
                 yield value // buckets, value % buckets, rows.slice(start, end - start)
+
+    def _completed(self) -> str:
+        """The rows of the lake, completed by ``fills`` where there are any."""
+        if not self._connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'fills'").fetchall():
+            return "existing"
+        keys = ("number", "user_id", "item_id", "us", "event_type", "event_id")
+        match = " AND ".join(f"e.{key} IS NOT DISTINCT FROM f.{key}" for key in keys)
+        return f"""(SELECT e.* REPLACE (coalesce(e.event_type, f.new_type) AS event_type,
+                coalesce(e.value, f.new_value) AS value, coalesce(e.event_id, f.new_id) AS event_id)
+            FROM existing AS e LEFT JOIN fills AS f ON {match})"""
 
     def quarantined(self) -> Iterator[pa.RecordBatch]:
         """The refused rows by file and row, in the quarantine schema."""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.workspace.ledger import SpanVersionRow
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file. ``skipped`` says why it was not read ("" = it was); ``time_unit`` how its times were read;
-    ``newest_us`` is the time of its newest good row. ``left_out``: rows that ``[source]`` asks not to take, which are
-    not among those read; ``without_value``: kept rows, or duplicates, whose value cannot be read."""
+    """One file.
+
+    Attributes:
+        name: under which the lake knows it.
+        sha256, mapping: of its content, and of ``[source]`` when it was read.
+        read, kept, duplicate, quarantined: rows; the first is the sum of the others.
+        time_unit: how its times were read.
+        skipped: why it was not read ("" = it was).
+        newest_us: the time of its newest good row.
+        left_out: rows that ``[source]`` asks not to take; they are not among those read.
+        without_value: rows whose value cannot be read; the event counts all the same.
+        too_late: those of the quarantined rows that are nothing but late.
+        refused: why it cannot be read, where the ingest went on without it ("" = it can).
+        path: where it was.
+    """
 
     name: str
     sha256: str
@@ -25,6 +37,14 @@ class FileReport:
     newest_us: int | None = None
     left_out: int = 0
     without_value: int = 0
+    too_late: int = 0
+    refused: str = ""
+    path: str = ""
+
+    @property
+    def batched(self) -> bool:
+        """Whether the ledger names the file in the batch."""
+        return not self.skipped and not self.refused
 
 
 @dataclass(frozen=True)
@@ -32,11 +52,15 @@ class IngestReport:
     """One ingest. ``read = kept + duplicate + quarantined``, for each file and for all.
 
     Attributes:
-        batch_id: the batch in the ledger; None if every file was skipped.
+        batch_id: the batch in the ledger; None if nothing was done.
         files: each file that was named, in order.
         reasons: reason -> rows in quarantine.
-        span_versions: the new version of every span that got rows, by time.
+        span_versions: the new version of every span that got or lost rows, by time.
         stale: spans whose later work must be done again, by time.
+        withdrawn: rows that were taken back.
+        completed: events that the lake had, and of which it now knows more.
+        emptied: spans that have no rows left.
+        warnings: what a person should look at.
     """
 
     batch_id: str | None
@@ -44,6 +68,10 @@ class IngestReport:
     reasons: dict[str, int]
     span_versions: tuple[SpanVersionRow, ...]
     stale: tuple[str, ...]
+    withdrawn: int = 0
+    completed: int = 0
+    emptied: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
 
     @property
     def read(self) -> int:
@@ -66,6 +94,17 @@ class IngestReport:
         return sum(file.quarantined for file in self.files)
 
     @property
+    def quarantined_share(self) -> float:
+        """The share of the rows that were refused for a fault of theirs: what is only too late does not count."""
+        late = sum(file.too_late for file in self.files)
+        return (self.quarantined - late) / self.read if self.read else 0.0
+
+    @property
     def skipped(self) -> tuple[str, ...]:
         """Names of the files that had been ingested before."""
         return tuple(file.name for file in self.files if file.skipped)
+
+    @property
+    def refused(self) -> tuple[FileReport, ...]:
+        """The files that cannot be read."""
+        return tuple(file for file in self.files if file.refused)

@@ -1,4 +1,5 @@
-"""Spans of event time: pure interval arithmetic, in UTC, the same in Python and in SQL.
+"""Spans of event time: pure interval arithmetic, the same in Python and in SQL. Days, weeks and months begin at
+midnight of the calendar's time zone; everything else is UTC.
 
 A ``Calendar`` cuts time into half-open spans [start, end) that touch and never overlap. The id of a span is
 read from its start, never from the clock of the run:
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
+from zoneinfo import ZoneInfo
 
 from imsr_core.errors import ImsrError
 
@@ -76,6 +78,7 @@ class Calendar:
         origin_us, base_us, step_us: of a cut calendar: start of s000, length of s000, length of the others
             (microseconds).
         alpha, count: what the cut was made from.
+        zone: time zone of the borders of days, weeks and months; hours and cuts know none.
     """
 
     unit: Unit
@@ -84,6 +87,7 @@ class Calendar:
     step_us: int = 0
     alpha: float = 0.0
     count: int = 0
+    zone: str = "UTC"
 
     def __post_init__(self) -> None:
         if self.unit not in get_args(Unit):
@@ -157,14 +161,16 @@ class Calendar:
     def duckdb_expression(self, column: str) -> str:
         """SQL for the span id of a TIMESTAMP (UTC) column; NULL where a cut calendar has no span."""
         if self.unit != "cut":
-            return f"strftime({column}, '{_FORMATS[self.unit]}')"
+            local = f"timezone('{self.zone}', timezone('UTC', {column}))" if self.zone != "UTC" else column
+            return f"strftime({local}, '{_FORMATS[self.unit]}')"
         since = f"(epoch_us({column}) - {self.origin_us})"
         later = f"printf('s%03d', ({since} - {self.base_us}) // {self.step_us} + 1)"
         return f"CASE WHEN {since} < 0 THEN NULL WHEN {since} < {self.base_us} THEN 's000' ELSE {later} END"
 
     def to_json(self) -> str:
         """The calendar as it is frozen in the ledger."""
-        return json.dumps(asdict(self), sort_keys=True)
+        record = {key: value for key, value in asdict(self).items() if (key, value) != ("zone", "UTC")}
+        return json.dumps(record, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Calendar:
@@ -172,6 +178,14 @@ class Calendar:
         return cls(**json.loads(text))
 
     def _calendar_span(self, moment: datetime) -> Span:
+        if self.zone == "UTC":
+            return self._span_at(moment)
+        zone = ZoneInfo(self.zone)
+        local = self._span_at(moment.astimezone(zone).replace(tzinfo=UTC))  # as a clock on the wall there shows it
+        start, end = (border.replace(tzinfo=zone).astimezone(UTC) for border in (local.start, local.end))
+        return Span(start, end, local.id)
+
+    def _span_at(self, moment: datetime) -> Span:
         if self.unit == "month":
             start = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
             year, month = (start.year + 1, 1) if start.month == 12 else (start.year, start.month + 1)
@@ -192,8 +206,9 @@ class Calendar:
         if self.unit == "cut":
             return self._cut_span(int(span_id[1:])) if re.fullmatch(r"s[0-9]{3,9}", span_id) else None
         text, form = (f"{span_id}-1", "%G-W%V-%u") if self.unit == "week" else (span_id, _FORMATS[self.unit])
+        zone = UTC if self.zone == "UTC" else ZoneInfo(self.zone)
         try:
-            return self._calendar_span(datetime.strptime(text, form).replace(tzinfo=UTC))
+            return self._calendar_span(datetime.strptime(text, form).replace(tzinfo=zone))
         except ValueError:
             return None
 

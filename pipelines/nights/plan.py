@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imsr_core.errors import ImsrError
-from pipelines.lake.frozen import frozen_calendar
+from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.spans import Span, from_us, to_us
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
@@ -45,13 +45,14 @@ class PlannedRun:
 def due(workspace: Workspace, *, now: datetime) -> list[PlannedRun]:
     """The runs that are due, in order. Empty if there is nothing to do."""
     with workspace.ledger.snapshot() as view:
+        check_frozen(view, workspace.settings)  # a unit that was changed would be ignored without a word
         spans = view.spans()
     return due_of(spans, pretrain=workspace.settings.spans.pretrain, now=now)
 
 
 def due_of(spans: list[SpanRow], *, pretrain: int, now: datetime) -> list[PlannedRun]:
     """The runs that are due, in order, given the ledger's spans in order of time. Reads nothing else."""
-    closed = [span for span in spans if span.end_us <= to_us(now)]
+    closed = [span for span in spans if span.end_us <= to_us(now) and span.data_version is not None]
     base, rest = closed[:pretrain], closed[pretrain:]
     if len(base) < pretrain:
         return []
@@ -72,10 +73,10 @@ def missing_nights(view: Snapshot, *, now: datetime) -> list[Span]:
     They block nothing: the next span is learnt from the last one that has data.
     """
     calendar = frozen_calendar(view)
-    spans = view.spans()
+    spans = [span for span in view.spans() if span.data_version is not None]
     if calendar is None or not spans:
         return []
-    known = {span.span_id for span in spans if span.data_version is not None}
+    known = {span.span_id for span in spans}
     until = max(to_us(now), spans[-1].end_us)
     closed = calendar.spans_between(from_us(spans[0].start_us), from_us(until))
     return [span for span in closed if span.id not in known and span.end_us <= until]
@@ -107,6 +108,8 @@ def _require_learnable(spans: list[SpanRow], span_id: str, *, pretrain: int, now
     if position is None or spans[position].data_version is None:
         known = f"{spans[0].span_id} .. {spans[-1].span_id}" if spans else "none yet"
         raise PlanError(f"span {span_id!r} has no data", hint=f"spans in the ledger: {known}; run: imsr ingest FILES")
+    spans = [span for span in spans if span.data_version is not None]
+    position = next(n for n, span in enumerate(spans) if span.span_id == span_id)
     together = spans[: max(position + 1, pretrain)]
     if len(together) >= pretrain and together[-1].end_us <= to_us(now):
         return

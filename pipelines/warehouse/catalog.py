@@ -53,7 +53,8 @@ COLUMNS = {
     "interactions": "span VARCHAR, user_id VARCHAR, item_id VARCHAR, timestamp TIMESTAMPTZ, event_type VARCHAR, "
     "value DOUBLE, event_id VARCHAR, source VARCHAR, ingest_time TIMESTAMPTZ",
     "quarantine": "source VARCHAR, row_number BIGINT, reason VARCHAR, user_id VARCHAR, item_id VARCHAR, "
-    "timestamp VARCHAR, event_type VARCHAR, value VARCHAR, event_id VARCHAR, ingest_time TIMESTAMPTZ",
+    "timestamp VARCHAR, event_type VARCHAR, value VARCHAR, event_id VARCHAR, ingest_time TIMESTAMPTZ, "
+    "detail VARCHAR",
     "users": "user_id VARCHAR, user_index BIGINT, span VARCHAR",
     "items": "item_id VARCHAR, item_index BIGINT, span VARCHAR",
     "sequences": "span VARCHAR, user_index BIGINT, items BIGINT[], timestamps BIGINT[], truncated BIGINT",

@@ -234,13 +234,14 @@ class Snapshot:
         """All ingests, oldest first."""
         return self._rows(BatchRow, "SELECT * FROM batches ORDER BY rowid")
 
-    def batch_with_file(self, sha256: str, mapping: str) -> str | None:
-        """The id of the batch that ingested a file of this content under this source mapping."""
-        sql = """SELECT batch_id FROM batches, json_each(batches.files) AS f
-                 WHERE ? IN (f.value ->> '$.sha256', f.value ->> '$.rewritten')
-                   AND f.value ->> '$.mapping' = ? LIMIT 1"""
-        row = self._connection.execute(sql, (sha256, mapping)).fetchone()
-        return None if row is None else row[0]
+    def ingested_files(self) -> dict[str, str]:
+        """sha256 of every file that was ingested, and not withdrawn since -> the id of its batch."""
+        found: dict[str, str] = {}
+        for batch in self.batches():
+            for file in batch.files:
+                hashes = () if file.get("withdrawn") else (file.get("sha256"), file.get("rewritten"))
+                found.update({sha256: batch.batch_id for sha256 in hashes if sha256})
+        return found
 
     def next_batch_id(self) -> str:
         """The id of the next batch: ``b000001``, ``b000002``, ..."""

@@ -23,7 +23,7 @@ from ingest_cases import (
 )
 
 from imsr_core.errors import ConfigError
-from pipelines.lake import ingest as ingest_module
+from pipelines.lake import span_versions
 from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, bucket_of, tie_of
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.ingest import IngestError
@@ -211,12 +211,17 @@ def test_a_file_is_ingested_once(workspace, tmp_path):
     assert (report.read, report.duplicate, report.skipped) == (4, 4, ("copy.csv",))
 
 
-def test_another_column_mapping_reads_the_file_again(workspace, tmp_path):
+def test_another_column_mapping_does_not_bring_a_file_twice(workspace, tmp_path):
     path = write_csv(tmp_path / "log.csv", [("u", "i", "2024-01-05", "view")], (*FULL_HEADER[:3], "kind"))
     run(workspace, path)
     workspace.settings_file.write_text('[source]\nevent_type = "kind"\n')
     workspace = type(workspace).open(workspace.root)
-    assert run(workspace, path).kept == 1
+    assert run(workspace, path).skipped == ("log.csv",)
+    report = run(workspace, path, again=True)
+    assert (report.read, report.kept, report.duplicate, report.completed) == (1, 0, 1, 1)
+    assert [row["event_type"] for row in span_rows(workspace, "2024-01")] == ["view"]
+    report = run(workspace, path, again=True)
+    assert (report.duplicate, report.completed, report.span_versions) == (1, 0, ())
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -227,7 +232,7 @@ def test_one_unreadable_file_changes_nothing(workspace, tmp_path, place):
     with pytest.raises(ReadError, match=r"bad\.csv"):
         run(workspace, *(files if place else files[::-1]))
     with pytest.raises(ReadError, match="not a file"):
-        run(workspace, files[0], tmp_path)
+        run(workspace, files[0], tmp_path / "nowhere.csv")
     assert (files_below(workspace.root), workspace.ledger.path.stat().st_size, lake(workspace)) == before
 
 
@@ -393,7 +398,7 @@ def test_a_full_disk_is_said_and_changes_nothing(workspace, tmp_path, monkeypatc
     before = files_below(workspace.root)
     for step in ("seal", "move_into_place"):
         with monkeypatch.context() as patch:
-            patch.setattr(ingest_module, step, full)
+            patch.setattr(span_versions, step, full)
             with pytest.raises(IngestError, match="no space left"):
                 run(workspace, path)
         assert files_below(workspace.root) == before

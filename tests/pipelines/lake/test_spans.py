@@ -152,3 +152,26 @@ def test_unknown_unit():
 def test_microseconds_are_exact(moment):
     assert from_us(to_us(moment)) == moment
     assert Span(moment, moment + MICROSECOND, "x").start_us == to_us(moment)
+
+
+ZONES = ("Europe/Paris", "America/New_York", "Asia/Kolkata", "Pacific/Auckland", "America/Sao_Paulo")
+zoned = st.builds(Calendar, st.sampled_from(["day", "week", "month"]), zone=st.sampled_from(ZONES))
+modern = st.datetimes(datetime(1971, 1, 1), datetime(2037, 1, 1)).map(lambda d: d.replace(tzinfo=UTC))
+
+
+@given(zoned, modern)
+def test_days_of_a_zone_tile_time_and_sql_agrees(calendar, moment):
+    span = calendar.span_of(moment)
+    assert span.start <= moment < span.end
+    assert calendar.span(span.id) == span
+    assert calendar.next(span).start == span.end
+    sql = f"SELECT {calendar.duckdb_expression('make_timestamp(' + str(to_us(moment)) + ')')}"
+    assert DATABASE.execute(sql).fetchone() == (span.id,)
+    assert Calendar.from_json(calendar.to_json()) == calendar
+
+
+def test_a_day_begins_at_midnight_of_the_zone():
+    span = Calendar("day", zone="Europe/Paris").span_of(datetime(2024, 3, 31, 12, tzinfo=UTC))
+    assert (span.id, span.start) == ("2024-03-31", datetime(2024, 3, 30, 23, tzinfo=UTC))
+    assert span.end - span.start == timedelta(hours=23)  # clocks went forward
+    assert "zone" not in Calendar("day").to_json()  # as workspaces from before have it

@@ -35,7 +35,7 @@ def ledgers(draw) -> list[SpanRow]:
 def test_due_is_the_first_gap_and_everything_after_it(spans, pretrain, days):
     now = START + timedelta(days=days)
     runs = due_of(spans, pretrain=pretrain, now=now)
-    closed = spans[:days]
+    closed = [row for row in spans[:days] if row.data_version is not None]  # a span that was emptied is none
     if len(closed) < pretrain:
         assert runs == []
         return

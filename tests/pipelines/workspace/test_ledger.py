@@ -65,8 +65,7 @@ def test_rows_come_back_as_they_went_in(ledger):
         assert view.metrics("m1") == view.metrics() == metrics
         assert view.meta("calendar") == "{}"
         assert view.paths() == {"lake/b/1", "sequences/b/f", "versions/m1", "q/1"}
-        assert view.batch_with_file("ab", "m") == "b000001"
-        assert view.batch_with_file("ab", "other") is None
+        assert view.ingested_files()["ab"] == "b000001"
 
 
 def test_an_exception_undoes_everything(ledger):

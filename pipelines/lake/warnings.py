@@ -1,0 +1,57 @@
+"""What a person should look at after an ingest: it went well, and may still not be what was meant."""
+
+from __future__ import annotations
+
+from imsr_core.errors import ImsrError
+from pipelines.lake.report import IngestReport
+from pipelines.settings.imsr_toml import Settings
+from pipelines.workspace.ledger import Snapshot, SpanRow
+
+#: A gap this many times as long as all that follows it is no pause in a log.
+_FAR = 2.0
+_DAY_US = 86_400_000_000
+
+
+class QuarantinedShareError(ImsrError):
+    """Too many rows of an ingest are in quarantine; everything is recorded, and somebody should look."""
+
+
+def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tuple[str, ...]:
+    """Warnings after a batch was committed."""
+    found = [far_first_span(view.spans())]
+    for file in report.files:
+        if file.without_value:
+            found.append(
+                f"{file.name}: the value of {file.without_value:,} rows cannot be read; the events are kept without"
+                + (' (decimal = "," under [source]?)' if settings.source.decimal == "." else "")
+            )
+    return tuple(text for text in found if text)
+
+
+def far_first_span(spans: list[SpanRow]) -> str:
+    """A warning if the first span with data lies far before all others; "" if not."""
+    with_data = [span for span in spans if span.data_version is not None]
+    if len(with_data) < 2:
+        return ""
+    first, second, last = with_data[0], with_data[1], with_data[-1]
+    gap, rest = second.start_us - first.end_us, last.end_us - second.start_us
+    if gap <= _FAR * rest or gap < 30 * _DAY_US:
+        return ""
+    return (
+        f"the first span, {first.span_id}, lies {gap // _DAY_US:,} days before the next one, {second.span_id}: it "
+        f"would train the base model. If its times are wrong: imsr withdraw --span {first.span_id}"
+    )
+
+
+def check_quarantined(report: IngestReport, settings: Settings) -> None:
+    """Raise QuarantinedShareError if more of an ingest's rows were refused than ``max_quarantined_share`` allows."""
+    share, most = report.quarantined_share, settings.ingest.max_quarantined_share
+    if share <= most:
+        return
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report.reasons.items()))
+    counts = f"{report.quarantined:,} of {report.read:,} rows ({share:.0%}, more than {most:.0%})"
+    raise QuarantinedShareError(
+        f"{counts} are in quarantine: {reasons}",
+        hint=f"batch {report.batch_id} is recorded, look: imsr sql 'FROM quarantine'; then correct [source] and give "
+        "the file once more: imsr ingest --replace FILE; or raise [ingest] max_quarantined_share",
+    )

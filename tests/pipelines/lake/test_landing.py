@@ -1,0 +1,99 @@
+"""What lies in landing/: data goes in, what is no data is left alone, what cannot be read is set aside."""
+
+import pytest
+from ingest_cases import NOW, ROWS, events, make_workspace, run, write_csv
+
+from pipelines.lake.event_files import ReadError, find
+from pipelines.lake.landing import RefusedFilesError, check_refused, ingest_landed, landed
+from pipelines.lake.warnings import QuarantinedShareError, check_quarantined
+from pipelines.settings.imsr_toml import load_settings
+from pipelines.workspace.writer import writing
+
+JUNK = ("_SUCCESS", "README.md", "Thumbs.db", "log.csv.tmp", ".hidden.csv", "events.lock", "copy.csv~", "notes.pdf")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return make_workspace(tmp_path / "w")
+
+
+def ingest_all(workspace, folder=None):
+    with writing(workspace, "test", now=NOW) as writer:
+        return ingest_landed(writer, folder)
+
+
+def test_what_is_no_data_is_named_and_left_alone(workspace):
+    landing = workspace.root / "landing"
+    for name in JUNK:
+        (landing / name).write_text("junk")
+    (landing / "empty.csv").write_text("")
+    (landing / "what.xyz").write_text("junk")
+    (landing / "_tmp").mkdir()
+    write_csv(landing / "_tmp" / "part.csv", ROWS)
+    write_csv(landing / "good.csv", ROWS)
+    report, found = ingest_all(workspace)
+    assert (report.kept, report.refused) == (4, ())
+    assert {path.name for path in found.ignored} == {*JUNK, "empty.csv", "what.xyz", "part.csv"}
+    assert all((landing / name).exists() for name in JUNK)
+    assert landed(workspace) == [landing / "good.csv"]
+    assert ingest_all(workspace)[0].skipped == ("good.csv",)
+
+
+def test_a_file_that_cannot_be_read_is_set_aside_and_the_others_go_in(workspace):
+    landing = workspace.root / "landing"
+    (landing / "deep").mkdir()
+    write_csv(landing / "a.csv", [("x", "y", "z")], ("what", "is", "this"))
+    (landing / "deep" / "b.parquet").write_text("no Parquet")
+    write_csv(landing / "c.csv", [("u", "i", "soon")])
+    write_csv(landing / "good.csv", ROWS)
+    report, _ = ingest_all(workspace)
+    assert [file.name for file in report.refused] == ["a.csv", "c.csv", "deep/b.parquet"]
+    assert (report.kept, len(events(workspace))) == (4, 4)
+    assert landed(workspace) == [landing / "good.csv"]
+    refused = landing / "refused"
+    assert (refused / "deep" / "b.parquet").exists()
+    assert "no column 'user_id'" in (refused / "a.csv.reason.txt").read_text()
+    assert "the first is 'soon'" in (refused / "c.csv.reason.txt").read_text()
+    with pytest.raises(RefusedFilesError, match=r"a\.csv"):
+        check_refused(report)
+    report, found = ingest_all(workspace)
+    assert (report.refused, report.skipped, found.ignored) == ((), ("good.csv",), {})
+    write_csv(landing / "a.csv", [("x", "y", "z")], ("still", "is", "this"))
+    assert [file.path for file in ingest_all(workspace)[0].refused] == [str(refused / "a-1.csv")]
+
+
+def test_a_landing_folder_of_only_broken_files_makes_no_batch(workspace, tmp_path):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "bad.json").write_text("[1, 2")
+    report, _ = ingest_all(workspace, folder)
+    assert (report.batch_id, len(report.refused)) == (None, 1)
+    assert (folder / "refused" / "bad.json").exists()
+
+
+def test_folders_patterns_and_columns_that_only_the_path_names(tmp_path):
+    workspace = make_workspace(tmp_path / "w", '[source]\ntimestamp = "dt"\nevent_type = "kind"\n')
+    for day in ("2024-01-01", "2024-01-02"):
+        folder = tmp_path / "log" / f"dt={day}" / "kind=a%2Fb"
+        folder.mkdir(parents=True)
+        write_csv(folder / "part-0.csv", [(f"u{day[-1]}", "i")], ("user_id", "item_id"))
+    (tmp_path / "log" / "_SUCCESS").touch()
+    report = run(workspace, tmp_path / "log")
+    assert [file.name for file in report.files] == [f"dt=2024-01-0{n}/kind=a%2Fb/part-0.csv" for n in (1, 2)]
+    assert events(workspace) == [("u1", "i", "2024-01-01T00:00:00+00:00"), ("u2", "i", "2024-01-02T00:00:00+00:00")]
+    assert run(workspace, tmp_path / "log" / "*" / "**" / "*.csv").skipped
+    with pytest.raises(ReadError, match="no file matches"):
+        find([tmp_path / "*.parquet"])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ReadError, match="no event files"):
+        find([tmp_path / "none"])
+
+
+def test_too_many_rows_in_quarantine_fail_after_they_are_recorded(workspace, tmp_path):
+    bad = [("", "i", "2024-01-01"), ("u", "", "2024-01-01"), ("u", "i", "2024-01-01")]
+    report = run(workspace, write_csv(tmp_path / "log.csv", bad))
+    assert (report.batch_id, report.kept, report.quarantined) == ("b000001", 1, 2)
+    with pytest.raises(QuarantinedShareError, match="1 missing_item_id, 1 missing_user_id") as caught:
+        check_quarantined(report, workspace.settings)
+    assert "--replace" in str(caught.value)
+    check_quarantined(report, load_settings(text="[ingest]\nmax_quarantined_share = 0.7"))
