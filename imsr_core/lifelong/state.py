@@ -103,6 +103,10 @@ class LifelongState:
         """The same version on another device; tensors already there are shared."""
         return dataclasses.replace(self, tensors={name: t.to(device) for name, t in self.tensors.items()})
 
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of every tensor's type, shape and bytes: equal for versions that are the same bit for bit."""
+        return {name: fingerprint([tensor]) for name, tensor in sorted(self.tensors.items())}
+
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors for safetensors, facts for JSON); ``from_tensors`` is the inverse."""
         tensors = {name: t.detach().cpu().contiguous() for name, t in sorted(self.tensors.items())}

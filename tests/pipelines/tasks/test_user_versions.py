@@ -49,8 +49,7 @@ def test_what_is_written_is_read_again(taught):
     assert version.task("club").vocabulary == tuple(f"club {n}" for n in range(5))
     assert [link.span_id for link in version.task("shop").chain(workspace)] == DAYS
     again = read_state(version.folder)
-    assert list(again.tensors) == list(version.state.tensors)
-    assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in version.state.tensors.items())
+    assert again.fingerprints() == version.state.fingerprints()
     assert version.vocabulary.n_items == version.state.n_items
     assert version.lineage.parent == list(users_rows(workspace))[-2]
 
