@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_restatement, show_runs
+from flows.commands.plan import show_rebuilding, show_restatement, show_runs
 from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
 from flows.holding import holding
@@ -42,6 +42,7 @@ def backfill(
         finish(writer, planned)
     if outcomes:
         show_outcomes(outcomes, opened.settings.evaluation.top_n)
+    show_rebuilding(opened)
     exit_if_rejected(outcomes)
 
 
@@ -53,6 +54,6 @@ def _show(workspace: Workspace, planned: BackfillPlan) -> None:
     elif planned.runs:
         show_runs(workspace, planned.runs)
     else:
-        console.print("nothing to learn in this range; see: imsr status")
+        console.print("nothing is left to learn in this range; see: imsr status")
     if planned.runs and planned.beyond:
         console.print(f"[yellow]due after the range: {', '.join(planned.beyond)}; next: imsr run[/]")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_missing_nights
+from flows.commands.plan import show_missing_nights, show_rebuilding
 from flows.commands.stream import show_streams
 from flows.console import console, show_table
 from pipelines.interests.drift import MetricPair, latest_drift
@@ -44,6 +44,7 @@ def status(
         drift = latest_drift(view)
     console.print(f"workspace   {opened.root}")
     console.print(f"current     {current or 'none yet'}")
+    show_rebuilding(opened)
     if lease is not None and lease.holder is not None:
         holder = lease.holder
         console.print(f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}")

@@ -13,6 +13,9 @@ from pipelines.lake.spans import Span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, missing_nights
 from pipelines.nights.restate import Restatement
+from pipelines.tasks.labels import labels_problem
+from pipelines.versions.line import Line
+from pipelines.versions.rebuilding import chain_aside
 from pipelines.workspace.layout import Workspace
 
 #: Spans without data that are named one by one.
@@ -28,6 +31,11 @@ def plan(workspace: WorkspaceOption = Path(".")) -> None:
     if not runs:
         console.print("nothing is due")
     show_missing_nights(opened, now)
+    show_rebuilding(opened)
+    for name in opened.settings.tasks:
+        problem = labels_problem(opened, name)
+        if problem:
+            console.print(f"problem: {problem}", style="yellow", markup=False)
     files = landed(opened)
     if files:
         console.print(f"landing has {len(files)} files; `imsr ingest` and `imsr nightly` read those that are new")
@@ -57,6 +65,18 @@ def show_missing_nights(workspace: Workspace, now: datetime) -> None:
         console.print(f"[yellow]no data, passed over: {_names(gaps)}[/]")
     if since:
         console.print(f"[yellow]no data since {spans[-1].span_id}: {_names(since)}[/]")
+
+
+def show_rebuilding(workspace: Workspace) -> None:
+    """Say what is built aside, and how far it is behind the version that is live; nothing if nothing is."""
+    with workspace.ledger.snapshot() as view:
+        aside, live = chain_aside(view), view.version(view.pointer(Line.INTERESTS) or "")
+    if not aside or live is None:
+        return
+    console.print(
+        f"[yellow]aside       {aside[0].version_id}, learnt again up to {aside[0].span_id}; {live.version_id} stays "
+        f"live until {live.span_id} is learnt again, too; next: imsr run[/]"
+    )
 
 
 def show_restatement(workspace: Workspace, restatement: Restatement) -> None:

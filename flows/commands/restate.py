@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_restatement
+from flows.commands.plan import show_rebuilding, show_restatement
 from flows.commands.runs import exit_if_rejected, learn_all
 from flows.console import console, show_outcomes
 from flows.holding import holding
@@ -38,4 +38,5 @@ def restate(
         mark_stale(writer, span)
         outcomes = learn_all(writer, due(opened, now=current_time()))
     show_outcomes(outcomes, opened.settings.evaluation.top_n)
+    show_rebuilding(opened)
     exit_if_rejected(outcomes)

@@ -16,6 +16,7 @@ from pipelines.sequences.chain import latest_rows, parent_folder
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.dependencies import read_by
 from pipelines.versions.line import Line
+from pipelines.versions.rebuilding import chain_aside
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanState, Transaction, VersionRow, iso
 from pipelines.workspace.states import GONE, LEARNT, VersionState
@@ -64,9 +65,9 @@ def _versions_on(workspace: Workspace, view: Snapshot, sequences: set[str], dama
 
 
 def _spans_of(view: Snapshot, sequences: set[str], versions: dict[str, VersionRow]) -> set[str]:
-    """Spans whose sequences in force are dropped, or that the current version's line of ancestors learnt by one."""
+    """Spans whose sequences in force are dropped, or that the live chain, or one that is built aside, learnt by one."""
     spans = {row.span_id for row in latest_rows(view).values() if row.path in sequences}
-    chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
+    chain = [*chain_of_versions(view, view.pointer(Line.INTERESTS)), *chain_aside(view)]
     return spans | learnt_spans([row for row in chain if row.version_id in versions])
 
 

@@ -1,6 +1,7 @@
 """Remove what nothing needs any more: ``[retention]`` says how much is kept besides.
 
-In use, and kept whole: the current version of each line, the last ``keep_versions`` that were live (one can roll back
+In use, and kept whole: the current version of each line and those before it that ``[ingest] lookback_spans`` of late
+events would have to be learnt from again, the last ``keep_versions`` that were live (one can roll back
 to them) and the last that were made, the newest shadow, and whatever is younger than ``keep_days``. From these follows
 the rest:
 
@@ -28,8 +29,10 @@ from pipelines.care.forget import finish_forgetting
 from pipelines.care.orphans import lists_of_versions, orphans, remove_orphans, version_of_list
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.settings.imsr_toml import RetentionSettings
+from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.dependencies import read_by
 from pipelines.versions.line import Line
+from pipelines.versions.rebuilding import head_of_learning
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
@@ -89,11 +92,8 @@ def prune(
     them, and marks their spans stale, so that the next run builds them again.
     """
     with lent(writer, workspace, "imsr prune", now=now) as held:
-        if damaged:
-            discarded = discard_damaged(held)
-        else:
-            finish_forgetting(held)
-            discarded = []
+        finish_forgetting(held)  # before damage is looked for: a rewriting that was interrupted looks like it
+        discarded = discard_damaged(held) if damaged else []
         with held.transaction() as tx:
             pruning = _plan(workspace, tx, now)
             _record(tx, pruning, now)
@@ -112,6 +112,10 @@ def _plan(workspace: Workspace, view: Snapshot, now: datetime) -> Pruning:
     retention = workspace.settings.retention
     since = iso(now - timedelta(days=retention.keep_days))
     whole = {row.version_id: why for row, why in _kept_versions(view, retention, since)}
+    late = chain_of_versions(view, head_of_learning(view))[: workspace.settings.ingest.lookback_spans + 1]
+    for row in late:
+        if row.state not in GONE:
+            whole.setdefault(row.version_id, "late events may need it")
     readers: dict[str, str] = {}
     folders: dict[str, str] = {}
     for name in whole:
@@ -146,6 +150,8 @@ def _reasons(
     yield "the newest shadow", [row for row in rows if row.state is VersionState.SHADOW][-1:]
     yield "made lately", rows[-retention.keep_versions :]
     yield "was live lately", was_live[: retention.keep_versions]
+    if line is Line.INTERESTS:
+        yield "the next span is learnt from it", [row for row in rows if row.version_id == head_of_learning(view)]
     yield "current", [row for row in rows if row.version_id == view.pointer(line)]
 
 

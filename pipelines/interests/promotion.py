@@ -1,7 +1,7 @@
 """Which version of the `interests` line is live, and what a move of its pointer means for the spans.
 
-- A night's candidate goes live if its verdict allows; else it is kept as ``rejected``, its spans are marked rejected
-  with the reason, and the next span is learnt from the version that is still live.
+- A candidate goes live if its verdict allows. While spans of the past are learnt again it waits. Else it is kept
+  as ``rejected``, its spans are marked rejected with the reason, and the next span is learnt from the version before.
 - By hand any version can be put live. Spans that it has not learnt are marked rejected, so that the next night goes on
   from it with the next span and does not learn them again; promoting a version that has learnt them puts them back.
 """
@@ -17,6 +17,7 @@ from pipelines.sequences.chain import latest_rows
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.line import Line
 from pipelines.versions.pointer import Pointer, record_verdict
+from pipelines.versions.rebuilding import caught_up, give_up, hold_back, is_behind
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanState, Transaction, VersionRow
@@ -40,6 +41,7 @@ class InterestsPointer(Pointer[Version]):
     def settle(self, tx: Transaction, version: Version, before: str | None, what: str, at: datetime) -> None:
         """Mark each span by whether ``version`` has learnt it, and by the data that it learnt."""
         row = version.row
+        give_up(tx)
         learnt, in_force = learnt_spans(chain_of_versions(tx, row.version_id)), latest_rows(tx)
         for span in tx.spans():
             span_id = span.span_id
@@ -59,10 +61,18 @@ promote, rollback = POINTER.promote, POINTER.roll_back
 
 
 def admit(writer: Writer, spans: Sequence[str], version: VersionRow, verdict: Verdict) -> VersionRow:
-    """Let the candidate that learnt ``spans`` go live, or record that it was rejected; its row as it is then."""
+    """Let the candidate that learnt ``spans`` go live, or wait, or record that it was rejected; its row as it is then.
+
+    It waits if it is behind the version that is live: then spans of the past are learnt again (see `rebuilding`).
+    """
     with writer.transaction() as tx:
         at = writer.now
-        judged = record_verdict(tx, version, verdict.to_json(), f"learnt span {version.span_id}", at=at)
+        if verdict.passed and is_behind(tx, version):
+            judged = hold_back(tx, version.noting(verdict=verdict.to_json()))
+        else:
+            judged = record_verdict(tx, version, verdict.to_json(), f"learnt span {version.span_id}", at=at)
+            if verdict.passed:
+                caught_up(tx)
         state = SpanState.PUBLISHED if verdict.passed else SpanState.REJECTED
         error = None if verdict.passed else "; ".join(verdict.reasons)
         for span_id in spans:

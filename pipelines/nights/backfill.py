@@ -75,7 +75,7 @@ def plan_backfill(
         due = due_of(spans, pretrain=pretrain, now=now)
         restatement, resumed = None, False
         if which is Which.ALL:
-            resumed = view.meta(BEGUN) == json.dumps([first, last]) and bool(_within(due, spans, low, high))
+            resumed = view.meta(BEGUN) == json.dumps([first, last])
             begin = next((s for s in spans if low <= s.start_us <= high and s.state in LEARNT), None)
             if begin is not None and not resumed:
                 restatement = restatement_of(view, begin.span_id, pretrain=pretrain, now=now)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from imsr_core.errors import ImsrError
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.spans import Span, from_us, to_us
 from pipelines.versions.ancestry import chain_of_versions
-from pipelines.versions.line import Line
+from pipelines.versions.rebuilding import head_of_learning
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
-from pipelines.workspace.states import DONE, INTERRUPTED
+from pipelines.workspace.states import DONE, GONE, INTERRUPTED
 
 
 class PlanError(ImsrError):
@@ -122,23 +123,37 @@ def _require_learnable(spans: list[SpanRow], span_id: str, *, pretrain: int, now
 
 
 def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
-    """The version that a run starts from: the current one, or its newest ancestor from before the span. Before a
-    version that started over comes the one that it replaced.
+    """The version that a run starts from: the head of learning, or its newest ancestor from before the span. Before
+    a version that started over comes the one that it replaced.
 
     Raises:
-        PlanError: there is none, though the run is not the base.
+        PlanError: there is none, though the run is not the base; or it is no longer kept.
     """
     if run.base:
         return None
     starts = {span.span_id: span.start_us for span in view.spans()}
-    chain = chain_of_versions(view, view.pointer(Line.INTERESTS), replaced=True)
-    row = next((row for row in chain if starts[row.span_id] < starts[run.span_id]), None)
+    chain = chain_of_versions(view, head_of_learning(view), replaced=True)
+    before = [row for row in chain if starts[row.span_id] < starts[run.span_id]]
+    row = before[0] if before else None
+    if row is not None and row.state in GONE:
+        raise PlanError(
+            f"span {run.span_id} starts from version {row.version_id}, which is no longer kept: {row.removed}",
+            hint=f"begin with the last span that can be learnt again: imsr restate {_can_be_learnt_again(before)}",
+        )
     if row is None:
         raise PlanError(
             f"span {run.span_id} has no version to start from",
             hint="if the gate rejected the first one, put it live with: imsr promote VERSION",
         )
     return row
+
+
+def _can_be_learnt_again(chain: list[VersionRow]) -> str:
+    """The span of the newest version whose parent is whole; that of the first version, which needs none."""
+    for version, parent in pairwise(chain):
+        if parent.state not in GONE:
+            return version.span_id
+    return chain[-1].span_id
 
 
 def _reason(spans: list[SpanRow]) -> str:

@@ -15,6 +15,7 @@ from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import LINE, Version
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.pointer import GateError
+from pipelines.versions.rebuilding import chain_aside
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import PromotionRow, SequencesRow, Snapshot, VersionRow
 from pipelines.workspace.writer import Writer
@@ -73,12 +74,17 @@ def rebase(writer: Writer, *, progress: Progress = silent) -> tuple[VersionRow, 
 
 
 def refresh_if_due(writer: Writer) -> VersionRow | None:
-    """Make a shadow if ``[refresh] every_spans`` spans were learnt since the last one, or since the chain began."""
+    """Make a shadow if ``[refresh] every_spans`` spans were learnt since the last one, or since the chain began.
+
+    Not while a chain is built aside: the one that is live is about to be replaced.
+    """
     workspace = writer.workspace
     every = workspace.settings.refresh.every_spans
     if not every:
         return None
     with workspace.ledger.snapshot() as view:
+        if chain_aside(view):
+            return None
         chain = chain_of_versions(view, view.pointer(LINE))
         shadowed = {row.shadow_of for row in view.versions(LINE) if row.strategy == STRATEGY}
     since = next((n for n, row in enumerate(chain) if row.version_id in shadowed), len(chain) - 1)

@@ -166,6 +166,15 @@ def _session(workspace: Workspace, task: TaskSettings) -> duckdb.DuckDBPyConnect
     return connection.execute("SET TimeZone = 'UTC'")
 
 
+def labels_problem(workspace: Workspace, name: str) -> str | None:
+    """Why the labels of a declared task could not even be opened, or None; they are not read."""
+    try:
+        _source(workspace, name, workspace.settings.tasks[name])
+    except TaskError as error:
+        return error.message
+    return None
+
+
 def _source(workspace: Workspace, name: str, task: TaskSettings) -> str:
     """The SQL name of the table. Only the words of a view or of a file's path come from the settings."""
     if task.labels.startswith(VIEW):

@@ -50,11 +50,13 @@ NOT_LIVE = frozenset({SpanState.REJECTED, SpanState.TRAINED, SpanState.EVALUATED
 class VersionState(StrEnum):
     """What became of a version.
 
-    ``SHADOW``: made beside the chain, to be compared with it. ``ARCHIVED`` and ``PRUNED``: retention removed all but
-    the interests that later versions read, or all of it.
+    ``WAITING``: it passed the gate, and goes live when the chain that is learnt again has caught up. ``SHADOW``: made
+    beside the chain, to be compared with it. ``ARCHIVED`` and ``PRUNED``: retention removed all but the interests that
+    later versions read, or all of it.
     """
 
     CANDIDATE = "candidate"
+    WAITING = "waiting"
     PUBLISHED = "published"
     REJECTED = "rejected"
     SHADOW = "shadow"

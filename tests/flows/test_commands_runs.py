@@ -50,6 +50,14 @@ def test_a_dry_run_names_every_span_and_writes_nothing(ingested, arguments):
     assert bytes_of(ingested) == before
 
 
+def test_the_plan_says_that_a_label_file_is_missing(learnt, copy_of):
+    workspace = copy_of(learnt)
+    text = workspace.settings_file.read_text()
+    workspace.settings_file.write_text(f'{text}\n[tasks.club]\nlabels = "labels/club.csv"\n')
+    output = imsr(workspace, "plan").output
+    assert "problem: task club: there is no file" in output
+
+
 def test_a_dry_restatement_lists_what_becomes_stale_and_writes_nothing(learnt):
     before = bytes_of(learnt)
     result = imsr(learnt, "restate", DAYS[3], "--dry-run")

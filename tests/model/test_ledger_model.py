@@ -46,6 +46,7 @@ from pipelines.sequences.chain import link_of
 from pipelines.sequences.loader import load_sequences
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.lineage import VersionError
+from pipelines.versions.rebuilding import head_of_learning
 from pipelines.workspace import failpoints
 from pipelines.workspace.failpoints import VARIABLE, FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace
@@ -202,7 +203,7 @@ class Machine(RuleBasedStateMachine):
         states, begun = self._raw_states(), self.model.begun
         learnt = [s for s in sorted(states) if (first or "") <= s <= (last or "~") and states[s] in LEARNT]
         before = dict(self.model.state)
-        resumed = begun == (first, last) and bool(self.model.within(first, last))
+        resumed = begun == (first, last)
         if which is Which.ALL and learnt and not resumed and (first or "") <= (last or "~"):
             self.model.restate(learnt[0])
         chosen, restated = self.model.within(first, last), before != self.model.state or bool(learnt)
@@ -313,20 +314,28 @@ class Machine(RuleBasedStateMachine):
         log = [(move.version_id, move.previous) for move in moves]
         assert log[: len(self.log)] == self.log
         self.log = log
+        by_nights = [move for move in moves if move.reason.startswith("learnt span")]
+        assert all(
+            move.previous is None or versions[move.version_id].span_id >= versions[move.previous].span_id
+            for move in by_nights
+        ), "a night moved the live version back in time"
         assert [move.previous for move in moves] == [None, *(move.version_id for move in moves)][: len(moves)]
         assert pointer == (moves[-1].version_id if moves else None)
         assert all(row.parent is None or row.parent in versions for row in versions.values())
         self.model.named = {s for row in versions.values() for s in (row.span_id, *row.summary["spans"])}
 
     @invariant()
-    def the_live_version_has_learnt_what_counts_as_published(self) -> None:
+    def the_version_that_is_learnt_from_has_learnt_what_counts_as_published(self) -> None:
+        """That is the one that is live, or the head of a chain that is built aside."""
         published = {span for span, state in self.model.state.items() if state == PUBLISHED}
         with self.workspace.ledger.snapshot() as view:
-            pointer = view.pointer(LINE)
+            head, pointer = head_of_learning(view), view.pointer(LINE)
         if pointer is None:
             assert not published
+            assert head is None
             return
-        version = Version.open(self.workspace)
+        verify_folder(Version.open(self.workspace).folder)
+        version = Version.open(self.workspace, head)
         verify_folder(version.folder)
         with self.workspace.ledger.snapshot() as view:
             chain = chain_of_versions(view, version.row.version_id)

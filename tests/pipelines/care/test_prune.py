@@ -13,20 +13,22 @@ from pipelines.care.doctor import examine
 from pipelines.care.prune import plan_pruning, prune
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
-from pipelines.nights.plan import due
+from pipelines.nights.plan import PlanError, due
+from pipelines.nights.restate import mark_stale
 from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.failpoints import VARIABLE, FailPoint
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import is_ready
+from pipelines.workspace.writer import writing
 
 LATER = NOW + timedelta(days=1)
 
 
-def keep(workspace, **settings):
+def keep(workspace, lookback=0, **settings):
     lines = "\n".join(f"{key} = {value}" for key, value in settings.items())
-    with workspace.settings_file.open("a") as file:
-        file.write(f"\n[retention]\n{lines}\n")
+    text = workspace.settings_file.read_text().replace("lookback_spans = 10", f"lookback_spans = {lookback}")
+    workspace.settings_file.write_text(f"{text}\n[retention]\n{lines}\n")
     return Workspace.open(workspace.root)
 
 
@@ -110,7 +112,7 @@ def test_keep_days_keeps_what_is_young(learnt, copy_of):
 
 
 def test_old_data_and_sequences_of_a_restated_span_go_when_no_version_needs_them(learnt, copy_of):
-    workspace = keep(copy_of(learnt), keep_versions=1)
+    workspace = keep(copy_of(learnt), lookback=1, keep_versions=1)
     time = (START + timedelta(days=5, hours=3)).isoformat()
     land(workspace, [("late", "i1", time)], "late.csv")
     run_all(workspace)
@@ -124,6 +126,8 @@ def test_old_data_and_sequences_of_a_restated_span_go_when_no_version_needs_them
 
 def test_a_chain_can_start_over_from_its_first_span(small):
     prune(small, now=LATER)
+    small.settings_file.write_text(small.settings_file.read_text().replace("lookback_spans = 0", "lookback_spans = 10"))
+    small = Workspace.open(small.root)
     land(small, [("late", "i1", log([0])[0][2])], "late.csv")
     run_all(small)
     assert set(examine(small, deep=True)) == set()
@@ -160,3 +164,30 @@ def contents(workspace):
     skip = ("catalog", "ledger", "views.sql")
     names = {p: workspace.relative(p) for p in workspace.root.rglob("*")}
     return {n: p.read_bytes() if p.is_file() else None for p, n in names.items() if not n.startswith(skip)}
+
+
+@pytest.mark.parametrize("lookback", [1, 2])
+def test_what_late_events_would_be_learnt_again_from_stays_and_the_night_after_a_prune_goes_on(
+    learnt, copy_of, without_beam, lookback
+):
+    workspace = keep(copy_of(learnt), lookback=lookback, keep_versions=1)
+    prune(workspace, now=LATER)
+    kept = [name for name, state in states_of(workspace).items() if state == "published"]
+    assert kept == [f"2024-03-{day:02d}.1" for day in range(6 - lookback, 7)]
+    land(workspace, [("u1", "i1", f"2024-03-{7 - lookback:02d}T23:00:00Z")], "late.csv")
+    run_all(workspace)
+    assert current(workspace) == "2024-03-06.2"
+
+
+def test_a_restatement_behind_what_is_kept_names_the_last_span_that_can_be_learnt_again(learnt, copy_of, without_beam):
+    workspace = keep(copy_of(learnt), lookback=1, keep_versions=1)
+    prune(workspace, now=LATER)
+    with writing(workspace, "test", now=NOW) as writer:
+        mark_stale(writer, "2024-03-04")
+    with pytest.raises(PlanError, match=r"2024-03-04 starts from version 2024-03-03\.1, which is no longer") as caught:
+        run_all(workspace)
+    assert caught.value.hint.endswith("imsr restate 2024-03-02")
+    with writing(workspace, "test", now=NOW) as writer:
+        mark_stale(writer, "2024-03-02")
+    run_all(workspace)
+    assert current(workspace) == "2024-03-06.2"

@@ -10,6 +10,7 @@ from small_world import (
     DAYS,
     NOW,
     VERSIONS,
+    current,
     learnt_content,
     make,
     run_all,
@@ -20,12 +21,18 @@ from small_world import (
 )
 
 from imsr_core.errors import NonFiniteError
+from pipelines.care.doctor import examine
+from pipelines.care.prune import prune
 from pipelines.interests import training
+from pipelines.interests.promotion import rollback
 from pipelines.lake.spans import SpanError
 from pipelines.nights.backfill import Which, begin, finish, plan_backfill
 from pipelines.nights.night import run_span
 from pipelines.nights.pace import Pace, duration
 from pipelines.nights.plan import PlanError, PlannedRun
+from pipelines.versions.rebuilding import chain_aside, head_of_learning
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanState
 from pipelines.workspace.writer import writing
 
@@ -96,6 +103,58 @@ def test_all_up_to_a_span_leaves_the_later_ones_stale(learnt, copy_of):
     assert planned(workspace, Which.ALL, DAYS[2], DAYS[3]).beyond == (DAYS[4], DAYS[5])
     assert fill(workspace, Which.ALL, DAYS[2], DAYS[3]) == DAYS[2:4]
     assert [states(workspace)[day] for day in DAYS[2:]] == ["published"] * 2 + ["stale"] * 2
+
+
+def test_all_that_was_killed_after_its_last_span_learns_nothing_again(learnt, copy_of):
+    workspace = copy_of(learnt)
+    assert fill(workspace, Which.ALL, first=DAYS[4], stop_after=2) == DAYS[4:]  # all learnt, and no time to say so
+    plan = planned(workspace, Which.ALL, first=DAYS[4])
+    assert (plan.resumed, plan.runs, plan.restatement) == (True, (), None)
+    assert fill(workspace, Which.ALL, first=DAYS[4]) == []
+    assert [run.span_id for run in planned(workspace, Which.ALL, first=DAYS[4]).runs] == DAYS[4:]
+
+
+def test_a_backfill_of_the_past_leaves_the_live_version_until_the_chain_has_caught_up(learnt, copy_of):
+    workspace = copy_of(learnt)
+    rows = version_rows(workspace)
+    fill(workspace, Which.ALL, DAYS[2], DAYS[3])
+    assert current(workspace) == VERSIONS[-1]
+    made = {name: row for name, row in version_rows(workspace).items() if name not in rows}
+    assert {name: (row.state, row.parent) for name, row in made.items()} == {
+        f"{DAYS[2]}.2": ("waiting", VERSIONS[0]),
+        f"{DAYS[3]}.2": ("waiting", f"{DAYS[2]}.2"),
+    }
+    run_one(workspace, DAYS[4])
+    assert current(workspace) == VERSIONS[-1]
+    run_one(workspace, DAYS[5])
+    assert current(workspace) == f"{DAYS[5]}.2"
+    assert {row.state for name, row in version_rows(workspace).items() if name.endswith(".2")} == {"published"}
+    with workspace.ledger.snapshot() as view:
+        assert [move.version_id for move in view.promotions()] == [*VERSIONS, f"{DAYS[5]}.2"]
+        assert chain_aside(view) == []
+
+
+def test_a_version_that_is_put_live_by_hand_ends_what_is_built_aside(learnt, copy_of):
+    workspace = copy_of(learnt)
+    fill(workspace, Which.ALL, DAYS[2], DAYS[2])
+    with writing(workspace, "test", now=NOW) as writer:
+        rollback(writer, to=VERSIONS[2])
+    with workspace.ledger.snapshot() as view:
+        assert (chain_aside(view), head_of_learning(view)) == ([], VERSIONS[2])
+    run_all(workspace)
+    assert set(states(workspace).values()) <= {"published", "rejected"}
+
+
+def test_what_is_built_aside_is_kept_by_prune_and_the_doctor_is_content(learnt, copy_of):
+    workspace = copy_of(learnt)
+    workspace.settings_file.write_text(workspace.settings_file.read_text() + "[retention]\nkeep_versions = 1\n")
+    workspace = Workspace.open(workspace.root)
+    fill(workspace, Which.ALL, DAYS[2], DAYS[3])
+    publish_catalog(workspace)
+    assert [str(finding) for finding in examine(workspace, deep=True)] == []
+    prune(workspace, now=NOW.replace(year=2025))
+    run_all(workspace)
+    assert current(workspace) == f"{DAYS[5]}.2"
 
 
 def test_failed_spans_are_only_tried_again_when_asked(learnt, copy_of):
