@@ -16,12 +16,13 @@ from imsr_core.errors import ImsrError
 from pipelines.care.doctor_folders import check_data, check_lists, check_quarantine, check_sequences, check_versions
 from pipelines.care.finding import DAMAGED, PRUNE, RUN, Finding, Severity
 from pipelines.care.orphans import orphans
-from pipelines.care.receipts import read_journal
-from pipelines.lake.frozen import check_frozen
+from pipelines.care.receipts import read_journal, receipts
+from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.lost import lost_data
 from pipelines.sequences.chain import latest_rows
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans, lost_ancestor
 from pipelines.versions.line import Line
+from pipelines.versions.rebuilding import chain_aside
 from pipelines.warehouse.catalog import COLUMNS, catalog_is_current, connect
 from pipelines.warehouse.sandbox import confine
 from pipelines.warehouse.session import open_session
@@ -45,20 +46,30 @@ def examine(workspace: Workspace, *, deep: bool = False) -> list[Finding]:
     if not findings:
         findings += _settings(workspace)
         with workspace.ledger.snapshot() as view:
-            findings += _all_of_ledger(workspace, view)
-            checks = (check_data, check_quarantine, check_sequences, check_versions, check_lists)
-            findings += [finding for check in checks for finding in check(workspace, view, deep)]
+            findings += _as_findings("ledger", _all_of_ledger(workspace, view))
+            for check in (check_data, check_quarantine, check_sequences, check_versions, check_lists):
+                findings += _as_findings("ledger", check(workspace, view, deep))
         if not any(finding.severity == Severity.ERROR for finding in findings):
             findings += _views(workspace)
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
+def _as_findings(where: str, found: Iterator[Finding]) -> Iterator[Finding]:
+    """What a check finds; what it stumbles over is a finding, too."""
+    try:
+        yield from found
+    except ImsrError as error:
+        yield Finding(Severity.ERROR, error.message, where, error.hint)
+
+
 def _ledger_file(workspace: Workspace) -> Iterator[Finding]:
     mend = BACKUP.format(workspace.ledger_file.name)
     try:
-        with workspace.ledger.snapshot():
-            pass
+        with workspace.ledger.snapshot() as view:
+            for rows in (view.spans, view.span_versions, view.sequences, view.versions, view.promotions, view.batches):
+                rows()
+            view.metrics(), read_journal(view), receipts(view), frozen_calendar(view)
         uri = f"{workspace.ledger_file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
@@ -140,7 +151,7 @@ def _lineage(view: Snapshot) -> Iterator[Finding]:
         mend = f"{BACKUP.format('ledger.sqlite')}, or: imsr restate {spans[0].span_id}" if spans else ""
         yield Finding(Severity.ERROR, f"the ledger lost version {lost}", f"versions/{lost}", mend)
         return
-    learnt = learnt_spans(chain_of_versions(view, current))
+    learnt = learnt_spans([*chain_of_versions(view, current), *chain_aside(view)])
     for span in spans:
         if span.state == SpanState.PUBLISHED and span.data_version is not None and span.span_id not in learnt:
             what = f"span {span.span_id} counts as published, but the current version did not learn it"

@@ -20,6 +20,8 @@ Decisions:
 * Models that learnt from the user keep that influence in item vectors and extractor. The receipt names them.
   ``retrain=True`` marks their spans stale, from the first one on, and the next run learns them without the user;
   the old versions remain for rolling back until ``imsr prune`` removes them.
+* A file that is damaged, or not ours to write, does not keep the rest from being done, nor the next night from
+  running: the receipt names it. Once it is mended or gone, forgetting the user again finishes the work.
 * An id is a user's id. An item, or a file, that happens to have the same name is left alone.
 * Out of reach: backups, copies that were exported, logs of other programs, processes that hold a model in memory.
 """
@@ -31,40 +33,39 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from imsr_core.errors import ImsrError
 from pipelines.care.forget_places import Search
+from pipelines.care.forget_record import record_forgetting
 from pipelines.care.forget_survey import survey
-from pipelines.care.landing_files import LandingFile, find_user, mention_pattern, without_user
+from pipelines.care.label_files import LabelFile, find_labels, place_of, rewrite_labels
+from pipelines.care.landing_files import LandingError, LandingFile, find_user, mention_pattern, without_user
 from pipelines.care.orphans import remove_orphans
 from pipelines.care.receipts import (
     Journal,
     Receipt,
     clear_journal,
-    finished,
-    put_receipt,
     read_journal,
     receipts,
     user_hash,
     write_journal,
 )
+from pipelines.lake.readers import ReadError
 from pipelines.lake.span_files import SpanContent, content_of
-from pipelines.nights.restate import record_stale, restatement_of
-from pipelines.sequences.bucket import count_bucket
 from pipelines.sequences.chain import MANIFEST, link_of, write_manifest_of
 from pipelines.sequences.vocabulary import tombstone
 from pipelines.warehouse.catalog import drop_generations_with, publish_catalog
-from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.failpoints import FailPoint, InjectedFailure, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Transaction, iso
+from pipelines.workspace.ledger import LeaseLost, iso
 from pipelines.workspace.publish import open_staging
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
 from pipelines.workspace.seal import file_sha256, fsync_path, is_ready
-from pipelines.workspace.states import LEARNT
 from pipelines.workspace.writer import Writer, lent
 
 _LABEL = "forget"
@@ -76,20 +77,28 @@ class ForgetError(ImsrError):
 
 @dataclass(frozen=True)
 class Traces:
-    """Where a user is found: path below the workspace -> rows, and the files in ``landing/``."""
+    """Where a user is found: path below the workspace -> rows, the files in ``landing/``, the label files.
+
+    ``unreadable`` are files that could not be looked into -> why.
+    """
 
     found: dict[str, int]
     landing: tuple[LandingFile, ...]
+    labels: tuple[LabelFile, ...] = ()
+    unreadable: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.found or self.landing)
+        return bool(self.found or self.landing or self.labels)
 
 
 def trace(workspace: Workspace, user_id: str) -> Traces:
     """Where a user is found. Reads only."""
     with workspace.ledger.snapshot() as view:
         search = Search.of(workspace, view, user_id, tombstone(""))
-    return Traces(search.found(), tuple(_landing(workspace, user_id)))
+    found = search.found()
+    labels, damaged = find_labels(workspace, user_id)
+    unreadable = search.unreadable | {place_of(workspace, path): why for path, why in damaged.items()}
+    return Traces(found, tuple(_landing(workspace, user_id)), tuple(labels), unreadable)
 
 
 def forget(
@@ -115,7 +124,6 @@ def forget(
 
     Raises:
         ForgetError: the user is nowhere, or another forgetting must be finished first.
-        PublishError, ParquetFileError: a file that must be rewritten is damaged; nothing is lost, see imsr doctor.
     """
     with lent(writer, workspace, "imsr forget", now=now) as held:
         with workspace.ledger.snapshot() as view:
@@ -126,7 +134,7 @@ def forget(
         if journal is None:
             traces = trace(workspace, user_id)
             receipt = None if traces.found else _forgotten_before(user_id, known, traces)
-            if receipt is not None and not (landing and traces.landing):
+            if receipt is not None and not traces.labels and not (landing and traces.landing):
                 return receipt
             salt = salt or secrets.token_hex(16)
             receipt = receipt or Receipt(f"f{len(known) + 1:04d}", user_hash(user_id, salt), salt, iso(now))
@@ -150,15 +158,14 @@ def _forgotten_before(user_id: str, known: list[Receipt], traces: Traces) -> Rec
     for receipt in reversed(known):
         if receipt.is_of(user_id):
             return receipt
-    if not traces.landing:
+    if not traces:
         raise ForgetError("there is no user of this id in the workspace", hint="ids are compared letter by letter")
     return None
 
 
 def _landing(workspace: Workspace, user_id: str) -> list[LandingFile]:
-    """Files that somebody put into the workspace: events, and tables of labels (which are not rewritten)."""
+    """Files of events that somebody put into the workspace."""
     files = [path for path in (workspace.root / "landing").rglob("*") if path.is_file()]
-    files += [p for p in (workspace.root / "labels").rglob("*") if p.is_file() and p.suffix != ".parquet"]
     return find_user(sorted(files), workspace.settings.source, user_id)
 
 
@@ -167,6 +174,7 @@ class _Run:
     """One attempt, holding the lease."""
 
     writer: Writer
+    left: dict[str, str] = field(default_factory=dict)
 
     @property
     def workspace(self) -> Workspace:
@@ -178,6 +186,7 @@ class _Run:
         with self.workspace.ledger.snapshot() as view:
             search = Search.of(self.workspace, view, journal.user_id, tombstone(journal.receipt.user_hash[:16]))
             journal = survey(self.workspace, view, search, journal)
+        self.left |= search.unreadable
         self._record(journal)
         hit(FailPoint.FORGET_JOURNALED)
         work = open_staging(self.workspace, _LABEL)
@@ -185,11 +194,13 @@ class _Run:
             contents = self._rewrite_lake(journal, search, work)
             self._rewrite_others(journal, search, contents, work)
             _drop_reports(self.workspace, journal.user_id)
+            journal = self._rewrite_labels(journal, work)
             journal = self._rewrite_landing(journal, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+        journal = replace(journal, receipt=replace(journal.receipt, left=self.left))
         with self.writer.transaction() as tx:
-            receipt = _commit(self.workspace, tx, journal, contents, self.writer.now)
+            receipt = record_forgetting(self.workspace, tx, journal, contents, self.writer.now)
             hit(FailPoint.FORGET_BEFORE_COMMIT)
         hit(FailPoint.FORGET_AFTER_COMMIT)
         shutil.rmtree(self.workspace.trials, ignore_errors=True)  # of other data than there is now
@@ -209,9 +220,20 @@ class _Run:
         contents, files = {}, self._files(journal)
         for span_id, number in journal.lake:
             folder = self.workspace.span_folder(span_id, number)
-            self._rewrite(folder, files.get(folder, []), search, {}, work)
-            contents[span_id, number] = content_of(folder)
+            with self._noting(folder):
+                self._rewrite(folder, files.get(folder, []), search, {}, work)
+                contents[span_id, number] = content_of(folder)
         return contents
+
+    @contextmanager
+    def _noting(self, path: Path) -> Iterator[None]:
+        """What is damaged, or not ours to write, is noted for the receipt, and the rest is done: nights must go on."""
+        try:
+            yield
+        except (ImsrError, FileNotFoundError, PermissionError) as error:
+            if isinstance(error, LeaseLost | InjectedFailure):
+                raise
+            self.left[self.workspace.relative(path)] = error.message if isinstance(error, ImsrError) else str(error)
 
     def _rewrite_others(
         self, journal: Journal, search: Search, contents: dict[tuple[str, int], SpanContent], work: Path
@@ -223,8 +245,9 @@ class _Run:
         }
         lake = {self.workspace.span_folder(*key) for key in journal.lake}
         for folder in sorted(folders - lake):
-            manifest = _new_manifest(folder, renamed, work)
-            self._rewrite(folder, files.get(folder, []), search, manifest, work)
+            with self._noting(folder):
+                manifest = _new_manifest(folder, renamed, work)
+                self._rewrite(folder, files.get(folder, []), search, manifest, work)
 
     def _rewrite(
         self, folder: Path, files: Iterable[Path], search: Search, changes: dict[str, Path | None], work: Path
@@ -233,7 +256,7 @@ class _Run:
         ready = is_ready(folder)
         changes = dict(changes)
         for path in files:
-            if search.rows(search.place_of(path), path):
+            if path.exists() and search.rows(search.place_of(path), path):
                 out = work / f"{len(os.listdir(work))}-{path.name}"
                 search.write_without(path, out)
                 if not ready:
@@ -245,13 +268,28 @@ class _Run:
         if ready and (changes or is_unfinished(folder)):
             rewrite_folder(folder, changes)
 
+    def _rewrite_labels(self, journal: Journal, work: Path) -> Journal:
+        files, unreadable = find_labels(self.workspace, journal.user_id)
+        self.left |= {place_of(self.workspace, path): f"unreadable: {why}" for path, why in unreadable.items()}
+        for file in files:
+            done = rewrite_labels(self.workspace, file, journal.user_id, work)
+            journal = _with_landing(journal, place_of(self.workspace, file.path), done)
+            self._record(journal)
+            hit(FailPoint.FORGET_LANDING_REPLACED)
+        return journal
+
     def _rewrite_landing(self, journal: Journal, work: Path) -> Journal:
         for file in _landing(self.workspace, journal.user_id):
-            verdict = self._landing_verdict(file, journal)
-            done = journal.receipt.landing | {self.workspace.relative(file.path): verdict}
-            journal = replace(journal, receipt=replace(journal.receipt, landing=done))
-            if verdict == "rewritten":  # recorded with the file: a run that goes on after a kill does not find it again
-                journal = self._replace_landing(file.path, journal, work)
+            verdict, name = self._landing_verdict(file, journal), self.workspace.relative(file.path)
+            # recorded with the file: a run that goes on after a kill does not find it again
+            noted = _with_landing(journal, name, verdict)
+            if verdict == "rewritten":
+                try:
+                    noted = self._replace_landing(file.path, noted, work)
+                except (LandingError, ReadError, PermissionError) as error:
+                    why = error.message if isinstance(error, ImsrError) else str(error)
+                    noted = _with_landing(journal, name, f"still there: {why}")
+            journal = noted
         self._record(journal)
         return journal
 
@@ -288,6 +326,11 @@ class _Run:
         return {(span, before[span, number]): each.fingerprint for (span, number), each in contents.items()}
 
 
+def _with_landing(journal: Journal, name: str, verdict: str) -> Journal:
+    done = journal.receipt.landing | {name: verdict}
+    return replace(journal, receipt=replace(journal.receipt, landing=done))
+
+
 def _new_manifest(folder: Path, renamed: dict[tuple[str, str], str], work: Path) -> dict[str, Path | None]:
     """A new ``sequences.json`` if the data that the folder was made from have another fingerprint now."""
     if not (folder / MANIFEST).is_file():
@@ -299,69 +342,6 @@ def _new_manifest(folder: Path, renamed: dict[tuple[str, str], str], work: Path)
     out = work / f"{len(os.listdir(work))}-{MANIFEST}"
     write_manifest_of(folder, after, out)
     return {MANIFEST: out}
-
-
-def _commit(
-    workspace: Workspace,
-    tx: Transaction,
-    journal: Journal,
-    contents: dict[tuple[str, int], SpanContent],
-    now: datetime,
-) -> Receipt:
-    """All that the ledger has to say about it, at once."""
-    _recount(workspace, tx, journal, contents)
-    _blot_out_mentions(tx, journal.user_id)
-    for batch in tx.batches():
-        files = tuple(_recognise(file, journal.rewritten) for file in batch.files)
-        if files != batch.files:
-            tx.put_batch(replace(batch, files=files))
-    stale = _mark_stale(workspace, tx, journal, now) if journal.retrain else journal.receipt.stale
-    receipt = finished(replace(journal.receipt, stale=stale), iso(now))
-    put_receipt(tx, receipt)
-    write_journal(tx, replace(journal, receipt=receipt, retrain=False))
-    return receipt
-
-
-def _recount(
-    workspace: Workspace, tx: Transaction, journal: Journal, contents: dict[tuple[str, int], SpanContent]
-) -> None:
-    """Counts and fingerprints of data and sequences as they are without the user."""
-    for (span_id, number), content in contents.items():
-        row = tx.span_version(span_id, number)
-        assert row is not None
-        tx.put_span_version(replace(row, **vars(content)))
-    for span_id, fingerprint in journal.sequences:
-        sequences = tx.sequence(span_id, fingerprint)
-        assert sequences is not None
-        buckets = [count_bucket(path) for path in sorted(workspace.resolve(sequences.path).glob("bucket=*.parquet"))]
-        counts = {name: sum(getattr(each, name) for each in buckets) for name in ("users", "events", "truncated")}
-        tx.put_sequences(replace(sequences, **counts))
-
-
-def _blot_out_mentions(tx: Transaction, user_id: str) -> None:
-    """Take the id out of the errors of spans."""
-    pattern = re.compile(mention_pattern(user_id))
-    for span in tx.spans():
-        if span.error and pattern.search(span.error):
-            tx.put_span(replace(span, error=pattern.sub("(forgotten)", span.error)))
-
-
-def _recognise(file: dict[str, object], rewritten: dict[str, str]) -> dict[str, object]:
-    """An ingested file's entry, so that it still counts as ingested after its landing file was rewritten."""
-    for name in ("sha256", "rewritten"):
-        if file.get(name) in rewritten:
-            return file | {"rewritten": rewritten[str(file[name])]}
-    return file
-
-
-def _mark_stale(workspace: Workspace, tx: Transaction, journal: Journal, now: datetime) -> tuple[str, ...]:
-    touched = set(journal.receipt.spans)
-    first = next((span for span in tx.spans() if span.span_id in touched and span.state in LEARNT), None)
-    if first is None:
-        return ()
-    restatement = restatement_of(tx, first.span_id, pretrain=workspace.settings.spans.pretrain, now=now)
-    record_stale(tx, restatement, now=now)
-    return restatement.spans
 
 
 def _drop_reports(workspace: Workspace, user_id: str) -> None:

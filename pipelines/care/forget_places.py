@@ -8,7 +8,7 @@ line in ``PLACES``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from imsr_core.errors import ImsrError
 from pipelines.care.landing_files import mention_pattern
 from pipelines.lake.columns import bucket_name, bucket_of
 from pipelines.sequences.chain import parent_folder
@@ -23,7 +24,7 @@ from pipelines.sequences.vocabulary import USERS_FILE
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
-from pipelines.workspace.parquet_files import read_table, write_table
+from pipelines.workspace.parquet_files import column_names, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,17 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Search:
-    """The search for one user. ``tombstone`` stands for the id where an earlier, unfinished run put it."""
+    """The search for one user.
+
+    ``tombstone`` stands for the id where an earlier, unfinished run put it. ``unreadable`` are the damaged files that
+    were met, with what is wrong: they may hold the user.
+    """
 
     workspace: Workspace
     user_id: str
     tombstone: str
     buckets: int
+    unreadable: dict[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, workspace: Workspace, view: Snapshot, user_id: str, tombstone: str) -> Search:
@@ -74,7 +80,7 @@ class Search:
         Raises:
             ParquetFileError, SequenceChainError, CheckpointError: damaged; run imsr doctor.
         """
-        names = pq.read_schema(path).names
+        names = column_names(path)
         columns = [name for name in ("user_id", "user_index", *place.texts) if name in names]
         if not {"user_id", "user_index"} & set(columns):
             return 0
@@ -85,7 +91,12 @@ class Search:
         counts: dict[str, int] = {}
         for place in PLACES:
             for path in self.files(place):
-                if count := self.rows(place, path):
+                try:
+                    count = self.rows(place, path)
+                except ImsrError as error:  # nothing can be said of it, and the others are to be looked at
+                    self.unreadable[self.workspace.relative(path)] = error.message
+                    continue
+                if count:
                     counts[self.workspace.relative(path)] = count
         return counts
 
@@ -148,7 +159,11 @@ class Search:
         found = {}
         for place in PLACES:
             for path in self.files(place) if place.buried else []:
-                table = read_table(path, ["user_id", "user_index"])
+                try:
+                    table = read_table(path, ["user_id", "user_index"])
+                except ImsrError as error:
+                    self.unreadable[self.workspace.relative(path)] = error.message
+                    continue
                 at = pc.index_in(pa.array([self.user_id, self.tombstone]), value_set=table["user_id"].combine_chunks())
                 if row := [i for i in at.to_pylist() if i is not None]:
                     found[path.parent] = table["user_index"][row[0]].as_py()

@@ -5,15 +5,19 @@ A run that goes on after a kill finds less, so that what it finds is added to wh
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from imsr_core.errors import CheckpointError, ImsrError
 from pipelines.care.forget_places import Search
 from pipelines.care.receipts import Journal
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.parquet_files import read_table
 from pipelines.workspace.states import GONE
 
 
@@ -52,9 +56,10 @@ def _sources(workspace: Workspace, search: Search, found: dict[str, int]) -> set
     names: set[str] = set()
     for path in found:
         if path.startswith("lake/"):
-            filters = [("user_id", "=", search.user_id)]
-            table = pq.read_table(workspace.resolve(path), columns=["source"], filters=filters, partitioning=None)
-            names |= {name for name in table["source"].to_pylist() if name}
+            with suppress(ImsrError):  # damaged since, or discarded
+                table = read_table(workspace.resolve(path), ["user_id", "source"])
+                own = table.filter(pc.equal(table["user_id"].cast(pa.string()), search.user_id))
+                names |= {name for name in own["source"].to_pylist() if name}
     return names
 
 
@@ -66,7 +71,10 @@ def _versions(
     later: list[str] = []
     for row in view.versions():
         folder = workspace.resolve(row.path)
-        data = Lineage.read(folder).data if row.state not in GONE and (folder / "lineage.json").exists() else {}
+        data: dict[str, str] = {}
+        if row.state not in GONE:
+            with suppress(CheckpointError):  # damaged: the doctor's to say
+                data = Lineage.read(folder).data
         if learnt & set(data.items()):
             direct.append(row.version_id)
         elif row.parent in {*direct, *later}:

@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.ledger import Snapshot, Transaction
 
 JOURNAL_KEY = "forgetting"
@@ -34,7 +35,9 @@ class Receipt:
         rows: place -> rows removed (in the vocabulary: ids replaced by a tombstone).
         spans: spans in which the user had events.
         sources: names of the files that brought the user's events.
-        landing: files in ``landing/`` that held the user -> what was done ("rewritten", or why not).
+        landing: files that people put there (in ``landing/``, labels) and that held the user -> what was done
+            ("rewritten", or why not).
+        left: damaged files, and others that could not be rewritten -> why; they may still hold the user.
         learnt_from: versions that learnt a span with the user's events; ``built_on_these``: their descendants. Their
             item vectors and extractor keep the influence of the user's events until they are learnt again.
         stale: spans that were marked to be learnt again without the user (``--retrain``).
@@ -49,6 +52,7 @@ class Receipt:
     spans: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     landing: dict[str, str] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
     learnt_from: tuple[str, ...] = ()
     built_on_these: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
@@ -81,9 +85,7 @@ def read_journal(view: Snapshot) -> Journal | None:
     text = view.meta(JOURNAL_KEY)
     if text is None:
         return None
-    values = json.loads(text)
-    pairs = {name: tuple((a, b) for a, b in values[name]) for name in ("lake", "sequences")}
-    return Journal(**(values | pairs | {"receipt": _receipt(values["receipt"])}))
+    return decode_meta(JOURNAL_KEY, text, _journal)
 
 
 def write_journal(tx: Transaction, journal: Journal) -> None:
@@ -98,7 +100,8 @@ def clear_journal(tx: Transaction) -> None:
 
 def receipts(view: Snapshot) -> list[Receipt]:
     """All receipts, oldest first."""
-    return [_receipt(values) for values in json.loads(view.meta(RECEIPTS_KEY) or "[]")]
+    text = view.meta(RECEIPTS_KEY) or "[]"
+    return decode_meta(RECEIPTS_KEY, text, lambda found: [_receipt(values) for values in found])
 
 
 def put_receipt(tx: Transaction, receipt: Receipt) -> None:
@@ -110,6 +113,11 @@ def put_receipt(tx: Transaction, receipt: Receipt) -> None:
 def finished(receipt: Receipt, at: str) -> Receipt:
     """The receipt with its time of completion."""
     return replace(receipt, finished_at=at)
+
+
+def _journal(values: dict[str, Any]) -> Journal:
+    pairs = {name: tuple((a, b) for a, b in values[name]) for name in ("lake", "sequences")}
+    return Journal(**(values | pairs | {"receipt": _receipt(values["receipt"])}))
 
 
 def _receipt(values: dict[str, Any]) -> Receipt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from imsr_core.errors import ConfigError
 from pipelines.lake.spans import Calendar
 from pipelines.settings.imsr_toml import Settings
+from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.ledger import Snapshot, Transaction
 
 _HINT = "set it back, or make a new workspace and ingest the files there"
@@ -13,7 +14,7 @@ _HINT = "set it back, or make a new workspace and ingest the files there"
 def frozen_calendar(view: Snapshot) -> Calendar | None:
     """The calendar of the workspace; None before the first event was ingested."""
     stored = view.meta("calendar")
-    return None if stored is None else Calendar.from_json(stored)
+    return None if stored is None else decode_meta("calendar", stored, lambda values: Calendar(**values))
 
 
 def whole_numbers(view: Snapshot, settings: Settings) -> bool:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from imsr_core.errors import ImsrError
 from pipelines.settings.items import ItemsSettings
+from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import write_table
@@ -52,7 +53,7 @@ class KeptMetadata:
 def kept_metadata(view: Snapshot) -> KeptMetadata | None:
     """The copy that is in force; None if there never was a table."""
     stored = view.meta(META)
-    return None if stored is None else KeptMetadata(**json.loads(stored))
+    return None if stored is None else decode_meta(META, stored, lambda values: KeptMetadata(**values))
 
 
 def is_current(workspace: Workspace) -> bool:

@@ -171,7 +171,9 @@ def _read_manifest(path: Path) -> dict:
                 f"{path} has format {manifest['format']}, this program knows {FORMAT}",
                 hint="use the version of imsr that wrote it",
             )
-        _ = manifest["span"], manifest["fingerprint"], manifest["data_fingerprint"], manifest["parent"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _ = manifest["span"], manifest["fingerprint"], manifest["data_fingerprint"]
+        if manifest["parent"] is not None:
+            _ = manifest["parent"]["span"], manifest["parent"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SequenceChainError(f"{path} is missing or damaged: {error}", hint="run: imsr doctor") from error
     return manifest

@@ -29,6 +29,7 @@ from pipelines.tasks.learning import (
 )
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, base_of, current_version
 from pipelines.versions.candidates import find_version
+from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow, iso
 from pipelines.workspace.states import DONE, JUDGED, VersionState
@@ -190,7 +191,7 @@ def add_due_tasks(writer: Writer, *, call: Call = plainly) -> tuple[list[TaskOut
 def notes(view: Snapshot, workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Task -> what the ledger remembers of it: {"state": held or failed, "why", "at"}."""
     found = {name: view.meta(NOTE + name) for name in workspace.settings.tasks}
-    return {name: json.loads(text) for name, text in found.items() if text}
+    return {name: decode_meta(NOTE + name, text, dict) for name, text in found.items() if text}
 
 
 def note(writer: Writer, name: str, state: str, why: str) -> None:

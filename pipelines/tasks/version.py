@@ -173,7 +173,7 @@ def read_state(folder: Path) -> LifelongState:
     try:
         facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         return from_tensors(load_file(folder / "state.safetensors"), facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RecursionError) as error:
         raise CheckpointError(f"{folder}: not a readable version: {error}", hint=DAMAGED) from error
 
 
@@ -197,7 +197,7 @@ def _read_tasks(folder: Path) -> tuple[LearntTask, ...]:
         if not rows or not isinstance(rows, list):
             raise ValueError("no list of tasks")
         return tuple(LearntTask(**(row | {"vocabulary": tuple(row["vocabulary"])})) for row in rows)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable list of tasks: {error}", hint=DAMAGED) from error
 
 

@@ -73,5 +73,5 @@ def _task_data(folder: Path) -> list[tuple[str, str]]:
         return []
     try:
         return [(task["span_id"], task["sequences"]) for task in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable list of tasks: {error}", hint="run: imsr doctor") from error

@@ -55,9 +55,11 @@ class Lineage:
         path = folder / "lineage.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            tuples = {name: tuple(values[name]) for name in ("spans", "vocabulary", "interests")}
+            tuples = {name: tuple(map(str, values[name])) for name in ("spans", "vocabulary", "interests")}
+            if not isinstance(values["data"], dict):
+                raise ValueError("it does not say what was learnt")
             return cls(**(values | tuples))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{path}: not a readable lineage: {error}", hint="run: imsr doctor") from error
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from importlib.resources import files as resource_files
 from pathlib import Path
@@ -24,8 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from imsr_core.errors import CheckpointError
 from pipelines.lake.item_metadata import kept_metadata
-from pipelines.sequences.chain import chain_of, latest_rows
+from pipelines.sequences.chain import SequenceChainError, chain_of, latest_rows
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
@@ -41,7 +43,7 @@ from pipelines.workspace.ledger import (
     SpanVersionRow,
     VersionRow,
 )
-from pipelines.workspace.parquet_files import read_table, write_table
+from pipelines.workspace.parquet_files import ParquetFileError, column_names, read_table, write_table
 from pipelines.workspace.seal import PublishError, fsync_path, write_atomic
 from pipelines.workspace.states import GONE, VersionState
 
@@ -62,9 +64,6 @@ COLUMNS = {
     "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, vector FLOAT[]",
     "changes": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, interest_id BIGINT, change VARCHAR, "
     "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
-    "user_items": "version_id VARCHAR, user_id VARCHAR, user_index BIGINT, item_index BIGINT, times BIGINT, "
-    "first_us BIGINT, last_us BIGINT",
-    "item_neighbours": "version_id VARCHAR, item_index BIGINT, neighbour_index BIGINT, steps FLOAT, taste FLOAT",
     "item_metadata": "item_id VARCHAR",
     "interest_items": "version_id VARCHAR, user_id VARCHAR, interest_id BIGINT, rank BIGINT, item_id VARCHAR, "
     "score FLOAT",
@@ -110,7 +109,14 @@ def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[s
         sources[name] = [path]
     text = stamp + _views_text(workspace, sources)
     temporary = generation / workspace.catalog_file.name
-    _write_catalog(workspace, temporary, text)
+    try:
+        _write_catalog(workspace, temporary, text)
+    except PublishError:
+        readable = {name: [path for path in paths if _is_readable(path)] for name, paths in sources.items()}
+        if readable == sources:
+            raise
+        text = stamp + _views_text(workspace, readable)  # damage is the doctor's to say, and no reason for no views
+        _write_catalog(workspace, temporary, text)
     hit(FailPoint.CATALOG_STAGED)
     write_atomic(workspace.views_file, text.encode())
     os.utime(temporary)  # not older than the text: see _is_current
@@ -118,6 +124,13 @@ def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[s
     fsync_path(workspace.root)
     hit(FailPoint.CATALOG_REPLACED)
     _drop_old_generations(workspace)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        return bool(column_names(path))
+    except ParquetFileError:
+        return False
 
 
 def catalog_is_current(workspace: Workspace) -> bool:
@@ -209,8 +222,6 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "sequences": _files(sequences, "bucket=*.parquet"),
         "interests": _files(folders, "interests.parquet"),
         "changes": _files(folders, "changes.parquet"),
-        "user_items": _files(folders, "user_items.parquet"),
-        "item_neighbours": _files(folders, "item_neighbours.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
         "interest_items": [path for path in explained if path.stem not in gone],
         "recommendations": [path for path in lists if path.stem not in gone],
@@ -218,14 +229,30 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
 
 
 def _newest_chain(workspace: Workspace, view: Snapshot) -> list[Path]:
-    """The sequences of the newest span that continues a chain of data in force: one numbering of all ids."""
-    latest = latest_rows(view)
+    """The sequences of the newest span that continues a chain of data in force: one numbering of all ids.
+
+    While spans of the past are learnt again that chain is short, and lacks the users of later spans: then it is the
+    chain of the version that is live.
+    """
+    latest, live, newest = latest_rows(view), _chain_of_live(workspace, view), list[Path]()
     for span in reversed(view.spans()):
-        if span.span_id in latest:
+        if span.span_id in latest and not newest:
             row = latest[span.span_id]
-            chain = chain_of(workspace, row.span_id, row.fingerprint)
-            if all(latest[link.span_id].fingerprint == link.fingerprint for link in chain):
-                return [link.folder for link in chain]
+            with suppress(SequenceChainError):  # damaged: the doctor's to say, and no reason to have no views
+                chain = chain_of(workspace, row.span_id, row.fingerprint)
+                if all(latest[link.span_id].fingerprint == link.fingerprint for link in chain):
+                    newest = [link.folder for link in chain]
+    return newest if len(newest) >= len(live) else live
+
+
+def _chain_of_live(workspace: Workspace, view: Snapshot) -> list[Path]:
+    """The sequences that number the ids of the live version, as far as all of them are there."""
+    row = view.version(view.pointer(Line.INTERESTS) or "")
+    if row is None or row.state in GONE:
+        return []
+    with suppress(CheckpointError):
+        folders = [workspace.resolve(path) for path in Lineage.read(workspace.resolve(row.path)).vocabulary]
+        return folders if all(folder.is_dir() for folder in folders) else []
     return []
 
 
@@ -266,8 +293,9 @@ def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Tab
     chains: list[tuple[str, str, int]] = []
     for row in versions:
         if row.line == Line.INTERESTS and row.state != VersionState.PRUNED:
-            read = Lineage.read(workspace.resolve(row.path)).interest_versions
-            chains += [(row.version_id, ancestor, depth) for depth, ancestor in enumerate(reversed(read))]
+            with suppress(CheckpointError):  # damaged: the doctor's to say, and no reason to have no views
+                read = Lineage.read(workspace.resolve(row.path)).interest_versions
+                chains += [(row.version_id, ancestor, depth) for depth, ancestor in enumerate(reversed(read))]
     columns = list(zip(*chains, strict=True)) or [(), (), ()]
     types = (pa.string(), pa.string(), pa.int64())
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]

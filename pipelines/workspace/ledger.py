@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from imsr_core.errors import ImsrError
+from pipelines.workspace.decoding import LedgerError, decode
 from pipelines.workspace.rows import (
     SCHEMA,
     SCHEMA_VERSION,
@@ -31,7 +32,7 @@ from pipelines.workspace.rows import (
     SpanVersionRow,
     VersionRow,
 )
-from pipelines.workspace.states import SpanState, VersionState
+from pipelines.workspace.states import SpanState
 
 __all__ = [
     "BatchRow",
@@ -58,10 +59,6 @@ Row = TypeVar("Row")
 
 #: Columns that hold JSON.
 _JSON = {"files", "summary", "holder"}
-
-
-class LedgerError(ImsrError):
-    """The ledger is missing, of another schema, not readable, or busy."""
 
 
 class LeaseLost(ImsrError):
@@ -157,7 +154,8 @@ class Snapshot:
         self._connection = connection
 
     def _rows(self, kind: type[Row], sql: str, *values: object) -> list[Row]:
-        return [_decode(kind, row) for row in self._connection.execute(sql, values)]
+        # all rows first: a statement that an error leaves half read would keep the ledger locked
+        return [decode(kind, row) for row in self._connection.execute(sql, values).fetchall()]
 
     def _row(self, kind: type[Row], sql: str, *values: object) -> Row | None:
         rows = self._rows(kind, sql, *values)
@@ -355,18 +353,3 @@ class Transaction(Snapshot):
             raise LedgerError(f"rows of {table!r} are not deleted")
         where = " AND ".join(f"{column} = ?" for column in key)
         return self._connection.execute(f"DELETE FROM {table} WHERE {where}", tuple(key.values())).rowcount
-
-
-def _decode(kind: type[Row], row: sqlite3.Row) -> Row:
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    record: dict[str, Any] = {key: value for key, value in dict(row).items() if key in known}
-    for column in _JSON & record.keys():
-        if record[column] is not None:
-            record[column] = json.loads(record[column])
-    if kind is BatchRow:
-        record["files"] = tuple(record["files"])
-    if kind is SpanRow:
-        record["state"] = SpanState(record["state"])
-    if kind is VersionRow:
-        record["state"] = VersionState(record["state"])
-    return kind(**record)

@@ -40,6 +40,16 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int = 131_072) -
         temporary.unlink(missing_ok=True)
 
 
+def column_names(path: Path) -> list[str]:
+    """The names of a file's columns. Raises ParquetFileError if it is missing or damaged."""
+    try:
+        return list(pq.read_schema(path).names)
+    except FileNotFoundError as error:
+        raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint=ADVICE) from error
+
+
 def read_table(
     path: Path, columns: Sequence[str], *, dictionaries: Sequence[str] = (), kinds: Mapping[str, pa.DataType] = NO_KINDS
 ) -> pa.Table:

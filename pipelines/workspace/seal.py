@@ -92,8 +92,9 @@ def read_seal(path: Path) -> Entries:
         PublishError: it is missing or damaged.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        return {str(name): {"bytes": int(each["bytes"]), "sha256": str(each["sha256"])} for name, each in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PublishError(f"{path} is missing or damaged: {error}", hint="run: imsr doctor") from error
 
 
@@ -128,8 +129,11 @@ def folder_problem(folder: Path, *, deep: bool) -> str | None:
         entries = read_seal(folder / READY)
     except PublishError:
         return f"its {READY} is damaged"
+    coming = _coming(folder)
     for name, entry in entries.items():
         path = folder / name
+        if coming is not None and _is_coming(path, coming.get(name), deep):
+            continue
         if not path.is_file():
             return f"{name} is missing"
         if not matches(path, entry, deep=False):
@@ -138,6 +142,18 @@ def folder_problem(folder: Path, *, deep: bool) -> str | None:
             return f"{name} is not what was published: its content changed"
     strangers = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {*entries, READY, NEXT}
     return f"{min(strangers)} was not published with it" if strangers else None
+
+
+def _coming(folder: Path) -> Entries | None:
+    """What a rewriting that was interrupted makes of a folder (see `rewrite`); None if there is none."""
+    try:
+        return read_seal(folder / NEXT) if (folder / NEXT).exists() else None
+    except PublishError:
+        return None
+
+
+def _is_coming(path: Path, entry: Entry | None, deep: bool) -> bool:
+    return not path.exists() if entry is None else path.is_file() and matches(path, entry, deep=deep)
 
 
 def file_sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ from pipelines.lake.span_files import content_of
 from pipelines.nights.plan import due
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.seal import PublishError, verify_folder
+from pipelines.workspace.seal import verify_folder
 
 SPANS = tuple(sorted({time[:10] for user, _, time in EVENTS if user == ZOE} | {"2024-03-04"}))
 
@@ -198,17 +198,20 @@ def zoes_alone(root):
     return workspace
 
 
-def test_damage_is_refused_and_not_sealed(world, copy_of):
+def test_damage_is_named_in_the_receipt_and_not_sealed_and_the_rest_is_done(world, copy_of):
     workspace = copy_of(world)
     with workspace.ledger.snapshot() as view:
         folder = workspace.resolve(view.span_version(SPANS[0]).path)
     (name,) = {p.name for p in folder.iterdir()} & {path.rpartition("/")[2] for path in trace(workspace, ZOE).found}
+    whole = (folder / name).read_bytes()
     table = pq.ParquetFile(folder / name).read()
     pq.write_table(table.slice(0, table.num_rows - 1), folder / name)  # readable, and not what was published
-    with pytest.raises(PublishError, match="is damaged"):
-        forget(workspace, ZOE, now=NOW)
-    findings = examine(workspace)
-    assert {"imsr forget", f"restore {workspace.relative(folder)} from a backup"} <= {each.mend for each in findings}
-    (folder / name).write_bytes((world.root / workspace.relative(folder) / name).read_bytes())
+    receipt = forget(workspace, ZOE, now=NOW, landing=True)
+    assert list(receipt.left) == [workspace.relative(folder)]
+    assert "is damaged" in receipt.left[workspace.relative(folder)]
+    left = {path for path in places_of(workspace, ZOE) if not path.startswith("catalog/")}
+    assert left == {workspace.relative(folder / name)}
+    assert f"restore {workspace.relative(folder)} from a backup" in {each.mend for each in examine(workspace)}
+    (folder / name).write_bytes(whole)
     assert isinstance(forget(workspace, ZOE, now=NOW, landing=True), Receipt)
     assert places_of(workspace, ZOE) == []

@@ -35,8 +35,8 @@ def test_rows_come_back_as_they_went_in(ledger):
     spans = [span("b", 20, data_version=1, state=SpanState.INGESTED), span("a", 10)]
     batch = BatchRow("b000001", iso(AT), ({"name": "x.csv", "sha256": "ab", "mapping": "m"},), 6, 1, 2, 3, "q/1")
     version = SpanVersionRow("b", 1, "lake/b/1", "f" * 64, 5, 2, 3, iso(AT), "b000001")
-    sequences = SequencesRow("b", "f" * 64, "sequences/b/f", None, 2, 3, 5, 0, 2, 3, iso(AT))
-    model = VersionRow("m1", "interests", "b", None, "built", "versions/m1", "g", "imsr", iso(AT), {"users": 2})
+    sequences = SequencesRow("b", "f" * 64, "sequences/b/f", 2, 3, 5, 0, 2, 3, iso(AT))
+    model = VersionRow("m1", "interests", "b", None, "candidate", "versions/m1", "g", "imsr", iso(AT), {"users": 2})
     metrics = [MetricRow("m1", "b", "all", "prequential", "hr@20", 0.25, 8)]
     with ledger.transaction() as tx:
         assert tx.next_batch_id() == "b000001"

@@ -1,0 +1,125 @@
+"""A user's rows in the label files that people keep: those that the settings name, and whatever lies in ``labels/``.
+
+A label says something about a person, so a forgotten user's go. Inside the workspace the files are rewritten, all other
+lines byte for byte; what lies outside is not ours, and is listed.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from imsr_core.errors import ImsrError
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import read_table, write_table
+from pipelines.workspace.seal import fsync_path
+
+#: How the settings write that labels are no file but a view.
+VIEW = "view:"
+REWRITTEN = "rewritten"
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file, the column with the ids, and how many of its rows are the user's."""
+
+    path: Path
+    column: str
+    rows: int
+
+
+def label_files(workspace: Workspace) -> dict[Path, str]:
+    """Label file -> its column of ids. Copies that versions learnt from are not among them: they are published."""
+    found: dict[Path, str] = {}
+    for task in workspace.settings.tasks.values():
+        if not task.labels.startswith(VIEW):
+            found[workspace.root / task.labels] = task.user_id
+    for path in (workspace.root / "labels").rglob("*.csv"):
+        found.setdefault(path, "user_id")
+    return {path: column for path, column in sorted(found.items()) if path.is_file()}
+
+
+def find_labels(workspace: Workspace, user_id: str) -> tuple[list[LabelFile], dict[Path, str]]:
+    """The label files with rows of a user, and those that cannot be read, with the reason."""
+    files, unreadable = [], {}
+    for path, column in label_files(workspace).items():
+        try:
+            rows = _count(path, column, user_id)
+        except (ImsrError, OSError, UnicodeDecodeError, csv.Error) as error:
+            unreadable[path] = error.message if isinstance(error, ImsrError) else str(error)
+            continue
+        if rows:
+            files.append(LabelFile(path, column, rows))
+    return files, unreadable
+
+
+def rewrite_labels(workspace: Workspace, file: LabelFile, user_id: str, work: Path) -> str:
+    """Take the user's rows out of a label file; what was done, or why it was not."""
+    path = file.path
+    if path.is_symlink() or not path.resolve().is_relative_to(workspace.root.resolve()):
+        return f"still there: {'it is a link' if path.is_symlink() else 'it lies outside the workspace'}"
+    out = work / f"{len(os.listdir(work))}-{path.name}"
+    try:
+        if path.suffix == ".parquet":
+            table = pq.ParquetFile(path).read()
+            write_table(table.filter(pc.invert(_own(table[file.column], user_id))), out)
+        else:
+            out.write_bytes(b"".join(_others(path, file.column, user_id)))
+        out.chmod(path.stat().st_mode & 0o777)
+        fsync_path(out)
+        os.replace(out, path)
+    except PermissionError as error:
+        return f"still there: {error}"
+    fsync_path(path.parent)
+    return REWRITTEN
+
+
+def place_of(workspace: Workspace, path: Path) -> str:
+    """A label file as a receipt names it: below the workspace, or by its whole path if it lies outside."""
+    return workspace.relative(path) if path.is_relative_to(workspace.root) else str(path)
+
+
+def _count(path: Path, column: str, user_id: str) -> int:
+    if path.suffix == ".parquet":
+        return pc.sum(_own(read_table(path, [column])[column], user_id)).as_py() or 0
+    return sum(own for _, own in _records(path, column, user_id))
+
+
+def _own(ids: pa.ChunkedArray, user_id: str) -> pa.ChunkedArray:
+    return pc.fill_null(pc.equal(ids.cast(pa.string()), user_id), False)
+
+
+def _others(path: Path, column: str, user_id: str) -> list[bytes]:
+    return [record for record, own in _records(path, column, user_id) if not own]
+
+
+def _records(path: Path, column: str, user_id: str) -> list[tuple[bytes, bool]]:
+    """The records of a CSV file as they are written, the header first, each with whether it is the user's."""
+    lines: list[str] = []
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        first = stream.readline()
+        stream.seek(0)
+        delimiter = max(",;\t|", key=first.count)
+
+        def noted() -> object:
+            for line in stream:
+                lines.append(line)
+                yield line
+
+        found: list[tuple[bytes, bool]] = []
+        place = -1
+        for row in csv.reader(noted(), delimiter=delimiter):  # type: ignore[arg-type]
+            text = "".join(lines)
+            lines.clear()
+            if not found:
+                names = [name.removeprefix("\ufeff").strip() for name in row]
+                place = names.index(column) if column in names else -1
+            own = bool(found) and 0 <= place < len(row) and row[place] == user_id
+            found.append((text.encode("utf-8", "surrogateescape"), own))
+    return found
