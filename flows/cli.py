@@ -9,6 +9,7 @@ import typer
 
 from flows.console import errors, plain
 from flows.lazy import Entry, LazyGroup
+from flows.next_command import keep_workspace
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
 
@@ -89,5 +90,5 @@ def _of_the_disk(error: Exception) -> bool:
 def _fail(message: str, hint: str) -> None:
     errors.print(f"[red bold]error:[/] {plain(message)}", soft_wrap=True)
     if hint:
-        errors.print(f"  -> {plain(hint)}", soft_wrap=True)
+        errors.print(f"  -> {plain(keep_workspace(hint))}", soft_wrap=True)
     sys.exit(1)

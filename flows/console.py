@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from flows.next_command import keep_workspace
 
 if TYPE_CHECKING:
     from pipelines.nights.night import SpanOutcome
@@ -18,7 +20,15 @@ if TYPE_CHECKING:
 #: Columns of output that goes to a file or a pipe, where nothing may be cut off.
 PIPE_WIDTH = 200
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+class _Speaking(Console):
+    """Prints commands that are advised so that they can be typed as they stand."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(keep_workspace(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+console = _Speaking(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 #: Called with (steps done, steps in all at most, loss).

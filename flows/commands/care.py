@@ -9,6 +9,7 @@ import typer
 
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
+from flows.next_command import keep_workspace
 from imsr_core.errors import ConfigError
 from pipelines.care.doctor import Severity, examine
 from pipelines.care.forget import Traces, finish_forgetting, trace
@@ -86,7 +87,7 @@ def doctor(
         depth = "" if deep else "; --deep also compares their content"
         console.print(f"all is well: the ledger and the files agree{depth}")
         return
-    rows = [[f.severity, f.where, f.what, f.mend] for f in findings]
+    rows = [[f.severity, f.where, f.what, keep_workspace(f.mend)] for f in findings]
     show_table("", ["", "where", "what", "what mends it"], rows, wrap=True)
     if any(finding.severity == Severity.ERROR for finding in findings):
         raise typer.Exit(1)
@@ -103,6 +104,8 @@ def _finish(workspace: Workspace) -> None:
 def _show_traces(traces: Traces) -> None:
     rows: list[list[object]] = [[path, count] for path, count in traces.found.items()]
     rows += [[f"landing: {file.path.name}", file.rows] for file in traces.landing]
+    rows += [[f"labels: {file.path}", file.rows] for file in traces.labels]
+    rows += [[f"cannot be read: {name}", None] for name in traces.unreadable]
     if rows:
         show_table("", ["file", "rows"], rows)
     else:
@@ -118,6 +121,10 @@ def _show_receipt(receipt: Receipt) -> None:
         console.print(f"{name}: {done}", markup=False)
     if any(done.startswith("still") for done in receipt.landing.values()):
         console.print("[yellow]these files still hold the user; rewrite them with: imsr forget --user ID --landing[/]")
+    for name, why in receipt.left.items():
+        console.print(f"not cleaned: {name}: {why}", markup=False)
+    if receipt.left:
+        console.print("[yellow]these may still hold the user; mend or remove them, then give the command again[/]")
     if receipt.sources:
         console.print(f"the events came from: {', '.join(receipt.sources)}; copies elsewhere are yours", markup=False)
     if receipt.learnt_from:
