@@ -77,7 +77,7 @@ def threshold(clarities: Tensor, config: DetectorConfig) -> float:
     if not len(known) or config.c1 == 0:
         return 0.0
     # the comparison is strict, so the value in place n is that of the first user who does not fire: n users do
-    fires = int(config.c1 * len(known))
+    fires = int(round(config.c1 * len(known), 6))  # 0.29 of 100 users are 29, though 0.29 * 100 is below
     return math.inf if fires == len(known) else float(known.sort().values[fires])
 
 

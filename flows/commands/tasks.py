@@ -83,8 +83,8 @@ def list_all(workspace: WorkspaceOption = Path(".")) -> None:
         console.print("no task is declared; add a [tasks.NAME] section to imsr.toml", markup=False)
         return
     shown = [
-        "name", "state", "kind", "version", "labels", "n_labels", "metric", "score", "forgotten", "capacity_left",
-        "parameter_share", "why",
+        "name", "state", "kind", "version", "labels", "n_labels", "metric", "score", "to_beat", "forgotten",
+        "capacity_left", "parameter_share", "why",
     ]  # fmt: skip
     shown = [column for column in shown if any(getattr(line, column) is not None for line in lines)]
     titles = {"name": "task", "n_labels": "classes/items", "version": "learnt in"}
@@ -118,7 +118,8 @@ def compare(
     """What learning did to the tasks. With two versions: their scores side by side. Else the matrix R.
 
     R has a row for each version on the way to FIRST: how well it does every task, on the same test users. Below it:
-    backward transfer, the relative change since the task was learnt, and what was forgotten.
+    the same scores without an encoder (the most frequent labels, a linear model on the items, what followed the last
+    item before), backward transfer, the relative change since the task was learnt, and what was forgotten.
     """
     opened = Workspace.open(workspace)
     if first and second:
@@ -133,6 +134,8 @@ def compare(
         [version, *(_fixed(value) for value in row)]
         for version, row in zip(matrix.versions, matrix.values.tolist(), strict=True)
     ]
+    for name in dict.fromkeys(name for task in matrix.tasks for name in found.references.get(task, {})):
+        rows.append([name, *(_fixed(found.references.get(task, {}).get(name)) for task in matrix.tasks)])
     rows.append(["backward transfer", *(_percent(value) for value in found.backward.tolist())])
     rows.append(["forgotten", *(_percent(value) for value in found.forgotten.tolist())])
     show_table("", columns, rows)

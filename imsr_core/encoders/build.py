@@ -36,6 +36,10 @@ ENCODERS: dict[str, type[Encoder]] = {
 }
 
 
+QUIET = 0.1
+"""Gain of a block's last norm before anything is learnt."""
+
+
 def build_encoder(config: EncoderConfig) -> Encoder:
     """The encoder's shape, without memory for weights: they are handed to ``run``."""
     with torch.device("meta"):
@@ -45,11 +49,13 @@ def build_encoder(config: EncoderConfig) -> Encoder:
 def initial_weights(config: EncoderConfig, n_items: int, seed: int) -> dict[str, Tensor]:
     """Fresh weights for a catalogue of ``n_items``, the same for the same seed.
 
-    Matrices start Xavier-uniform, vectors at 0, norms at 1, table rows as ``initial_rows``.
+    Matrices start Xavier-uniform, vectors at 0, norms at 1, table rows as ``initial_rows``. The last norm of each block
+    starts at `QUIET`: a block begins near the identity, and few data do not drown in what random layers say.
     """
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
-    shapes = {name: parameter.shape for name, parameter in build_encoder(config).named_parameters()}
+    encoder = build_encoder(config)
+    shapes = {name: parameter.shape for name, parameter in encoder.named_parameters()}
     for name, shape in shapes.items():
         if name == ITEM_TABLE:
             weights[name] = initial_rows(FIRST_ITEM + n_items, config.dim, generator)
@@ -60,10 +66,11 @@ def initial_weights(config: EncoderConfig, n_items: int, seed: int) -> dict[str,
             bound = (6.0 / (shape[0] + shape[1])) ** 0.5
             weights[name] = torch.empty(shape).uniform_(-bound, bound, generator=generator)
         else:
-            weights[name] = torch.full(shape, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
+            gain = QUIET if name in encoder.second_norms() else 1.0
+            weights[name] = torch.full(shape, gain if "norm" in name and name.endswith("weight") else 0.0)
     return weights
 
 
 def initial_rows(n: int, dim: int, generator: torch.Generator) -> Tensor:
-    """(n, d) fresh table rows from N(0, 1 / d): about unit length at every d."""
-    return torch.empty(n, dim).normal_(0.0, dim**-0.5, generator=generator)
+    """(n, d) fresh table rows of length 0.3 or so at every d: what is learnt soon outweighs where they began."""
+    return torch.empty(n, dim).normal_(0.0, 0.3 * dim**-0.5, generator=generator)

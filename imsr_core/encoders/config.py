@@ -19,7 +19,7 @@ class EncoderConfig(Section):
     name: EncoderName = documented(
         "nextitnet",
         "nextitnet = causal dilated convolutions, grec = the same seeing both sides, sasrec = Transformer, "
-        "gru4rec = recurrent, dssm = mean of items and an MLP",
+        "gru4rec = recurrent, dssm = sum of items / sqrt(their number) and an MLP",
     )
     dim: int = documented(
         64, "d, channels and length of a user vector (papers: 256; 64 in their demos)", at_least=2, at_most=4096
@@ -39,7 +39,12 @@ class EncoderConfig(Section):
     )
     layers: int = documented(2, "blocks of the Transformer, layers of the GRU and of the MLP", at_least=1, at_most=1000)
     heads: int = documented(1, "attention heads of the Transformer", at_least=1, at_most=4096)
-    dropout: float = documented(0.0, "dropout of the Transformer's sub-layers", at_least=0, below=1)
+    dropout: float = documented(
+        0.3,
+        "dropout of item vectors, of hidden states and of the Transformer's sub-layers while training",
+        at_least=0,
+        below=1,
+    )
 
     def clashes(self) -> Iterator[tuple[str, str]]:
         if not self.dilations:

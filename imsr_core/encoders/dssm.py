@@ -1,4 +1,4 @@
-"""The user tower of DSSM, the papers' "DNN" baseline: the mean of the items' vectors through an MLP."""
+"""The user tower of DSSM, the papers' "DNN" baseline: the scaled sum of the items' vectors through an MLP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imsr_core.encoders.protocol import Encoder
 
 
 class DSSM(Encoder):
-    """Mean of all items so far, then layers of width d. Order within the sequence does not matter.
+    """Sum of all n items so far / sqrt(n), then layers of width d. Order within the sequence does not matter.
 
     Sites: one a layer. The state at position l is the tower of the first l items, so that next-item training
     works as for every other encoder.
@@ -34,7 +34,7 @@ class DSSM(Encoder):
 
     def transform(self, vectors: Tensor, valid: Tensor, adapter: Adapter) -> Tensor:
         so_far = valid.to(vectors.dtype).cumsum(dim=1).clamp(min=1)
-        x = vectors.cumsum(dim=1) / torch.sqrt(so_far)  # keeps the scale at every length
+        x = vectors.cumsum(dim=1) / torch.sqrt(so_far)  # a mean would fade with n; this keeps the scale
         for site, layer in enumerate(self.layers):
             y = adapter.patch(site, x, layer(x))
             x = adapter.gate(site, y if site == self.sites - 1 else F.relu(y))

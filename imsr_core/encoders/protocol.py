@@ -72,8 +72,12 @@ class Encoder(nn.Module, ABC):
     def encode(self, items: Tensor, adapter: Adapter = NO_CHANGE) -> Tensor:
         """Table rows (B, L) int64 -> hidden states (B, L, d); zero where ``items`` is PAD."""
         valid = (items != PAD).unsqueeze(-1)
-        vectors = adapter.embed(items, lookup(self.items.weight, items)) * valid
-        return self.transform(vectors, valid, adapter) * valid
+        vectors = self.drop(adapter.embed(items, lookup(self.items.weight, items))) * valid
+        return self.drop(self.transform(vectors, valid, adapter)) * valid
+
+    def drop(self, x: Tensor) -> Tensor:
+        """``x`` with dropout while training; item vectors and hidden states go through it."""
+        return F.dropout(x, self.config.dropout, self.training)
 
     def user_vector(self, items: Tensor, adapter: Adapter = NO_CHANGE, pooling: Pooling = "last") -> Tensor:
         """Table rows (B, L) -> user vectors (B, d): the last state, first + last, or the mean of all."""

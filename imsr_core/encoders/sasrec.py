@@ -58,7 +58,6 @@ class SASRec(Encoder):
         self.feed_forwards = nn.ModuleList(FeedForward(dim) for _ in range(config.layers))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2 * config.layers))
         self.final_norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(config.dropout)
 
     @property
     def sites(self) -> int:
@@ -81,7 +80,7 @@ class SASRec(Encoder):
     def transform(self, vectors: Tensor, valid: Tensor, adapter: Adapter) -> Tensor:
         length, device = vectors.shape[1], vectors.device
         from_end = torch.arange(length - 1, -1, -1, device=device).clamp(max=self.positions.num_embeddings - 1)
-        x = self.dropout((vectors + self.positions(from_end)) * valid)
+        x = (vectors + self.positions(from_end)) * valid
         past = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         own = torch.eye(length, dtype=torch.bool, device=device)
         allowed = (past & (valid.transpose(1, 2) | own)).unsqueeze(1)  # (B, 1, L, L); a row is never empty
@@ -89,5 +88,5 @@ class SASRec(Encoder):
             inputs = self.norms[site](x)
             block, is_feed_forward = divmod(site, 2)
             y = self.feed_forwards[block](inputs) if is_feed_forward else self.attentions[block](inputs, allowed)
-            x = x + adapter.gate(site, self.dropout(adapter.patch(site, inputs, y)))
+            x = x + adapter.gate(site, self.drop(adapter.patch(site, inputs, y)))
         return self.final_norm(x)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
@@ -23,13 +24,34 @@ FIRST_ITEM = 4  # table row of item index 0
 
 def left_pad(sequences: SpanSequences, length: int) -> Tensor:
     """Each user's ``length`` most recent items as table rows, right-aligned: (U, length) int64."""
-    kept = np.minimum(sequences.counts, length)
-    users = np.repeat(np.arange(len(sequences), dtype=np.int64), kept)
-    ends = np.cumsum(kept)
-    steps = np.arange(ends[-1] if len(ends) else 0, dtype=np.int64)
-    from_end = np.repeat(ends, kept) - steps  # kept[u] .. 1 within a user
-    rows = np.full((len(sequences), length), PAD, dtype=np.int64)
-    rows[users, length - from_end] = sequences.items[np.repeat(sequences.offsets[1:], kept) - from_end] + FIRST_ITEM
+    return _right_aligned(sequences, sequences.offsets[1:], np.minimum(sequences.counts, length), length)
+
+
+def windows(sequences: SpanSequences, length: int) -> tuple[Tensor, NDArray[np.int64]]:
+    """Whole histories cut from the end into windows of ``length`` steps from one item to the next.
+
+    Two windows of a user share one item, so that every step of the history is in exactly one window; only the oldest
+    window may be shorter. A user with one item has none.
+
+    Returns:
+        (W, length + 1) int64 table rows, left-padded, a user's most recent window first, and (W,) the position of its
+        owner in ``sequences``.
+    """
+    steps = np.maximum(sequences.counts - 1, 0)
+    owners = np.repeat(np.arange(len(sequences), dtype=np.int64), -(-steps // length))
+    back = np.arange(len(owners), dtype=np.int64) - np.searchsorted(owners, owners)  # 0 = the most recent window
+    kept = np.minimum(length, steps[owners] - back * length) + 1
+    return _right_aligned(sequences, sequences.offsets[1:][owners] - back * length, kept, length + 1), owners
+
+
+def _right_aligned(sequences: SpanSequences, ends: NDArray[np.int64], kept: NDArray[np.int64], length: int) -> Tensor:
+    """(R, length) table rows: row r holds the ``kept[r]`` events before the event ``ends[r]``, PAD before them."""
+    owners = np.repeat(np.arange(len(ends), dtype=np.int64), kept)
+    last = np.cumsum(kept)
+    steps = np.arange(last[-1] if len(last) else 0, dtype=np.int64)
+    from_end = np.repeat(last, kept) - steps  # kept[r] .. 1 within a row
+    rows = np.full((len(ends), length), PAD, dtype=np.int64)
+    rows[owners, length - from_end] = sequences.items[np.repeat(ends, kept) - from_end] + FIRST_ITEM
     return torch.from_numpy(rows)
 
 

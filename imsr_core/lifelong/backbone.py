@@ -8,22 +8,25 @@ import torch
 from torch import Tensor
 
 from imsr_core.encoders.build import build_encoder, initial_rows, initial_weights
-from imsr_core.encoders.protocol import Encoder
+from imsr_core.encoders.protocol import Encoder, Pooling
 from imsr_core.lifelong.config import TokenMode
 from imsr_core.lifelong.fitting import fit
-from imsr_core.lifelong.heads import Head, initial_head
+from imsr_core.lifelong.heads import initial_head
 from imsr_core.lifelong.problems import BaseProblem, Problem, TaskProblem
 from imsr_core.lifelong.seeds import phase_seed
-from imsr_core.lifelong.state import LifelongState, TaskRecord, named, subset
+from imsr_core.lifelong.state import LifelongState, TaskRecord, head_in, named, subset
 from imsr_core.lifelong.training import Tensors
 from imsr_core.lifelong.view import Reading, View
 
 
 def fresh_base(problem: BaseProblem) -> Tensors:
-    """Random ``encoder/...`` and ``head/T1/...`` tensors; T1's head has a bias."""
-    seed = phase_seed(problem.seed, problem.name, "initial encoder")
+    """Random ``encoder/...`` and ``head/T1/...`` tensors; T1's head has a bias, and no weights where it is tied."""
+    seed, settings = phase_seed(problem.seed, problem.name, "initial encoder"), problem.config.objective
     weights = initial_weights(problem.encoder, problem.n_items, seed)
-    return on_device({**named("encoder", weights), **fresh_head(problem, bias=True)}, problem)
+    head = fresh_head(problem, bias=True)
+    if settings.tied and problem.n_items <= settings.full_softmax_limit:
+        del head[f"head/{problem.name}/weight"]
+    return on_device({**named("encoder", weights), **head}, problem)
 
 
 def fresh_head(problem: Problem, *, bias: bool) -> Tensors:
@@ -46,12 +49,6 @@ def on_device(tensors: Mapping[str, Tensor], problem: Problem) -> Tensors:
     return {name: tensor.to(problem.config.device) for name, tensor in tensors.items()}
 
 
-def head_in(tensors: Mapping[str, Tensor], task_name: str) -> Head:
-    """The head of a task among these tensors."""
-    head = subset(f"head/{task_name}", tensors)
-    return Head(head["weight"], head.get("bias"))
-
-
 def base_reading(encoder: Encoder) -> Reading:
     """T1 reads a causal encoder at the last item, another in a hole after it."""
     return "items" if encoder.causal else "mask"
@@ -60,6 +57,17 @@ def base_reading(encoder: Encoder) -> Reading:
 def task_reading(mode: TokenMode) -> Reading:
     """A later task reads at the last item, or at the task token."""
     return "items" if mode == "none" else "token"
+
+
+def pooling_of(problem: TaskProblem) -> Pooling | None:
+    """How a new task reads the states: None = as the papers do, at the end of the sequence."""
+    wanted = problem.config.objective.pooling
+    return "mean" if wanted == "mean" or (wanted == "auto" and problem.kind == "classes") else None
+
+
+def learnt_pooling(record: TaskRecord) -> Pooling | None:
+    """How a learnt task reads the states; versions from before there was a choice read at the end."""
+    return record.details.get("pooling")
 
 
 def learn_plain_base(method: str, problem: BaseProblem) -> LifelongState:
@@ -83,6 +91,8 @@ def first_state(method: str, problem: BaseProblem, record: TaskRecord, tensors: 
 
 def record_of(problem: Problem, phases: dict[str, dict[str, float]], **details: object) -> TaskRecord:
     """The record of a task that was just learnt."""
+    if isinstance(problem, TaskProblem):
+        details["pooling"] = pooling_of(problem)
     return TaskRecord(
         problem.name,
         problem.kind,

@@ -22,18 +22,55 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class PhaseConfig(Section):
-    """One training phase. The parameters of the best epoch on validation are kept, never the last."""
+    """One training phase. The parameters of the best epoch on validation users are kept, never the last.
 
-    epochs: int = documented(60, "epochs at most", at_least=1)
+    Best is the highest log-likelihood of the held-out labels: a metric such as accuracy sits on the majority's plateau
+    long after the model has begun to learn, and settles ties only.
+    """
+
+    epochs: int = documented(200, "epochs at most", at_least=1)
     min_epochs: int = documented(
         5, "epochs at least: a task may sit on a plateau before it climbs (PeterRec)", at_least=1
     )
-    patience: int = documented(5, "stop after this many epochs without a better validation score", at_least=1)
-    batch_size: int = documented(256, "examples in a step (papers: 32 for T1, 512 or 1024 for a task)", at_least=1)
+    patience: int = documented(
+        3, "stop after this many epochs without a better log-likelihood on validation users ...", at_least=1
+    )
+    patience_steps: int = documented(
+        200, "... and this many steps: an epoch of few users is over in a moment", at_least=1
+    )
+    batch_size: int = documented(64, "examples in a step (papers: 32 for T1, 512 or 1024 for a task)", at_least=1)
     learning_rate: float = documented(1e-3, "step size (papers: 1e-3 for T1, 1e-4 or 1e-3 for a task)", above=0)
-    optimizer: Literal["adam", "adamw", "sgd"] = documented("adam", "adam (papers), adamw or sgd")
-    weight_decay: float = documented(0.0, "weight decay (papers: 0); frozen weights do not decay", at_least=0)
+    optimizer: Literal["adam", "adamw", "sgd"] = documented("adamw", "adam (papers), adamw or sgd")
+    weight_decay: float = documented(
+        0.0, "weight decay (papers: 0) of matrices; frozen weights and a large catalogue's rows have none", at_least=0
+    )
     momentum: float = documented(0.0, "momentum of sgd", at_least=0, below=1)
+
+
+@dataclass(frozen=True)
+class PretrainConfig(PhaseConfig):
+    """T1: every window of a user's history is an example."""
+
+    batch_size: int = documented(32, "windows in a step, each of L next items (papers: 32)", at_least=1)
+    learning_rate: float = documented(2e-3, "step size (papers: 1e-3)", above=0)
+    weight_decay: float = documented(
+        0.5, "weight decay (papers: 0) of matrices; a large catalogue's rows have none", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class TaskConfig(PhaseConfig):
+    """A later task: every label of a user is an example."""
+
+    learning_rate: float = documented(2e-3, "step size (papers: 1e-3 or 1e-4)", above=0)
+    weight_decay: float = documented(0.1, "weight decay (papers: 0) of matrices; frozen weights have none", at_least=0)
+
+
+@dataclass(frozen=True)
+class RetrainConfig(PhaseConfig):
+    """Conure's second phase: what is left after pruning is trained again."""
+
+    learning_rate: float = documented(1e-3, "step size (papers: 1e-3)", above=0)
 
 
 @dataclass(frozen=True)
@@ -42,6 +79,10 @@ class ObjectiveConfig(Section):
 
     loss: Literal["softmax", "bpr"] = documented(
         "softmax", "softmax = cross-entropy; bpr = softplus(negative - positive), one uniform negative"
+    )
+    tied: bool = documented(
+        True,
+        "T1's output weights are the item table's rows, up to full_softmax_limit items (papers: weights of their own)",
     )
     full_softmax_limit: int = documented(20_000, "up to this many labels the softmax runs over all of them", at_least=0)
     negatives: int = documented(
@@ -54,6 +95,11 @@ class ObjectiveConfig(Section):
         0.01, "share of T1's inputs replaced by UNKNOWN, so that its row means something", at_least=0, below=1
     )
     mask_rate: float = documented(0.3, "share of items hidden in masked pre-training (GRec: 0.3)", above=0, below=1)
+    pooling: Literal["auto", "last", "mean"] = documented(
+        "auto",
+        "what a task reads of a user: last = the last state (papers), mean = the mean of all states, auto = mean for "
+        "classes, which say who the user is, last for items, which say what comes next",
+    )
 
 
 @dataclass(frozen=True)
@@ -124,9 +170,9 @@ class LifelongConfig:
     """The whole configuration of the `users` line; the part that serving needs is stored in the version."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    pretrain: PhaseConfig = field(default_factory=PhaseConfig)
-    task: PhaseConfig = field(default_factory=PhaseConfig)
-    retrain: PhaseConfig = field(default_factory=PhaseConfig)
+    pretrain: PhaseConfig = field(default_factory=PretrainConfig)
+    task: PhaseConfig = field(default_factory=TaskConfig)
+    retrain: PhaseConfig = field(default_factory=RetrainConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     conure: ConureConfig = field(default_factory=ConureConfig)

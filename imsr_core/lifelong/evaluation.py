@@ -18,8 +18,8 @@ _CELLS = 20_000_000  # logits held at once
 class Score(NamedTuple):
     """What selects a checkpoint; compared in this order, higher is better."""
 
-    metric: float
-    likelihood: float  # mean log-likelihood of the labels: settles the many ties of a small validation set
+    likelihood: float  # mean log-likelihood of the labels: moves while a metric sits on the majority's plateau
+    metric: float  # settles ties
 
 
 @torch.no_grad()
@@ -42,7 +42,7 @@ def ranks_and_likelihood(view: View, examples: Examples) -> tuple[Tensor, Tensor
 def score(view: View, examples: Examples, kind: TaskKind) -> Score:
     """The selection score on these examples (N >= 1)."""
     ranks, likelihood = ranks_and_likelihood(view, examples)
-    return Score(metrics_of_ranks(ranks, kind)[main_metric(kind)], likelihood.double().mean().item())
+    return Score(likelihood.double().mean().item(), metrics_of_ranks(ranks, kind)[main_metric(kind)])
 
 
 def evaluate(view: View, examples: Examples, kind: TaskKind) -> dict[str, float]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from imsr_core.encoders.config import EncoderConfig
-from imsr_core.encoders.tokens import PAD, left_pad
+from imsr_core.encoders.tokens import windows
 from imsr_core.lifelong.config import LifelongConfig, SplitConfig
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.losses import head_loss
@@ -17,7 +18,10 @@ from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, Examples, TaskData, TaskKind, next_item_examples, task_examples
 from imsr_core.lifelong.view import View
-from imsr_core.ragged import SpanSequences
+from imsr_core.ragged import SpanSequences, take_rows
+
+VALIDATION_STEPS, VALIDATION_EXAMPLES = 10, 20_000
+"""T1 is selected on the last 10 items of each validation user: fewer where that would be more examples than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +29,8 @@ class BaseProblem:
     """T1: next-item prediction.
 
     Attributes:
-        rows: (U, L + 1) training users' items, left-padded, two items at least.
-        validation: the last item of each validation user.
+        rows: (W, L + 1) windows over the whole histories of the training users, left-padded, two items at least.
+        validation: the last few items of each validation user, each from the items before it.
         validated_on: "validation", or "train" where the split left nobody to validate on.
     """
 
@@ -99,13 +103,15 @@ def base_problem(sequences: SpanSequences, config: LifelongConfig, seed: int, n_
     n_items = largest + 1 if n_items is None else n_items
     if largest >= n_items:
         raise TaskError(f"{BASE_TASK}: item {largest} in a catalogue of {n_items}", hint="pass the whole vocabulary")
-    rows = left_pad(sequences, length + 1)
-    is_train = torch.from_numpy(parts_of(sequences.users, config.split) == 0)
-    rows = rows[is_train & (rows[:, -2] != PAD)]
+    parts = parts_of(sequences.users, config.split)
+    rows, _ = windows(take_rows(sequences, np.flatnonzero(parts == 0)), length)
     if not len(rows):
         raise TaskError(f"{BASE_TASK}: no training user has two items", hint="pre-train on a longer span")
-    examples = next_item_examples(sequences, length)
-    validation, validated_on = _validation(examples, config.split)
+    judges = take_rows(sequences, np.flatnonzero(parts == 1))
+    steps = min(VALIDATION_STEPS, max(1, VALIDATION_EXAMPLES // max(1, len(judges))))
+    validation, validated_on = next_item_examples(judges, length, steps), "validation"
+    if not len(validation):
+        validation, validated_on = next_item_examples(take_rows(sequences, np.flatnonzero(parts == 0)), length), "train"
     device = config.device
     return BaseProblem(config.encoder, n_items, rows.to(device), validation.to(device), validated_on, config, seed)
 

@@ -84,8 +84,7 @@ class LifelongState:
 
     def head(self, name: str) -> Head:
         """A task's head."""
-        tensors = self.group(f"head/{name}")
-        return Head(tensors["weight"], tensors.get("bias"))
+        return head_in(self.tensors, name)
 
     def replaced(
         self, tensors: Mapping[str, Tensor], *, task: TaskRecord | None = None, n_items: int | None = None
@@ -164,6 +163,15 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
         digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
         digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def head_in(tensors: Mapping[str, Tensor], task_name: str) -> Head:
+    """The head of a task among these tensors; T1's may be tied: its weights are then the item table's rows."""
+    own = subset(f"head/{task_name}", tensors)
+    bias = own.get("bias")
+    if "weight" in own or bias is None:
+        return Head(own["weight"], bias)
+    return Head(tensors[f"encoder/{ITEM_TABLE}"][FIRST_ITEM : FIRST_ITEM + len(bias)], bias)
 
 
 def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

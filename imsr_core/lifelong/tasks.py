@@ -109,9 +109,21 @@ def task_examples(task: TaskData, length: int) -> Examples:
     return Examples(left_pad(task.sequences, length), torch.from_numpy(rows), labels, task.users)
 
 
-def next_item_examples(sequences: SpanSequences, length: int) -> Examples:
-    """T1's evaluation: from all items but the last, the last. Users with one item or none have no example."""
-    padded = left_pad(sequences, length + 1)
+def next_item_examples(sequences: SpanSequences, length: int, steps: int = 1) -> Examples:
+    """T1's evaluation: from all items before it, the last; and the ``steps`` - 1 before that one in the same way.
+
+    Users with one item or none have no example.
+    """
+    parts = [_step_back(sequences, length, back) for back in range(steps)]
+    starts = np.cumsum([0, *(len(part.inputs) for part in parts[:-1])])
+    rows = torch.cat([part.rows + int(start) for part, start in zip(parts, starts, strict=True)])
+    inputs, labels = torch.cat([part.inputs for part in parts]), torch.cat([part.labels for part in parts])
+    return Examples(inputs, rows, labels, np.concatenate([part.users for part in parts]))
+
+
+def _step_back(sequences: SpanSequences, length: int, back: int) -> Examples:
+    """The example of each user's last item but ``back``."""
+    padded = left_pad(sequences, length + 1 + back)[:, : length + 1]
     rows = torch.nonzero(padded[:, -2] != PAD).squeeze(1)
     labels = padded[rows, -1] - FIRST_ITEM
     return Examples(padded[:, :-1].contiguous(), rows, labels, sequences.users[rows.numpy()])

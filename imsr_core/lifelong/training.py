@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from imsr_core.errors import ConfigError, NonFiniteError
+from imsr_core.errors import NonFiniteError
 from imsr_core.lifelong.config import PhaseConfig
 from imsr_core.lifelong.evaluation import Score
 
@@ -106,10 +106,17 @@ def train_phase(
             if best is None or reached > best.score:
                 copies = {name: value.detach().clone() for name, value in parameters.items()}
                 best = PhaseResult(copies, reached, epoch, epoch + 1)
-            elif epoch + 1 >= config.min_epochs and epoch - best.best_epoch >= config.patience:
+            elif _is_over(epoch, best.best_epoch, batches, config):
                 break
     assert best is not None  # PhaseConfig has at least one epoch
     return PhaseResult(best.parameters, best.score, best.best_epoch, epoch + 1)
+
+
+def _is_over(epoch: int, best_epoch: int, batches: int, config: PhaseConfig) -> bool:
+    """Whether the patience is used up, in epochs and in steps, and the phase is long enough."""
+    waited = epoch - best_epoch
+    long_enough = epoch + 1 >= config.min_epochs
+    return long_enough and waited >= config.patience and waited * batches >= config.patience_steps
 
 
 class _Freeze:
@@ -146,20 +153,22 @@ def _check_finite(loss: Tensor, step: Step) -> None:
 
 
 def _optimizers(parameters: Tensors, config: PhaseConfig) -> list[torch.optim.Optimizer]:
-    """After the first backward pass, because only gradients tell which tables are sparse."""
+    """After the first backward pass, because only gradients tell which tables are sparse; those do not decay."""
     sparse = [p for p in parameters.values() if p.grad is not None and p.grad.is_sparse]
     dense = [p for p in parameters.values() if p.grad is None or not p.grad.is_sparse]
     rate, decay = config.learning_rate, config.weight_decay
-    if sparse and decay:
-        raise ConfigError(
-            "weight_decay cannot be combined with a large catalogue's sparse rows", hint="set weight_decay = 0"
-        )
     made: list[torch.optim.Optimizer] = []
+    flat = [p for p in dense if p.dim() < 2]  # biases and norms do not decay
+    groups = [
+        {"params": [p for p in dense if p.dim() >= 2], "weight_decay": decay},
+        {"params": flat, "weight_decay": 0.0},
+    ]
     if config.optimizer == "sgd":
-        return [torch.optim.SGD(list(parameters.values()), lr=rate, momentum=config.momentum, weight_decay=decay)]
+        groups.append({"params": sparse, "weight_decay": 0.0})
+        return [torch.optim.SGD([g for g in groups if g["params"]], lr=rate, momentum=config.momentum)]
     if sparse:
         made.append(torch.optim.SparseAdam(sparse, lr=rate))
     if dense:
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        made.append(kind(dense, lr=rate, weight_decay=decay))
+        made.append(kind([group for group in groups if group["params"]], lr=rate))
     return made

@@ -20,9 +20,14 @@ def transfer_matrix(rows: Sequence[Mapping[str, float]], tasks: Sequence[str]) -
 
 
 def when_learnt(matrix: FloatArray) -> FloatArray:
-    """R[j, j]: each task's metric at the first version that has it, (tasks,); NaN where there is none."""
-    first = np.argmax(~np.isnan(matrix), axis=0)
-    return matrix[first, np.arange(matrix.shape[1])]
+    """R[j, j]: each task's metric at the version that learnt it, (tasks,); NaN where there is none.
+
+    A task that was removed and learnt again counts from the second time: it is another one since.
+    """
+    known = ~np.isnan(matrix)
+    begins = known & ~np.vstack([np.zeros((1, matrix.shape[1]), dtype=bool), known[:-1]])
+    last = len(matrix) - 1 - np.argmax(begins[::-1], axis=0)
+    return matrix[np.where(begins.any(axis=0), last, 0), np.arange(matrix.shape[1])]
 
 
 def backward_transfer(matrix: FloatArray) -> FloatArray:

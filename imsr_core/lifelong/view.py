@@ -29,6 +29,7 @@ class View:
             cannot change it.
         adapter: the task's additions.
         reading: where the user vector is read.
+        pooling: how the states become it; None = the last state or, seeing both sides, as GRec does.
     """
 
     encoder: Encoder
@@ -37,6 +38,7 @@ class View:
     n_items: int
     adapter: Adapter = NO_CHANGE
     reading: Reading = "items"
+    pooling: Pooling | None = None
 
     def hidden(self, items: Tensor) -> Tensor:
         """Table rows (B, L) -> hidden states (B, L, d), without a token."""
@@ -45,7 +47,7 @@ class View:
     def vectors(self, items: Tensor) -> Tensor:
         """Table rows (B, L) -> user vectors (B, d)."""
         rows, pooling = self._read(hide_newer(items, self.n_items))
-        return run(self.encoder, self.weights, rows, self.adapter, pooling)
+        return run(self.encoder, self.weights, rows, self.adapter, self.pooling or pooling)
 
     def logits(self, items: Tensor) -> Tensor:
         """Table rows (B, L) -> scores of all labels (B, Y)."""

@@ -3,8 +3,8 @@
     candidates   sequences of the span, cut at random targets, and the exemplars so far
     shares       an item's share of the pool is proportional to how often it is a candidate's target
     herding      per item, with D the candidates' representations at length 1 and mu their mean: w = mu; take
-                 i = argmax <w, D_i>, then w += mu - D_i; a pick that was made before counts as a step, and there are at
-                 most 1.1 times the share of steps (Welling 2009; iCaRL)
+                 i = argmax <w, D_i>, then w += mu - D_i; a pick that was made before counts as a step, and steps are
+                 taken while they are fewer than 1.1 times the share (Welling 2009; iCaRL's released loop)
     logits       of each exemplar, by the model that chose it
 
 Adapted to multi-interest models. In ADER a sequence alone makes the representation; here it also depends on the
@@ -186,8 +186,9 @@ def herd(users: Tensor, target: Tensor, size: int) -> Tensor:
     pull, picked = mean.clone(), torch.zeros(len(target), dtype=torch.bool)
     place = torch.arange(len(target))
     count = torch.zeros_like(wanted)
-    for step in range(int((PATIENCE * wanted.max()).floor()) if len(target) else 0):
-        open_ = (count < wanted) & (step < (PATIENCE * wanted).floor().clamp(min=1))
+    patience = PATIENCE * wanted.double()
+    for step in range(int(patience.max().ceil()) if len(target) else 0):
+        open_ = (count < wanted) & (step < patience)
         score = (pull[group] * directions).sum(-1)
         best = torch.full((len(members),), -torch.inf, dtype=torch.float64).scatter_reduce(0, group, score, "amax")
         winner = torch.where(score == best[group], place, len(target))

@@ -12,8 +12,10 @@ from imsr_core.lifelong.config import (
     LifelongConfig,
     ObjectiveConfig,
     PeterRecConfig,
-    PhaseConfig,
+    PretrainConfig,
+    RetrainConfig,
     SplitConfig,
+    TaskConfig,
     TeraconConfig,
 )
 from imsr_core.parts import METHODS
@@ -47,9 +49,9 @@ class UsersSettings(Section):
     device: str = documented("cpu", "where tasks are learnt: cpu, cuda, ...")
     finetuned_sites: int = documented(2, "layers that finelast trains, counted from the end", at_least=1, at_most=1000)
     encoder: EncoderConfig = _table(EncoderConfig, "shape of the encoder")
-    pretrain: PhaseConfig = _table(PhaseConfig, "how T1, the next item, is learnt")
-    task: PhaseConfig = _table(PhaseConfig, "how a task is learnt")
-    retrain: PhaseConfig = _table(PhaseConfig, "conure: how what is left after pruning is trained again")
+    pretrain: PretrainConfig = _table(PretrainConfig, "how T1, the next item, is learnt")
+    task: TaskConfig = _table(TaskConfig, "how a task is learnt")
+    retrain: RetrainConfig = _table(RetrainConfig, "conure: how what is left after pruning is trained again")
     objective: ObjectiveConfig = _table(ObjectiveConfig, "losses")
     split: SplitConfig = _table(SplitConfig, "which users train, select and test")
     conure: ConureConfig = _table(ConureConfig, "conure")

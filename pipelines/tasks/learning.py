@@ -14,6 +14,7 @@ from pipelines.sequences.chain import SequenceRef
 from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
 from pipelines.tasks.labels import LabelReport
+from pipelines.tasks.references import references_of
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, fingerprint_of, write_user_version
 from pipelines.versions.candidates import Making, find_version, new_row, publish_version
 from pipelines.versions.lineage import Lineage, installed_packages
@@ -141,6 +142,7 @@ def _summary(recipe: TaskTrainingInput, state: LifelongState, tasks: tuple[Learn
     """What `imsr task list` and the views show of a version."""
     method = get_method(recipe.method)
     free = method.left_after(state)
+    references = references_of(recipe.workspace, state, tasks, recipe.parent)
     return {
         "task": recipe.task.name,
         "users": vocabulary_of(recipe.chain).n_users,
@@ -157,6 +159,7 @@ def _summary(recipe: TaskTrainingInput, state: LifelongState, tasks: tuple[Learn
                 "n_labels": state.task(task.name).n_labels,
                 "capacity_left": free.get(task.name),
                 "parameter_share": method.share_of(state, task.name),
+                "references": references[task.name],
                 "epochs": sum(phase["epochs"] for phase in state.task(task.name).phases.values()),
             }
             for task in tasks

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ class TaskLine:
     """One task. ``score`` is R[current, task], ``forgotten`` the share of R[first, task] that is gone.
 
     ``capacity_left`` (Conure) is the share of weights that were free after the task; ``parameter_share`` (PeterRec)
-    the patches' share of the backbone. ``why`` says why it is not learnt.
+    the patches' share of the backbone. ``references`` are scores without an encoder, on the same test users. ``why``
+    says why it is not learnt.
     """
 
     name: str
@@ -40,7 +42,16 @@ class TaskLine:
     forgotten: float | None = None
     capacity_left: float | None = None
     parameter_share: float | None = None
+    references: Mapping[str, float] = field(default_factory=dict)
     why: str | None = None
+
+    @property
+    def to_beat(self) -> str | None:
+        """The best reference and its score."""
+        if not self.references:
+            return None
+        name, value = max(self.references.items(), key=lambda item: item[1])
+        return f"{value:.4f} {name}"
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,12 @@ class TaskPair:
 
 @dataclass(frozen=True)
 class Transfer:
-    """R of a version with what it says of each task: how much it changed since it was learnt."""
+    """R of a version with what it says of each task: how much it changed since it was learnt, and what it is up to."""
 
     matrix: TransferMatrix
     backward: NDArray[np.float64]
     forgotten: NDArray[np.float64]
+    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def list_tasks(workspace: Workspace) -> list[TaskLine]:
@@ -95,8 +107,10 @@ def transfer_of(workspace: Workspace, version_id: str | None = None) -> Transfer
         VersionError: there is no such version of the `users` line.
     """
     with workspace.ledger.snapshot() as view:
-        matrix = matrix_of(view, LINE.known(view, version_id).version_id)
-    return Transfer(matrix, backward_transfer(matrix.values), forgetting(matrix.values))
+        row = LINE.known(view, version_id)
+        matrix = matrix_of(view, row.version_id)
+    references = {task["name"]: task.get("references") or {} for task in row.summary["tasks"]}
+    return Transfer(matrix, backward_transfer(matrix.values), forgetting(matrix.values), references)
 
 
 def compare_tasks(workspace: Workspace, first: str, second: str) -> list[TaskPair]:
@@ -135,6 +149,7 @@ def _learnt(view: Snapshot, current: VersionRow) -> list[TaskLine]:
             forgotten=None if math.isnan(lost[task["name"]]) else float(lost[task["name"]]),
             capacity_left=task["capacity_left"],
             parameter_share=task["parameter_share"],
+            references=task.get("references") or {},
         )
         for task in current.tasks
     ]

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder, initial_weights
-from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
+from imsr_core.encoders.protocol import ITEM_TABLE, Encoder, Pooling
 from imsr_core.lifelong.backbone import (
     base_reading,
     base_view,
     fresh_head,
-    head_in,
     learn_plain_base,
+    learnt_pooling,
     on_device,
+    pooling_of,
     record_of,
 )
 from imsr_core.lifelong.config import LifelongConfig
@@ -33,7 +34,7 @@ from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
-from imsr_core.lifelong.state import LifelongState, named, subset
+from imsr_core.lifelong.state import LifelongState, head_in, named, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Step, Tensors
 from imsr_core.lifelong.view import View
@@ -63,12 +64,13 @@ class FineTune(LifelongMethod):
         weights, task, encoder = self.start(state, problem), problem.name, build_encoder(state.encoder)
         trained = {name: weights[name] for name in self.tuned(encoder, problem.config)}
         helpers, extra_loss = self.auxiliary(state, problem)
+        pooling = pooling_of(problem)
         start = named(f"tuned/{task}", trained) | fresh_head(problem, bias=True) | helpers
         start |= {} if ITEM_TABLE in trained else open_rows(state)
         result = fit(
             problem,
             start,
-            lambda tensors, _: _task_view(encoder, state, tensors, task, problem.n_items),
+            lambda tensors, _: _task_view(encoder, state, tensors, task, problem.n_items, pooling),
             "train",
             problem.config.task,
             extra_loss=extra_loss,
@@ -81,8 +83,8 @@ class FineTune(LifelongMethod):
     def view(self, state: LifelongState, task_name: str) -> View:
         if state.position(task_name) == 0:
             return base_view(state, task_name)
-        encoder, n_items = build_encoder(state.encoder), state.task(task_name).n_items
-        return _task_view(encoder, state, state.tensors, task_name, n_items)
+        encoder, record = build_encoder(state.encoder), state.task(task_name)
+        return _task_view(encoder, state, state.tensors, task_name, record.n_items, learnt_pooling(record))
 
 
 class FineAll(FineTune):
@@ -121,7 +123,7 @@ class SinMo(FineTune):
 
 
 class DNN(SinMo):
-    """SinMo with the shallow encoder: a mean of item vectors and an MLP for each task."""
+    """SinMo with the shallow encoder: a scaled sum of item vectors and an MLP for each task."""
 
     name: ClassVar[str] = "dnn"
 
@@ -155,11 +157,18 @@ class MTL(SinMo):
         return head, next_item
 
 
-def _task_view(encoder: Encoder, state: LifelongState, tensors: Mapping[str, Tensor], task: str, n_items: int) -> View:
+def _task_view(
+    encoder: Encoder,
+    state: LifelongState,
+    tensors: Mapping[str, Tensor],
+    task: str,
+    n_items: int,
+    pooling: Pooling | None = None,
+) -> View:
     """T1's backbone with the parameters that the task tuned."""
     weights = {**state.group("encoder"), **subset(f"tuned/{task}", tensors)}
     adapter = Adapter(new_rows=tensors.get("rows"), first_new=first_open_row(state))
-    return View(encoder, weights, head_in(tensors, task), n_items, adapter)
+    return View(encoder, weights, head_in(tensors, task), n_items, adapter, pooling=pooling)
 
 
 class SinMoAll(LifelongMethod):
@@ -178,7 +187,8 @@ class SinMoAll(LifelongMethod):
         encoder = build_encoder(state.encoder)
 
         def view_of(tensors: Tensors, _: object) -> View:
-            return View(encoder, subset("encoder", tensors), head_in(tensors, problem.name), problem.n_items)
+            weights, head = subset("encoder", tensors), head_in(tensors, problem.name)
+            return View(encoder, weights, head, problem.n_items, pooling=pooling_of(problem))
 
         start = named("encoder", state.group("encoder")) | fresh_head(problem, bias=True)
         result = fit(problem, start, view_of, "train", problem.config.task)
@@ -187,4 +197,5 @@ class SinMoAll(LifelongMethod):
     def view(self, state: LifelongState, task_name: str) -> View:
         encoder, weights = build_encoder(state.encoder), state.group("encoder")
         reading = base_reading(encoder) if state.position(task_name) == 0 else "items"
-        return View(encoder, weights, state.head(task_name), state.n_items, reading=reading)
+        pooling = learnt_pooling(state.task(task_name))
+        return View(encoder, weights, state.head(task_name), state.n_items, reading=reading, pooling=pooling)

@@ -32,16 +32,17 @@ from imsr_core.lifelong.backbone import (
     fresh_base,
     fresh_head,
     fresh_token,
-    head_in,
+    learnt_pooling,
+    pooling_of,
     record_of,
     task_reading,
 )
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.growing import first_open_row, merged_table, open_rows
-from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, requested, visible
+from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, visible, wanted_of
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
-from imsr_core.lifelong.state import LifelongState, named, subset
+from imsr_core.lifelong.state import LifelongState, head_in, named, subset
 from imsr_core.lifelong.training import Tensors
 from imsr_core.lifelong.view import Reading, View
 
@@ -103,7 +104,9 @@ class Conure(LifelongMethod):
         def view_of(tensors: Tensors, weights: Mapping[str, Tensor]) -> View:
             adapter = Adapter(tensors.get(f"token/{problem.name}"), tensors.get("rows"), first_new)
             head = head_in(tensors, problem.name)
-            return View(encoder, subset("encoder", weights), head, problem.n_items, adapter, reading)
+            return View(
+                encoder, subset("encoder", weights), head, problem.n_items, adapter, reading, pooling_of(problem)
+            )
 
         dense = fit(
             problem,
@@ -135,10 +138,11 @@ class Conure(LifelongMethod):
         return View(
             encoder,
             subset("encoder", weights),
-            state.head(task_name),
+            head_in(weights, task_name),
             record.n_items,
             adapter,
             record.details["reading"],
+            learnt_pooling(record),
         )
 
 
@@ -171,9 +175,7 @@ def _masked(tensors: Mapping[str, Tensor], owners: Owners, number: int) -> Tenso
 
 
 def _prune(tensors: Mapping[str, Tensor], owners: Owners, number: int, rates: list[float]) -> Owners:
-    return {
-        n: claim(tensors[f"encoder/{n}"], owner, number, requested(owner.numel(), rates)) for n, owner in owners.items()
-    }
+    return {n: claim(tensors[f"encoder/{n}"], owner, number, wanted_of(owner, rates)) for n, owner in owners.items()}
 
 
 def _facts(owners: Owners, number: int, rates: list[float], reading: Reading) -> dict[str, object]:

@@ -30,6 +30,13 @@ def requested(size: int, rates: Sequence[float]) -> int:
     return min(size, int(size * share) + 1)
 
 
+def wanted_of(owner: Tensor, rates: Sequence[float]) -> int:
+    """How many weights of a tensor with these owners the newest task asks for; at a rate of 0 all that are free."""
+    if rates[-1] == 0:
+        return max(1, int((owner == 0).sum()))  # none free: the one that cannot be had says so
+    return requested(owner.numel(), rates)
+
+
 def check_capacity(owners: Mapping[str, Tensor], rates: Sequence[float]) -> None:
     """Refuse a task that cannot get what it asks for, before anything is trained.
 
@@ -39,7 +46,7 @@ def check_capacity(owners: Mapping[str, Tensor], rates: Sequence[float]) -> None
     if len(rates) > MAX_TASKS:
         raise CapacityError(f"a version holds {MAX_TASKS} tasks at most", hint="start a new version from T1")
     for name, owner in owners.items():
-        wanted, free = requested(owner.numel(), rates), int((owner == 0).sum())
+        wanted, free = wanted_of(owner, rates), int((owner == 0).sum())
         if wanted > free:
             raise CapacityError(
                 f"no capacity left: {name} has {free} free weights of {owner.numel()}, the task asks for {wanted}",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder
-from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
+from imsr_core.encoders.protocol import ITEM_TABLE, Encoder, Pooling
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.backbone import (
@@ -26,9 +26,10 @@ from imsr_core.lifelong.backbone import (
     fresh_base,
     fresh_head,
     fresh_token,
-    head_in,
     learn_plain_base,
+    learnt_pooling,
     on_device,
+    pooling_of,
     record_of,
     task_reading,
 )
@@ -38,7 +39,7 @@ from imsr_core.lifelong.methods.patches import initial_patches, patched_sites, p
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
-from imsr_core.lifelong.state import LifelongState, fingerprint, named, subset
+from imsr_core.lifelong.state import LifelongState, fingerprint, head_in, named, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Tensors
 from imsr_core.lifelong.view import View
@@ -61,11 +62,12 @@ class PeterRec(LifelongMethod):
         config = problem.config.peterrec
         start = self.fresh_task(state, problem) | open_rows(state)
         facts = {"insertion": config.insertion, "reading": task_reading(config.token), "base_hash": base_hash(state)}
+        pooling = pooling_of(problem)
         encoder = build_encoder(state.encoder)
         result = fit(
             problem,
             start,
-            lambda tensors, _: _task_view(encoder, state, tensors, problem.name, problem.n_items, facts),
+            lambda tensors, _: _task_view(encoder, state, tensors, problem.name, problem.n_items, facts, pooling),
             "train",
             problem.config.task,
         )
@@ -77,7 +79,8 @@ class PeterRec(LifelongMethod):
         if state.position(task_name) == 0:
             return base_view(state, task_name)
         encoder = build_encoder(state.encoder)
-        return _task_view(encoder, state, state.tensors, task_name, record.n_items, record.details)
+        pooling = learnt_pooling(record)
+        return _task_view(encoder, state, state.tensors, task_name, record.n_items, record.details, pooling)
 
     def fresh_task(self, state: LifelongState, problem: TaskProblem) -> Tensors:
         """The trainable set: patches, head and, where configured, norms and token."""
@@ -144,6 +147,7 @@ def _task_view(
     task: str,
     n_items: int,
     facts: Mapping[str, Any],
+    pooling: Pooling | None,
 ) -> View:
     """A later task: the version's frozen backbone, with the task's own tensors taken from ``tensors``."""
     adapter = Adapter(
@@ -153,4 +157,4 @@ def _task_view(
         patches=patches_in(subset(f"patch/{task}", tensors), facts["insertion"]),
     )
     weights = {**state.group("encoder"), **subset(f"norm/{task}", tensors)}
-    return View(encoder, weights, head_in(tensors, task), n_items, adapter, facts["reading"])
+    return View(encoder, weights, head_in(tensors, task), n_items, adapter, facts["reading"], pooling)

@@ -22,14 +22,15 @@ from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder
-from imsr_core.encoders.protocol import Encoder
+from imsr_core.encoders.protocol import Encoder, Pooling
 from imsr_core.lifelong.backbone import (
     base_reading,
     first_state,
     fresh_base,
     fresh_head,
-    head_in,
+    learnt_pooling,
     on_device,
+    pooling_of,
     record_of,
 )
 from imsr_core.lifelong.fitting import fit
@@ -44,7 +45,7 @@ from imsr_core.lifelong.methods.relation_masks import (
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
-from imsr_core.lifelong.state import LifelongState, subset
+from imsr_core.lifelong.state import LifelongState, head_in, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Step, Tensors
 from imsr_core.lifelong.view import View
@@ -62,7 +63,7 @@ class Teracon(LifelongMethod):
         generator = torch.Generator().manual_seed(phase_seed(problem.seed, task, "initial masks"))
         embedding = initial_embedding(encoder.sites, problem.encoder.dim, generator)
         start = fresh_base(problem) | on_device({f"embedding/{task}": embedding}, problem)
-        view_at = _views(encoder, (task,), problem.n_items)
+        view_at = _views(encoder, {task: None}, problem.n_items)
 
         def clamp(tensors: Tensors, _: Step) -> None:
             clamp_embeddings(tensors, settings.clamp)
@@ -82,13 +83,14 @@ class Teracon(LifelongMethod):
         settings, tasks = problem.config.teracon, (*state.task_names, problem.name)
         s_max = state.tasks[0].details["s_max"]  # masks mean nothing at another steepness
         encoder = build_encoder(state.encoder)
-        view_at = _views(encoder, tasks, state.n_items)
+        poolings = {task.name: learnt_pooling(task) for task in state.tasks}
+        view_at = _views(encoder, poolings | {problem.name: pooling_of(problem)}, state.n_items)
         teacher_items = max(task.n_items for task in state.tasks)
         generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "distillation"))
         retention = Retention(
             state.tensors,
             state.task_names,
-            _views(build_encoder(state.encoder), state.task_names, teacher_items),
+            _views(build_encoder(state.encoder), poolings, teacher_items),
             view_at,
             teacher_items,
             settings,
@@ -134,7 +136,9 @@ class Teracon(LifelongMethod):
         self, state: LifelongState, tensors: Mapping[str, Tensor], tasks: Sequence[str], task_name: str
     ) -> View:
         """A task as these tensors would serve it among ``tasks``; ``view`` is the case of the version's own."""
-        view_at = _views(build_encoder(state.encoder), tasks, state.n_items)
+        learnt = {task.name: learnt_pooling(task) for task in state.tasks}
+        poolings = {task: learnt.get(task) for task in tasks}
+        view_at = _views(build_encoder(state.encoder), poolings, state.n_items)
         return view_at(tensors, task_name, state.tasks[0].details["s_max"])
 
 
@@ -149,12 +153,15 @@ def _steepness(step: Step | None, s_max: float) -> float:
     return s_max if step is None else annealed(step, s_max)
 
 
-def _views(encoder: Encoder, tasks: Sequence[str], n_items: int) -> ViewAt:
-    """How a network of ``tasks`` serves one of them at a given s."""
+def _views(encoder: Encoder, poolings: Mapping[str, Pooling | None], n_items: int) -> ViewAt:
+    """How a network of the tasks in ``poolings``, in their order, serves one of them at a given s."""
+    tasks = tuple(poolings)
 
     def view_at(tensors: Mapping[str, Tensor], task: str, s: float) -> View:
         adapter = Adapter(gates=task_mask(tensors, tasks, task, s))
         reading = base_reading(encoder) if task == BASE_TASK else "items"
-        return View(encoder, subset("encoder", tensors), head_in(tensors, task), n_items, adapter, reading)
+        return View(
+            encoder, subset("encoder", tensors), head_in(tensors, task), n_items, adapter, reading, poolings[task]
+        )
 
     return view_at

@@ -68,13 +68,13 @@ def planted_task(name: str, sequences: SpanSequences, seed: int = 0) -> TaskData
 
 def small_config(encoder: str = "nextitnet", **changes: object) -> LifelongConfig:
     """d = 16, two blocks, about a second a task."""
-    phase = PhaseConfig(epochs=12, min_epochs=4, patience=4, batch_size=BATCH, learning_rate=0.01)
+    phase = PhaseConfig(12, min_epochs=4, patience=4, patience_steps=1, batch_size=BATCH, learning_rate=0.01)
     config = LifelongConfig(
-        encoder=EncoderConfig(name=encoder, dim=16, length=LENGTH, dilations=(1, 2)),
+        encoder=EncoderConfig(name=encoder, dim=16, length=LENGTH, dilations=(1, 2), dropout=0.0),
         pretrain=dataclasses.replace(phase, epochs=15),
         task=phase,
         retrain=phase,
-        objective=ObjectiveConfig(unknown_rate=0.02),
+        objective=ObjectiveConfig(unknown_rate=0.02, pooling="last"),
         split=SplitConfig(train=0.7, validation=0.15),
     )
     return dataclasses.replace(config, **changes)

@@ -24,7 +24,7 @@ def herd_by_hand(users: list[list[float]], targets: list[int], wanted: dict[int,
         unit = {n: [x / math.hypot(*users[n]) for x in users[n]] for n in own}
         mean = [sum(unit[n][j] for n in own) / len(own) for j in range(len(users[0]))]
         pull, mine = list(mean), set()
-        for _ in range(max(int(1.1 * share), 1) if share else 0):
+        for _ in range(math.ceil(1.1 * share)):  # as released: while step < 1.1 m
             if len(mine) == share:
                 break
             best = max(own, key=lambda n: (round(sum(a * b for a, b in zip(pull, unit[n], strict=True)), 12), -n))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imsr_core.lifelong.errors import CapacityError
-from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, requested, visible
+from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, requested, visible, wanted_of
 
 
 def test_counts_of_the_released_rule_on_the_papers_tensor() -> None:
@@ -56,9 +56,17 @@ def test_refusal_names_the_tensor_and_both_numbers() -> None:
     owners = {"conv": torch.tensor([1] * 50 + [0] * 50, dtype=torch.uint8)}
     check_capacity(owners, [0.5, 0.5])  # int(100 * 0.5 * 0.5) + 1 = 26 of 50
     with pytest.raises(CapacityError, match="conv has 50 free weights of 100, the task asks for 51"):
-        check_capacity(owners, [0.5, 0.0])
+        check_capacity(owners, [1.0, 0.5])
     with pytest.raises(CapacityError, match="255"):
         check_capacity({}, [0.9] * 256)
+
+
+def test_a_rate_of_nothing_takes_all_that_is_left() -> None:
+    owner = torch.tensor([1] * 51 + [0] * 49, dtype=torch.uint8)  # the plus one of T1: 51, not 50, are taken
+    check_capacity({"conv": owner}, [0.5, 0.0])
+    assert wanted_of(owner, [0.5, 0.0]) == 49
+    with pytest.raises(CapacityError, match="0 free weights"):
+        check_capacity({"conv": torch.ones(9, dtype=torch.uint8)}, [0.5, 0.0])
 
 
 def test_ledger_counts() -> None:
