@@ -16,7 +16,9 @@ Decided where the sources disagree:
 
 Ours, not the paper's: the stored interest enters the sum as a prior of ``m`` items. The paper extracts from the
 span's items alone, so that one or two of them overwrite everything that was known; with the prior the interest
-drifts instead, and an interest that wins no item keeps its place. ``m = 0`` is the paper's form.
+drifts instead, and an interest that wins no item mostly keeps its place: the shares are soft, so that every item
+pulls at every interest a little (cosine to where it was .91 to .95 on average in our logs, below .85 for one in
+ten). ``m = 0`` is the paper's form.
 """
 
 from __future__ import annotations

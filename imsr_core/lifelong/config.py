@@ -156,7 +156,9 @@ class TeraconConfig(Section):
         0.9, "rho of every past task before the first step (released: 0.9)", above=0, at_most=1
     )
     min_sampled: int = documented(
-        20, "users of a batch distilled for each past task, at least (released: 0, and NaN; DITTO: 20)", at_least=1
+        1024,
+        "users of a batch distilled for each past task, at least: all (released: rho of them, maybe none; DITTO: 20)",
+        at_least=1,
     )
     distilled_labels: int = documented(
         20_000, "labels compared in one distillation; above it a random subset a step", at_least=1

@@ -42,6 +42,13 @@ def metrics_of_ranks(ranks: Tensor, kind: TaskKind) -> dict[str, float]:
     return values
 
 
+def main_values(ranks: Tensor, kind: TaskKind) -> Tensor:
+    """(N,) what each example adds to the main metric, whose mean they are."""
+    if kind == "classes":
+        return (ranks == 1).double()
+    return (ranks <= CUTOFFS[0]).double() / ranks
+
+
 def main_metric(kind: TaskKind) -> str:
     """The metric that selects checkpoints and fills the matrix R: accuracy, or MRR@5 as in the papers."""
     return "accuracy" if kind == "classes" else f"mrr@{CUTOFFS[0]}"

@@ -13,13 +13,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.encoders.tokens import left_pad
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.config import LifelongConfig
-from imsr_core.lifelong.evaluation import evaluate
+from imsr_core.lifelong.evaluation import evaluate, ranks_and_likelihood
+from imsr_core.lifelong.metrics import main_values
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem, base_problem, task_problem
 from imsr_core.lifelong.splits import Part
 from imsr_core.lifelong.state import LifelongState
@@ -115,6 +118,20 @@ class LifelongMethod(ABC):
         examples = next_item_examples(sequences, state.encoder.length).part(part, state.split)
         examples = examples.with_labels_below(len(view.head.weight))
         return evaluate(view, examples.to(str(view.head.weight.device)), "next_item")
+
+    def example_scores(
+        self, state: LifelongState, task: TaskData | SpanSequences, part: Part = "test"
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(users, main metric) of every example of a task, or of T1 where only sequences are given, of one part."""
+        if isinstance(task, TaskData):
+            view, examples = self.view(state, task.name), task_examples(task, state.encoder.length)
+        else:
+            view, examples = self.view(state, BASE_TASK), next_item_examples(task, state.encoder.length)
+            examples = examples.with_labels_below(len(view.head.weight))
+        examples = examples.part(part, state.split)
+        kind = task.kind if isinstance(task, TaskData) else "next_item"
+        ranks, _ = ranks_and_likelihood(view, examples.to(str(view.head.weight.device)))
+        return examples.users, main_values(ranks, kind).numpy()
 
     def _check_owner(self, state: LifelongState) -> None:
         if state.method != self.name:

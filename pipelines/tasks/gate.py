@@ -4,12 +4,14 @@ Each task is measured for ever on the test users, labels and sequences that it w
 between two versions is what learning did and nothing else. The row R[version, task] goes into the ledger. Judged is:
 
     conure, peterrec, ...   the predictions of every earlier task on a fixed batch are the parent's, bit for bit
-    teracon, sinmoall       no earlier task lost more than ``max_forgetting`` of its score when it was learnt
+    teracon, sinmoall       no earlier task lost more than ``max_forgetting`` of its score when it was learnt: the point
+                            estimate does not count where the paired 95 % interval over the test users reaches less
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from imsr_core.bootstrap import Interval, paired_bootstrap
+from imsr_core.errors import ImsrError
 from imsr_core.lifelong.metrics import main_metric
 from imsr_core.lifelong.splits import PARTS, parts_of
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
@@ -58,6 +62,8 @@ class TaskVerdict:
     reasons: tuple[str, ...] = ()
     identical: dict[str, bool] = field(default_factory=dict)
     forgetting: dict[str, float | None] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Task -> the interval of the share lost, of those whose point estimate is beyond ``max_forgetting``."""
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept in the version's summary."""
@@ -66,7 +72,8 @@ class TaskVerdict:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TaskVerdict:
         """The verdict of a version's summary."""
-        return cls(**(values | {"reasons": tuple(values["reasons"])}))
+        intervals = {name: tuple(bounds) for name, bounds in values.get("intervals", {}).items()}
+        return cls(**(values | {"reasons": tuple(values["reasons"]), "intervals": intervals}))
 
 
 @dataclass(frozen=True)
@@ -124,9 +131,17 @@ def matrix_of(view: Snapshot, version_id: str, scores: list[TaskScores] | None =
 
 
 def judge_task(
-    version: UserVersion, parent: UserVersion | None, scores: list[TaskScores], max_forgetting: float
+    version: UserVersion,
+    parent: UserVersion | None,
+    scores: list[TaskScores],
+    max_forgetting: float,
+    interval_of: Callable[[UserVersion, LearntTask], Interval | None] | None = None,
 ) -> TaskVerdict:
-    """The verdict on a candidate. Nothing is written."""
+    """The verdict on a candidate. Nothing is written.
+
+    Args:
+        interval_of: the interval of the share that a task lost, `loss_interval`; None stands for a point estimate.
+    """
     problem = smoke_test(version)
     if problem is not None:
         return TaskVerdict(False, (problem,))
@@ -138,16 +153,48 @@ def judge_task(
     earlier = [task.name for task in parent.tasks if task.name in lost]
     lost = {name: lost[name] for name in earlier}
     if not version.method.exact:
-        reasons = [
-            f"task {name} lost {share:.1%} of the score that it had when it was learnt, more than {max_forgetting:.1%}"
-            for name, share in lost.items()
-            if share is not None and share > max_forgetting
-        ]
-        return TaskVerdict(not reasons, tuple(reasons), {}, lost)
+        return _judge_forgetting(version, lost, max_forgetting, interval_of or loss_interval)
     identical = {name: same_predictions(version, parent, name) for name in earlier}
     reasons = [f"the predictions of task {name} are not those of {parent.row.version_id}" for name in earlier]
     reasons = [reason for reason, name in zip(reasons, earlier, strict=True) if not identical[name]]
     return TaskVerdict(not reasons, tuple(reasons), identical, lost)
+
+
+def _judge_forgetting(
+    version: UserVersion,
+    lost: dict[str, float | None],
+    limit: float,
+    interval_of: Callable[[UserVersion, LearntTask], Interval | None],
+) -> TaskVerdict:
+    reasons, intervals = [], {}
+    for name, share in lost.items():
+        if share is None or share <= limit:
+            continue
+        reason = f"task {name} lost {share:.1%} of the score that it had when it was learnt, more than {limit:.1%}"
+        found = interval_of(version, version.task(name))
+        if found is not None:
+            intervals[name] = (found.low, found.high)
+            reason += f" (95% interval over its test users {found.low:.1%} .. {found.high:.1%})"
+        if found is None or found.low > limit:
+            reasons.append(reason)
+    return TaskVerdict(not reasons, tuple(reasons), {}, lost, intervals)
+
+
+def loss_interval(version: UserVersion, task: LearntTask) -> Interval | None:
+    """The share of its score that a task lost since the version that learnt it, paired over its test users.
+
+    None where that version is no longer kept, or the task scored nothing to begin with.
+    """
+    try:
+        learner = UserVersion.open(version.workspace, task.version_id)
+        data = history(task.chain(version.workspace)) if task.name == BASE_TASK else task_data(version.workspace, task)
+        users, before = learner.method.example_scores(learner.state, data)
+    except ImsrError:
+        return None
+    _, after = version.method.example_scores(version.state, data)
+    if not len(before) or before.mean() == 0:
+        return None
+    return paired_bootstrap((before - after) / before.mean(), users)
 
 
 def smoke_test(version: UserVersion) -> str | None:

@@ -8,16 +8,19 @@ import torch
 from small_world import DAYS
 from task_world import add, matrix, pretrain, users_current, users_rows, with_tasks
 
+from imsr_core.bootstrap import Interval
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.methods.conure import Conure
 from imsr_core.lifelong.methods.teracon import Teracon
 from imsr_core.lifelong.splits import parts_of
+from pipelines.tasks import gate as task_gate
 from pipelines.tasks import learning as task_learning
 from pipelines.tasks.gate import (
     PROTOCOL,
     TaskScores,
     TaskVerdict,
     judge_task,
+    loss_interval,
     matrix_of,
     measure,
     metric_rows,
@@ -117,6 +120,11 @@ def test_scores_that_are_no_numbers_are_rejected(learnt, copy_of, monkeypatch):
     assert users_current(workspace) == T1
 
 
+def POINT(version, task):
+    """No interval: the point estimate decides."""
+    return
+
+
 def scores_of(version, **values):
     kinds = {"T1": "mrr@5", "club": "accuracy", "shop": "mrr@5"}
     names = [task.name for task in version.tasks]
@@ -136,16 +144,52 @@ def test_teracon_is_judged_by_what_it_forgot_since_each_task_was_learnt(taught, 
     assert not third.method.exact
     with_recorded(workspace, first, T1=0.5)
     with_recorded(workspace, second, T1=0.4, club=0.8)  # the best that T1 had counts, not the last
-    good = judge_task(third, second, scores_of(third, T1=0.48, club=0.9, shop=0.1), 0.05)
+    good = judge_task(third, second, scores_of(third, T1=0.48, club=0.9, shop=0.1), 0.05, POINT)
     assert good.passed
     assert good.forgetting == {"T1": pytest.approx(0.04), "club": 0.0}
-    bad = judge_task(third, second, scores_of(third, T1=0.45, club=0.7, shop=0.9), 0.05)
+    bad = judge_task(third, second, scores_of(third, T1=0.45, club=0.7, shop=0.9), 0.05, POINT)
     assert not bad.passed
     assert [reason.split(",")[0] for reason in bad.reasons] == [
         "task T1 lost 10.0% of the score that it had when it was learnt",
         "task club lost 12.5% of the score that it had when it was learnt",
     ]
-    assert judge_task(third, second, scores_of(third, T1=0.45, club=0.7, shop=0.9), 0.2).passed
+    assert judge_task(third, second, scores_of(third, T1=0.45, club=0.7, shop=0.9), 0.2, POINT).passed
+
+
+def test_a_loss_counts_where_the_whole_interval_is_beyond(taught, copy_of):
+    """Few test users: a point estimate beyond the limit is chance as long as the interval reaches less."""
+    workspace = copy_of(taught("teracon"))
+    first, second, third = versions(workspace)
+    with_recorded(workspace, first, T1=0.5)
+    with_recorded(workspace, second, T1=0.5, club=0.8)
+    scores = scores_of(third, T1=0.5, club=0.7, shop=0.9)
+    wide = judge_task(third, second, scores, 0.05, lambda version, task: Interval(0.125, 0.04, 0.2))
+    assert wide.passed
+    assert wide.intervals == {"club": (0.04, 0.2)}
+    assert TaskVerdict.from_json(wide.to_json()) == wide
+    narrow = judge_task(third, second, scores, 0.05, lambda version, task: Interval(0.125, 0.06, 0.2))
+    assert not narrow.passed
+    assert "95% interval over its test users 6.0% .. 20.0%" in narrow.reasons[0]
+
+
+def test_the_interval_is_paired_over_test_users(taught, copy_of, monkeypatch):
+    workspace = copy_of(taught("teracon"))
+    _, second, third = versions(workspace)
+    users = np.repeat(np.arange(40), 2)
+    before, after = np.ones(80), np.where(users < 10, 0.0, 1.0)
+    asked = []
+
+    def scores(self, state, data):
+        asked.append(state.task_names)
+        return users, after if len(state.tasks) == 3 else before
+
+    monkeypatch.setattr(Teracon, "example_scores", scores)
+    found = loss_interval(third, third.task("club"))
+    assert asked == [second.state.task_names, third.state.task_names]  # since the version that learnt it
+    assert found.mean == 0.25
+    assert 0.1 < found.low < 0.25 < found.high < 0.4
+    monkeypatch.setattr(Teracon, "example_scores", lambda *a: (users, np.zeros(80)))
+    assert loss_interval(third, third.task("club")) is None
 
 
 def test_a_task_without_a_score_to_lose_is_not_judged(taught, copy_of):
@@ -153,7 +197,7 @@ def test_a_task_without_a_score_to_lose_is_not_judged(taught, copy_of):
     first, second, third = versions(workspace)
     with_recorded(workspace, first, T1=0.0)
     with_recorded(workspace, second, T1=0.0, club=0.5)
-    verdict = judge_task(third, second, scores_of(third, T1=0.0, club=0.5, shop=0.1), 0.0)
+    verdict = judge_task(third, second, scores_of(third, T1=0.0, club=0.5, shop=0.1), 0.0, POINT)
     assert verdict.passed
     assert verdict.forgetting == {"T1": None, "club": 0.0}
 
@@ -166,6 +210,7 @@ def test_what_forgets_too_much_is_kept_as_rejected_and_not_learnt_again(learnt, 
         Teracon, "evaluate_base", lambda *a: {"mrr@5": 0.5 / len(a[1].tasks)} | {"hr@5": evaluate(*a)["hr@5"]}
     )
     with_recorded(workspace, UserVersion.open(workspace, T1), T1=0.5)
+    monkeypatch.setattr(task_gate, "loss_interval", POINT)
     outcome = add(workspace, "club")
     assert outcome.rejected
     assert outcome.verdict.forgetting == {"T1": pytest.approx(0.5)}
