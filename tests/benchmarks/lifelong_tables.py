@@ -34,7 +34,7 @@ def report(cells: Sequence[Cell]) -> str:
     for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
         known = [cell for cell in cells if cell["dataset"] == dataset]
         main = [cell for cell in known if cell["study"] == "main"]
-        parts += [f"### {dataset}", _scores(main), _costs(main), _pruned(main)]
+        parts += [f"### {dataset}", _scores(main), _costs(main), _pruned(main), _overparameterised(known)]
         if len(known) > len(main):
             parts += ["#### Studies", _studies(known)]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -54,11 +54,23 @@ def _scores(cells: Sequence[Cell]) -> str:
     rows = [
         ["labels", "", *map(str, first["labels"])],
         ["test examples", "", *examples],
-        ["most frequent first", str(len(seeds)), *_means([cell["popularity"] for cell in seeds])],
+        *_references(list(seeds)),
     ]
     for method, group in _by_method(cells):
         rows.append([NAMES[method][0], str(len(group)), *_means([matrix_of(cell)[-1] for cell in group])])
     return _table(header, rows)
+
+
+def _references(cells: Sequence[Cell]) -> list[list[str]]:
+    """A row for each score without an encoder; "-" where a task has none."""
+    names = dict.fromkeys(name for cell in cells for task in cell["references"] for name in task)
+    rows = []
+    for name in names:
+        values = np.array([[task.get(name, np.nan) for task in cell["references"]] for cell in cells])
+        shown = zip(values.mean(axis=0), values.std(axis=0), strict=True)
+        row = ["-" if np.isnan(mean) else f"{mean:.4f} ±{spread:.4f}" for mean, spread in shown]
+        rows.append([f"*{name}*", str(len(cells)), *row])
+    return rows
 
 
 def _costs(cells: Sequence[Cell]) -> str:
@@ -97,29 +109,49 @@ def _pruned(cells: Sequence[Cell]) -> str:
         return ""
     rows = [
         [name, *_means([[phase[place] for phase in cell["pruned"]] for cell in found])]
-        for place, name in enumerate(("Conure-", "Conure"))
+        for place, name in enumerate(("Conure-", "pruned, not retrained", "Conure"))
     ]
     return _table(["on validation users", *found[0]["tasks"]], rows)
+
+
+def _overparameterised(cells: Sequence[Cell]) -> str:
+    """T1 on validation users against the share of the convolutions that was pruned, without and with retraining."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell["method"] == "conure" and (cell["study"] == "main" or cell["study"].startswith("pruned")):
+            groups.setdefault("70%" if cell["study"] == "main" else cell["study"].split()[1], []).append(cell)
+    if len(groups) < 2:
+        return ""
+    shares = sorted(groups, key=lambda share: float(share.rstrip("%")))
+    rows = [[share, *_means([cell["pruned"][0] for cell in groups[share]])] for share in shares]
+    return _table(["pruned", "T1 before", "not retrained", "retrained"], rows)
 
 
 def _studies(cells: Sequence[Cell]) -> str:
     """Each variant against the main run of its method with the same seed: final scores, change in brackets."""
     tasks = next(cell["tasks"] for cell in cells if cell["study"] == "main")
     mains = {(cell["method"], cell["seed"]): _final(cell) for cell in cells if cell["study"] == "main"}
+    studied = {cell["method"] for cell in cells if cell["study"] != "main"}
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        if cell["study"] != "main" or cell["method"] in ("conure", "teracon"):
+        if cell["study"].startswith("pruned"):
+            continue
+        if cell["study"] != "main" or cell["method"] in studied:
             groups.setdefault((cell["study"], cell["method"]), []).append(cell)
     rows = []
     for (study, method), group in sorted(groups.items(), key=lambda each: (each[0][0] != "main", each[0])):
         cellwise = []
         for task in tasks:
-            values = np.array([_final(cell)[task] for cell in group])
+            values = np.array([_final(cell).get(task, np.nan) for cell in group])
+            if np.isnan(values).all():
+                cellwise.append("")
+                continue
             before = np.array([mains.get((method, cell["seed"]), {}).get(task, np.nan) for cell in group])
             change = "" if study == "main" else f" ({np.nanmean((values - before) / before):+.1%})"
             cellwise.append(f"{values.mean():.4f}{change}")
-        lost = _share([forgetting(matrix_of(cell))[:-1].max() for cell in group])
-        spent = _number([np.mean(cell["seconds"][1:]) for cell in group])
+        several = [cell for cell in group if len(cell["tasks"]) > 1]
+        lost = _share([forgetting(matrix_of(cell))[:-1].max() for cell in several])
+        spent = _number([np.mean(cell["seconds"][1:]) for cell in several])
         rows.append([study, NAMES[method][0], str(len(group)), *cellwise, lost, spent])
     return _table(["study", "", "seeds", *tasks, "worst forgetting", "CPU s a task"], rows)
 

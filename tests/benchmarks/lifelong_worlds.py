@@ -1,22 +1,21 @@
-"""Two public logs as the `users` line takes them: one sequence a user, and the tasks T2, T3, ... in their order.
+"""Public logs as the `users` line takes them: one sequence a user, and the tasks T2, T3, ... in their order.
 
-Both are cut in time: a user's sequence ends before the events that later tasks ask about, so that no label is in the
-input. Rare items are left out and users are few, because the benchmark is meant for one CPU core.
+The first two are cut in time: a user's sequence ends before the events that later tasks ask about, so that no label is
+in the input. Rare items are left out and users are few, because the benchmark is meant for one CPU core.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from imsr_core.lifelong.metrics import main_metric, metrics_of_ranks
-from imsr_core.lifelong.tasks import TaskData, TaskKind
+from imsr_core.lifelong.config import SplitConfig
+from imsr_core.lifelong.splits import parts_of
+from imsr_core.lifelong.tasks import TaskData
 from imsr_core.ragged import SpanSequences
 
 #: Sequences before this day, campaigns and the second domain after it.
@@ -103,7 +102,36 @@ def movie_tweetings(folder: Path) -> World:
     return _world("movietweetings", db, tables, {"T2": 8, "T3": 5}, about)
 
 
-WORLDS: dict[str, Callable[[Path], World]] = {"completejourney": complete_journey, "movietweetings": movie_tweetings}
+def movie_lens(folder: Path) -> World:
+    """MovieLens-100K as RecBole's package ships it (ml-100k.inter, ml-100k.user): whole histories of 943 users.
+
+    T2 gender, T3 age in the seven bands of MovieLens-1M, T4 one of 21 occupations.
+    """
+    db = duckdb.connect()
+    columns = {
+        "inter": {"u": "BIGINT", "i": "BIGINT", "rating": "DOUBLE", "time": "DOUBLE"},
+        "user": {"u": "BIGINT", "age": "INTEGER", "gender": "VARCHAR", "occupation": "VARCHAR", "zip": "VARCHAR"},
+    }
+    for name, types in columns.items():
+        source = f"read_csv('{folder / f'ml-100k.{name}'}', delim = '\t', header = false, skip = 1, columns = {types})"
+        db.execute(f'CREATE TABLE "{name}" AS SELECT * FROM {source}')
+    db.execute("CREATE TABLE past AS SELECT u, i, time::BIGINT AS time FROM inter")
+    _number_ids(db, least_users=1)
+    bands = " ".join(f"WHEN age < {edge} THEN {edge}" for edge in (18, 25, 35, 45, 50, 56))
+    tables = {
+        "T2": 'SELECT u, gender AS label FROM "user"',
+        "T3": f'SELECT u, CASE {bands} ELSE 99 END AS label FROM "user"',
+        "T4": 'SELECT u, occupation AS label FROM "user"',
+    }
+    about = {"T1": "rated", "T2": "gender", "T3": "age", "T4": "occupation"}
+    return _world("ml-100k", db, tables, {}, about)
+
+
+WORLDS: dict[str, Callable[[Path], World]] = {
+    "completejourney": complete_journey,
+    "movietweetings": movie_tweetings,
+    "ml-100k": movie_lens,
+}
 
 
 def junk_task(world: World, seed: int) -> TaskData:
@@ -113,17 +141,20 @@ def junk_task(world: World, seed: int) -> TaskData:
     return TaskData("junk", world.sequences, users, chance.integers(50, size=len(users)), 50)
 
 
-def popularity(labels: NDArray[np.int64], parts: NDArray[np.int8], kind: TaskKind) -> float:
-    """What a task scores if everybody gets the labels in the order of their frequency in the training part.
+def last_items(sequences: SpanSequences, n: int) -> SpanSequences:
+    """Of each user the most recent ``n`` events."""
+    place = np.arange(len(sequences.items)) - np.repeat(sequences.offsets[1:], sequences.counts)
+    kept = place >= -n
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(sequences.counts, n))]).astype(np.int64)
+    return SpanSequences(sequences.users, offsets, sequences.items[kept], sequences.timestamps[kept])
 
-    Args:
-        labels: (N,) of all examples.
-        parts: (N,) 0 where an example trains, 2 where it tests.
-    """
-    counts = np.bincount(labels[parts == 0], minlength=labels.max() + 1)
-    ranks = np.empty(len(counts), dtype=np.int64)
-    ranks[np.argsort(-counts, kind="stable")] = np.arange(1, len(counts) + 1)
-    return metrics_of_ranks(torch.from_numpy(ranks[labels[parts == 2]]), kind)[main_metric(kind)]
+
+def few_labels(task: TaskData, share: float, split: SplitConfig) -> TaskData:
+    """The task with the labels of this share of its training users, and of all others."""
+    train = np.unique(task.users[parts_of(task.users, split) == 0])
+    chosen = np.random.default_rng(split.seed).permutation(train)[int(share * len(train)) :]
+    kept = ~np.isin(task.users, chosen)
+    return replace(task, users=task.users[kept], labels=task.labels[kept])
 
 
 def _number_ids(db: duckdb.DuckDBPyConnection, least_users: int) -> None:

@@ -37,13 +37,14 @@ from imsr_core.lifelong.backbone import (
     record_of,
     task_reading,
 )
+from imsr_core.lifelong.evaluation import Score, score
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.growing import first_open_row, merged_table, open_rows
 from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, visible, wanted_of
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.state import LifelongState, head_in, named, subset
-from imsr_core.lifelong.training import Tensors
+from imsr_core.lifelong.training import PhaseResult, Tensors
 from imsr_core.lifelong.view import Reading, View
 
 Owners = dict[str, Tensor]
@@ -75,6 +76,7 @@ class Conure(LifelongMethod):
 
         dense = fit(problem, start, view_of, "train", config.pretrain)
         owners = _prune(dense.parameters, owners, 1, rates)
+        pruned = score(view_of(_masked(dense.parameters, owners, 1), None), problem.validation, problem.kind)
         moving = {n: t for n, t in dense.parameters.items() if n.startswith("head/") or _prunable(n, owners)}
         sparse = fit(
             problem,
@@ -84,7 +86,7 @@ class Conure(LifelongMethod):
             config.retrain,
             movable=movable_weights(owners, 1),
         )
-        phases = {"train": dense.report(), "retrain": sparse.report()}
+        phases = _phases(dense, pruned, sparse)
         record = record_of(problem, phases, **_facts(owners, 1, rates, base_reading(encoder)))
         tensors = {**dense.parameters, **sparse.parameters, **named("owner", owners)}
         return first_state(self.name, problem, record, tensors)
@@ -117,17 +119,22 @@ class Conure(LifelongMethod):
             movable=movable_weights(owners, 0),
         )
         owners = _prune(dense.parameters, owners, number, rates)
+
+        def pruned_view(tensors: Tensors) -> View:
+            return view_of(tensors, _masked({**frozen, **tensors}, owners, number))
+
+        pruned = score(pruned_view(dense.parameters), problem.validation, problem.kind)
         sparse = fit(
             problem,
             dense.parameters,
-            lambda tensors, _: view_of(tensors, _masked({**frozen, **tensors}, owners, number)),
+            lambda tensors, _: pruned_view(tensors),
             "retrain",
             problem.config.retrain,
             movable=movable_weights(owners, number),
         )
         learnt = {n: t for n, t in sparse.parameters.items() if n != "rows"}
         learnt |= merged_table(state, sparse.parameters) | named("owner", owners)
-        phases = {"train": dense.report(), "retrain": sparse.report()}
+        phases = _phases(dense, pruned, sparse)
         return state.replaced(learnt, task=record_of(problem, phases, **_facts(owners, number, rates, reading)))
 
     def view(self, state: LifelongState, task_name: str) -> View:
@@ -176,6 +183,12 @@ def _masked(tensors: Mapping[str, Tensor], owners: Owners, number: int) -> Tenso
 
 def _prune(tensors: Mapping[str, Tensor], owners: Owners, number: int, rates: list[float]) -> Owners:
     return {n: claim(tensors[f"encoder/{n}"], owner, number, wanted_of(owner, rates)) for n, owner in owners.items()}
+
+
+def _phases(dense: PhaseResult, pruned: Score, sparse: PhaseResult) -> dict[str, dict[str, float]]:
+    """What a version records: before pruning ("Conure-"), right after it, and retrained ("Conure")."""
+    between = {"metric": pruned.metric, "log_likelihood": pruned.likelihood, "best_epoch": 0, "epochs": 0}
+    return {"train": dense.report(), "pruned": between, "retrain": sparse.report()}
 
 
 def _facts(owners: Owners, number: int, rates: list[float], reading: Reading) -> dict[str, object]:

@@ -146,8 +146,8 @@ def test_one_task_that_fails_is_noted_and_stops_no_other(learnt, copy_of):
 
 def test_a_full_encoder_refuses_and_the_current_version_stays(learnt, copy_of):
     workspace = with_tasks(copy_of(learnt))
-    pretrain(workspace)
     workspace = settings(workspace, "[users.encoder]", "[users.conure]\npruning_rate = 0.0\n[users.encoder]")
+    pretrain(workspace)  # T1 keeps every weight
     with pytest.raises(CapacityError, match="no capacity left"):
         add(workspace, "club")
     assert users_current(workspace) == T1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def test_invariant_17_a_junk_task_does_not_spoil_the_others(versions, sequences,
 def test_invariant_18_conures_last_task_is_worse_when_capacity_is_short(sequences) -> None:
     """PeterRec's equality is test_invariant_04."""
     conure = get_method("conure")
-    config = small_config(conure=ConureConfig(pruning_rate=0.3))
+    phase = dataclasses.replace(small_config().task, epochs=30, patience=10)
+    config = small_config(conure=ConureConfig(pruning_rate=0.3), task=phase, retrain=phase)
 
     def run(*tasks: str) -> float:
         state = conure.pretrain(sequences, config, 1)
