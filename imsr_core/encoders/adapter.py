@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from imsr_core.encoders.lookup import lookup
 from imsr_core.encoders.tokens import TASK
 
 Patch = Callable[[Tensor, Tensor], Tensor]
@@ -28,6 +29,7 @@ class Adapter:
         new_rows: (n, d) the last n rows of the item table while they are being learnt by the task that
             introduced them, the older rows being frozen; None where no row is new.
         first_new: table row of new_rows[0].
+        items: (V, r) and (r, d), a patch of the item table: their product is added to its rows; None adds nothing.
         patches: site -> patch.
         gates: (sites, d) factor on each channel of each site's output.
     """
@@ -35,16 +37,20 @@ class Adapter:
     token: Tensor | None = None
     new_rows: Tensor | None = None
     first_new: int = 0
+    items: tuple[Tensor, Tensor] | None = None
     patches: Mapping[int, Patch] = field(default_factory=dict)
     gates: Tensor | None = None
 
     def embed(self, rows: Tensor, vectors: Tensor) -> Tensor:
-        """Replace the looked-up vectors (B, L, d) of rows (B, L) that the task owns."""
+        """The looked-up vectors (B, L, d) of rows (B, L) as the task has them."""
         if self.token is not None:
             vectors = torch.where((rows == TASK).unsqueeze(-1), self.token, vectors)
         if self.new_rows is not None:
             own = self.new_rows[(rows - self.first_new).clamp(min=0)]
             vectors = torch.where((rows >= self.first_new).unsqueeze(-1), own, vectors)
+        if self.items is not None:
+            narrow, up = self.items
+            vectors = vectors + lookup(narrow, rows) @ up
         return vectors
 
     def patch(self, site: int, inputs: Tensor, outputs: Tensor) -> Tensor:

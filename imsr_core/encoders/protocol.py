@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.config import EncoderConfig
+from imsr_core.encoders.lookup import lookup
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD, first_position
 
 Weights = Mapping[str, Tensor]
@@ -22,15 +23,6 @@ ITEM_TABLE = "items.weight"
 """Name of the item table among an encoder's weights; the only one whose number of rows grows."""
 
 NO_CHANGE = Adapter()
-
-SPARSE_ROWS = 50_000
-"""A table from this many rows on gets sparse gradients: a step's cost must not follow the catalogue."""
-
-
-def lookup(table: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a table (V, d) -> (..., d); the gradient of a large table touches these rows only."""
-    sparse = table.is_leaf and table.requires_grad and len(table) >= SPARSE_ROWS
-    return F.embedding(rows, table, sparse=sparse)
 
 
 class Encoder(nn.Module, ABC):

@@ -136,6 +136,12 @@ class PeterRecConfig(Section):
     reduction: int = documented(
         8, "r: a patch's bottleneck has d / r channels (paper: 8; 4 in the later demo)", at_least=1, at_most=4096
     )
+    item_rank: int = documented(
+        0,
+        "numbers for each item that a task may add to the frozen item table, as a product of this rank (papers: 0)",
+        at_least=0,
+        at_most=4096,
+    )
     train_norms: bool = documented(False, "give each task its own copy of every block's second norm (papers: yes)")
     token: TokenMode = documented(
         "fixed", "what stands for the task token: fixed = a random row (papers), trained, none"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imsr_core.encoders.protocol import lookup
+from imsr_core.encoders.lookup import lookup
 
 HEAD_SCALE = 0.02  # standard deviation of a fresh head (PeterRec, Conure: 0.02; TERACON: 0.01)
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imsr_core.encoders.adapter import Patch
+from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.config import Insertion
 from imsr_core.lifelong.state import subset
 
@@ -59,8 +60,27 @@ def initial_patches(sites: range, dim: int, reduction: int, seed: int) -> dict[s
     return tensors
 
 
+def initial_item_patch(n_items: int, dim: int, rank: int, seed: int) -> dict[str, Tensor]:
+    """Fresh tensors ``items/rows`` (V, r), at 0, and ``items/up`` (r, d); nothing at rank 0.
+
+    Ours: patches in the layers alone cannot say anything of an item that the frozen table does not. For what an item
+    says of its user a few numbers an item are enough, and a linear model on the items has them.
+    """
+    if not rank:
+        return {}
+    generator = torch.Generator().manual_seed(seed)
+    bound = (6.0 / (rank + dim)) ** 0.5
+    up = torch.empty(rank, dim).uniform_(-bound, bound, generator=generator)
+    return {"items/rows": torch.zeros(FIRST_ITEM + n_items, rank), "items/up": up}
+
+
+def item_patch_in(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """The item table's patch among a task's patches, where it has one."""
+    return (tensors["items/rows"], tensors["items/up"]) if "items/up" in tensors else None
+
+
 def patches_in(tensors: Mapping[str, Tensor], insertion: Insertion) -> dict[int, Patch]:
     """site -> patch, from tensors ``<site>/<part>``."""
-    sites = sorted({int(name.split("/")[0]) for name in tensors})
+    sites = sorted({int(name.split("/")[0]) for name in tensors if not name.startswith("items/")})
     parallel = insertion == "parallel"
     return {s: ModelPatch(parallel, *(subset(str(s), tensors)[part] for part in PARTS)) for s in sites}

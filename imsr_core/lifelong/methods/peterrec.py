@@ -35,7 +35,13 @@ from imsr_core.lifelong.backbone import (
 )
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.growing import first_open_row, merged_table, open_rows
-from imsr_core.lifelong.methods.patches import initial_patches, patched_sites, patches_in
+from imsr_core.lifelong.methods.patches import (
+    initial_item_patch,
+    initial_patches,
+    item_patch_in,
+    patched_sites,
+    patches_in,
+)
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
@@ -89,6 +95,7 @@ class PeterRec(LifelongMethod):
         sites = patched_sites(config.insertion, encoder.sites)
         seed = phase_seed(problem.seed, task, "initial patches")
         patches = initial_patches(sites, problem.dim, config.reduction, seed)
+        patches |= initial_item_patch(state.n_items, problem.dim, config.item_rank, seed)
         norms = {n: state.tensors[f"encoder/{n}"] for n in encoder.second_norms()} if config.train_norms else {}
         return {
             **on_device(named(f"patch/{task}", patches), problem),
@@ -150,11 +157,13 @@ def _task_view(
     pooling: Pooling | None,
 ) -> View:
     """A later task: the version's frozen backbone, with the task's own tensors taken from ``tensors``."""
+    own = subset(f"patch/{task}", tensors)
     adapter = Adapter(
         token=tensors.get(f"token/{task}"),
         new_rows=tensors.get("rows"),
         first_new=first_open_row(state),
-        patches=patches_in(subset(f"patch/{task}", tensors), facts["insertion"]),
+        items=item_patch_in(own),
+        patches=patches_in(own, facts["insertion"]),
     )
     weights = {**state.group("encoder"), **subset(f"norm/{task}", tensors)}
     return View(encoder, weights, head_in(tensors, task), n_items, adapter, facts["reading"], pooling)
