@@ -38,6 +38,9 @@ def test_counts_fade_by_event_time_however_the_log_is_cut(first, second):
             assert float(trend.counts[place, item]) == pytest.approx(count, rel=1e-4, abs=1e-6)
             popular = float(trend.popularity(6, place)[item])
             assert popular == pytest.approx(math.log(1 + count / EPSILON), rel=1e-4, abs=1e-4)
+    late = Trend.empty().after(spans[1], 6).after(spans[0], 6)  # an older span that comes after a newer one
+    assert late.until == until
+    assert torch.allclose(late.counts, trend.counts, rtol=1e-4, atol=1e-6)
     at_once = Trend.empty().after(concatenate(spans), 6)
     assert torch.allclose(at_once.counts, trend.counts, rtol=1e-4, atol=1e-6)
 
