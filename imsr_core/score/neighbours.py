@@ -95,6 +95,24 @@ class NeighboursTerm:
         age = (self.personal.until - mine.last[rows]) / self.personal.unit
         return place, mine.other[rows], np.exp2(-age / HALF_LIVES[kind])
 
+    def because(self, users: IntArray, items: IntArray) -> IntArray:
+        """(P,) of each pair of user and item, the user's item whose vote for it is the strongest; -1 if none votes."""
+        people, place = np.unique(users, return_inverse=True)
+        best, found = np.zeros(len(users)), np.full(len(users), -1)
+        for kind in range(KINDS):
+            owner, voter, strength = self.voters(people, kind)
+            count = np.bincount(owner, minlength=len(people))
+            start = np.cumsum(count) - count
+            for nth in range(int(count.max(initial=0))):
+                there = nth < count[place]
+                row = (start[place] + nth)[there]
+                pair = self.pairs.find(voter[row], items[there])
+                vote = np.where(pair >= 0, strength[row] * self.similarity[pair, kind], 0.0)
+                better = vote > best[there]
+                at = np.flatnonzero(there)[better]
+                best[at], found[at] = vote[better], voter[row][better]
+        return found
+
     def _votes(self, users: IntArray, width: int, kind: int) -> Tensor:
         place, items, strength = self.voters(users, kind)
         voter, rows = self.pairs.rows_of(items)

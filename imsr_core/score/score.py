@@ -105,6 +105,13 @@ class Score:
             self, personal=own, neighbours=replace(self.neighbours, pairs=neighbours, tail=tail, personal=own)
         )
 
+    def configured(self, config: ScoreConfig) -> Score:
+        """The same counts under another configuration: other columns have their weights, or their start."""
+        personal = replace(self.personal, limit=config.history)
+        near = replace(self.neighbours, limit=config.neighbours_kept, personal=personal)
+        score = replace(self, config=config, personal=personal, neighbours=near)
+        return replace(score, weights=self.weights.for_columns(score.columns))
+
     @property
     def unit(self) -> int:
         """The length of a span in microseconds."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
@@ -14,6 +15,8 @@ from imsr_core.score.protocol import Term
 
 #: Scores held at once (users x items): 4 MB in float32, of this many users at least.
 CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
+#: Items, evenly spread over the catalogue, that say what a usual item is.
+USUAL = 64
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,56 @@ class Scorer:
         for first in range(0, len(users), step):
             yield first, self.scores(users[first : first + step])
 
+    def best(
+        self,
+        users: IntArray,
+        n: int,
+        hidden: tuple[IntArray, IntArray] | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Items and scores (B, n) of the best items of ``users`` (B,), best first; -1 and -inf where a list is shorter.
+
+        ``hidden`` are pairs (position in ``users``, item) that must not be shown, ``allowed`` (N,) the items that may.
+        """
+        n = min(n, self.n_items)
+        lists = [(torch.zeros(0, n, dtype=torch.int64), torch.zeros(0, n))]
+        for first, scores in self.chunks(users):
+            if allowed is not None:
+                scores[:, torch.from_numpy(~allowed[: self.n_items])] = -torch.inf
+            if hidden is not None:
+                here = (hidden[0] >= first) & (hidden[0] < first + len(scores)) & (hidden[1] < self.n_items)
+                scores[torch.from_numpy(hidden[0][here] - first), torch.from_numpy(hidden[1][here])] = -torch.inf
+            top = scores.topk(n, dim=1)
+            lists.append((top.indices.where(top.values > -torch.inf, -1), top.values))
+        items, values = (torch.cat(parts) for parts in zip(*lists, strict=True))
+        return items, values
+
+    def reasons(self, users: IntArray, items: IntArray) -> IntArray:
+        """(B, C) position in ``terms`` of the term that lifts each of ``items`` (B, C) most above a usual item."""
+        usual = np.linspace(0, max(self.n_items - 1, 0), min(USUAL, self.n_items)).astype(np.int64)
+        level = self.parts(users, np.tile(usual, (len(users), 1))).mean(1, keepdim=True)
+        return (self.parts(users, items) - level).argmax(-1).numpy()
+
     def parts(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, T) what each term adds to the score of ``items`` (B, C) for ``users`` (B,)."""
         return torch.stack([term.at(users, items) @ weights for term, weights in self.terms], -1)
+
+
+def with_places_kept(
+    first: tuple[Tensor, Tensor], kept: tuple[Tensor, Tensor], share: float, n: int
+) -> tuple[Tensor, Tensor]:
+    """Lists (B, n) of which a ``share`` of the places, evenly spread, go to the best of ``kept`` that are not there.
+
+    ``first`` and ``kept`` are items and scores (B, >= n), best first, as of `Scorer.best`.
+    """
+    places = torch.arange(1, n + 1)
+    own = (places * share).floor() > ((places - 1) * share).floor()  # (n,) places that are kept
+    main = first[0][:, : int((~own).sum())]
+    fresh = (kept[0][:, :, None] != main[:, None, :]).all(-1) & (kept[0] >= 0)
+    order = (~fresh).to(torch.int8).argsort(dim=1, stable=True)[:, : int(own.sum())]
+    items, scores = torch.full((len(main), n), -1), torch.full((len(main), n), -torch.inf)
+    items[:, ~own], scores[:, ~own] = main, first[1][:, : main.shape[1]]
+    chosen = fresh.gather(1, order)
+    items[:, own] = kept[0].gather(1, order).where(chosen, -1)
+    scores[:, own] = kept[1].gather(1, order).where(chosen, -torch.inf)
+    return items, scores

@@ -2,15 +2,16 @@
 
 recommender = Recommender.open("my-workspace")
 recommender.interests("1018")                  # pyarrow table: interest_id, born_span, support, norm, vector
-recommender.top_n(["1018", "27"], n=20)        # pyarrow table: user_id, rank, item_id, score, interest_id
+recommender.top_n(["1018", "27"], n=20)        # pyarrow table: user_id, rank, item_id, score, interest_id, reason
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
-from imsr_core.interests import InterestStore
-from imsr_core.retrieval import TopItems, top_items
+from imsr_core.score.serving import Scorer, with_places_kept
 from imsr_core.state import ModelState
+from pipelines.interests.reasons import reasons
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_history, load_sequences
 from pipelines.workspace.layout import Workspace
@@ -32,7 +33,7 @@ class UnknownUserError(ImsrError):
     """A user that the version has never seen."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Recommender:
     """One version, loaded once: item vectors and everybody's interests."""
 
@@ -53,10 +54,6 @@ class Recommender:
     @cached_property
     def _items(self) -> Tensor:
         return self.state.item_vectors()
-
-    @cached_property
-    def _bias(self) -> Tensor:
-        return self.state.item_bias()
 
     def interests(self, user_id: str) -> pa.Table:
         """The interests of one user, one row each, oldest first.
@@ -89,65 +86,134 @@ class Recommender:
         indices = torch.from_numpy(self._indices(user_ids))
         return (self.state.store.counts_of(indices) > 0).numpy()
 
-    def top_n(self, user_ids: Sequence[str], n: int = 20, *, exclude_seen: bool = False) -> pa.Table:
+    def top_n(
+        self,
+        user_ids: Sequence[str],
+        n: int = 20,
+        *,
+        exclude_seen: bool = False,
+        exclude: Sequence[str] = (),
+        only: Sequence[str] | None = None,
+        new_share: float | None = None,
+    ) -> pa.Table:
         """The ``n`` best items of each user, once: user_id, rank (from 1), item_id, score, interest_id, reason.
 
-        The union of the lists of all interests, best score first. ``exclude_seen`` leaves out what the user had
-        before. A user without interests gets the most popular items of the version's last span (reason "popular",
-        score and interest_id NULL); everybody else's rows have reason "interest".
+        ``exclude_seen`` leaves out what the user had before, and scores with the weights for that. Items of ``exclude``
+        are never shown; with ``only``, none but those. ``new_share`` of the places (unset: ``[recommend]``) are kept
+        for what is new to the user. A user whom the version does not know gets the most popular items of its last span
+        (reason "popular", score and interest_id NULL).
 
         Raises:
-            ConfigError: ``n`` is below 1.
+            ConfigError: ``n`` is below 1, ``new_share`` no share, or no item of ``only`` is known.
         """
-        if n < 1:
-            raise ConfigError(f"{n} items for each user", hint="ask for 1 or more")
+        share = self.version.workspace.settings.recommend.new_share if new_share is None else new_share
+        if n < 1 or not 0 <= share <= 1:
+            raise ConfigError(f"{n} items for each user, {share:g} of them new", hint="ask for 1 or more, 0 .. 1 new")
         user_ids = list(dict.fromkeys(user_ids))
         indices = self._indices(user_ids)
-        users = torch.from_numpy(indices)
-        exclude = self._seen(indices) if exclude_seen else None
-        lists = top_items(self.state.store, users, self._items, n, exclude, self._bias)
-        known = (self.state.store.counts_of(users) > 0).numpy()
-        parts = [self._rows(user_ids, users, lists)]
+        allowed = self._allowed(exclude, only)
+        lists = self._lists(indices, n, exclude_seen, share, allowed)
+        known = self._scorer("everything").known(indices)
+        parts = [self._rows(user_ids, indices, *lists, "new" if exclude_seen else "everything")]
         strangers = [user for user, found in zip(user_ids, known, strict=True) if not found]
         if strangers:
-            parts.append(self._popular(strangers, n))
+            parts.append(self._popular(strangers, n, allowed))
         return pa.concat_tables(parts)
 
-    def write_all(self, n: int = 20, *, exclude_seen: bool = False, chunk: int = 4096) -> Path:
-        """Write everybody's lists to ``recommendations/<version id>.parquet``, behind the view `recommendations`."""
+    def write_all(self, n: int = 20, *, chunk: int = 4096, **how: Any) -> Path:
+        """Write everybody's lists to ``recommendations/<version id>.parquet``, behind the view `recommendations`.
+
+        ``how`` is what `top_n` takes.
+        """
         users = self.state.store.users.numpy()
         ids = self.version.vocabulary.user_ids(users).to_pylist()
-        parts = [self.top_n(ids[i : i + chunk], n, exclude_seen=exclude_seen) for i in range(0, len(ids), chunk)]
+        parts = [self.top_n(ids[i : i + chunk], n, **how) for i in range(0, len(ids), chunk)]
         version_id = self.version.row.version_id
-        table = pa.concat_tables(parts) if parts else self._popular([], n)
+        table = pa.concat_tables(parts) if parts else self._popular([], n, None)
         folder = self.version.workspace.root / "recommendations"
         folder.mkdir(exist_ok=True)
         path = folder / f"{version_id}.parquet"
         write_table(table.append_column("version_id", pa.array([version_id] * table.num_rows, pa.string())), path)
         return path
 
+    @cache  # noqa: B019 - a recommender is one version, and lives as long as it is used
+    def _scorer(self, which: str) -> Scorer:
+        return self.state.scorer(which)
+
+    def _lists(
+        self, users: NDArray[np.int64], n: int, exclude_seen: bool, share: float, allowed: NDArray[np.bool_] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Items and scores (B, n) of users (B,)."""
+        seen = self._seen(users) if exclude_seen or share else None
+        if exclude_seen:
+            return self._scorer("new").best(users, n, seen, allowed)
+        lists = self._scorer("everything").best(users, n, None, allowed)
+        if not share:
+            return lists
+        return with_places_kept(lists, self._scorer("new").best(users, n, seen, allowed), share, lists[0].shape[1])
+
+    def _allowed(self, exclude: Sequence[str], only: Sequence[str] | None) -> NDArray[np.bool_] | None:
+        """(N,) which items may be shown; None: all of them."""
+        if not exclude and only is None:
+            return None
+        allowed = np.full(self.state.n_items, only is None)
+        for ids, value in ((only, True), (exclude, False)):
+            if ids:
+                found = self.version.vocabulary.items_of(pa.array(list(ids), pa.string()))
+                allowed[found[(found >= 0) & (found < len(allowed))]] = value
+        if not allowed.any():
+            raise ConfigError(
+                f"no item is left: version {self.version.row.version_id} knows none that may be shown",
+                hint="ids are compared letter by letter; the `items` view lists them",
+            )
+        return allowed
+
     def _indices(self, user_ids: Sequence[str]) -> NDArray[np.int64]:
         return self.version.vocabulary.users_of(pa.array(list(user_ids), pa.string()))
 
-    def _rows(self, user_ids: Sequence[str], users: Tensor, lists: TopItems) -> pa.Table:
-        shown = lists.items >= 0
-        row, place = shown.nonzero(as_tuple=True)
+    def _rows(
+        self, user_ids: Sequence[str], users: NDArray[np.int64], items: Tensor, scores: Tensor, which: str
+    ) -> pa.Table:
+        row, place = (part.numpy() for part in (items >= 0).nonzero(as_tuple=True))
+        shown = items.numpy()[row, place]
+        interests = self._interest_ids(users[row], shown)
         ids = pa.array(list(user_ids), pa.string())
         return pa.table(
             {
-                "user_id": ids.take(pa.array(row.numpy())),
-                "rank": pa.array(place.numpy() + 1),
-                "item_id": self.version.vocabulary.item_ids(lists.items[shown].numpy()).combine_chunks(),
-                "score": pa.array(lists.scores[shown].numpy()),
-                "interest_id": pa.array(_interest_ids(self.state.store, users, lists)[shown].numpy()),
-                "reason": pa.array(["interest"] * len(row), pa.string()),
+                "user_id": ids.take(pa.array(row)),
+                "rank": pa.array(place + 1),
+                "item_id": self.version.vocabulary.item_ids(shown).combine_chunks(),
+                "score": pa.array(scores.numpy()[row, place]),
+                "interest_id": pa.array(interests, mask=interests < 0),
+                "reason": self._reasons(users[row], shown, interests, which),
             }
         )
 
-    def _popular(self, user_ids: Sequence[str], n: int) -> pa.Table:
+    def _interest_ids(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(P,) the user's interest that is nearest to each item; -1 for a user without interests."""
+        store, people = self.state.store, torch.from_numpy(users)
+        found = store.rows_of(people)
+        if not len(store):
+            return np.full(len(users), -1)
+        near = (store.vectors[found.rows] * self._items[torch.from_numpy(items), None]).sum(-1)
+        best = near.masked_fill(~found.mask, -torch.inf).argmax(1)
+        ids = store.interest_id[found.rows.gather(1, best[:, None]).squeeze(1)]
+        return ids.where(store.counts_of(people) > 0, -1).numpy()
+
+    def _reasons(
+        self, users: NDArray[np.int64], items: NDArray[np.int64], interests: NDArray[np.int64], which: str
+    ) -> pa.Array:
+        if self.state.score is None:
+            return pa.array(["interest"] * len(users), pa.string())
+        named = self.version.vocabulary.item_ids
+        return reasons(self.state.score, self._scorer(which), users, items, interests, named)
+
+    def _popular(self, user_ids: Sequence[str], n: int, allowed: NDArray[np.bool_] | None) -> pa.Table:
         workspace, lineage = self.version.workspace, self.version.lineage
         items = load_sequences(workspace.resolve(lineage.vocabulary[-1])).items
-        counts = np.bincount(items) if len(items) else np.zeros(0, dtype=np.int64)
+        counts = np.bincount(items, minlength=self.state.n_items)
+        if allowed is not None:
+            counts = counts * allowed
         best = np.argsort(-counts, kind="stable")[: min(n, int((counts > 0).sum()))]
         size = len(user_ids) * len(best)
         ids = pa.array(list(user_ids), pa.string())
@@ -163,7 +229,7 @@ class Recommender:
             }
         )
 
-    def _seen(self, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def _seen(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(row, item) pairs of what each of the users (B,) had in any span that the version knows."""
         workspace = self.version.workspace
         folders = [workspace.resolve(path) for path in self.version.lineage.vocabulary]
@@ -171,11 +237,4 @@ class Recommender:
         order = np.argsort(indices, kind="stable")
         slot = np.searchsorted(indices[order], history.users)
         pairs = np.unique(np.stack([order[slot][history.rows], history.items], 1), axis=0)
-        return torch.from_numpy(pairs[:, 0].copy()), torch.from_numpy(pairs[:, 1].copy())
-
-
-def _interest_ids(store: InterestStore, users: Tensor, lists: TopItems) -> Tensor:
-    if not len(store):
-        return lists.interest
-    found = store.rows_of(users)
-    return store.interest_id[found.rows.gather(1, lists.interest.clamp(min=0))]
+        return pairs[:, 0].copy(), pairs[:, 1].copy()

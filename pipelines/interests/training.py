@@ -20,7 +20,8 @@ from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empt
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
-from pipelines.interests.version import LINE, Version, fingerprint_of, write_version
+from pipelines.interests.scoring import changes_of, described, length_of_a_span, scored
+from pipelines.interests.version import LINE, ScoreChanges, Version, fingerprint_of, write_version
 from pipelines.sequences.chain import chain_of
 from pipelines.sequences.loader import load_sequences
 from pipelines.sequences.vocabulary import Vocabulary
@@ -117,12 +118,12 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
         return row
     source.verify()
     started = time.perf_counter()
-    update, events = _learn(source, progress)
+    update, events, score = _learn(source, progress)
     lineage = _lineage(source, f"{source.span_id}.{len(attempts) + 1}")
 
     def write(folder: Path) -> None:
         events.write(folder)
-        write_version(folder, update, lineage, source.parent, Vocabulary.open(source.vocabulary_folders()))
+        write_version(folder, update, lineage, source.parent, Vocabulary.open(source.vocabulary_folders()), score)
 
     def mark_trained(tx: Transaction) -> None:
         for span_id in source.spans if source.like is None else ():
@@ -133,8 +134,8 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
     return row
 
 
-def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateEvents]:
-    """The update, and how it ranks the events that were kept from it."""
+def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateEvents, ScoreChanges | None]:
+    """The update, how it ranks the events that were kept from it, and what of the score's tables has changed."""
     parts, n_items = source.load(), _catalogue_size(source)
     past = concatenate(parts[:-1]) if source.like else None
     span = concatenate(parts) if past is None else parts[-1]
@@ -155,7 +156,7 @@ def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateE
     events = rank_hidden(hidden, current, update.unseen(), source.top_n)
     if source.like is not None:
         events = events.compared_with(GateEvents.read(source.like.folder))
-    return update, events
+    return update, events, changes_of(source.parent, before, update, span)
 
 
 @contextmanager
@@ -177,13 +178,15 @@ def _start(source: TrainingInput, span: SpanSequences) -> ModelState:
     if source.like is not None:
         state = source.like.load()
     elif source.parent is None:
-        return ModelState.initial(source.config)
+        return ModelState.initial(source.config, length_of_a_span(source.workspace))
     else:
         _require_same_numbering(source.parent, source)
         state = source.parent.load(span.users, optimizer=True)
         _require_same_shape(source.parent, state.config, source.config)
     state.config = source.config
-    return state
+    made_by = source.parent or source.like
+    assert made_by is not None
+    return scored(state, made_by)
 
 
 def _require_same_numbering(parent: Version, source: TrainingInput) -> None:
@@ -256,7 +259,7 @@ def _summary(update: SpanUpdate, parent: Version | None) -> dict[str, Any]:
         "losses": [round(loss, 6) for loss in update.losses],
         "clarity_threshold": _finite(update.threshold),
         "clarity_quantiles": update.clarity_quantiles,
-    }
+    } | ({} if update.state.score is None else {"score": described(update.state.score)})
 
 
 def _finite(value: float) -> float | None:

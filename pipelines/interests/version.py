@@ -4,6 +4,8 @@
         config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint)
         interests.parquet       interests of the users that the span touched (see `interest_files`)
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
+        user_items.parquet, item_neighbours.parquet, recent_items.parquet
+                                what the score counts, of what the span touched (see `score_files`)
         memory-*.parquet        what the strategy remembers of users, if anything (see `memory_files`)
         gate.parquet            events that were kept from learning, and their ranks (see `gate_events`)
         lineage.json            parent, data fingerprints, vocabulary, interest chain, configuration, packages
@@ -30,11 +32,13 @@ from numpy.typing import NDArray
 from imsr_core.checkpoint import config_identity, load_state, save_state
 from imsr_core.config import InterestsConfig
 from imsr_core.interests import InterestStore
+from imsr_core.score import Score
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
 from imsr_core.strategies.shrinking import Reason
 from pipelines.interests.interest_files import COMPACTION_FACTOR, read_interests, rows_in, write_interests
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
+from pipelines.interests.score_files import ScoreTables, read_score, write_score
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
@@ -108,6 +112,10 @@ class Version:
         """The chain of interest files, oldest first."""
         return [self.workspace.resolve(path) for path in self.lineage.interests]
 
+    def score_folders(self) -> list[Path]:
+        """The folders with the score's tables, oldest first: those of the interests."""
+        return [path.parent for path in self.interest_files()]
+
     def continues_in(self, folders: Sequence[Path]) -> bool:
         """Whether users and items have the same indices in this vocabulary, a list of folders, oldest first."""
         known = list(self.lineage.vocabulary)
@@ -118,13 +126,28 @@ class Version:
         state = load_state(self.folder, optimizer=optimizer)
         model = state.config.model
         state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
+        if state.score is not None:
+            state.score = read_score(self.score_folders(), users).into(state.score)
         if optimizer:
             state.user_memory = read_user_memory(self.folder)
         return state
 
 
+@dataclass(frozen=True)
+class ScoreChanges:
+    """The tables of a score that a span touched; ``before`` are all others, where the parent has none."""
+
+    changes: ScoreTables
+    before: ScoreTables | None = None
+
+
 def write_version(
-    folder: Path, update: SpanUpdate, lineage: Lineage, parent: Version | None, vocabulary: Vocabulary
+    folder: Path,
+    update: SpanUpdate,
+    lineage: Lineage,
+    parent: Version | None,
+    vocabulary: Vocabulary,
+    score: ScoreChanges | None = None,
 ) -> Lineage:
     """Write all files of a version but READY into ``folder``; returns the lineage with its chain of interests.
 
@@ -134,9 +157,15 @@ def write_version(
     write_user_memory(update.state.user_memory, folder)
     store, chain = update.interests, lineage.interests
     own = f"versions/{lineage.version_id}/interests.parquet"
-    if parent is not None and _overgrown(parent, len(store)):
-        everybody = parent.load().store.updated(store)
-        store, chain = everybody, ()
+    tables = None if score is None else score.changes
+    if parent is not None and (_overgrown(parent, len(store)) or (score is not None and score.before is not None)):
+        known = parent.load()
+        store, chain = known.store.updated(store), ()
+        if score is not None:
+            whole = score.before or ScoreTables.of(_scored(known))
+            tables = whole.updated(score.changes)
+    if tables is not None:
+        write_score(tables, vocabulary, lineage.version_id, folder)
     write_interests(
         store, _user_ids(vocabulary, store), lineage.spans, lineage.version_id, folder / "interests.parquet"
     )
@@ -144,6 +173,11 @@ def write_version(
     complete = Lineage(**(lineage.__dict__ | {"interests": (*chain, own)}))
     (folder / "lineage.json").write_text(complete.to_json(), encoding="utf-8")
     return complete
+
+
+def _scored(state: ModelState) -> Score:
+    assert state.score is not None
+    return state.score
 
 
 def _overgrown(parent: Version, new_rows: int) -> bool:

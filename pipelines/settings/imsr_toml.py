@@ -39,6 +39,7 @@ from pipelines.settings.sections import (
     EvaluationSettings,
     GateSettings,
     IngestSettings,
+    RecommendSettings,
     RefreshSettings,
     RetentionSettings,
     SequencesSettings,
@@ -74,6 +75,7 @@ class Settings:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    recommend: RecommendSettings = field(default_factory=RecommendSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     bench: BenchSettings = field(default_factory=BenchSettings)

@@ -169,6 +169,19 @@ class GateSettings(Section):
 
 
 @dataclass(frozen=True)
+class RecommendSettings(Section):
+    """What lists look like, where whoever asks does not say."""
+
+    new_share: float = documented(
+        0.0,
+        "share of a list's places that are kept for what is new to the user: where tastes repeat the best list by hits "
+        "is almost all repeats",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True)
 class RefreshSettings(Section):
     """Training from scratch beside the chain, to see what the updates have lost."""
 

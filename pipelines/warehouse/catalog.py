@@ -64,6 +64,9 @@ COLUMNS = {
     "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, vector FLOAT[]",
     "changes": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, interest_id BIGINT, change VARCHAR, "
     "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
+    "user_items": "version_id VARCHAR, user_id VARCHAR, user_index BIGINT, item_index BIGINT, times BIGINT, "
+    "first_us BIGINT, last_us BIGINT",
+    "item_neighbours": "version_id VARCHAR, item_index BIGINT, neighbour_index BIGINT, steps FLOAT, taste FLOAT",
     "item_metadata": "item_id VARCHAR",
     "interest_items": "version_id VARCHAR, user_id VARCHAR, interest_id BIGINT, rank BIGINT, item_id VARCHAR, "
     "score FLOAT",
@@ -222,6 +225,8 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "sequences": _files(sequences, "bucket=*.parquet"),
         "interests": _files(folders, "interests.parquet"),
         "changes": _files(folders, "changes.parquet"),
+        "user_items": _files(folders, "user_items.parquet"),
+        "item_neighbours": _files(folders, "item_neighbours.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
         "interest_items": [path for path in explained if path.stem not in gone],
         "recommendations": [path for path in lists if path.stem not in gone],

@@ -134,6 +134,36 @@ CREATE OR REPLACE VIEW interest_changes AS
   SELECT version_id, span_id, user_id, interest_id, change, reason, clarity, residual, drift
   FROM ${changes};
 
+-- What the score counts, as of the current version: how often and when a user had an item ([score] personal) ...
+CREATE OR REPLACE VIEW user_items AS
+  SELECT u.user_id, i.item_id, u.times, make_timestamp(u.first_us) AS first_time, make_timestamp(u.last_us) AS last_time
+  FROM ${user_items} u JOIN version_chain c ON c.ancestor = u.version_id JOIN items i USING (item_index)
+  WHERE c.version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')
+  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY u.user_index);
+
+-- ... and what goes with what ([score] neighbours): pairs within ten steps, and shares of what was new to a user.
+CREATE OR REPLACE VIEW item_neighbours AS
+  SELECT i.item_id, k.item_id AS neighbour_id, n.steps, n.taste
+  FROM ${item_neighbours} n JOIN version_chain c ON c.ancestor = n.version_id
+  JOIN items i USING (item_index) JOIN items k ON k.item_index = n.neighbour_index
+  WHERE c.version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')
+  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY n.item_index);
+
+-- The weights of each version's score, and what they rest on: events of users that the version before had not learnt,
+-- and the mean log loss of them before and after the fit (chance: of a score that knows nothing). shown is what may be
+-- shown: everything, or only what is new to the user.
+CREATE OR REPLACE VIEW score_weights AS
+  WITH sets AS (
+    SELECT version_id, span_id, state, unnest(['everything', 'new']) AS shown, summary
+    FROM ${versions} WHERE (summary -> 'score') IS NOT NULL),
+  parts AS (SELECT * EXCLUDE (summary), summary -> 'score' -> shown AS part FROM sets),
+  named AS (SELECT *, unnest(json_keys(part -> 'weights')) AS "column" FROM parts)
+  SELECT version_id, span_id, state, shown, "column", (part -> 'weights' ->> "column")::DOUBLE AS weight,
+         (part -> 'evidence' ->> 'events')::BIGINT AS events, (part -> 'evidence' ->> 'users')::BIGINT AS users,
+         (part -> 'evidence' ->> 'before')::DOUBLE AS loss_before, (part -> 'evidence' ->> 'after')::DOUBLE AS loss_after,
+         (part -> 'evidence' ->> 'chance')::DOUBLE AS loss_chance
+  FROM named ORDER BY span_id, version_id, shown;
+
 -- Lists written by `imsr recommend --all`.
 CREATE OR REPLACE VIEW recommendations AS
   SELECT version_id, user_id, rank, item_id, score, interest_id, reason FROM ${recommendations};

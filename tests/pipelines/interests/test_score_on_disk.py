@@ -1,0 +1,109 @@
+"""The score's tables on disk: as of any version they are what learning everything at once would count."""
+
+import numpy as np
+import pytest
+from small_world import DAYS, LATER, TOML, VERSIONS, land, log, make, run_all
+
+from imsr_core.ragged import concatenate
+from imsr_core.score import Score
+from pipelines.care.forget import trace
+from pipelines.interests.scoring import length_of_a_span
+from pipelines.interests.version import Version
+from pipelines.sequences.loader import load_sequences
+from pipelines.warehouse.catalog import connect
+
+SCORED = TOML.replace("[evaluation]", "residual = true\nwindow = 1\n[score]\nenabled = true\n[evaluation]")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A workspace whose six days were learnt with a score."""
+    workspace = make(tmp_path_factory.mktemp("scored"), log(), SCORED)
+    run_all(workspace)
+    return workspace
+
+
+def counted(workspace, version_id):
+    """What learning everything at once gives."""
+    version = Version.open(workspace, version_id)
+    parts = [load_sequences(workspace.resolve(path)) for path in version.lineage.vocabulary]
+    state = version.load()
+    return state, Score.empty(state.config.score, length_of_a_span(workspace)).after(concatenate(parts), state.n_items)
+
+
+def require_same(score, expected):
+    users = expected.personal.pairs.owners
+    items = np.tile(np.arange(expected.n_items), (len(users), 1))
+    for one, other in zip(score.counters(), expected.counters(), strict=True):
+        np.testing.assert_allclose(one.at(users, items), other.at(users, items), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("version_id", VERSIONS)
+def test_as_of_every_version_the_counts_are_those_of_all_its_spans_at_once(scored, version_id):
+    state, expected = counted(scored, version_id)
+    require_same(state.score, expected)
+
+
+def test_a_few_users_are_read_alone(scored):
+    version = Version.open(scored)
+    everybody, some = version.load().score, version.load(np.array([2, 7])).score
+    assert set(some.personal.pairs.owners) <= {2, 7}
+    mine = everybody.personal.pairs.of_owners(np.array([2, 7]))
+    np.testing.assert_array_equal(some.personal.pairs.values, mine.values)
+
+
+def test_weights_are_fitted_night_by_night_and_said(scored):
+    with connect(scored) as connection:
+        rows = connection.sql(
+            "SELECT span_id, shown, count(*), max(events) FROM score_weights GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+    assert len(rows) == 2 * len(VERSIONS)
+    assert {row[2] for row in rows} == {len(Version.open(scored).load().score.columns)}
+    assert all(row[3] >= 30 for row in rows[-4:] if row[1] == "everything")
+    weights = [tuple(Version.open(scored, v).load().score.weights.values[0].tolist()) for v in VERSIONS]
+    assert len(set(weights)) >= len(VERSIONS) - 1  # the first day has too few events to say anything
+
+
+def test_the_views_show_what_a_user_had_and_what_goes_with_what(scored):
+    with connect(scored) as connection:
+        had = connection.sql("SELECT user_id, item_id, times, last_time FROM user_items ORDER BY ALL").fetchall()
+        events = connection.sql(
+            "SELECT user_id, item_id, count(*), max(timestamp) AT TIME ZONE 'UTC' FROM interactions GROUP BY ALL "
+            "ORDER BY ALL"
+        ).fetchall()
+        near = connection.sql("SELECT count(*), min(steps + taste) FROM item_neighbours").fetchall()[0]
+    assert had == events
+    assert near[0] > 0
+    assert near[1] > 0
+
+
+def test_metrics_and_the_gate_are_of_the_score(scored):
+    with connect(scored) as connection:
+        spans = connection.sql("SELECT DISTINCT span_id FROM metrics ORDER BY 1").fetchall()
+    assert [row[0] for row in spans] == LATER
+
+
+def test_a_score_that_is_switched_on_later_counts_what_was_learnt_before(tmp_path):
+    workspace = make(tmp_path / "w", log(range(4)))
+    run_all(workspace)
+    assert Version.open(workspace).load().score is None
+    workspace.settings_file.write_text(SCORED)
+    reopened = type(workspace).open(workspace.root)
+    land(reopened, log(range(4, 6)), "more.csv")
+
+    run_all(reopened)
+    state, expected = counted(reopened, None)
+    require_same(state.score, expected)
+
+
+def test_a_forgotten_user_is_in_no_table(scored):
+    found = trace(scored, "u3").found
+    assert {path.split("/")[-1] for path in found if path.startswith("versions/")} >= {
+        "user_items.parquet",
+        "recent_items.parquet",
+    }
+
+
+def test_days_are_days(scored):
+    assert length_of_a_span(scored) == 86_400_000_000
+    assert DAYS[0] == "2024-03-01"
