@@ -1,6 +1,7 @@
 """The flows in a Prefect harness: the same result as the plain steps, and what the API then knows of the run."""
 
 import json
+import re
 import shutil
 import time
 
@@ -56,15 +57,19 @@ def newest_run():
     return run, tasks, {artifact.key: artifact for artifact in artifacts}
 
 
+#: What Prefect calls a task until its name has arrived.
+UNNAMED = re.compile(r"[a-z]+-[0-9a-f]{3}")
+
+
 def task_names(run, wanted: int) -> list[str]:
-    """The names of a run's tasks in order; the server records them a moment later."""
+    """The names of a run's tasks in order; the server records them, and what they are called, a moment later."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     only, names = FlowRunFilter(id=FlowRunFilterId(any_=[run.id])), []
     deadline = time.monotonic() + 30
     with get_client(sync_client=True) as client:
-        while len(names) < wanted and time.monotonic() < deadline:
+        while (len(names) < wanted or any(map(UNNAMED.fullmatch, names))) and time.monotonic() < deadline:
             tasks = client.read_task_runs(flow_run_filter=only)
             names = [task.name for task in sorted(tasks, key=lambda task: task.expected_start_time)]
             time.sleep(0.1)
