@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
+from imsr_core.sorted_keys import is_in, unique
 
 IntArray = NDArray[np.int64]
 
@@ -70,9 +72,9 @@ class SpanSequences:
         """(U,) events of each user."""
         return np.diff(self.offsets)
 
-    @property
+    @cached_property
     def rows(self) -> IntArray:
-        """(E,) position in ``users`` of the user who owns each event."""
+        """(E,) position in ``users`` of the user who owns each event; made once, and not to be written to."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.counts)
 
     def validate(self) -> SpanSequences:
@@ -112,8 +114,8 @@ def from_events(users: IntArray, items: IntArray, timestamps: IntArray) -> SpanS
         timestamps: (E,) time of each event, microseconds.
     """
     order = np.lexsort((timestamps, users))
-    unique, counts = np.unique(users, return_counts=True)
-    return SpanSequences(unique, _offsets(counts), items[order], timestamps[order])
+    owners, counts = np.unique(users, return_counts=True)
+    return SpanSequences(owners, _offsets(counts), items[order], timestamps[order])
 
 
 def concatenate(parts: Sequence[SpanSequences]) -> SpanSequences:
@@ -125,7 +127,7 @@ def concatenate(parts: Sequence[SpanSequences]) -> SpanSequences:
     parts = [part for part in parts if len(part)]
     if len(parts) <= 1:
         return parts[0] if parts else empty_sequences()
-    users = np.unique(np.concatenate([part.users for part in parts]))
+    users = unique(np.concatenate([part.users for part in parts]))
     rows = np.concatenate([np.searchsorted(users, part.users)[part.rows] for part in parts])
     items = np.concatenate([part.items for part in parts])
     timestamps = np.concatenate([part.timestamps for part in parts])
@@ -155,7 +157,7 @@ def slice_rows(sequences: SpanSequences, start: int, stop: int) -> SpanSequences
 
 def restrict_users(sequences: SpanSequences, users: IntArray) -> SpanSequences:
     """Those of ``users`` (any order, may repeat) that the sequences have."""
-    return take_rows(sequences, np.flatnonzero(np.isin(sequences.users, users)))
+    return take_rows(sequences, np.flatnonzero(is_in(sequences.users, users)))
 
 
 def last_n(sequences: SpanSequences, n: int) -> SpanSequences:

@@ -48,7 +48,7 @@ def recommend(
         return
     if not user:
         raise ConfigError("recommend for whom?", hint="imsr recommend --user ID, or --all")
-    table = Recommender.open(opened, version).top_n(user, n, **how)
+    table = Recommender.open(opened, version, users=user).top_n(user, n, **how)
     show_table("", table.column_names, zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 
 

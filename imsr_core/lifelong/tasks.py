@@ -16,6 +16,7 @@ from imsr_core.lifelong.config import SplitConfig
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.splits import PARTS, Part, parts_of
 from imsr_core.ragged import SpanSequences
+from imsr_core.sorted_keys import is_in
 
 BASE_TASK = "T1"
 """The name of the self-supervised first task, next-item prediction."""
@@ -57,7 +58,7 @@ class TaskData:
                 f"task {self.name}: row {wrong[0]} has label {self.labels[wrong[0]]}, outside 0 .. {self.n_labels - 1}",
                 hint="map labels to dense numbers first",
             )
-        absent = np.flatnonzero(~np.isin(self.users, self.sequences.users))
+        absent = np.flatnonzero(~is_in(self.users, self.sequences.users))
         if len(absent):
             raise TaskError(
                 f"task {self.name}: {len(absent)} labels belong to users without a sequence, "

@@ -25,6 +25,7 @@ from torch import Tensor
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n, restrict_users
 from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, joined
 from imsr_core.score.personal import PersonalTerm
+from imsr_core.sorted_keys import unique
 
 #: Steps within which two events of a user count as a pair, and items that share the vote of a new one.
 WINDOW, CONTEXT = 10, 100
@@ -69,7 +70,7 @@ class NeighboursTerm:
         """Items whose neighbours a span may change, asked before it is learnt."""
         users = span.users
         known = self.personal.pairs.of_owners(users).other
-        return np.unique(np.concatenate([span.items, restrict_users(self.tail, users).items, known]))
+        return unique(np.concatenate([span.items, restrict_users(self.tail, users).items, known]))
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2,)."""

@@ -31,6 +31,7 @@ from imsr_core.score.protocol import Term
 from imsr_core.score.serving import Scorer
 from imsr_core.score.trend import HALF_LIVES, TrendTerm
 from imsr_core.score.weights import Evidence, Weights
+from imsr_core.sorted_keys import is_in, union
 
 #: What a span lasts where nobody says otherwise: a month of 30 days, in microseconds.
 MONTH = 30 * 86_400_000_000
@@ -150,7 +151,7 @@ class Score:
         Events of users or items that were never counted say nothing of the weights. The same ``seed`` gives the same.
         """
         rng = np.random.default_rng(seed)
-        known = np.isin(span.users, self.personal.pairs.owners)[span.rows] & (span.items < self.n_items)
+        known = is_in(span.users, self.personal.pairs.owners)[span.rows] & (span.items < self.n_items)
         if not known.any():
             return self
         users, items = sample_events(span, known, rng)
@@ -175,5 +176,5 @@ class Score:
         terms = [(term, self.weights.row(which, term.columns)) for term in self.terms(interest)]
         users = self.personal.pairs.owners
         if interest is not None:
-            users = np.union1d(users, interest.store.users.numpy())
+            users = union(users, interest.store.users.numpy())
         return Scorer(terms, self.n_items, users)

@@ -14,6 +14,7 @@ import torch
 
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import take_rows
+from imsr_core.sorted_keys import is_in, unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import STARTING_OVER, Change, SpanUpdate, strategy_named
 from imsr_core.strategies.imsr import imsr, scores_after
@@ -179,8 +180,8 @@ def _record(span_id: str, cost: Cost, made: SpanUpdate) -> SpanRecord:
 def _sample(span: BenchSpan, limit: int) -> BenchSpan:
     """The events of at most ``limit`` of the span's users, spread evenly; all slices but `all` are left out."""
     size = len(span.sequences)
-    rows = np.unique(np.linspace(0, size - 1, min(limit, size)).astype(np.int64)) if limit else np.zeros(0, np.int64)
-    mine = np.isin(span.sequences.rows, rows)
+    rows = unique(np.linspace(0, size - 1, min(limit, size)).astype(np.int64)) if limit else np.zeros(0, np.int64)
+    mine = is_in(span.sequences.rows, rows)
     return BenchSpan(
         span.id, take_rows(span.sequences, rows), span.learnt, span.n_items, {"all": span.slices["all"][mine]}
     )

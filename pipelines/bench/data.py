@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
 from imsr_core.ragged import SpanSequences, all_but_last, between, concatenate, drop_empty, from_events
+from imsr_core.sorted_keys import is_in, union, unique
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.sequences.build import sequence_span
 from pipelines.sequences.chain import latest_rows
@@ -170,12 +171,12 @@ def filtered(parts: Sequence[SpanSequences], settings: BenchSettings) -> list[Sp
     items = np.concatenate([part.items for part in parts])
     keep = np.ones(len(users), dtype=bool)
     if settings.max_users:
-        everybody = np.unique(users)
+        everybody = unique(users)
         chosen = np.random.default_rng(settings.seed).permutation(everybody)[: settings.max_users]
-        keep &= np.isin(users, chosen)
+        keep &= is_in(users, chosen)
     if settings.max_items:
         counts = np.bincount(items[keep], minlength=int(items.max()) + 1)
-        keep &= np.isin(items, np.argsort(-counts, kind="stable")[: settings.max_items])
+        keep &= is_in(items, np.argsort(-counts, kind="stable")[: settings.max_items])
     keep &= np.bincount(users[keep], minlength=int(users.max()) + 1)[users] >= settings.min_user_events
     found, first = [], 0
     for part in parts:
@@ -205,12 +206,12 @@ def cut(names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tun
     pairs = np.zeros(0, dtype=np.int64)
     for name, part in zip(names, parts, strict=True):
         keys = part.users[part.rows] * width + part.items
-        known = (part.items < n_items) & np.isin(part.users, users)[part.rows]
+        known = (part.items < n_items) & is_in(part.users, users)[part.rows]
         slices = _slices(part, known, _seen(keys, pairs), protocol) if spans else {}
         seen = _had_before(part.users, pairs, width)
         learnt = drop_empty(all_but_last(part, 2) if protocol == "holdout" else part)
         n_items = max(n_items, int(part.items.max()) + 1)
-        users, pairs = np.union1d(users, learnt.users), np.union1d(pairs, keys)
+        users, pairs = union(users, learnt.users), union(pairs, keys)
         spans.append(BenchSpan(name, part, learnt, n_items, slices, seen))
     return BenchData(tuple(spans), protocol, tuning, length)
 
@@ -219,14 +220,14 @@ def _seen(keys: NDArray[np.int64], earlier: NDArray[np.int64]) -> BoolArray:
     """Which (user, item) pairs were there in an earlier span or before in this one."""
     seen = np.ones(len(keys), dtype=bool)
     _, first = np.unique(keys, return_index=True)
-    seen[first] = np.isin(keys[first], earlier)
+    seen[first] = is_in(keys[first], earlier)
     return seen
 
 
 def _had_before(users: NDArray[np.int64], pairs: NDArray[np.int64], width: int) -> SeenPairs:
     """The sorted ``pairs`` (user x width + item) of these sorted ``users``."""
     owners, items = np.divmod(pairs, width)
-    mine = np.isin(owners, users)
+    mine = is_in(owners, users)
     return SeenPairs(np.searchsorted(users, owners[mine]), items[mine])
 
 

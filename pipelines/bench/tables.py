@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from imsr_core.bootstrap import Interval
+from imsr_core.sorted_keys import unique
 from pipelines.bench.picks import picks, subject_of
 from pipelines.bench.summary import Done, Figure, Scope, Summary, figures, gain, grouped, spans_hit_rates, summaries
 from pipelines.workspace.parquet_files import write_table
@@ -58,7 +59,7 @@ def markdown(done: Sequence[Done], scope: Scope, title: str) -> str:
 def about(scope: Scope) -> str:
     """What the figures are of."""
     data = scope.data
-    users = np.unique(np.concatenate([span.sequences.users for span in data.spans]))
+    users = unique(np.concatenate([span.sequences.users for span in data.spans]))
     events = [span.sequences.n_events for span in data.spans]
     scored = [int(scope.member(span).sum()) for span in data.reported]
     kind = "new to their user, of known users and items" if scope.discover else "of known users and items"

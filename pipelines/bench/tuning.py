@@ -22,6 +22,7 @@ import numpy as np
 from imsr_core.bootstrap import Interval
 from imsr_core.config import InterestsConfig
 from imsr_core.ragged import SpanSequences, between, concatenate, drop_empty, take_rows
+from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from pipelines.bench.cells import Cell, CellFiles
@@ -170,7 +171,7 @@ def settings_line(settings: Mapping[str, Any]) -> str:
 def seconds_per_target(config: InterestsConfig, data: BenchData) -> float:
     """Seconds that a training target takes on this machine, timed on one epoch of a few users."""
     first = data.spans[0]
-    rows = np.unique(np.linspace(0, len(first.learnt) - 1, min(TIMED_USERS, len(first.learnt))).astype(np.int64))
+    rows = unique(np.linspace(0, len(first.learnt) - 1, min(TIMED_USERS, len(first.learnt))).astype(np.int64))
     few = take_rows(first.learnt, rows)
     short = replace(config, training=replace(config.training, base_epochs=1, patience=0))
     started = time.process_time()

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
 from imsr_core.ragged import SpanSequences
+from imsr_core.sorted_keys import is_in
 from imsr_core.state import ModelState
 from pipelines.interests.version import Version
 from pipelines.sequences.chain import chain_of
@@ -122,7 +123,7 @@ def seen_before(span: SpanSequences, earlier: Sequence[Path]) -> Tensor:
     keys = span.users[span.rows] * width + span.items
     _, first = np.unique(keys, return_index=True)
     seen = np.ones(len(keys), dtype=bool)
-    seen[first] = np.isin(keys[first], _pairs(span, earlier, width), invert=False)
+    seen[first] = is_in(keys[first], _pairs(span, earlier, width))
     return torch.from_numpy(seen)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.interests import InterestStore
+from imsr_core.sorted_keys import is_in, unique
 from pipelines.workspace.parquet_files import ParquetFileError, read_table, write_table
 
 #: A chain with more rows than this times the living interests is written anew as one file.
@@ -65,6 +66,8 @@ def read_interests(
 ) -> InterestStore:
     """The interests as of the last file of ``chain`` (oldest first), of ``users`` or of everybody.
 
+    Of a few users only the row groups are read that may hold them: the files are sorted by user.
+
     Raises:
         ParquetFileError: a file is missing or damaged, or holds vectors of another length.
     """
@@ -73,13 +76,13 @@ def read_interests(
     found = np.zeros(0, dtype=np.int64)
     store = InterestStore.empty(dim, query_units)
     for path in reversed(chain):
-        table = read_table(path, names)
+        table = read_table(path, names, having=None if users is None else ("user_index", users))
         owner = table["user_index"].to_numpy()
-        wanted = ~np.isin(owner, found)
+        wanted = ~is_in(owner, found)
         if users is not None:
-            wanted &= np.isin(owner, users)
+            wanted &= is_in(owner, users)
         part = _store(table.filter(pa.array(wanted)), dim, query_units, path)
-        found = np.concatenate([found, np.unique(owner)])
+        found = np.concatenate([found, unique(owner)])
         store = store.union(part)
         if users is not None and len(store.users) == len(users):
             break

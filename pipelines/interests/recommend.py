@@ -21,6 +21,7 @@ from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.score.serving import Scorer, with_places_kept
+from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from pipelines.interests.reasons import reasons
 from pipelines.interests.version import Version
@@ -35,21 +36,26 @@ class UnknownUserError(ImsrError):
 
 @dataclass(eq=False)
 class Recommender:
-    """One version, loaded once: item vectors and everybody's interests."""
+    """One version, loaded once: item vectors, and the interests of everybody or of the users it was opened for."""
 
     version: Version
     state: ModelState
 
     @classmethod
-    def open(cls, workspace: Workspace | Path | str, version_id: str | None = None) -> Recommender:
-        """The current version of a workspace, or the one of this id.
+    def open(
+        cls, workspace: Workspace | Path | str, version_id: str | None = None, *, users: Sequence[str] | None = None
+    ) -> Recommender:
+        """The current version of a workspace, or the one of this id; for ``users`` alone it is read in a moment.
 
         Raises:
             WorkspaceError, VersionError, CheckpointError: what is asked for is not there, or damaged.
         """
         opened = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
         version = Version.open(opened, version_id)
-        return cls(version, version.load())
+        if users is None:
+            return cls(version, version.load())
+        indices = version.vocabulary.users_of(pa.array(list(users), pa.string()))
+        return cls(version, version.load(unique(indices[indices >= 0])))
 
     @cached_property
     def _items(self) -> Tensor:
@@ -233,7 +239,7 @@ class Recommender:
         """(row, item) pairs of what each of the users (B,) had in any span that the version knows."""
         workspace = self.version.workspace
         folders = [workspace.resolve(path) for path in self.version.lineage.vocabulary]
-        history = load_history(folders, users=np.unique(indices[indices >= 0]))
+        history = load_history(folders, users=unique(indices[indices >= 0]))
         order = np.argsort(indices, kind="stable")
         slot = np.searchsorted(indices[order], history.users)
         pairs = np.unique(np.stack([order[slot][history.rows], history.items], 1), axis=0)

@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 from imsr_core.ragged import SpanSequences, from_events, restrict_users
 from imsr_core.score import Score
 from imsr_core.score.pairs import Pairs, joined
+from imsr_core.sorted_keys import is_in, union, without
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.workspace.parquet_files import read_table, write_table
 
 USER_ITEMS, ITEM_NEIGHBOURS, RECENT_ITEMS = "user_items.parquet", "item_neighbours.parquet", "recent_items.parquet"
 _FADED = ("faded_quarter", "faded_span", "faded_4_spans")
 _KINDS = ("steps", "taste")
+
+#: Rows of a row group of what is kept of users: who reads one user reads so many.
+_GROUP_ROWS = 16_384
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class ScoreTables:
 
     def updated(self, changes: ScoreTables) -> ScoreTables:
         """As of a later span."""
-        old = np.setdiff1d(self.tail.users, changes.tail.users)
+        old = without(self.tail.users, changes.tail.users)
         parts = [restrict_users(self.tail, old), changes.tail]
         users, items, times = (
             np.concatenate(column)
@@ -81,7 +85,7 @@ def write_score(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, fo
         "last_us": pa.array(mine.last),
     }
     columns |= {name: pa.array(mine.values[:, 2 + n].astype(np.float32)) for n, name in enumerate(_FADED)}
-    write_table(pa.table(columns), folder / USER_ITEMS)
+    write_table(pa.table(columns), folder / USER_ITEMS, row_group_size=_GROUP_ROWS)
     near = tables.neighbours
     columns = {
         "version_id": pa.array([version_id] * len(near), pa.string()),
@@ -96,7 +100,7 @@ def write_score(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, fo
         "item_index": pa.array(tail.items),
         "timestamp_us": pa.array(tail.timestamps),
     }
-    write_table(pa.table(columns), folder / RECENT_ITEMS)
+    write_table(pa.table(columns), folder / RECENT_ITEMS, row_group_size=_GROUP_ROWS)
 
 
 def read_score(folders: Sequence[Path], users: NDArray[np.int64] | None = None) -> ScoreTables:
@@ -124,14 +128,14 @@ def _as_of(chain: Sequence[Path], names: Sequence[str], owners: NDArray[np.int64
     found = np.zeros(0, dtype=np.int64)
     parts = []
     for path in reversed(chain):
-        table = read_table(path, list(names))
+        table = read_table(path, list(names), having=None if owners is None else (names[0], owners))
         columns = [table[name].to_numpy() for name in names]
-        wanted = ~np.isin(columns[0], found)
+        wanted = ~is_in(columns[0], found)
         if owners is not None:
-            wanted &= np.isin(columns[0], owners)
-        found = np.union1d(found, columns[0])
+            wanted &= is_in(columns[0], owners)
+        found = union(found, columns[0])
         parts.append([column[wanted] for column in columns])
-        if owners is not None and np.isin(owners, found).all():
+        if owners is not None and is_in(owners, found).all():
             break
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 

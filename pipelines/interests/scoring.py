@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
 from imsr_core.score import SETS, Score
+from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import SpanUpdate
 from pipelines.interests.score_files import USER_ITEMS, ScoreTables
@@ -67,7 +66,7 @@ def changes_of(
     if parent is None:
         return ScoreChanges(ScoreTables.of(score))
     items = before.score.neighbours.touched(span)
-    changes = ScoreTables.of(score).touched(np.unique(span.users), items)
+    changes = ScoreTables.of(score).touched(unique(span.users), items)
     has_tables = all((folder / USER_ITEMS).exists() for folder in parent.score_folders())
     return ScoreChanges(changes, None if has_tables else ScoreTables.of(before.score))
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import TaskData
 from imsr_core.ragged import SpanSequences, drop_empty, restrict_users, take_rows
+from imsr_core.sorted_keys import is_in, unique
 from pipelines.sequences.chain import SequenceRef, chain_of, latest_rows
 from pipelines.sequences.loader import load_history
 from pipelines.sequences.vocabulary import Vocabulary
@@ -69,11 +70,11 @@ def labelled(
         TaskError: nothing is left, or fewer than two labels.
     """
     users = vocabulary_of(chain).users_of(table["user_id"])
-    sequences = history(chain, np.unique(users[users >= 0]))
+    sequences = history(chain, unique(users[users >= 0]))
     if pc.count(table["time"]).as_py():
         times = table["time"].to_numpy()
         sequences = before_labels(sequences, users[users >= 0], times[users >= 0].astype(np.int64))
-    usable = (users >= 0) & np.isin(users, sequences.users)
+    usable = (users >= 0) & is_in(users, sequences.users)
     kept, owners = table.filter(pa.array(usable)), users[usable]
     labels = label_numbers(vocabulary, kept["label"])
     if not len(owners):
@@ -97,7 +98,7 @@ def before_labels(sequences: SpanSequences, users: NDArray[np.int64], times: NDA
         times: (N,) microseconds.
     """
     first = np.full(len(sequences), np.iinfo(np.int64).max)
-    known = np.isin(users, sequences.users)
+    known = is_in(users, sequences.users)
     np.minimum.at(first, np.searchsorted(sequences.users, users[known]), times[known])
     rows = sequences.rows
     early = sequences.timestamps < first[rows]

@@ -16,6 +16,7 @@ import torch
 
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.sorted_keys import is_in, unique
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.sequences.chain import SequenceRef
 from pipelines.sequences.vocabulary import Vocabulary
@@ -56,8 +57,8 @@ class TaskPredictor:
         """
         ids = list(dict.fromkeys(user_ids))
         users = self.vocabulary.users_of(pa.array(ids, pa.string()))
-        sequences = history(self.chain, np.unique(users[users >= 0]))
-        unknown = ~np.isin(users, sequences.users)
+        sequences = history(self.chain, unique(users[users >= 0]))
+        unknown = ~is_in(users, sequences.users)
         if unknown.any():
             raise UnknownUserError(
                 f"nobody in the learnt spans is called {ids[int(np.argmax(unknown))]!r}",

@@ -308,10 +308,11 @@ def _chain_table(workspace: Workspace, versions: Sequence[VersionRow]) -> pa.Tab
 
 
 def _lineage_table(view: Snapshot) -> pa.Table:
-    """The current version and its ancestors: one version for each span that it has learnt."""
+    """The current version and its ancestors: one version for each span that it has learnt; place 0 is the oldest."""
     chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
     names = ("version_id", "span_id")
-    return pa.table({name: pa.array([getattr(row, name) for row in chain], pa.string()) for name in names})
+    columns = {name: pa.array([getattr(row, name) for row in chain], pa.string()) for name in names}
+    return pa.table(columns | {"place": pa.array(range(len(chain) - 1, -1, -1), pa.int64())})
 
 
 def _views_text(workspace: Workspace, sources: dict[str, list[Path]]) -> str:

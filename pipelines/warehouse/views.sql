@@ -115,17 +115,27 @@ CREATE OR REPLACE VIEW interests AS
   WHERE c.version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')
   QUALIFY c.depth = min(c.depth) OVER (PARTITION BY h.user_index);
 
--- K_u of every user after every span of the current version's history; active: the user had events in the span.
+-- K_u of every user after every span of the current version's history; active: the user had events in the span. A file
+-- has the users of its span, and holds until the next one that has the user: places are joined to these stretches, so
+-- that nothing is sorted that is as large as spans times users, and one span reads no more than the stretches.
 CREATE OR REPLACE VIEW interest_counts AS
-  WITH counts AS (
-    SELECT version_id, user_id, user_index, count(*) AS interests, count(*) FILTER (born_span = span_id) AS born
-    FROM interest_history GROUP BY ALL)
-  SELECT l.span_id, l.version_id, k.user_id, k.interests, CASE WHEN c.depth = 0 THEN k.born ELSE 0 END AS born,
-         (l.version_id, k.user_id) IN (SELECT (version_id, user_id) FROM ${changes}) AS active
-  FROM ${lineage} l
-  JOIN version_chain c ON c.version_id = l.version_id
-  JOIN counts k ON k.version_id = c.ancestor
-  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY l.version_id, k.user_index);
+  WITH places AS (
+    SELECT l.span_id, l.version_id, l.place, min(a.place) AS first_place
+    FROM ${lineage} l JOIN version_chain c USING (version_id) JOIN ${lineage} a ON a.version_id = c.ancestor
+    GROUP BY ALL),
+  counts AS (
+    SELECT version_id, user_index, any_value(user_id) AS user_id, count(*) AS interests,
+           count(*) FILTER (born_span = span_id) AS born
+    FROM interest_history GROUP BY version_id, user_index),
+  touched AS (SELECT DISTINCT version_id, user_id FROM ${changes}),
+  held AS (
+    SELECT k.user_id, k.interests, k.born, t.user_id IS NOT NULL AS active, l.place AS since,
+           lead(l.place) OVER (PARTITION BY k.user_index ORDER BY l.place) AS until
+    FROM counts k JOIN ${lineage} l USING (version_id) LEFT JOIN touched t USING (version_id, user_id))
+  SELECT p.span_id, p.version_id, h.user_id, h.interests, CASE WHEN h.since = p.place THEN h.born ELSE 0 END AS born,
+         h.since = p.place AND h.active AS active
+  FROM places p
+  JOIN held h ON p.place >= h.since AND p.place < coalesce(h.until, 2147483647) AND h.since >= p.first_place;
 
 -- What each span did to each interest: born, kept, trimmed, forgotten. clarity is the user's NID score (mean KL, low =
 -- puzzled), residual the PIT length of a proposed interest's orthogonal part, drift 1 - cosine(before, after). reason is

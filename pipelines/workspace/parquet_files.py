@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
 
@@ -51,7 +53,12 @@ def column_names(path: Path) -> list[str]:
 
 
 def read_table(
-    path: Path, columns: Sequence[str], *, dictionaries: Sequence[str] = (), kinds: Mapping[str, pa.DataType] = NO_KINDS
+    path: Path,
+    columns: Sequence[str],
+    *,
+    dictionaries: Sequence[str] = (),
+    kinds: Mapping[str, pa.DataType] = NO_KINDS,
+    having: tuple[str, NDArray[np.int64]] | None = None,
 ) -> pa.Table:
     """Read columns of one file, with page checksums verified.
 
@@ -60,6 +67,8 @@ def read_table(
         columns: what to read, in this order.
         dictionaries: those of ``columns`` to read as dictionary arrays.
         kinds: the types that columns must have.
+        having: an integer column and the keys that are wanted of it. Row groups that can hold none of them, by their
+            statistics, are not read; what comes back may have other rows all the same.
 
     Raises:
         ParquetFileError: the file is missing or damaged, or has no such column, or one of another type.
@@ -68,7 +77,7 @@ def read_table(
         with pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
             missing = [column for column in columns if column not in file.schema_arrow.names]
             wrong = _wrong_kind(file.schema_arrow, kinds)
-            table = None if missing or wrong else file.read(columns=list(columns))
+            table = None if missing or wrong else _read(file, list(columns), having)
     except FileNotFoundError as error:
         raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8
@@ -77,6 +86,25 @@ def read_table(
         problem = f"no column {', '.join(missing)}" if missing else wrong
         raise ParquetFileError(f"{path}: {problem}", hint=ADVICE)
     return table.select(list(columns))
+
+
+def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, NDArray[np.int64]] | None) -> pa.Table:
+    return file.read(columns=columns) if having is None else file.read_row_groups(groups_with(file, *having), columns)
+
+
+def groups_with(file: pq.ParquetFile, column: str, keys: NDArray[np.int64]) -> list[int]:
+    """The row groups of a file that can hold one of the keys in an integer column."""
+    keys = np.sort(keys)
+    place = file.schema_arrow.get_field_index(column)
+    found = []
+    for number in range(file.num_row_groups):
+        statistics = file.metadata.row_group(number).column(place).statistics
+        if statistics is None or not statistics.has_min_max:
+            found.append(number)
+            continue
+        first, after = np.searchsorted(keys, statistics.min), np.searchsorted(keys, statistics.max, side="right")
+        found += [number] if first < after else []
+    return found
 
 
 def _wrong_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:

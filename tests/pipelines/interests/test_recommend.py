@@ -165,3 +165,11 @@ def test_seen_is_what_the_sequences_say(recommender):
     lineage, workspace = recommender.version.lineage, recommender.version.workspace
     history = load_history([workspace.resolve(path) for path in lineage.vocabulary])
     assert history.n_events == len(set(log()))
+
+
+def test_opened_for_a_few_users_it_gives_them_the_same_and_holds_no_others(learnt):
+    everybody, few = Recommender.open(learnt), Recommender.open(learnt, users=["u1", "u2", "nobody"])
+    for how in ({}, {"exclude_seen": True}, {"new_share": 0.3}):
+        assert few.top_n(["u2", "u1", "nobody"], 7, **how).equals(everybody.top_n(["u2", "u1", "nobody"], 7, **how))
+    assert few.interests("u1").equals(everybody.interests("u1"))
+    assert len(few.state.store.users) == 2 < len(everybody.state.store.users)
