@@ -123,6 +123,12 @@ class ConureConfig(Section):
         0.7, "share of the free weights given back after a task (released: 0.7)", at_least=0, below=1
     )
     prune_items: bool = documented(False, "also prune the item table (the paper's Table 5)")
+    item_rank: int = documented(
+        4,
+        "numbers for each item that a task may add to the frozen item table, as a product of this rank (paper: 0)",
+        at_least=0,
+        at_most=4096,
+    )
     token: TokenMode = documented(
         "none", "read a task at the last item (figure: none) or at a task token (code: fixed)"
     )
@@ -137,7 +143,7 @@ class PeterRecConfig(Section):
         8, "r: a patch's bottleneck has d / r channels (paper: 8; 4 in the later demo)", at_least=1, at_most=4096
     )
     item_rank: int = documented(
-        0,
+        4,
         "numbers for each item that a task may add to the frozen item table, as a product of this rank (papers: 0)",
         at_least=0,
         at_most=4096,

@@ -12,7 +12,8 @@ Paper: the three steps, one-shot magnitude pruning for each matrix by itself, th
 the last one left in the free weights. Code: item table, norms, biases and positions are trained with T1's phase A
 and frozen then; no bias in later heads; rate 0.7 for every task. Decided: only free weights are ranked; a task
 that cannot get its share is refused; frozen values are put back after every step; the best epoch on validation is
-kept in both phases; biases are trained with T1 (released: fixed at 0); ``where`` in place of multiplication.
+kept in both phases; biases are trained with T1 (released: fixed at 0); ``where`` in place of multiplication; a task
+has a small patch of the frozen item table to itself (``item_rank``).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from imsr_core.lifelong.backbone import (
     fresh_head,
     fresh_token,
     learnt_pooling,
+    on_device,
     pooling_of,
     record_of,
     task_reading,
@@ -41,8 +43,10 @@ from imsr_core.lifelong.evaluation import Score, score
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.growing import first_open_row, merged_table, open_rows
 from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, visible, wanted_of
+from imsr_core.lifelong.methods.patches import initial_item_patch, item_patch_in
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
+from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, head_in, named, subset
 from imsr_core.lifelong.training import PhaseResult, Tensors
 from imsr_core.lifelong.view import Reading, View
@@ -101,10 +105,14 @@ class Conure(LifelongMethod):
         rows = {} if ITEM_TABLE in owners else open_rows(state)
         start = {n: t for n, t in frozen.items() if _prunable(n, owners)}
         start |= fresh_head(problem, bias=False) | fresh_token(problem, config.token) | rows
+        seed = phase_seed(problem.seed, problem.name, "initial patches")
+        items = initial_item_patch(state.n_items, problem.dim, config.item_rank, seed)
+        start |= on_device(named(f"patch/{problem.name}", items), problem)
         first_new = first_open_row(state)
 
         def view_of(tensors: Tensors, weights: Mapping[str, Tensor]) -> View:
-            adapter = Adapter(tensors.get(f"token/{problem.name}"), tensors.get("rows"), first_new)
+            items = item_patch_in(subset(f"patch/{problem.name}", tensors))
+            adapter = Adapter(tensors.get(f"token/{problem.name}"), tensors.get("rows"), first_new, items)
             head = head_in(tensors, problem.name)
             return View(
                 encoder, subset("encoder", weights), head, problem.n_items, adapter, reading, pooling_of(problem)
@@ -141,7 +149,8 @@ class Conure(LifelongMethod):
         record, number = state.task(task_name), state.position(task_name) + 1
         encoder = build_encoder(state.encoder)
         weights = _masked(state.tensors, state.group("owner"), number)
-        adapter = Adapter(token=state.tensors.get(f"token/{task_name}"))
+        items = item_patch_in(state.group(f"patch/{task_name}"))
+        adapter = Adapter(token=state.tensors.get(f"token/{task_name}"), items=items)
         return View(
             encoder,
             subset("encoder", weights),

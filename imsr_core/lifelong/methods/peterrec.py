@@ -4,8 +4,9 @@ Paper and code: only the patches (``patches``), the head and the second norm of 
 task reads at a task token, [x, TCL] or, seeing both sides, [TCL, x, TCL] with the first and last state summed.
 r = 8 is the paper's (0.16 % of the parameters). Decided: the norms are frozen by default, and are a task's own
 copy otherwise (written back, they would change T1); no sampled metric; the loss is the common one (released: one
-negative and BCE, see ``ObjectiveConfig.loss``). Tasks are a star around T1: their order does not matter, each can
-be taken out, and none helps another.
+negative and BCE, see ``ObjectiveConfig.loss``); classes read the mean of all states. Ours: the frozen item table has
+a small patch, too (``item_rank``), without which a linear model on the items reads classes better. Tasks are a star
+around T1: their order does not matter, each can be taken out, and none helps another.
 """
 
 from __future__ import annotations

@@ -117,6 +117,17 @@ def test_adapter_rows_are_read_instead_of_the_table(config: EncoderConfig) -> No
 
 
 @every_shape
+def test_a_patch_of_the_items_is_a_product_added_to_the_table(config: EncoderConfig) -> None:
+    encoder, weights, rows = build_encoder(config), weights_of(config), some_rows()
+    generator = torch.Generator().manual_seed(8)
+    narrow, up = torch.randn(FIRST_ITEM + 20, 2, generator=generator), torch.randn(2, 8, generator=generator)
+    moved = {**weights, ITEM_TABLE: weights[ITEM_TABLE] + narrow @ up}
+    patched = run(encoder, weights, rows, Adapter(items=(narrow, up)))
+    torch.testing.assert_close(patched, run(encoder, moved, rows), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(patched, run(encoder, weights, rows))
+
+
+@every_shape
 def test_same_seed_same_weights(config: EncoderConfig) -> None:
     first, again, other = (initial_weights(config, 20, seed) for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)

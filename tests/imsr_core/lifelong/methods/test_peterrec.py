@@ -32,8 +32,9 @@ every_variant = pytest.mark.parametrize(
         PeterRecConfig(train_norms=True),
         PeterRecConfig(token="trained"),
         PeterRecConfig(token="none"),
+        PeterRecConfig(item_rank=0),
     ],
-    ids=lambda p: f"{p.insertion}-{p.train_norms}-{p.token}",
+    ids=lambda p: f"{p.insertion}-{p.train_norms}-{p.token}-{p.item_rank}",
 )
 both_directions = pytest.mark.parametrize("encoder", ["nextitnet", "grec"])
 
@@ -63,7 +64,7 @@ def test_invariant_02_a_fresh_patch_is_the_pretrained_function(versions, sequenc
     facts = {"insertion": patch.insertion, "reading": reading}
     record = TaskRecord("genre", "classes", 4, base.n_items, 1, details=facts)
     patched = PETERREC.view(base.replaced(start, task=record), "genre")
-    plain = dataclasses.replace(patched, adapter=dataclasses.replace(patched.adapter, patches={}))
+    plain = dataclasses.replace(patched, adapter=dataclasses.replace(patched.adapter, patches={}, items=None))
     inputs = left_pad(probe, base.encoder.length)
     assert len(patched.adapter.patches) == (2 if patch.insertion == "serial-1" else 4)
     assert torch.equal(patched.logits(inputs), plain.logits(inputs))
@@ -79,6 +80,7 @@ def test_invariant_03_exactly_the_patches_and_the_head_are_trained(versions, seq
     expected = {"patch", "head"} | ({"norm"} if patch.train_norms else set())
     assert kinds == expected | ({"token"} if patch.token == "trained" else set())
     assert all(name.split("/")[1] == "genre" for name in added)
+    assert ("patch/genre/items/up" in added) == (patch.item_rank > 0)
 
 
 def test_invariant_03_parameter_count_of_the_paper() -> None:
