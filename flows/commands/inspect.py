@@ -13,6 +13,7 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights, show_rebuilding
 from flows.commands.stream import show_streams
 from flows.console import console, show_table
+from flows.score import show_score
 from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.nights.plan import due_of
 from pipelines.versions.ancestry import chain_of_versions
@@ -63,6 +64,7 @@ def status(
         for span in shown
     ]
     show_table("", ["span", "events", "data version", "state", "version", "error"], table)
+    show_score(opened, current)
     if drift is not None:
         _show_drift(*drift, opened.settings.evaluation.top_n)
     show_streams(opened)

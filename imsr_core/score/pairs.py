@@ -88,8 +88,10 @@ class Pairs:
         return self if not limit else self.take(self._first(np.lexsort((-self.other, -self.last, self.owner)), limit))
 
     def strongest(self, limit: int, column: int = 0) -> NDArray[np.bool_]:
-        """(R,) the ``limit`` pairs of each owner with the most of a value; ties as in `newest`."""
-        return self._first(np.lexsort((-self.other, -self.values[:, column], self.owner)), limit)
+        """(R,) the ``limit`` pairs of each owner with the most of a value (0 or more), lower others first at a tie."""
+        # the bits of a positive float32 are in the order of its value: owner and value become one number to sort by
+        bits = self.values[:, column].astype(np.float32).view(np.uint32).astype(np.int64)
+        return self._first(np.argsort(self.owner * WIDTH - bits, kind="stable"), limit)
 
     def _first(self, order: IntArray, limit: int) -> NDArray[np.bool_]:
         """(R,) the first ``limit`` pairs of each owner in an order that keeps owners together."""
@@ -104,7 +106,7 @@ def joined(parts: list[Pairs]) -> Pairs:
     """All rows of tables that share no pair."""
     owner = np.concatenate([part.owner for part in parts])
     other = np.concatenate([part.other for part in parts])
-    order = np.lexsort((other, owner))
+    order = np.argsort(owner * WIDTH + other, kind="stable")  # merges what is sorted already
     last = np.concatenate([part.last for part in parts])
     values = np.concatenate([part.values for part in parts])
     return Pairs(owner[order], other[order], last[order], values[order])

@@ -1,0 +1,33 @@
+"""What a version scores with, in a few lines: which terms weigh how much, and what that rests on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.console import console
+from pipelines.workspace.layout import Workspace
+
+#: Columns that are named, the heaviest first.
+NAMED = 5
+
+
+def show_score(workspace: Workspace, version_id: str | None) -> None:
+    """The weights of a version's score with their evidence; nothing if it has none."""
+    with workspace.ledger.snapshot() as view:
+        row = view.version(version_id) if version_id else None
+    for which, fit in (row.summary.get("score", {}) if row else {}).items():
+        console.print(f"score       {which}: {_weights(fit['weights'])}; {_evidence(fit['evidence'])}")
+
+
+def _weights(weights: dict[str, float]) -> str:
+    heaviest = sorted(weights.items(), key=lambda pair: -abs(pair[1]))[:NAMED]
+    return ", ".join(f"{name} {weight:+.2f}" for name, weight in heaviest)
+
+
+def _evidence(evidence: dict[str, Any] | None) -> str:
+    if not evidence:
+        return "to start with, no evidence yet"
+    return (
+        f"on {evidence['events']:,} events of {evidence['users']:,} users that the version before had not learnt "
+        f"(log loss {evidence['before']:.2f} -> {evidence['after']:.2f}, chance {evidence['chance']:.2f})"
+    )
