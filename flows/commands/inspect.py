@@ -118,8 +118,8 @@ def sql(
     """Query the workspace with DuckDB, also while a run is writing.
 
     Views: spans, interactions, quarantine, users, items, sequences, versions, promotions, verdicts, metrics, drift,
-    interests, interest_history, interest_counts, interest_changes, recommendations, tasks, task_metrics; and
-    interests_as_of('VERSION').
+    interests, interest_history, interest_counts, interest_changes, user_items, item_neighbours, score_weights,
+    recommendations, tasks, task_metrics; and interests_as_of('VERSION').
     The session reads the workspace and nothing else.
     """
     text = sys.stdin.read() if query == "-" else query

@@ -49,6 +49,9 @@ VIEWS = [
     "interests",
     "interest_counts",
     "interest_changes",
+    "user_items",
+    "item_neighbours",
+    "score_weights",
     "recommendations",
 ]
 
