@@ -16,6 +16,8 @@ from pipelines.sequences import beam_job as beam_sequences
 from pipelines.sequences.bucket import build_bucket
 from pipelines.workspace.layout import Workspace
 
+pytest_plugins = ["survived"]
+
 torch.set_num_threads(1)
 
 

@@ -1,0 +1,42 @@
+"""The count of what was tried against the project in a run of the tests, and whether anything was lost.
+
+Loaded by the root conftest. Crash tests count what they did by the fixture ``done``; of the others each test is a try.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+DONE: Counter[str] = Counter()
+#: Test file -> what one of its tests tries.
+TRIES = {
+    "hostile/test_damage.py": "damaged files",
+    "hostile/test_damaged_notes.py": "damaged notes and rows",
+    "hostile/test_lost_rows.py": "lost rows",
+    "hostile/test_names_and_links.py": "hostile names and links",
+    "warehouse/test_sandbox.py": "queries and views against the sandbox",
+    "care/test_forget_obstacles.py": "obstacles to a forgetting",
+    "flows/test_swallowed_signals.py": "signals in bad places",
+}
+
+
+@pytest.fixture(scope="session")
+def done() -> Counter[str]:
+    """Counts kills, faults and takeovers whose outcome was checked."""
+    return DONE
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count a test that passed by what its file tries."""
+    if report.when == "call" and report.passed:
+        DONE.update(what for file, what in TRIES.items() if file in report.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was survived, if anything was tried."""
+    if DONE:
+        counts = ", ".join(f"{count:,} {what}" for what, count in sorted(DONE.items()))
+        lost = "something failed" if terminalreporter.stats.get("failed") else "none"
+        terminalreporter.write_line(f"tried: {counts}; lost: {lost}")
