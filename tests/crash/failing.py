@@ -22,7 +22,7 @@ class Failing:
     def __init__(self, worlds: Worlds, name: str, folder: Path) -> None:
         self.worlds, self.folder = worlds, folder
         self.scenario: Scenario = SCENARIOS[name]
-        self.log = folder / "log"
+        self.log = folder.with_name(f"{folder.name}.log")  # not in it: its disk may be full
         self.finished: set[str] = set()
         workspace = self.start("reference")
         assert self.run(workspace).code == 0
