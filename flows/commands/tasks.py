@@ -100,12 +100,19 @@ def predict(
     n: Annotated[int, typer.Option("-n", help="Labels for each user.")] = 3,
     workspace: WorkspaceOption = Path("."),
     version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+    last: Annotated[int, typer.Option("--history", min=0, help="Beside it the user's last items, this many.")] = 0,
+    called: Annotated[str, typer.Option("--names", help="Column of the items' metadata to call them by.")] = "",
 ) -> None:
     """What a version says of users, from all that they have done in the learnt spans: the best labels first."""
     wanted = [*(user or ()), *filter(None, users.split(","))]
     if not wanted:
         raise ConfigError("predict for whom?", hint=f"imsr task predict {name} --users ID,ID or --user ID")
-    table = TaskPredictor.open(Workspace.open(workspace), name, version).top_n(wanted, n)
+    predictor = TaskPredictor.open(Workspace.open(workspace), name, version)
+    table = predictor.top_n(wanted, n)
+    if last or called:
+        found = predictor.histories(wanted, last or 5, called)
+        beside = [", ".join(found[user_id]) for user_id in table["user_id"].to_pylist()]
+        table = table.append_column("last items, newest first", [beside])
     show_table("", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.ragged import SpanSequences
 from imsr_core.sorted_keys import is_in, unique
 from pipelines.interests.recommend import UnknownUserError
+from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.chain import SequenceRef
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.tasks.data import history, learnt_chain, vocabulary_of
@@ -56,14 +60,7 @@ class TaskPredictor:
             UnknownUserError: nothing is known of a user.
         """
         ids = list(dict.fromkeys(user_ids))
-        users = self.vocabulary.users_of(pa.array(ids, pa.string()))
-        sequences = history(self.chain, unique(users[users >= 0]))
-        unknown = ~is_in(users, sequences.users)
-        if unknown.any():
-            raise UnknownUserError(
-                f"nobody in the learnt spans is called {ids[int(np.argmax(unknown))]!r}",
-                hint="ids are compared letter by letter; the `users` view lists them",
-            )
+        users, sequences = self._sequences_of(ids)
         logits = self.version.method.predict(self.version.state, self.task.name, sequences)
         logits = logits[torch.from_numpy(np.searchsorted(sequences.users, users))]
         n = min(n, logits.shape[1])
@@ -79,12 +76,60 @@ class TaskPredictor:
             }
         )
 
+    def histories(self, user_ids: Sequence[str], last: int, name: str = "") -> dict[str, list[str]]:
+        """The ``last`` items of each user, the most recent first: what the prediction was made from.
+
+        Args:
+            name: column of the items' metadata that stands for an item where it has one; empty = its id.
+
+        Raises:
+            UnknownUserError: nothing is known of a user.
+            TaskError: the workspace has no metadata of items, or not this column.
+        """
+        ids = list(dict.fromkeys(user_ids))
+        users, sequences = self._sequences_of(ids)
+        names = _names_of(self.version.workspace, name) if name else {}
+        rows = np.searchsorted(sequences.users, users)
+        found = {}
+        for user_id, row in zip(ids, rows.tolist(), strict=True):
+            start, stop = sequences.offsets[row], sequences.offsets[row + 1]
+            items = self.vocabulary.item_ids(sequences.items[max(start, stop - last) : stop][::-1]).to_pylist()
+            found[user_id] = [names.get(item, item) for item in items]
+        return found
+
+    def _sequences_of(self, ids: Sequence[str]) -> tuple[NDArray[np.int64], SpanSequences]:
+        """The indices (U,) of these users, and all that they did."""
+        users = self.vocabulary.users_of(pa.array(ids, pa.string()))
+        sequences = history(self.chain, unique(users[users >= 0]))
+        unknown = ~is_in(users, sequences.users)
+        if unknown.any():
+            raise UnknownUserError(
+                f"nobody in the learnt spans is called {ids[int(np.argmax(unknown))]!r}",
+                hint="ids are compared letter by letter; the `users` view lists them",
+            )
+        return users, sequences
+
     def _labels(self) -> pa.Array | pa.ChunkedArray:
         """Label number -> text."""
         if self.task.name != BASE_TASK:
             return pa.array(self.task.vocabulary, pa.string())
         n_items = self.version.state.task(BASE_TASK).n_labels
         return self.version.vocabulary.item_ids(np.arange(n_items))
+
+
+def _names_of(workspace: Workspace, column: str) -> dict[str, str]:
+    """Item id -> its text in a column of the items' metadata."""
+    with workspace.ledger.snapshot() as view:
+        kept = kept_metadata(view)
+    if kept is None:
+        raise TaskError("this workspace has no metadata of items", hint="name a table: [items] metadata in imsr.toml")
+    path = workspace.resolve(kept.path)
+    columns = pq.read_schema(path).names
+    if column not in columns:
+        raise TaskError(f"the items' metadata have no column {column!r}", hint=f"they have {', '.join(columns)}")
+    table = pq.read_table(path, columns=list(dict.fromkeys(["item_id", column])))
+    pairs = zip(table["item_id"].to_pylist(), table[column].to_pylist(), strict=True)
+    return {item: str(value) for item, value in pairs if value is not None}
 
 
 def _newest_chain(version: UserVersion) -> Sequence[SequenceRef]:

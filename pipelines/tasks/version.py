@@ -172,7 +172,9 @@ def read_state(folder: Path) -> LifelongState:
     """
     try:
         facts = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return from_tensors(load_file(folder / "state.safetensors"), facts)
+        # In memory of their own: where a tensor lies in the file, which moves with each task, decides a last bit
+        tensors = {name: tensor.clone() for name, tensor in load_file(folder / "state.safetensors").items()}
+        return from_tensors(tensors, facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, RecursionError) as error:
         raise CheckpointError(f"{folder}: not a readable version: {error}", hint=DAMAGED) from error
 

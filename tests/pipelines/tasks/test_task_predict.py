@@ -1,14 +1,17 @@
 """Predictions of users: the labels by rank, from all that users have done by now."""
 
 import pytest
-from small_world import DAYS, NASTY_ITEM, NASTY_USER, land, log, make, run_all
+from small_world import DAYS, NASTY_ITEM, NASTY_USER, NOW, land, log, make, run_all
 from task_world import add, with_tasks
 
+from flows.holding import holding
 from imsr_core.lifelong.errors import TaskError
 from pipelines.interests.recommend import UnknownUserError
+from pipelines.lake.item_metadata import keep_metadata
 from pipelines.tasks.data import history
 from pipelines.tasks.predict import TaskPredictor
 from pipelines.tasks.version import current_version
+from pipelines.workspace.layout import Workspace
 
 CLUB = f"u-{DAYS[-1]}.club"
 
@@ -64,3 +67,27 @@ def test_users_who_came_after_the_task_are_predicted_from_what_they_did(tmp_path
     run_all(workspace)
     assert TaskPredictor.open(workspace, "club").top_n(["newcomer"]).num_rows == 3
     assert current_version(workspace).row.span_id == DAYS[1]  # the line learnt nothing meanwhile
+
+
+def test_histories_are_the_last_items_by_their_names(taught, copy_of):
+    workspace = copy_of(taught("conure"))
+    predictor = TaskPredictor.open(workspace, "club")
+    events = sorted((time, item) for user, item, time in log() if user == "u3")
+    expected = [item for _, item in events][::-1]
+    assert sorted(predictor.histories(["u3"], 1000)["u3"]) == sorted(expected)
+    two = predictor.histories(["u3", "u1"], 2)
+    assert {user: len(items) for user, items in two.items()} == {"u3": 2, "u1": 2}
+    assert two["u3"][0] in {item for time, item in events if time == events[-1][0]}
+    with pytest.raises(TaskError, match="no metadata of items"):
+        predictor.histories(["u3"], 2, "title")
+    folder = workspace.root / "titles.csv"
+    folder.write_text("item_id,title\n" + f"{two['u3'][0]},The last one\n")
+    path = workspace.root / "imsr.toml"
+    path.write_text(path.read_text() + '\n[items]\nmetadata = "titles.csv"\n')
+    named = Workspace.open(workspace.root)
+    with holding(named, "test", now=NOW) as writer:
+        keep_metadata(writer)
+    predictor = TaskPredictor.open(named, "club")
+    assert predictor.histories(["u3"], 2, "title")["u3"] == ["The last one", two["u3"][1]]
+    with pytest.raises(TaskError, match="item_id, title"):
+        predictor.histories(["u3"], 2, "colour")
