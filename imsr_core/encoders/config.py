@@ -28,7 +28,7 @@ class EncoderConfig(Section):
         50, "L, most recent items of a user that are read (papers: 100)", at_least=2, at_most=100_000
     )
     dilations: tuple[int, ...] = documented(
-        (1, 4) * 4, "one residual block each, dilations (k, 2k) (papers: 1,4 four times)", at_least=1, at_most=100_000
+        (1, 4) * 2, "one residual block each, dilations (k, 2k) (papers: 1,4 four times)", at_least=1, at_most=100_000
     )
     kernel: int = documented(3, "items that one convolution sees (papers: 3)", at_least=2, at_most=1000)
     layout: Layout = documented(

@@ -99,6 +99,7 @@ class Cell:
     labels: list[int] = field(default_factory=list)
     test_examples: list[int] = field(default_factory=list)
     references: list[dict[str, float]] = field(default_factory=list)
+    next_item: dict[str, dict[str, float]] = field(default_factory=dict)
     matrix: list[list[float | None]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     parameters: list[int] = field(default_factory=list)
@@ -186,6 +187,7 @@ def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongC
     users = [next_item_examples(sequences, 1).users, *(task.users for task in tasks)]
     cell.test_examples = [int((parts_of(each, split) == 2).sum()) for each in users]
     found = [next_item_references(sequences, world.n_items, split, length)]
+    cell.next_item = dict(found[0])
     found += [task_references(task, split, length) for task in tasks]
     cell.references = [main_values(each, metric) for each, metric in zip(found, cell.metrics, strict=True)]
 
@@ -200,6 +202,7 @@ def _record(
     parameters: int,
 ) -> None:
     scores = [method.evaluate_base(state, world.sequences), *(method.evaluate(state, task) for task in tasks)]
+    cell.next_item.setdefault(state.encoder.name, scores[0])
     row = [score[metric] for score, metric in zip(scores, cell.metrics, strict=False)]
     cell.matrix.append([*row, *[None] * (len(cell.tasks) - len(row))])
     cell.seconds.append(round(seconds, 2))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imsr_core.encoders.build import ENCODERS
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer
 
 Cell = dict[str, Any]
@@ -34,7 +35,14 @@ def report(cells: Sequence[Cell]) -> str:
     for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
         known = [cell for cell in cells if cell["dataset"] == dataset]
         main = [cell for cell in known if cell["study"] == "main"]
-        parts += [f"### {dataset}", _scores(main), _costs(main), _pruned(main), _overparameterised(known)]
+        parts += [
+            f"### {dataset}",
+            _next_item(known),
+            _scores(main),
+            _costs(main),
+            _pruned(main),
+            _overparameterised(known),
+        ]
         if len(known) > len(main):
             parts += ["#### Studies", _studies(known)]
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -59,6 +67,19 @@ def _scores(cells: Sequence[Cell]) -> str:
     for method, group in _by_method(cells):
         rows.append([NAMES[method][0], str(len(group)), *_means([matrix_of(cell)[-1] for cell in group])])
     return _table(header, rows)
+
+
+def _next_item(cells: Sequence[Cell]) -> str:
+    """T1 when it was learnt, by encoder (DNN's is `dssm`), beside the references; random backbones are left out."""
+    groups: dict[str, dict[int, list[float]]] = {}
+    metrics = ("hr@20", "ndcg@20", "mrr@5")
+    for cell in cells:
+        for name, values in cell["next_item"].items() if cell["method"] != "peterzero" else ():
+            label = f"{name} ({NAMES[cell['method']][0]})" if cell["method"] in ("conure", "teracon") else name
+            label = label if name in ENCODERS else f"*{name}*"
+            groups.setdefault(label, {}).setdefault(cell["seed"], [values[metric] for metric in metrics])
+    rows = [[name, str(len(seeds)), *_means(list(seeds.values()))] for name, seeds in groups.items()]
+    return _table(["T1", "seeds", *metrics], rows) if rows else ""
 
 
 def _references(cells: Sequence[Cell]) -> list[list[str]]:

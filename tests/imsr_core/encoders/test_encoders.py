@@ -137,15 +137,15 @@ def test_same_seed_same_weights(config: EncoderConfig) -> None:
 
 
 def test_parameter_count_of_the_papers_backbone() -> None:
-    weights = initial_weights(EncoderConfig(dim=256, length=100), n_items=6, seed=0)
-    encoder = build_encoder(EncoderConfig(dim=256, length=100))
+    weights = initial_weights(EncoderConfig(dim=256, length=100, dilations=(1, 4) * 4), n_items=6, seed=0)
+    encoder = build_encoder(EncoderConfig(dim=256, length=100, dilations=(1, 4) * 4))
     assert sum(weights[name].numel() for name in encoder.prunable()) == 3_145_728
     assert sum(w.numel() for name, w in weights.items() if name.startswith("norms")) == 8_192
     assert len(encoder.second_norms()) == 16
 
 
 def test_receptive_field_of_the_papers_dilations_is_121() -> None:
-    config = EncoderConfig(dim=16, length=130, layout="pre_activation")
+    config = EncoderConfig(dim=16, length=130, dilations=(1, 4) * 4, layout="pre_activation")
     encoder = build_encoder(config)
     weights = {name: w.double() for name, w in initial_weights(config, 20, seed=0).items()}
     rows = torch.randint(FIRST_ITEM, FIRST_ITEM + 20, (1, 130), generator=torch.Generator().manual_seed(0))

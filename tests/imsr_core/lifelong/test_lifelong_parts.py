@@ -226,6 +226,15 @@ def test_invariant_15_relative_transfer_gives_the_published_numbers() -> None:
     assert np.isnan(backward_transfer(transfer_matrix([{"a": 0.0}, {"a": 0.6}], ["a"]))[0])
 
 
+def test_a_task_that_was_removed_and_learnt_again_counts_from_the_second_time() -> None:
+    rows = [{"a": 0.5, "b": 0.9}, {"a": 0.4}, {"a": 0.4, "b": 0.6}, {"a": 0.4, "b": 0.6}]
+    matrix = transfer_matrix(rows, ["a", "b", "c"])
+    assert forgetting(matrix)[:2].tolist() == pytest.approx([0.2, 0.0])
+    assert np.isnan(forgetting(matrix)[2])
+    gone = transfer_matrix([{"a": 0.5}, {}], ["a"])
+    assert np.isnan(backward_transfer(gone)[0])
+
+
 # --- state --------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +262,7 @@ def test_pretraining_refuses_what_it_cannot_learn() -> None:
 
 
 def test_a_large_catalogue_trains_with_sparse_rows_and_sampled_softmax(monkeypatch) -> None:
-    monkeypatch.setattr("imsr_core.encoders.protocol.SPARSE_ROWS", 40)
+    monkeypatch.setattr("imsr_core.encoders.lookup.SPARSE_ROWS", 40)
     phase = PhaseConfig(epochs=6, min_epochs=6, batch_size=64, learning_rate=0.01)
     objective = ObjectiveConfig(full_softmax_limit=10, negatives=32)
     for name in ("conure", "teracon"):

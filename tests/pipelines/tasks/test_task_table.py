@@ -8,7 +8,7 @@ from task_world import TASKS, add, matrix, users_current, users_rows, with_tasks
 from flows.holding import holding
 from pipelines.tasks.adding import add_due_tasks
 from pipelines.tasks.moves import roll_users_back
-from pipelines.tasks.table import compare_tasks, list_tasks, transfer_of
+from pipelines.tasks.table import TaskLine, compare_tasks, list_tasks, transfer_of
 from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect, publish_catalog
 
@@ -63,12 +63,19 @@ def test_a_learnt_task_shows_its_score_and_what_it_costs(taught, method):
     else:
         assert left == [None] * 3
     assert (lines["club"].parameter_share is not None) == (method == "peterrec")
+    assert set(lines["T1"].references) == {"popular", "popular last", "table of pairs"}
+    assert set(lines["club"].references) == {"most frequent", "linear on items"}
+    assert set(lines["shop"].references) == {"most frequent"}
+    best = max(lines["club"].references.values())
+    assert lines["club"].to_beat.startswith(f"{best:.4f} ")
+    assert TaskLine("new", "due").to_beat is None
 
 
 def test_transfer_is_what_the_matrix_says(taught):
     found = transfer_of(taught("teracon"))
     first, last = matrix(taught("teracon"), SHOP)[0][0], matrix(taught("teracon"), SHOP)[-1][0]
     assert found.matrix.versions == (T1, CLUB, SHOP)
+    assert found.references["club"] == {line.name: line for line in list_tasks(taught("teracon"))}["club"].references
     if first:
         assert found.backward[0] == pytest.approx((last - first) / first)
     assert found.forgotten[-1] in (0.0, pytest.approx(np.nan, nan_ok=True))

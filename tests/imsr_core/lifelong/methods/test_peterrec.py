@@ -84,7 +84,7 @@ def test_invariant_03_exactly_the_patches_and_the_head_are_trained(versions, seq
 
 
 def test_invariant_03_parameter_count_of_the_paper() -> None:
-    encoder = EncoderConfig(dim=256, length=100)
+    encoder = EncoderConfig(dim=256, length=100, dilations=(1, 4) * 4)
     weights = initial_weights(encoder, n_items=30, seed=0)
     patches = initial_patches(patched_sites("serial-2", 16), dim=256, reduction=8, seed=0)
     head = initial_head(10, 256, 0, bias=False)
