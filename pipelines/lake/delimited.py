@@ -109,9 +109,9 @@ def _advice(wanted: str, ours: str, found: list[str]) -> str:
     if found and sum(_is_value(name) for name in found) * 2 >= len(found):
         return "is there no header? name all columns, in order: columns = [...] under [source] in imsr.toml"
     close = get_close_matches(wanted, found, n=1, cutoff=0.4)
-    guess = f"did you mean {close[0]!r}? " if close else ""
+    guess = f"did you mean {close[0]!r}? " if close else "(if there is no header: columns = [...]) "
     if len(found) == 1 and not close:
-        guess = "if another delimiter stands between the columns, set delimiter; "
+        guess = "if another delimiter stands between the columns, set delimiter; else "
     return f"{guess}set {ours} under [source] in imsr.toml"
 
 

@@ -10,6 +10,8 @@ from pipelines.workspace.ledger import Snapshot, SpanRow
 #: A gap this many times as long as all that follows it is no pause in a log.
 _FAR = 2.0
 _DAY_US = 86_400_000_000
+#: A shorter gap is no reason to warn.
+_LONG_DAYS = 365
 
 
 class QuarantinedShareError(ImsrError):
@@ -35,7 +37,7 @@ def far_first_span(spans: list[SpanRow]) -> str:
         return ""
     first, second, last = with_data[0], with_data[1], with_data[-1]
     gap, rest = second.start_us - first.end_us, last.end_us - second.start_us
-    if gap <= _FAR * rest or gap < 30 * _DAY_US:
+    if gap <= _FAR * rest or gap < _LONG_DAYS * _DAY_US:
         return ""
     return (
         f"the first span, {first.span_id}, lies {gap // _DAY_US:,} days before the next one, {second.span_id}: it "

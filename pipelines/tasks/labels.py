@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -24,7 +23,7 @@ from imsr_core.lifelong.errors import TaskError
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.names import check_name
 from pipelines.settings.tasks import TaskSettings
-from pipelines.warehouse.session import literally
+from pipelines.tasks.label_files import label_file_of, load_label_file
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
@@ -95,16 +94,9 @@ def read_labels(workspace: Workspace, name: str, task: TaskSettings, end_us: int
     Raises:
         TaskError: the table or a column is missing, or cannot be read.
     """
-    time = f'epoch_us(TRY_CAST("{_quoted(task.time)}" AS TIMESTAMPTZ))' if task.time else "NULL::BIGINT"
-    select = f"""
-        CREATE TEMP TABLE raw AS
-        SELECT nullif(CAST("{_quoted(task.user_id)}" AS VARCHAR), '') AS user_id,
-               nullif(trim(CAST("{_quoted(task.label)}" AS VARCHAR)), '') AS label,
-               {time} AS time, {bool(task.time)} AS has_time
-        FROM """
     try:
         with _session(workspace, task) as connection:
-            connection.execute(select + _source(workspace, name, task))
+            connection.execute(_raw(connection, workspace, name, task))
             connection.execute(_CHECKED, {"end": end_us, "one_each": task.kind == "class"})
             if task.kind == "class":
                 connection.execute(_CONFLICTS)
@@ -168,29 +160,39 @@ def _session(workspace: Workspace, task: TaskSettings) -> duckdb.DuckDBPyConnect
 
 def labels_problem(workspace: Workspace, name: str) -> str | None:
     """Why the labels of a declared task could not even be opened, or None; they are not read."""
+    task = workspace.settings.tasks[name]
     try:
-        _source(workspace, name, workspace.settings.tasks[name])
+        if task.labels.startswith(VIEW):
+            _view_of(name, task)
+        else:
+            label_file_of(workspace, name, task)
     except TaskError as error:
         return error.message
     return None
 
 
-def _source(workspace: Workspace, name: str, task: TaskSettings) -> str:
-    """The SQL name of the table. Only the words of a view or of a file's path come from the settings."""
+def _view_of(name: str, task: TaskSettings) -> str:
+    view = task.labels.removeprefix(VIEW)
+    if not _IDENTIFIER.fullmatch(view):
+        raise TaskError(f"task {name}: {view!r} is no name of a view", hint="see the views: imsr sql --help")
+    return view
+
+
+def _raw(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, task: TaskSettings) -> str:
+    """SQL that makes the table ``raw``. Only the words of a view and of its columns come from the settings."""
+    user_id, label, time = "user_id", "label", "time"
     if task.labels.startswith(VIEW):
-        view = task.labels.removeprefix(VIEW)
-        if not _IDENTIFIER.fullmatch(view):
-            raise TaskError(f"task {name}: {view!r} is no name of a view", hint="see the views: imsr sql --help")
-        return view
-    path = workspace.root / Path(task.labels)
-    if not path.is_file():
-        raise TaskError(f"task {name}: there is no file {path}", hint=f"correct labels of [tasks.{name}] in imsr.toml")
-    text = literally(path).replace("'", "''")
-    if path.suffix == ".parquet":
-        return f"read_parquet('{text}')"
-    if path.suffix == ".csv":
-        return f"read_csv('{text}', header = true, all_varchar = true)"
-    raise TaskError(f"task {name}: {path.name} is no CSV or Parquet file", hint="name it .csv or .parquet")
+        source = _view_of(name, task)
+        user_id, label, time = task.user_id, task.label, task.time
+    else:
+        source = load_label_file(connection, workspace, name, task)
+    known = f'epoch_us(TRY_CAST("{_quoted(time)}" AS TIMESTAMPTZ))' if task.time else "NULL::BIGINT"
+    return f"""
+        CREATE TEMP TABLE raw AS
+        SELECT nullif(CAST("{_quoted(user_id)}" AS VARCHAR), '') AS user_id,
+               nullif(trim(CAST("{_quoted(label)}" AS VARCHAR)), '') AS label,
+               {known} AS time, {bool(task.time)} AS has_time
+        FROM {source}"""
 
 
 def _quoted(column: str) -> str:

@@ -128,6 +128,19 @@ def test_labels_come_from_a_view_of_the_workspace(learnt, copy_of):
     assert NASTY_USER in set(table["user_id"].to_pylist())
 
 
+def test_lines_that_do_not_fit_the_header_are_an_error_and_not_half_a_table(workspace):
+    text = "user_id,label\n1000,a\n1001,b\nuser_id,label,src\n1003,b,x\n1004,a,x\n"
+    (workspace.root / "labels.csv").write_text(text)
+    with pytest.raises(TaskError, match=r"3 lines of its labels .* the first is line 4: .*user_id,label,src"):
+        read_labels(workspace, "age", TaskSettings(labels="labels.csv"), END)
+
+
+def test_ids_of_labels_are_written_as_ids_of_events(workspace):
+    table, statuses = read(workspace, [["13085.0", "a", ""], ["x.0", "b", ""]])
+    assert pairs(table) == [("13085", "a"), ("x.0", "b")]
+    assert statuses == {"good": 2}
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
