@@ -96,6 +96,16 @@ def locate(path: Path, wanted: Mapping[str, Sequence[ColumnPath]], found: Sequen
     return positions
 
 
+def check_header(path: Path, dialect: Dialect, positions: Mapping[str, int]) -> None:
+    """Raise ReadError if the columns are called as values are: the "header" is the first row then, and would be lost."""
+    names = [dialect.names[place] for place in positions.values()]
+    if dialect.header and names and all(map(_is_value, names)):
+        raise ReadError(
+            f"{path}: its columns are called {', '.join(map(repr, names))}: that is a row, not a header",
+            hint="name all columns, in order: columns = [...] under [source] in imsr.toml",
+        )
+
+
 def missing_column(path: Path, ours: str, paths: Sequence[ColumnPath], found: Sequence[str]) -> ReadError:
     """The error of a file that has none of the names for one of our columns."""
     names = [each[:60] for each in found[:_LISTED]]

@@ -60,6 +60,8 @@ def read_parquet(
             connection.execute(f"""
                 CREATE TABLE {table} AS SELECT {number} AS row_number, {values}, NULL::VARCHAR AS malformed
                 FROM (SELECT *{unnested} FROM parquet_batches)""")
+        except duckdb.Error as error:
+            raise source.refusal or error from error  # DuckDB wraps what it is told
         finally:
             connection.unregister("parquet_batches")
 
@@ -72,6 +74,7 @@ class _Source:
     ) -> None:
         self._parquet, self._file, self._rows, self._budget = parquet, file, rows, budget
         self._positions = positions
+        self.refusal: ReadError | None = None
         schema = parquet.schema_arrow
         self.kinds = {n: _known(schema.field(n).type) for n in positions}
         self._names = [schema.names[n] for n in positions]
@@ -80,7 +83,14 @@ class _Source:
 
     def reader(self) -> pa.RecordBatchReader:
         """The batches, numbered."""
-        return pa.RecordBatchReader.from_batches(self._schema, self._batches())
+        return pa.RecordBatchReader.from_batches(self._schema, self._noted())
+
+    def _noted(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._batches()
+        except ReadError as error:
+            self.refusal = error
+            raise
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         row, size = 1, 0
