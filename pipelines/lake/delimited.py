@@ -97,7 +97,7 @@ def locate(path: Path, wanted: Mapping[str, Sequence[ColumnPath]], found: Sequen
 
 
 def check_header(path: Path, dialect: Dialect, positions: Mapping[str, int]) -> None:
-    """Raise ReadError if the columns are called as values are: the "header" is the first row then, and would be lost."""
+    """Raise ReadError if columns are called as values are: the header is the first row then, and would be lost."""
     names = [dialect.names[place] for place in positions.values()]
     if dialect.header and names and all(map(_is_value, names)):
         raise ReadError(
