@@ -20,12 +20,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n, restrict_users
 from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, joined
 from imsr_core.score.personal import PersonalTerm
-from imsr_core.sorted_keys import unique
 
 #: Steps within which two events of a user count as a pair, and items that share the vote of a new one.
 WINDOW, CONTEXT = 10, 100
@@ -33,6 +33,10 @@ WINDOW, CONTEXT = 10, 100
 HALF_LIVES, VOTERS = (1.0, 4.0), 50
 #: A vote that counts: about a pair in fifty.
 EPSILON = 0.02
+#: Neighbours of an item that a vote is for: the most similar of each kind.
+SERVED = 50
+#: Votes held at once in `NeighboursTerm.at` (users x items).
+CHUNK = 4_000_000
 KINDS = len(HALF_LIVES)
 
 
@@ -70,7 +74,7 @@ class NeighboursTerm:
         """Items whose neighbours a span may change, asked before it is learnt."""
         users = span.users
         known = self.personal.pairs.of_owners(users).other
-        return unique(np.concatenate([span.items, restrict_users(self.tail, users).items, known]))
+        return np.unique(np.concatenate([span.items, restrict_users(self.tail, users).items, known]))
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2,)."""
@@ -82,7 +86,13 @@ class NeighboursTerm:
         """(B, C, 2) the columns of ``items`` (B, C) for ``users`` (B,)."""
         width = max(len(self.degree), int(items.max(initial=0)) + 1)
         wanted = torch.from_numpy(np.ascontiguousarray(items))
-        return torch.stack([self._votes(users, width, kind).gather(1, wanted) for kind in range(KINDS)], -1)
+        found = torch.zeros(*items.shape, KINDS)
+        step = max(1, CHUNK // max(width, 1))
+        for first in range(0, len(users), step):
+            part = slice(first, first + step)
+            for kind in range(KINDS):
+                found[part, :, kind] = self._votes(users[part], width, kind).gather(1, wanted[part])
+        return found
 
     def voters(self, users: IntArray, kind: int) -> tuple[IntArray, IntArray, FloatArray]:
         """Position in ``users`` (V,), item (V,) and strength (V,) of the items that vote."""
@@ -116,12 +126,26 @@ class NeighboursTerm:
 
     def _votes(self, users: IntArray, width: int, kind: int) -> Tensor:
         place, items, strength = self.voters(users, kind)
-        voter, rows = self.pairs.rows_of(items)
-        votes = strength[voter] * self.similarity[rows, kind]
+        start, other, similarity = self._served[kind]
+        count = start[items + 1] - start[items]
+        voter = np.repeat(np.arange(len(items)), count)
+        rows = np.arange(len(voter)) + np.repeat(start[items] - (np.cumsum(count) - count), count)
+        votes = torch.from_numpy(strength[voter].astype(np.float32) * similarity[rows])
         flat = torch.zeros(len(users) * width)
-        index = place[voter] * width + self.pairs.other[rows]
-        flat.index_add_(0, torch.from_numpy(index), torch.from_numpy(votes).float())
+        flat.index_add_(0, torch.from_numpy((place * width)[voter] + other[rows]), votes)
         return flat.view(len(users), width).div_(EPSILON).log1p_()
+
+    @cached_property
+    def _served(self) -> list[tuple[IntArray, IntArray, NDArray[np.float32]]]:
+        """Of each kind the `SERVED` most similar neighbours of every item: first row (N + 1,), item (R,), s (R,)."""
+        found = []
+        for kind in range(KINDS):
+            value = self.similarity[:, [kind]]
+            near = replace(self.pairs, values=value)
+            rows = np.flatnonzero(near.strongest(SERVED) & (value[:, 0] > 0))
+            start = np.searchsorted(self.pairs.owner[rows], np.arange(len(self.degree) + 1))
+            found.append((start, self.pairs.other[rows], value[rows, 0].astype(np.float32)))
+        return found
 
     @cached_property
     def similarity(self) -> FloatArray:

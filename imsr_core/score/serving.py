@@ -12,12 +12,11 @@ from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.protocol import Term
-from imsr_core.sorted_keys import is_in
 
 #: Scores held at once (users x items): 4 MB in float32, of this many users at least.
 CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
 #: Items, evenly spread over the catalogue, that say what a usual item is.
-USUAL = 64
+USUAL = 16
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Scorer:
 
     def known(self, users: IntArray) -> np.ndarray:
         """Which of ``users`` (B,) can be scored."""
-        return is_in(users, self.known_users)
+        return np.isin(users, self.known_users)
 
     def scores(self, users: IntArray) -> Tensor:
         """(B, N) the score of every item for ``users`` (B,)."""
@@ -85,8 +84,8 @@ class Scorer:
     def reasons(self, users: IntArray, items: IntArray) -> IntArray:
         """(B, C) position in ``terms`` of the term that lifts each of ``items`` (B, C) most above a usual item."""
         usual = np.linspace(0, max(self.n_items - 1, 0), min(USUAL, self.n_items)).astype(np.int64)
-        level = self.parts(users, np.tile(usual, (len(users), 1))).mean(1, keepdim=True)
-        return (self.parts(users, items) - level).argmax(-1).numpy()
+        parts = self.parts(users, np.concatenate([np.tile(usual, (len(users), 1)), items], 1))
+        return (parts[:, len(usual) :] - parts[:, : len(usual)].mean(1, keepdim=True)).argmax(-1).numpy()
 
     def parts(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, T) what each term adds to the score of ``items`` (B, C) for ``users`` (B,)."""
