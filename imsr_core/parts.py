@@ -41,6 +41,19 @@ STARTING_OVER: Registry[Any] = Registry(
 #: Strategies that learn nothing after pre-training: what learning must beat.
 FLOORS: Registry[Any] = Registry("strategy", "imsr.floors", {"frozen": "imsr_core.strategies.frozen:frozen"})
 
+#: What reads a user's sequence for the `users` line (`encoders.protocol.Encoder`).
+ENCODERS: Registry[Any] = Registry(
+    "encoder",
+    "imsr.encoders",
+    {
+        "nextitnet": "imsr_core.encoders.nextitnet:NextItNet",
+        "grec": "imsr_core.encoders.grec:GRec",
+        "sasrec": "imsr_core.encoders.sasrec:SASRec",
+        "gru4rec": "imsr_core.encoders.gru4rec:GRU4Rec",
+        "dssm": "imsr_core.encoders.dssm:DSSM",
+    },
+)
+
 #: How one encoder of users learns task after task (`lifelong.protocol.LifelongMethod`): methods and baselines.
 METHODS: Registry[Any] = Registry(
     "lifelong method",

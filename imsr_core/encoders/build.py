@@ -7,13 +7,9 @@ from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.config import EncoderConfig
-from imsr_core.encoders.dssm import DSSM
-from imsr_core.encoders.grec import GRec
-from imsr_core.encoders.gru4rec import GRU4Rec
-from imsr_core.encoders.nextitnet import NextItNet
 from imsr_core.encoders.protocol import ITEM_TABLE, Encoder, run
-from imsr_core.encoders.sasrec import SASRec
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD
+from imsr_core.parts import ENCODERS
 
 __all__ = [
     "ENCODERS",
@@ -27,14 +23,6 @@ __all__ = [
     "run",
 ]
 
-ENCODERS: dict[str, type[Encoder]] = {
-    "nextitnet": NextItNet,
-    "grec": GRec,
-    "sasrec": SASRec,
-    "gru4rec": GRU4Rec,
-    "dssm": DSSM,
-}
-
 
 QUIET = 0.1
 """Gain of a block's last norm before anything is learnt."""
@@ -43,7 +31,8 @@ QUIET = 0.1
 def build_encoder(config: EncoderConfig) -> Encoder:
     """The encoder's shape, without memory for weights: they are handed to ``run``."""
     with torch.device("meta"):
-        return ENCODERS[config.name](config).eval()
+        encoder: Encoder = ENCODERS.named(config.name)(config)
+    return encoder.eval()
 
 
 def initial_weights(config: EncoderConfig, n_items: int, seed: int) -> dict[str, Tensor]:

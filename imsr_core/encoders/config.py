@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imsr_core.fields import Section, documented
+from imsr_core.parts import ENCODERS
 
-EncoderName = Literal["nextitnet", "grec", "sasrec", "gru4rec", "dssm"]
 Layout = Literal["post_activation", "pre_activation", "norm_conv_relu"]
 
 
@@ -16,10 +16,11 @@ Layout = Literal["post_activation", "pre_activation", "norm_conv_relu"]
 class EncoderConfig(Section):
     """One encoder of a user's item sequence; the catalogue's size is not part of it, because it grows."""
 
-    name: EncoderName = documented(
+    name: str = documented(
         "nextitnet",
         "nextitnet = causal dilated convolutions, grec = the same seeing both sides, sasrec = Transformer, "
         "gru4rec = recurrent, dssm = sum of items / sqrt(their number) and an MLP",
+        choices=ENCODERS,
     )
     dim: int = documented(
         64, "d, channels and length of a user vector (papers: 256; 64 in their demos)", at_least=2, at_most=4096

@@ -1,4 +1,4 @@
-"""Routing and attention against loops of their equations; what padding may change (nothing)."""
+"""The contract of extractors for each one that there is; routing and attention against loops of their equations."""
 
 from dataclasses import replace
 
@@ -7,41 +7,28 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional
 
-from imsr_core.extractors import Prior, build_extractor
+from imsr_core.extractors import EXTRACTORS, Prior
 from imsr_core.extractors.routing import squash
-from imsr_core.testing.planted_logs import EXTRACTORS, tiny_config
+from imsr_core.testing.extractor_contract import ExtractorContract, draw, extractor_named
 
 SHAPES = {"n": st.integers(0, 6), "k": st.integers(1, 5), "seed": st.integers(0, 999)}
 
 
-def extractor_named(name: str, seed: int = 0, iterations: int = 3):
-    """A float64 extractor whose parameters are all away from their starting values."""
-    model = replace(tiny_config(name).model, routing_iterations=iterations, attention_units=5)
-    generator = torch.Generator().manual_seed(seed)
-    extractor = build_extractor(model, generator).double()
-    with torch.no_grad():
-        for parameter in extractor.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return extractor
+class TestDynamicRouting(ExtractorContract):
+    name = "comirec-dr"
 
 
-def draw(n: int, k: int, seed: int, users: int = 3) -> tuple[torch.Tensor, torch.Tensor, Prior]:
-    """Items, their mask (padding in front, another length for each user), and a prior of 1 .. k interests."""
-    generator = torch.Generator().manual_seed(seed)
-    width = max(n, 1)
+class TestMind(ExtractorContract):
+    name = "mind"
 
-    def vectors(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    lengths = torch.randint(0, n + 1, (users, 1), generator=generator)
-    item_mask = torch.arange(width) >= width - lengths
-    mask = torch.arange(k) < torch.randint(1, k + 1, (users, 1), generator=generator)
-    stored = (torch.rand(users, k, generator=generator) < 0.6) & mask
-    keep = mask[..., None]
-    prior = Prior(vectors(users, k, 8) * keep, 2.0 * stored, mask, stored, vectors(users, k, 5) * keep)
-    return vectors(users, width, 8), item_mask, prior
+class TestSelfAttention(ExtractorContract):
+    name = "comirec-sa"
+
+
+def test_no_extractor_goes_without_the_contract():
+    assert {case.name for case in ExtractorContract.__subclasses__()} == set(EXTRACTORS)
 
 
 def by_hand(name: str, extractor, items: torch.Tensor, prior: Prior, u: int, iterations: int = 3):
@@ -80,33 +67,6 @@ def test_each_extractor_equals_its_equations(name, n, k, seed):
         assert torch.allclose(found[u][prior.mask[u]], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
-@given(**SHAPES, more=st.integers(1, 3))
-def test_padding_changes_nothing(name, n, k, seed, more):
-    if n + more > 6:
-        more = 6 - n
-    extractor = extractor_named(name, seed)
-    items, item_mask, prior = draw(n, k, seed)
-    items.requires_grad_()
-    plain = extractor(items, item_mask, prior)
-    rubbish = torch.full((len(items), more, 8), 5.0, dtype=torch.float64, requires_grad=True)
-    wide = torch.cat([rubbish, items], 1)
-    wide_mask = functional.pad(item_mask, (more, 0))
-    longer = Prior(
-        functional.pad(prior.start, (0, 0, 0, 2)),
-        functional.pad(prior.mass, (0, 2)),
-        functional.pad(prior.mask, (0, 2)),
-        functional.pad(prior.stored, (0, 2)),
-        functional.pad(prior.queries, (0, 0, 0, 2)),
-    )
-    padded = extractor(wide[:, -6:], wide_mask[:, -6:], longer)
-    assert torch.allclose(padded[:, :k], plain, atol=1e-12)
-    assert not padded[:, k:].any()
-    padded.sum().backward()
-    assert rubbish.grad is None or not rubbish.grad.any()
-    assert not items.grad[~item_mask].any()
-
-
 @pytest.mark.parametrize("name", ["comirec-dr", "mind"])
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_the_gradient_is_that_of_the_last_iteration_with_its_couplings_fixed(name, iterations):
@@ -134,15 +94,6 @@ def test_the_gradient_is_that_of_the_last_iteration_with_its_couplings_fixed(nam
             nudge[i, j] = step
             slope = (score(items[0].detach() + nudge) - score(items[0].detach() - nudge)) / (2 * step)
             assert float(items.grad[0, i, j]) == pytest.approx(slope, rel=1e-5, abs=1e-7)
-
-
-@pytest.mark.parametrize("name", EXTRACTORS)
-def test_without_items_a_stored_interest_stays_where_it_is(name):
-    extractor = extractor_named(name)
-    items, item_mask, prior = draw(0, 4, seed=3)
-    prior = replace(prior, mass=torch.where(prior.stored, 50.0, 0.0).double())
-    cosine = functional.cosine_similarity(extractor(items, item_mask, prior), prior.start, dim=-1)
-    assert torch.allclose(cosine[prior.stored], torch.ones(1, dtype=torch.float64), atol=1e-9)
 
 
 def test_a_stored_interest_of_mind_carries_over_even_without_mass():

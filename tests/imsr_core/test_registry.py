@@ -6,11 +6,13 @@ import pytest
 
 from imsr_core import registry
 from imsr_core.errors import ConfigError
-from imsr_core.parts import EXTRACTORS, FLOORS, METHODS, STARTING_OVER, STRATEGIES
+from imsr_core.parts import ENCODERS, EXTRACTORS, FLOORS, METHODS, STARTING_OVER, STRATEGIES
 from imsr_core.registry import Registry
 
 
-@pytest.mark.parametrize("parts", [EXTRACTORS, STRATEGIES, STARTING_OVER, FLOORS, METHODS], ids=lambda r: r.group)
+@pytest.mark.parametrize(
+    "parts", [EXTRACTORS, STRATEGIES, STARTING_OVER, FLOORS, ENCODERS, METHODS], ids=lambda r: r.group
+)
 def test_every_part_is_where_it_is_said_to_be(parts):
     assert len(parts) == len(list(parts)) > 0
     for name in parts:
