@@ -11,7 +11,7 @@ from torch import Tensor
 
 from imsr_core.encoders.tokens import FIRST_ITEM, MASK, PAD, UNKNOWN
 from imsr_core.lifelong.config import ObjectiveConfig
-from imsr_core.lifelong.losses import head_loss
+from imsr_core.lifelong.heads import head_loss
 from imsr_core.lifelong.view import View
 
 # BERT's shares, as GRec takes them over: of the chosen items 80 % are hidden, 10 % random, 10 % left as they are.

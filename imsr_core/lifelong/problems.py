@@ -12,7 +12,7 @@ from imsr_core.encoders.config import EncoderConfig
 from imsr_core.encoders.tokens import windows
 from imsr_core.lifelong.config import LifelongConfig, SplitConfig
 from imsr_core.lifelong.errors import TaskError
-from imsr_core.lifelong.losses import head_loss
+from imsr_core.lifelong.heads import head_loss
 from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import LifelongState

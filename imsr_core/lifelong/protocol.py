@@ -21,8 +21,7 @@ from torch import Tensor
 from imsr_core.encoders.tokens import left_pad
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.config import LifelongConfig
-from imsr_core.lifelong.evaluation import evaluate, ranks_and_likelihood
-from imsr_core.lifelong.metrics import main_values
+from imsr_core.lifelong.evaluation import evaluate, main_values, ranks_and_likelihood
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem, base_problem, task_problem
 from imsr_core.lifelong.splits import Part
 from imsr_core.lifelong.state import LifelongState

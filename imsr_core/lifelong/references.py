@@ -22,7 +22,7 @@ from torch import Tensor
 
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD
 from imsr_core.lifelong.config import SplitConfig
-from imsr_core.lifelong.metrics import label_ranks, metrics_of_ranks
+from imsr_core.lifelong.evaluation import label_ranks, metrics_of_ranks
 from imsr_core.lifelong.splits import PARTS, Part, parts_of
 from imsr_core.lifelong.tasks import Examples, TaskData, next_item_examples, task_examples
 from imsr_core.ragged import SpanSequences, drop_empty, take_rows

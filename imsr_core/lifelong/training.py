@@ -79,9 +79,8 @@ def train_phase(
     Raises:
         NonFiniteError: the total loss is NaN or infinite; nothing of the phase is kept.
     """
-    parameters = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
-    freeze = _Freeze(parameters, movable or {})
-    optimizers: list[torch.optim.Optimizer] = []
+    updates = _Updates(start, movable or {}, config)
+    parameters = updates.parameters
     best: PhaseResult | None = None
     batches = -(-n_examples // config.batch_size)
     with _seeded(seed, next(iter(parameters.values())).device):
@@ -91,21 +90,13 @@ def train_phase(
                 step = Step(epoch, batch, batches)
                 loss = batch_loss(parameters, positions, step)
                 _check_finite(loss, step)
-                for parameter in parameters.values():
-                    parameter.grad = None
-                loss.backward()
-                freeze.mask_gradients()
-                optimizers = optimizers or _optimizers(parameters, config)
-                for optimizer in optimizers:
-                    optimizer.step()
-                freeze.restore_values()
+                updates.descend(loss)
                 if after_step is not None:
                     with torch.no_grad():
                         after_step(parameters, step)
             reached = score_of(parameters)
             if best is None or reached > best.score:
-                copies = {name: value.detach().clone() for name, value in parameters.items()}
-                best = PhaseResult(copies, reached, epoch, epoch + 1)
+                best = PhaseResult(updates.copies(), reached, epoch, epoch + 1)
             elif _is_over(epoch, best.best_epoch, batches, config):
                 break
     assert best is not None  # PhaseConfig has at least one epoch
@@ -117,6 +108,31 @@ def _is_over(epoch: int, best_epoch: int, batches: int, config: PhaseConfig) -> 
     waited = epoch - best_epoch
     long_enough = epoch + 1 >= config.min_epochs
     return long_enough and waited >= config.patience and waited * batches >= config.patience_steps
+
+
+class _Updates:
+    """Copies of the start values, and the optimiser's steps on them."""
+
+    def __init__(self, start: Mapping[str, Tensor], movable: Mapping[str, Tensor], config: PhaseConfig) -> None:
+        self.parameters = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
+        self._freeze = _Freeze(self.parameters, movable)
+        self._config = config
+        self._optimizers: list[torch.optim.Optimizer] = []
+
+    def descend(self, loss: Tensor) -> None:
+        """One step down this loss; frozen elements stay."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        loss.backward()
+        self._freeze.mask_gradients()
+        self._optimizers = self._optimizers or _optimizers(self.parameters, self._config)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        self._freeze.restore_values()
+
+    def copies(self) -> Tensors:
+        """The values as they are now."""
+        return {name: value.detach().clone() for name, value in self.parameters.items()}
 
 
 class _Freeze:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from imsr_core.bootstrap import Interval, paired_bootstrap
 from imsr_core.errors import ImsrError
-from imsr_core.lifelong.metrics import main_metric
+from imsr_core.lifelong.evaluation import main_metric
 from imsr_core.lifelong.splits import PARTS, parts_of
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
 from imsr_core.lifelong.transfer_matrix import forgetting, transfer_matrix

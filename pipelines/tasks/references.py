@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imsr_core.lifelong.metrics import main_metric
+from imsr_core.lifelong.evaluation import main_metric
 from imsr_core.lifelong.references import main_values, next_item_references, task_references
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK

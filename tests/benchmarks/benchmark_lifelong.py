@@ -25,8 +25,8 @@ from lifelong_worlds import WORLDS, World, few_labels, junk_task, last_items
 
 from imsr_core.encoders.config import EncoderConfig
 from imsr_core.lifelong.config import ConureConfig, LifelongConfig, PeterRecConfig, SplitConfig, TeraconConfig
+from imsr_core.lifelong.evaluation import main_metric
 from imsr_core.lifelong.methods import get_method
-from imsr_core.lifelong.metrics import main_metric
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.references import main_values, next_item_references, task_references
 from imsr_core.lifelong.splits import parts_of

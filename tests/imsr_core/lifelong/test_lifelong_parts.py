@@ -18,10 +18,9 @@ from imsr_core.encoders.tokens import FIRST_ITEM, MASK, PAD, left_pad
 from imsr_core.errors import CheckpointError, ConfigError, NonFiniteError
 from imsr_core.lifelong.config import LifelongConfig, ObjectiveConfig, PhaseConfig, SplitConfig, from_json, to_json
 from imsr_core.lifelong.errors import TaskError
-from imsr_core.lifelong.heads import Head
-from imsr_core.lifelong.losses import bpr, head_loss, sampled_softmax
+from imsr_core.lifelong.evaluation import label_ranks, metrics_of_ranks
+from imsr_core.lifelong.heads import Head, bpr, head_loss, sampled_softmax
 from imsr_core.lifelong.methods import get_method
-from imsr_core.lifelong.metrics import label_ranks, metrics_of_ranks
 from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.splits import parts_of
