@@ -35,10 +35,10 @@ from imsr_core.retrieval import score_chunks
 HALF_LIVES = (3.0, 7.0, 30.0, 90.0, 365.0)
 WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 FIRST_HALF_LIFE, FIRST_WEIGHT = HALF_LIVES.index(7.0), WEIGHTS.index(0.25)
-#: Events that an item needs, of late, to count for more than one that nobody touched.
+#: Recent events that lift an item clearly above one that nobody touched.
 EPSILON = 0.1
-#: Users of a span whose events are ranked with each weight, and events of each at most; with less evidence than
-#: `ENOUGH` the first values stand.
+#: Each weight ranks at most this many events of this many users of a span. With fewer than `ENOUGH` events so far, the
+#: first values stay in force.
 SAMPLE_USERS, SAMPLE_EVENTS, ENOUGH = 192, 4, 100
 #: Of weights whose gains differ by less than this, the smallest is taken.
 INDIFFERENCE = 0.01
@@ -48,7 +48,7 @@ DAY = 86_400_000_000  # microseconds
 
 @dataclass(frozen=True)
 class Trend:
-    """Faded counts of every item, and which of them to believe.
+    """Counts of every item in which old events fade, and how well each half-life and each weight has ranked so far.
 
     ``counts`` (S, N) float32: events of each item by half-life, as of ``until`` (microseconds; 0: nothing yet).
     ``half_life_gains`` (S,) and ``weight_gains`` (W,) float32: sums of NDCG, the older spans' fading; ``evidence``

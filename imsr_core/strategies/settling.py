@@ -68,7 +68,7 @@ def settle(
 
 
 def _last_visit(store: InterestStore, stored: Tensor) -> Tensor:
-    """(R,) the ordinal of the last span in which an item was nearest to one of the user's stored interests."""
+    """(R,) the last span in which a stored interest of the row's user was nearest to an item; -1 if none is stored."""
     place = torch.repeat_interleave(torch.arange(len(store.users)), store.counts)
     last = torch.full((len(store.users),), -1).scatter_reduce(
         0, place, torch.where(stored, store.active, -1), "amax", include_self=True
@@ -77,7 +77,7 @@ def _last_visit(store: InterestStore, stored: Tensor) -> Tensor:
 
 
 def _ids_so_far(before: ModelState, users: Tensor) -> Tensor:
-    """(U,) how many ids each user was ever given, as far as an interest with the last of them was forgotten; else 0."""
+    """(U,) how many ids each user was ever given, where the interest with the newest id is forgotten; else 0."""
     known = before.user_memory.get("ids.user", users[:0])
     if not len(known):
         return torch.zeros_like(users)
@@ -86,7 +86,7 @@ def _ids_so_far(before: ModelState, users: Tensor) -> Tensor:
 
 
 def given_ids(before: ModelState, kept: InterestStore, changes: InterestChanges) -> dict[str, Tensor]:
-    """The ids that users were given, of users whose last one was forgotten: no id may be given twice."""
+    """For users whose newest interest is forgotten: how many ids they were given, since no id may be given twice."""
     lost = changes.change == list(Change).index(Change.FORGOTTEN)
     if not bool(lost.any()) and "ids.user" not in before.user_memory:
         return {}

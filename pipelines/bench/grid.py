@@ -140,7 +140,7 @@ def run_grid(
 
 
 def _work(cell: Cell, data: BenchData, bases: set[str]) -> float:
-    """The work of a cell when it is its turn: of the cells that share a base the first one also trains the base."""
+    """The work of a cell. Cells may share a base; the first of them in the queue trains it, and enters ``bases``."""
     if not cell.variant.is_model or cell.variant.strategy in STARTING_OVER:
         return work_of(cell, data, base_is_there=True)
     there = cell.base_fingerprint in bases
