@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_world import NOW, run_all
+from task_world import add, predictions, users_current
 
 from pipelines.care.doctor import examine
 from pipelines.interests.recommend import Recommender
@@ -88,3 +90,19 @@ def test_the_next_version_is_the_one_that_the_code_before_would_have_made(tmp_pa
                 torch.testing.assert_close(torch.tensor(found[column]), torch.tensor(expected[column]))
             else:
                 assert found[column] == expected[column]
+
+
+def test_its_tasks_answer_as_they_did_and_another_can_be_learnt(tmp_path):
+    workspace = unpacked("before_rooms_tasks", tmp_path)
+    made, expected = users_current(workspace), json.loads((OLDER / "expected" / "tasks.json").read_text())
+    assert made == "u-2024-03-04.shop"
+    with workspace.settings_file.open("a", encoding="utf-8") as file:
+        file.write('[tasks.again]\nlabels = "club.csv"\nuser_id = "who"\nlabel = "club"\n')
+    workspace = Workspace.open(workspace.root)
+    outcome = add(workspace, "again")
+    assert outcome.version is not None
+    publish_catalog(workspace)
+    assert examine(workspace, deep=True) == []
+    for version in (made, outcome.version.version_id):
+        for task, scores in expected.items():
+            assert predictions(workspace, version, task, made) == [pytest.approx(row, abs=1e-5) for row in scores]
