@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
+from flows.answers import answer, complain
 from flows.console import errors, plain
 from flows.lazy import Entry, LazyGroup
 from flows.next_command import keep_workspace
@@ -17,23 +20,23 @@ START, WORK, CARE, LOOK = "Start", "Work", "Care", "Look"
 
 #: Every command: name, place and panel. A command's module is imported when it runs.
 COMMANDS = (
-    Entry("demo", "demo:demo", START),
-    Entry("init", "data:init", START),
+    Entry("demo", "demo:demo", START, reports=False),
+    Entry("init", "data:init", START, reports=False),
     Entry("ingest", "data:ingest_files", WORK),
     Entry("withdraw", "data:withdraw_files", WORK),
-    Entry("stream", "stream:stream", WORK),
-    Entry("tune", "tune:tune", WORK),
+    Entry("stream", "stream:stream", WORK, reports=False),
+    Entry("tune", "tune:tune", WORK, reports=False),
     Entry("run", "runs:run", WORK),
     Entry("backfill", "backfill:backfill", WORK),
     Entry("restate", "restate:restate", WORK),
     Entry("nightly", "serve:nightly", WORK),
-    Entry("serve", "serve:serve", WORK),
+    Entry("serve", "serve:serve", WORK, reports=False),
     Entry("promote", "promotion:promote_version", WORK),
     Entry("rollback", "promotion:rollback_version", WORK),
     Entry("refresh", "refresh:refresh", WORK),
     Entry("recommend", "recommend:recommend", WORK),
     Entry("export", "export:export", WORK),
-    Entry("api", "api:api", WORK),
+    Entry("api", "api:api", WORK, reports=False),
     Entry("task", "tasks:app", WORK),
     Entry("forget", "care:forget", CARE),
     Entry("prune", "care:prune", CARE),
@@ -45,8 +48,8 @@ COMMANDS = (
     Entry("report", "report:report", LOOK),
     Entry("compare", "promotion:compare_versions", LOOK),
     Entry("sql", "inspect:sql", LOOK),
-    Entry("bench", "bench:bench", LOOK),
-    Entry("views", "inspect:views", LOOK),
+    Entry("bench", "bench:bench", LOOK, reports=False),
+    Entry("views", "inspect:views", LOOK, reports=False),
 )
 
 app = typer.Typer(
@@ -58,8 +61,21 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"imsr {version('imsr')}")
+        except PackageNotFoundError:  # run from a checkout that was never installed
+            typer.echo("imsr, not installed")
+        raise typer.Exit
+
+
 @app.callback()
-def imsr() -> None:
+def imsr(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show imsr's version.")
+    ] = False,
+) -> None:
     """Incremental multi-interest recommendation over time spans: every night a new span, a new model version."""
 
 
@@ -88,6 +104,9 @@ def _of_the_disk(error: Exception) -> bool:
 
 
 def _fail(message: str, hint: str) -> None:
+    if answer.as_json:
+        complain(message, hint)
+        sys.exit(1)
     errors.print(f"[red bold]error:[/] {plain(message)}", soft_wrap=True)
     if hint:
         errors.print(f"  -> {plain(keep_workspace(hint))}", soft_wrap=True)

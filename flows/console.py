@@ -1,9 +1,13 @@
-"""What the command line shows: one console, tables, a progress display, errors for people."""
+"""What the command line shows: one console, tables, a progress display, errors for people.
+
+With --json or --quiet (see `answers`) nothing of it is shown, and tables go into the answer.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,35 +16,63 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from flows.answers import Shown, answer, objects
 from flows.next_command import keep_workspace
 
 if TYPE_CHECKING:
     from pipelines.nights.night import SpanOutcome
 
-#: Columns of output that goes to a file or a pipe, where nothing may be cut off.
-PIPE_WIDTH = 200
+#: Columns of output that goes to a file or a pipe: lines are as long as what they say, and nothing is cut off.
+PIPE_WIDTH = 1_000_000
+#: Numbers of a vector that a terminal shows; a pipe gets all of them.
+VECTOR_SHOWN = 4
 
 
 class _Speaking(Console):
-    """Prints commands that are advised so that they can be typed as they stand."""
+    """Prints commands that are advised so that they can be typed as they stand; silent with --json and --quiet."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(keep_workspace(each) if isinstance(each, str) else each for each in objects), **options)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is printed."""
+        return answer.as_json or answer.quiet
+
+    @quiet.setter
+    def quiet(self, value: bool) -> None:
+        """Rich sets it at the start."""
+
 
 console = _Speaking(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-errors = Console(stderr=True, highlight=False)
+errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 #: Called with (steps done, steps in all at most, loss).
 StepProgress = Callable[[int, int, float], None]
 
 
-def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, wrap: bool = False) -> None:
-    """Print a table; numbers to the right, None as a dash. ``wrap`` breaks long cells instead of cutting them."""
+def show_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    wrap: bool = False,
+    part: str = "",
+    as_objects: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Print a table; numbers to the right, None as a dash. ``wrap`` breaks long cells instead of cutting them.
+
+    Args:
+        part: with --json, the name of the table where the command's answer has more parts.
+        as_objects: with --json, the rows, where they are to say more than the table.
+    """
     rows = [list(row) for row in rows]
+    if answer.as_json:
+        answer.add(objects(columns, rows) if as_objects is None else as_objects, part)
+        return
     table = Table(title=title, title_justify="left", header_style="bold")
     for n, column in enumerate(columns):
-        numeric = any(isinstance(row[n], int | float) for row in rows)
+        numeric = any(isinstance(_value(row[n]), int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=not wrap, overflow="fold")
     for row in rows:
         table.add_row(*(Text(text(cell)) for cell in row))  # not str: an id may look like markup
@@ -56,11 +88,39 @@ def text(cell: object) -> str:
     """A value as a table shows it."""
     if cell is None:
         return "-"
+    if isinstance(cell, Shown):
+        return cell.text
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, int):
         return f"{cell:,}"
+    if isinstance(cell, list | tuple) and len(cell) > VECTOR_SHOWN and isinstance(cell[0], float):
+        return _vector(cell)
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def warn(message: str) -> None:
+    """Say on the standard error what a person should know though nothing failed."""
+    if answer.as_json:
+        print(json.dumps({"warning": message}, ensure_ascii=False), file=sys.stderr, flush=True)
+    else:
+        errors.print(f"[yellow]warning:[/] {plain(message)}", soft_wrap=True)
+
+
+def progress_is_shown() -> bool:
+    """Whether bars are drawn: on a terminal, for people who did not ask for silence."""
+    return errors.is_terminal and not answer.as_json and not answer.quiet
+
+
+def _value(cell: object) -> object:
+    return cell.value if isinstance(cell, Shown) else cell
+
+
+def _vector(values: Sequence[float]) -> str:
+    """All numbers in a pipe; on a terminal, where the other columns would be squeezed, the first ones."""
+    if not console.is_terminal:
+        return f"[{', '.join(f'{value:.4g}' for value in values)}]"
+    return f"[{', '.join(f'{value:.2f}' for value in values[:VECTOR_SHOWN])}, … {len(values)}]"
 
 
 @contextmanager
@@ -75,7 +135,7 @@ def span_progress(label: str) -> Iterator[StepProgress]:
         TimeRemainingColumn(),
         console=errors,
         transient=True,
-        disable=not errors.is_terminal,
+        disable=not progress_is_shown(),
     )
     with display:
         task = display.add_task(label, total=1, loss="")
@@ -110,24 +170,21 @@ def span_row(outcome: SpanOutcome, top_n: int) -> list[object]:
         summary.get("active_users"),
         summary.get("new_users"),
         sum(row.new_items for row in outcome.sequences),
-        _rounded(outcome.metric(f"hr@{top_n}")),
-        _rounded(outcome.metric(f"ndcg@{top_n}")),
-        _fixed(summary.get("mean_interests"), 2),
+        Shown.as_(outcome.metric(f"hr@{top_n}"), ".4f"),
+        Shown.as_(outcome.metric(f"ndcg@{top_n}"), ".4f"),
+        Shown.as_(summary.get("mean_interests"), ".2f"),
         summary.get("born"),
         summary.get("trimmed"),
-        _fixed(outcome.total_seconds(), 1),
+        Shown.as_(outcome.total_seconds(), ".1f"),
     ]
 
 
-def show_outcomes(outcomes: Sequence[SpanOutcome], top_n: int) -> None:
+def show_outcomes(outcomes: Sequence[SpanOutcome], top_n: int, part: str = "") -> None:
     """The table of all spans of a run. The scores are those of the version *before* the span: tested, then trained."""
     columns = [column.format(n=top_n) for column in SPAN_COLUMNS]
-    show_table("", columns, [span_row(outcome, top_n) for outcome in outcomes])
-
-
-def _rounded(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4f}"
-
-
-def _fixed(value: float | None, digits: int) -> str | None:
-    return None if value is None else f"{value:.{digits}f}"
+    rows = [span_row(outcome, top_n) for outcome in outcomes]
+    made = [
+        {"version": o.version.version_id if o.version else None, "rejected": o.rejected, **row}
+        for o, row in zip(outcomes, objects(columns, rows), strict=True)
+    ]
+    show_table("", columns, rows, part=part, as_objects=made)

@@ -15,20 +15,27 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from flows.answers import answer, reporting
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A command: its ``name``, its ``place`` ("module:function" or "module:app"), and its panel in the help."""
+    """A command: its ``name``, its ``place`` ("module:function" or "module:app"), and its panel in the help.
+
+    ``reports``: what it says is of use to a program, so that it has --json and --quiet.
+    """
 
     name: str
     place: str
     panel: str
+    reports: bool = True
 
 
 class LazyCommand(TyperCommand):
     """Stands for a command until it is called; knows its name and its summary, which is all that --help shows."""
 
     def __init__(self, entry: Entry, package: str) -> None:
+        self._reports = entry.reports
         self._module, _, self._attribute = f"{package}.{entry.place}".partition(":")
         summary = escape(_summary(self._module, self._attribute))
         super().__init__(entry.name, help=summary, short_help=summary, rich_help_panel=entry.panel)
@@ -38,11 +45,16 @@ class LazyCommand(TyperCommand):
 
     def load(self) -> Any:
         """The command itself: its module is imported now."""
+        answer.begin(as_json=False, quiet=False)
         found = getattr(import_module(self._module), self._attribute)
         if not isinstance(found, typer.Typer):
             app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            app.command(self.name)(found)
+            app.command(self.name)(reporting(found) if self._reports else found)
             found = app
+        else:
+            for each in found.registered_commands:
+                if each.callback is not None and not hasattr(each.callback, "__wrapped__"):
+                    each.callback = reporting(each.callback)
         command = get_command(found)
         command.name = self.name
         return _literally(command)

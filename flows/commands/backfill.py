@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.answers import answer
+from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_rebuilding, show_restatement, show_runs
 from flows.commands.runs import exit_if_rejected, learn_all
@@ -18,8 +20,12 @@ from pipelines.workspace.layout import Workspace
 
 def backfill(
     workspace: WorkspaceOption = Path("."),
-    first: Annotated[str | None, typer.Option("--from", help="First span; else the earliest.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last span, included; else the latest.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", autocompletion=completion.spans, help="First span; else the earliest.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", autocompletion=completion.spans, help="Last span, included; else the latest.")
+    ] = None,
     which: Annotated[
         Which, typer.Option("--which", help="missing: never learnt; failed: these and failed ones; all: learn again.")
     ] = Which.MISSING,
@@ -41,7 +47,7 @@ def backfill(
         outcomes = learn_all(writer, planned.runs)
         finish(writer, planned)
     if outcomes:
-        show_outcomes(outcomes, opened.settings.evaluation.top_n)
+        show_outcomes(outcomes, opened.settings.evaluation.top_n, part="learnt")
     show_rebuilding(opened)
     exit_if_rejected(outcomes)
 
@@ -52,8 +58,9 @@ def _show(workspace: Workspace, planned: BackfillPlan) -> None:
     if planned.restatement is not None:
         show_restatement(workspace, planned.restatement)
     elif planned.runs:
-        show_runs(workspace, planned.runs)
+        show_runs(workspace, planned.runs, part="runs")
     else:
+        answer.fact(runs=[])
         console.print("nothing is left to learn in this range; see: imsr status")
     if planned.runs and planned.beyond:
         console.print(f"[yellow]due after the range: {', '.join(planned.beyond)}; next: imsr run[/]")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.next_command import keep_workspace
@@ -69,6 +71,7 @@ def prune(
         pruning, discarded = prune_workspace(opened, now=current_time(), damaged=damaged)
     for path in discarded:
         console.print(f"discarded: {path}", markup=False)
+    answer.fact(discarded=discarded)
     _show_pruning(pruning)
 
 
@@ -88,7 +91,7 @@ def doctor(
         console.print(f"all is well: the ledger and the files agree{depth}")
         return
     rows = [[f.severity, f.where, f.what, keep_workspace(f.mend)] for f in findings]
-    show_table("", ["", "where", "what", "what mends it"], rows, wrap=True)
+    show_table("", ["severity", "where", "what", "what mends it"], rows, wrap=True)
     if any(finding.severity == Severity.ERROR for finding in findings):
         raise typer.Exit(1)
 
@@ -106,7 +109,7 @@ def _show_traces(traces: Traces) -> None:
     rows += [[f"landing: {file.path.name}", file.rows] for file in traces.landing]
     rows += [[f"labels: {file.path}", file.rows] for file in traces.labels]
     rows += [[f"cannot be read: {name}", None] for name in traces.unreadable]
-    if rows:
+    if rows or answer.as_json:
         show_table("", ["file", "rows"], rows)
     else:
         console.print("the user is nowhere in the workspace; ids are compared letter by letter")
@@ -114,8 +117,9 @@ def _show_traces(traces: Traces) -> None:
 
 
 def _show_receipt(receipt: Receipt) -> None:
+    answer.fact(**asdict(receipt))
     console.print(f"receipt {receipt.receipt_id}: forgotten at {receipt.finished_at} (hash {receipt.user_hash})")
-    if receipt.rows:
+    if receipt.rows and not answer.as_json:
         show_table("", ["place", "rows"], list(receipt.rows.items()))
     for name, done in receipt.landing.items():
         console.print(f"{name}: {done}", markup=False)
@@ -137,10 +141,11 @@ def _show_receipt(receipt: Receipt) -> None:
 
 
 def _show_pruning(pruning: Pruning) -> None:
+    answer.fact(bytes=pruning.bytes)
     rows = [
         ["stays" if item.stays else "goes", item.kind, item.name, item.bytes, item.why]
         for item in sorted(pruning.items, key=lambda item: item.stays)
     ]
-    if rows:
-        show_table("", ["", "what", "name", "bytes", "why"], rows)
+    if rows or answer.as_json:
+        show_table("", ["fate", "what", "name", "bytes", "why"], rows, part="items")
     console.print(f"{len(pruning.going())} go, {pruning.bytes:,} bytes")

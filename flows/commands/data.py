@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
-from flows.console import console, errors, plain, show_table
+from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.lake.event_files import Found
@@ -91,6 +92,7 @@ def ingest_files(
             report, found = ingest_landed(writer, again=again, accept_late=accept_late)
             show_ignored(found)
     if not report.files:
+        answer.fact(files=[], quarantined={}, spans=[], stale=[])
         console.print(f"nothing to ingest: {opened.root / 'landing'} is empty", markup=False)
         return
     show_ingest(report)
@@ -132,13 +134,20 @@ def show_ingest(report: IngestReport) -> None:
     rows = [[file.name, file.read, file.kept, file.duplicate, file.quarantined, _how(file)] for file in shown]
     everything = "all" if len(report.files) <= SHOWN else f"all {len(report.files):,} files"
     total = [everything, report.read, report.kept, report.duplicate, report.quarantined, ""]
-    show_table("", ["file", "read", "kept", "duplicate", "quarantined", "time"], [*rows, total])
+    columns = ["file", "read", "kept", "duplicate", "quarantined", "time"]
+    told = [
+        {"file": f.name, "read": f.read, "kept": f.kept, "duplicate": f.duplicate, "quarantined": f.quarantined,
+         "left_out": f.left_out, "refused": f.refused, "skipped": f.skipped}
+        for f in report.files
+    ]  # fmt: skip
+    show_table("", columns, [*rows, total], part="files", as_objects=told)
+    answer.fact(quarantined=report.reasons)
     for reason, count in sorted(report.reasons.items()):
         console.print(f"quarantined {count:,}: {reason}     (see them: imsr sql 'FROM quarantine')")
     if left_out := sum(file.left_out for file in report.files):
         console.print(f"left out {left_out:,} rows: not of interest by keep_events, min_value or item_pattern")
     for file in report.refused:
-        errors.print(f"refused: {file.refused}\n  it is now {file.path}", markup=False, soft_wrap=True)
+        warn(f"refused: {file.refused}\n  it is now {file.path}")
     show_changes(report)
     if any(file.skipped.startswith("ingested") for file in report.files):
         console.print("files that were ingested before: --again fills in what is new in them, --replace starts over")
@@ -150,6 +159,8 @@ def _how(file: FileReport) -> str:
 
 def show_changes(report: IngestReport) -> None:
     """Say which spans an ingest, or a withdrawal, changed."""
+    answer.fact(spans=[row.span_id for row in report.span_versions], stale=report.stale, emptied=report.emptied)
+    answer.fact(withdrawn=report.withdrawn, completed=report.completed)
     if report.withdrawn:
         console.print(f"withdrawn: {report.withdrawn:,} rows")
     if report.completed:
@@ -162,4 +173,4 @@ def show_changes(report: IngestReport) -> None:
     if report.stale:
         console.print(f"[yellow]stale, to be learnt again by the next run: {', '.join(report.stale)}[/]")
     for warning in report.warnings:
-        errors.print(f"[yellow]warning:[/] {plain(warning)}", soft_wrap=True)
+        warn(warning)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.commands.options import WorkspaceOption, current_time
-from flows.console import console, errors, show_table
+from flows.answers import answer
+from flows.commands.options import VersionOption, WorkspaceOption, current_time
+from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.insight.explain import Explainer
@@ -22,12 +22,11 @@ from pipelines.workspace.lease import LeaseHeld
 def explain(
     user: Annotated[str | None, typer.Option("--user", help="A user id.")] = None,
     workspace: WorkspaceOption = Path("."),
-    version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+    version: VersionOption = None,
     items: Annotated[int, typer.Option("--items", min=1, help="Nearest items to show of each interest.")] = 4,
     everybody: Annotated[
         bool, typer.Option("--all", help="Write everybody's nearest items to the view `interest_items`.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """What each interest of a user stands for: its nearest items, the categories that stand out, its age and its use.
 
@@ -45,11 +44,9 @@ def explain(
             path = explainer.write_all(items)
         console.print(f"written: {path}; see them: imsr sql 'FROM interest_items'")
     if user is None:
+        answer.add([{"written": path}])
         return
     meanings = explainer.user(user, items=items)
-    if as_json:
-        typer.echo(json.dumps([asdict(meaning) for meaning in meanings], ensure_ascii=False, indent=1))
-        return
     columns = ["interest", "born", "last active", "items", "overlap", "drift", "brings", "stands for", "nearest items"]
     rows = [
         [
@@ -66,7 +63,7 @@ def explain(
         for each in meanings
     ]
     shown = explainer.recommender.version.row.version_id
-    show_table(f"user {user} as of version {shown}", columns, rows, wrap=True)
+    show_table(f"user {user} as of version {shown}", columns, rows, wrap=True, as_objects=list(map(asdict, meanings)))
 
 
 def _take_metadata(workspace: Workspace) -> None:
@@ -77,4 +74,4 @@ def _take_metadata(workspace: Workspace) -> None:
         with holding(workspace, "imsr explain", now=current_time) as writer:
             keep_metadata(writer)
     except LeaseHeld:
-        errors.print("the table of \\[items] changed, and a run holds the workspace: explained with the one before")
+        warn("the table of [items] changed, and a run holds the workspace: explained with the one before")

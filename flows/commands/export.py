@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from flows.commands.options import WorkspaceOption
-from flows.console import console, errors
+from flows.answers import answer
+from flows.commands.options import VersionOption, WorkspaceOption
+from flows.console import console, errors, progress_is_shown
 from pipelines.serving.export import export as write_export
 from pipelines.workspace.layout import Workspace
 
@@ -17,7 +18,7 @@ from pipelines.workspace.layout import Workspace
 def export(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
     workspace: WorkspaceOption = Path("."),
-    version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+    version: VersionOption = None,
     lists: Annotated[int, typer.Option("--lists", min=0, help="Items of everybody's list to write; 0: no lists.")] = 0,
     new: Annotated[bool, typer.Option("--new", help="Leave out of the lists what the user had.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Lists as CSV instead of Parquet.")] = False,
@@ -28,7 +29,7 @@ def export(
     The folder is a copy: a user who is forgotten afterwards is still in it.
     """
     opened = Workspace.open(workspace)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    with Progress(console=errors, transient=True, disable=not progress_is_shown()) as bar:
         task = bar.add_task("lists", total=None, visible=bool(lists))
         path = write_export(
             opened,
@@ -39,5 +40,6 @@ def export(
             csv=csv,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    answer.add([{"written": file} for file in sorted(path.iterdir())])
     names = ", ".join(sorted(file.name for file in path.iterdir()))
     console.print(f"written: {path}: {names}", soft_wrap=True)

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.answers import Shown, answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights, show_rebuilding
-from flows.commands.stream import show_streams
+from flows.commands.stream_states import show_streams
 from flows.console import console, show_table
 from flows.score import show_score
 from pipelines.interests.drift import MetricPair, latest_drift
@@ -43,13 +44,14 @@ def status(
         learnt = _versions_by_span(view)
         lease = view.lease()
         drift = latest_drift(view)
+    answer.fact(workspace=opened.root, current=current, lease=lease.holder if lease else None)
     console.print(f"workspace   {opened.root}")
     console.print(f"current     {current or 'none yet'}")
     show_rebuilding(opened)
     if lease is not None and lease.holder is not None:
         holder = lease.holder
         console.print(f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}")
-    shown = spans if everything else _newest_and_open(spans)
+    shown = spans if everything or answer.as_json else _newest_and_open(spans)
     if len(shown) < len(spans):
         console.print(f"earlier     {len(spans) - len(shown):,} spans; all of them: imsr status --all")
     table = [
@@ -63,7 +65,7 @@ def status(
         ]
         for span in shown
     ]
-    show_table("", ["span", "events", "data version", "state", "version", "error"], table)
+    show_table("", ["span", "events", "data version", "state", "version", "error"], table, part="spans")
     show_score(opened, current)
     if drift is not None:
         _show_drift(*drift, opened.settings.evaluation.top_n)
@@ -71,6 +73,7 @@ def status(
     now = current_time()
     show_missing_nights(opened, now)
     runs = due_of(spans, pretrain=opened.settings.spans.pretrain, now=now)
+    answer.fact(due=[run.spans for run in runs])
     if not spans:
         console.print("no events yet; next: imsr ingest FILES")
     elif runs:
@@ -101,7 +104,7 @@ def versions(workspace: WorkspaceOption = Path(".")) -> None:
             row.state,
             row.summary.get("users"),
             row.summary.get("items"),
-            f"{row.summary.get('mean_interests', 0):.2f}",
+            Shown.as_(row.summary.get("mean_interests"), ".2f"),
             row.version_id in pointers,
         ]
         for row in rows
@@ -127,11 +130,11 @@ def sql(
     with connect(opened) as connection:
         result = run_query(connection, text)
         columns = [column[0] for column in result.description or []]
-        rows = result.fetchall() if not limit or csv else result.fetchmany(limit + 1)
+        rows = result.fetchall() if not limit or csv or answer.as_json else result.fetchmany(limit + 1)
     if csv:
         _print_csv(columns, rows)
         return
-    show_table("", columns, rows[: limit or None])
+    show_table("", columns, rows if answer.as_json else rows[: limit or None], as_objects=_named(columns, rows))
     if limit and len(rows) > limit:
         console.print(f"(the first {limit} rows; --limit 0 shows all)")
 
@@ -167,6 +170,11 @@ def _versions_by_span(view: Snapshot) -> dict[str, str]:
     """The version of the current chain that learnt each span."""
     chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
     return {span_id: row.version_id for row in reversed(chain) for span_id in row.spans}
+
+
+def _named(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Rows of a query as objects: their columns are named as the query names them."""
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _print_csv(columns: list[str], rows: list[tuple[Any, ...]]) -> None:

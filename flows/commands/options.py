@@ -8,11 +8,17 @@ from typing import Annotated
 
 import typer
 
+from flows.commands import completion
+
 WorkspaceOption = Annotated[
     Path,
     typer.Option(
         "--workspace", "-w", envvar="IMSR_WORKSPACE", help="The workspace folder.", show_default="this folder"
     ),
+]
+VersionOption = Annotated[
+    str | None,
+    typer.Option("--version", autocompletion=completion.versions, help="A version id; else the current one."),
 ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from pipelines.lake.landing import landed
@@ -27,7 +28,7 @@ def plan(workspace: WorkspaceOption = Path(".")) -> None:
     opened = Workspace.open(workspace)
     now = current_time()
     runs = due(opened, now=now)
-    show_runs(opened, runs)
+    show_runs(opened, runs, part="runs")
     if not runs:
         console.print("nothing is due")
     show_missing_nights(opened, now)
@@ -37,20 +38,22 @@ def plan(workspace: WorkspaceOption = Path(".")) -> None:
         if problem:
             console.print(f"problem: {problem}", style="yellow", markup=False)
     files = landed(opened)
+    answer.fact(landing=[file.name for file in files])
     if files:
         console.print(f"landing has {len(files)} files; `imsr ingest` and `imsr nightly` read those that are new")
 
 
-def show_runs(workspace: Workspace, runs: Sequence[PlannedRun]) -> None:
-    """A table of planned runs, in order."""
+def show_runs(workspace: Workspace, runs: Sequence[PlannedRun], part: str = "") -> None:
+    """A table of planned runs, in order; ``part`` names it where a command's answer has more."""
     if not runs:
+        answer.add([], part)
         return
     events = Pace.of(workspace, runs).events
     rows = [
         [" .. ".join(dict.fromkeys((run.spans[0], run.spans[-1]))), _what(run), events[run.span_id], run.reason]
         for run in runs
     ]
-    show_table("would run, in this order", ["span", "what", "events", "why"], rows)
+    show_table("would run, in this order", ["span", "what", "events", "why"], rows, part=part)
 
 
 def show_missing_nights(workspace: Workspace, now: datetime) -> None:
@@ -58,6 +61,7 @@ def show_missing_nights(workspace: Workspace, now: datetime) -> None:
     with workspace.ledger.snapshot() as view:
         spans = view.spans()
         missing = missing_nights(view, now=now)
+    answer.fact(missing=[span.id for span in missing])
     last_us = spans[-1].start_us if spans else 0
     gaps = [span for span in missing if span.start_us < last_us]
     since = [span for span in missing if span.start_us > last_us]
@@ -81,12 +85,13 @@ def show_rebuilding(workspace: Workspace) -> None:
 
 def show_restatement(workspace: Workspace, restatement: Restatement) -> None:
     """List what becomes stale, with the versions that stay beside the new ones, then what is learnt again."""
+    answer.fact(stale=restatement.spans, kept=restatement.versions)
     count = len(restatement.spans)
     console.print(f"{count} {'span becomes' if count == 1 else 'spans become'} stale: {', '.join(restatement.spans)}")
     if restatement.widened:
         console.print(f"(from {restatement.spans[0]} on: {restatement.asked} is part of the base model)")
     console.print(f"kept, not used again: {', '.join(restatement.versions) or 'no version'}")
-    show_runs(workspace, restatement.runs)
+    show_runs(workspace, restatement.runs, part="runs")
 
 
 def _what(run: PlannedRun) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.answers import Shown, answer, objects
+from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
@@ -23,7 +26,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept in the lo
 
 
 def promote_version(
-    version: Annotated[str, typer.Argument(help="The version to put live.")],
+    version: Annotated[str, typer.Argument(autocompletion=completion.versions, help="The version to put live.")],
     workspace: WorkspaceOption = Path("."),
     reason: ReasonOption = "by hand",
 ) -> None:
@@ -39,7 +42,10 @@ def promote_version(
 
 def rollback_version(
     workspace: WorkspaceOption = Path("."),
-    to: Annotated[str | None, typer.Option("--to", help="A version that was live; unset: the parent.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", autocompletion=completion.versions, help="A version that was live; unset: the parent."),
+    ] = None,
     reason: ReasonOption = "",
     line: LineOption = Line.INTERESTS,
 ) -> None:
@@ -57,11 +63,14 @@ def rollback_version(
 
 
 def compare_versions(
-    first: Annotated[str, typer.Argument(help="A version.")],
-    second: Annotated[str, typer.Argument(help="Another one.")],
+    first: Annotated[str, typer.Argument(autocompletion=completion.versions, help="A version.")],
+    second: Annotated[str, typer.Argument(autocompletion=completion.versions, help="Another one.")],
     workspace: WorkspaceOption = Path("."),
     span: Annotated[
-        str | None, typer.Option("--span", help="Score both on this span now; neither may have learnt it.")
+        str | None,
+        typer.Option(
+            "--span", autocompletion=completion.spans, help="Score both on this span now; neither may have learnt it."
+        ),
     ] = None,
 ) -> None:
     """Two versions side by side: what they know, their scores on spans that both were tested on, the gate's checks."""
@@ -71,6 +80,7 @@ def compare_versions(
     if found.metrics:
         show_pairs(found.metrics, (first, second))
     else:
+        answer.add([], "metrics")
         console.print("no span was tested with both; score them on one with --span")
     for row in (found.first, found.second):
         if row.verdict:
@@ -80,9 +90,23 @@ def compare_versions(
 def show_pairs(pairs: tuple[MetricPair, ...] | list[MetricPair], names: tuple[str, str]) -> None:
     """Scores of two versions, span by span."""
     rows = [
-        [p.span_id, p.slice, p.metric, f"{p.first:.4f}", f"{p.second:.4f}", f"{p.difference:+.4f}", p.n] for p in pairs
+        [
+            p.span_id,
+            p.slice,
+            p.metric,
+            *(Shown.as_(v, ".4f") for v in (p.first, p.second)),
+            Shown.as_(p.difference, "+.4f"),
+            p.n,
+        ]
+        for p in pairs
     ]
-    show_table("", ["span", "slice", "metric", *names, "difference", "events"], rows)
+    show_table(
+        "",
+        ["span", "slice", "metric", *names, "difference", "events"],
+        rows,
+        part="metrics",
+        as_objects=[asdict(p) for p in pairs],
+    )
 
 
 def show_verdict(version_id: str, verdict: Verdict) -> None:
@@ -92,7 +116,13 @@ def show_verdict(version_id: str, verdict: Verdict) -> None:
         [c.name, c.slice, c.metric, c.current, c.candidate, c.difference, c.low, c.high, c.n, c.passed]
         for c in verdict.checks
     ]
-    show_table(f"gate of {version_id}: {'passed' if verdict.passed else 'rejected'}", columns, rows)
+    show_table(
+        f"gate of {version_id}: {'passed' if verdict.passed else 'rejected'}",
+        columns,
+        rows,
+        part="gate",
+        as_objects=[{"version": version_id, **row} for row in objects(columns, rows)],
+    )
     for reason in verdict.reasons:
         console.print(f"  {reason}", markup=False)
 
@@ -102,10 +132,12 @@ def _show_versions(first: VersionRow, second: VersionRow) -> None:
     rows = [[name, getattr(first, key), getattr(second, key)] for name, key in facts.items()]
     counts = ("users", "items", "interests", "mean_interests", "born", "trimmed", "train_seconds")
     rows += [[key.replace("_", " "), first.summary.get(key), second.summary.get(key)] for key in counts]
-    show_table("", ["", first.version_id, second.version_id], rows)
+    columns = ["fact", first.version_id, second.version_id]
+    show_table("", columns, rows, part="versions", as_objects=[dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def _show_move(move: PromotionRow | None, wanted: str) -> None:
+    answer.fact(moved=move is not None, version=move.version_id if move else wanted, previous=move and move.previous)
     if move is None:
         console.print(f"version {wanted} is live already" if wanted else "nothing to do")
         return

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import WorkspaceOption, current_time
+from flows.answers import answer
+from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.holding import holding
 from imsr_core.errors import ConfigError
@@ -19,7 +20,7 @@ def recommend(
     user: Annotated[list[str] | None, typer.Option("--user", help="A user id; may be repeated.")] = None,
     n: Annotated[int, typer.Option("-n", help="Items for each user.")] = 20,
     workspace: WorkspaceOption = Path("."),
-    version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+    version: VersionOption = None,
     new: Annotated[bool, typer.Option("--new", help="Leave out what the user had before.")] = False,
     exclude: Annotated[
         Path | None, typer.Option("--exclude", help="A file of item ids, one a line, that are never shown.")
@@ -44,6 +45,7 @@ def recommend(
     if everybody:
         with holding(opened, "imsr recommend --all", now=current_time):  # not while a user is being forgotten
             path = Recommender.open(opened, version).write_all(n, **how)
+        answer.add([{"written": path}])
         console.print(f"written: {path}; see them: imsr sql 'FROM recommendations'")
         return
     if not user:

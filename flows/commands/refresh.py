@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.promotion import show_verdict
 from flows.console import console, span_progress
@@ -37,6 +38,7 @@ def refresh(
             row, move = rebase(writer, progress=progress)
         else:
             row, move = shadow_retrain(writer, progress=progress), None
+    answer.fact(version=row.version_id, state=row.state, live=move is not None)
     if move is not None:
         show_verdict(row.version_id, Verdict.from_json(row.verdict or {}))
         console.print(f"version {row.version_id} is live; the chain goes on from it")

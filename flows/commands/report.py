@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from flows.answers import answer
+from flows.commands import completion
 from flows.commands.options import WorkspaceOption
 from flows.console import console
 from pipelines.report.page import write_report
@@ -15,7 +17,9 @@ from pipelines.workspace.layout import Workspace
 
 
 def report(
-    version: Annotated[str | None, typer.Argument(help="A version id; else the current one.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(autocompletion=completion.versions, help="A version id; else the current one.")
+    ] = None,
     workspace: WorkspaceOption = Path("."),
     user: Annotated[
         str | None, typer.Option("--user", help="Whose interests to show; unset: the user who has most.")
@@ -27,6 +31,7 @@ def report(
     """
     opened = Workspace.open(workspace)
     path = write_report(opened, version, user)
+    answer.add([{"written": path}])
     console.print(f"written: {path}", soft_wrap=True)
     if open_it:
         webbrowser.open(path.as_uri())

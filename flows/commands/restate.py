@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_rebuilding, show_restatement
 from flows.commands.runs import exit_if_rejected, learn_all
@@ -18,7 +19,7 @@ from pipelines.workspace.layout import Workspace
 
 
 def restate(
-    span: Annotated[str, typer.Argument(help="The first span to learn again.")],
+    span: Annotated[str, typer.Argument(autocompletion=completion.spans, help="The first span to learn again.")],
     workspace: WorkspaceOption = Path("."),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
@@ -33,10 +34,10 @@ def restate(
         console.print("dry run: nothing was changed")
         return
     if not yes:
-        typer.confirm("go on?", abort=True)
+        typer.confirm("go on?", abort=True, err=True)
     with holding(opened, "imsr restate", now=current_time) as writer:
         mark_stale(writer, span)
         outcomes = learn_all(writer, due(opened, now=current_time()))
-    show_outcomes(outcomes, opened.settings.evaluation.top_n)
+    show_outcomes(outcomes, opened.settings.evaluation.top_n, part="learnt")
     show_rebuilding(opened)
     exit_if_rejected(outcomes)

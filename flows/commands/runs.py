@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
-from flows.console import console, errors, show_outcomes, span_progress
+from flows.console import console, show_outcomes, span_progress, warn
 from flows.holding import holding
 from pipelines.lake.item_metadata import metadata_problem
 from pipelines.nights.night import SpanOutcome, run_span
@@ -26,7 +27,10 @@ REJECTED = 3
 
 def run(
     workspace: WorkspaceOption = Path("."),
-    span: Annotated[str | None, typer.Option("--span", help="Only this span; earlier ones must be learnt.")] = None,
+    span: Annotated[
+        str | None,
+        typer.Option("--span", autocompletion=completion.spans, help="Only this span; earlier ones must be learnt."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and write nothing.")] = False,
 ) -> None:
     """Learn every closed span that is due, in order: sequences, test, train, publish.
@@ -70,7 +74,7 @@ def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
     """Run what is due, or one span, with live progress, holding the workspace's lease."""
     with holding(workspace, "imsr run", now=current_time) as writer:
         if problem := metadata_problem(writer):
-            errors.print(problem, markup=False)
+            warn(problem)
         return learn_all(writer, planned_runs(workspace, span))
 
 

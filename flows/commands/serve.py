@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from flows.answers import answer
 from flows.commands.options import WorkspaceOption
 from flows.commands.runs import REJECTED
 from flows.console import console
@@ -37,6 +38,7 @@ def nightly(workspace: WorkspaceOption = Path("."), landing: LandingOption = Non
     console.print(f"new versions: {', '.join(versions)}" if versions else "nothing was due")
     with opened.ledger.snapshot() as view:
         rejected = [row.version_id for row in view.versions() if row.version_id in versions and row.state == "rejected"]
+    answer.add({"version": version, "rejected": version in rejected} for version in versions)
     if rejected:
         console.print(f"rejected by the gate: {', '.join(rejected)}; see: imsr versions")
         raise typer.Exit(REJECTED)

@@ -6,14 +6,17 @@ Tasks are declared in imsr.toml; `imsr task ...` adds them to the line and asks 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.commands.options import WorkspaceOption, current_time
+from flows.answers import Shown, answer, objects
+from flows.commands import completion
+from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.commands.runs import REJECTED
-from flows.console import console, errors, show_table
+from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.tasks import BASE_TASK
@@ -28,7 +31,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=(__doc__ or "
 
 @app.command("add")
 def add(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Tasks of imsr.toml.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", autocompletion=completion.tasks, help="Tasks of imsr.toml."),
+    ] = None,
     workspace: WorkspaceOption = Path("."),
     due: Annotated[bool, typer.Option("--due", help="All that are due: declared, and their span is learnt.")] = False,
 ) -> None:
@@ -50,7 +56,7 @@ def add(
         console.print("no task is due; see: imsr task list")
     show_task_outcomes(outcomes)
     for name, error in failures.items():
-        errors.print(f"task {name} failed: {error}", markup=False, soft_wrap=True)
+        warn(f"task {name} failed: {error}")
     if failures:
         raise typer.Exit(1)
     exit_if_rejected(outcomes)
@@ -89,17 +95,20 @@ def list_all(workspace: WorkspaceOption = Path(".")) -> None:
     shown = [column for column in shown if any(getattr(line, column) is not None for line in lines)]
     titles = {"name": "task", "n_labels": "classes/items", "version": "learnt in"}
     columns = [titles.get(column, column.replace("_", " ")) for column in shown]
-    show_table("", columns, [_cells(line, shown) for line in lines])
+    show_table("", columns, [_cells(line, shown) for line in lines], as_objects=[asdict(line) for line in lines])
 
 
 @app.command("predict")
 def predict(
-    name: Annotated[str, typer.Argument(help=f"A task of the version; {BASE_TASK} is the next item.")],
+    name: Annotated[
+        str,
+        typer.Argument(autocompletion=completion.tasks, help=f"A task of the version; {BASE_TASK} is the next item."),
+    ],
     user: Annotated[list[str] | None, typer.Option("--user", help="A user id; may be repeated.")] = None,
     users: Annotated[str, typer.Option("--users", help="User ids with commas between them.")] = "",
     n: Annotated[int, typer.Option("-n", help="Labels for each user.")] = 3,
     workspace: WorkspaceOption = Path("."),
-    version: Annotated[str | None, typer.Option("--version", help="A version id; else the current one.")] = None,
+    version: VersionOption = None,
     last: Annotated[int, typer.Option("--history", min=0, help="Beside it the user's last items, this many.")] = 0,
     called: Annotated[str, typer.Option("--names", help="Column of the items' metadata to call them by.")] = "",
 ) -> None:
@@ -118,8 +127,11 @@ def predict(
 
 @app.command("compare")
 def compare(
-    first: Annotated[str | None, typer.Argument(help="A version of the users line; unset: the current one.")] = None,
-    second: Annotated[str | None, typer.Argument(help="Another one.")] = None,
+    first: Annotated[
+        str | None,
+        typer.Argument(autocompletion=completion.versions, help="A version of the users line; unset: the current one."),
+    ] = None,
+    second: Annotated[str | None, typer.Argument(autocompletion=completion.versions, help="Another one.")] = None,
     workspace: WorkspaceOption = Path("."),
 ) -> None:
     """What learning did to the tasks. With two versions: their scores side by side. Else the matrix R.
@@ -150,7 +162,8 @@ def compare(
 
 @app.command("remove")
 def remove(
-    name: Annotated[str, typer.Argument(help="A task of the current version.")], workspace: WorkspaceOption = Path(".")
+    name: Annotated[str, typer.Argument(autocompletion=completion.tasks, help="A task of the current version.")],
+    workspace: WorkspaceOption = Path("."),
 ) -> None:
     """Take one task out: a new version in which all others answer as before, bit for bit.
 
@@ -168,6 +181,7 @@ def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
     for outcome in outcomes:
         if outcome.already and not outcome.rejected:
             console.print(f"task {outcome.name} is learnt already, in version {_version(outcome)}")
+            answer.add([{"added": outcome.name, "version": _version(outcome), "already": True}])
             continue
         report = outcome.report
         if report is not None:
@@ -178,7 +192,9 @@ def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
         live = "rejected" if outcome.rejected else "live"
         took = f", {outcome.seconds:.1f} s" if outcome.seconds else ""
         title = f"task {outcome.name}: version {_version(outcome)} is {live}{took}"
-        show_table(title, ["task", "metric", "score", "test examples", "forgotten"], rows)
+        columns = ["task", "metric", "score", "test examples", "forgotten"]
+        made = {"added": outcome.name, "version": _version(outcome), "rejected": outcome.rejected, "already": False}
+        show_table(title, columns, rows, as_objects=[{**made, "scores": objects(columns, rows)}])
         for reason in outcome.verdict.reasons if outcome.verdict else ():
             console.print(f"  rejected: {reason}", markup=False)
 
@@ -203,9 +219,9 @@ def _cells(line: TaskLine, columns: Sequence[str]) -> list[object]:
     return list(cells.values())
 
 
-def _fixed(value: float | None) -> str | None:
-    return None if value is None or value != value else f"{value:.4f}"
+def _fixed(value: float | None) -> Shown | None:
+    return Shown.as_(value, ".4f")
 
 
-def _percent(value: float | None) -> str | None:
-    return None if value is None or value != value else f"{value:.1%}"
+def _percent(value: float | None) -> Shown | None:
+    return Shown.as_(value, ".1%")

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +26,7 @@ from pipelines.lake.delimited import Dialect
 from pipelines.lake.event_files import EventFile, ReadError
 from pipelines.lake.readers import dialect_of_file, read_columns
 from pipelines.settings.imsr_toml import SourceSettings
+from pipelines.workspace.engine import duckdb_session
 
 
 class LandingError(ImsrError):
@@ -95,7 +95,7 @@ def without_user(path: Path, source: SourceSettings, user_id: str, out: Path) ->
 
 def _rows_of(path: Path, source: SourceSettings, user_id: str) -> tuple[list[int], int]:
     """Numbers (from 1) of the user's records, malformed ones that mention the id included, and of all records."""
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+    with tempfile.TemporaryDirectory() as folder, duckdb_session() as connection:
         file, names = EventFile.linked(path, Path(folder) / "file"), {"user_id": source.names("user_id")}
         read_columns(connection, file, source, names, ("user_id",), "raw")
         own = "list_contains($ids, user_id) OR (malformed IS NOT NULL AND regexp_matches(malformed, $pattern))"

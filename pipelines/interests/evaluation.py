@@ -30,6 +30,7 @@ from imsr_core.state import ModelState
 from pipelines.interests.version import Version
 from pipelines.sequences.chain import chain_of
 from pipelines.sequences.loader import load_sequences
+from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import MetricRow, SequencesRow
 from pipelines.workspace.parquet_files import ParquetFileError
@@ -139,7 +140,7 @@ def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[
     """
     values = {"width": width, "files": files, "users": span.users.tolist()}
     try:
-        with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+        with duckdb_session() as connection:
             return connection.execute(query, values).fetchnumpy()["pair"].astype(np.int64)
     except duckdb.Error as error:
         raise ParquetFileError(f"sequences of an earlier span: {error}", hint="run: imsr doctor --deep") from error

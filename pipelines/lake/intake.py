@@ -25,7 +25,6 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-import duckdb
 import pyarrow as pa
 
 from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
@@ -40,6 +39,7 @@ from pipelines.lake.validation import Limits, id_sql, present_sql, reason_sql
 from pipelines.lake.withdrawal import Withdrawal
 from pipelines.settings.imsr_toml import Settings
 from pipelines.settings.source import SourceSettings
+from pipelines.workspace.engine import duckdb_session
 
 _FILE_SHIFT = 40
 _BATCH_ROWS = 1 << 16
@@ -89,15 +89,9 @@ class IngestTables:
         self._now = now
         self._folder = folder
         (folder / "spill").mkdir()
-        self._connection = duckdb.connect(
-            config={
-                "memory_limit": f"{settings.ingest.memory_limit_mb}MB",
-                "temp_directory": str(folder / "spill"),
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            }
+        self._connection = duckdb_session(
+            memory_limit=f"{settings.ingest.memory_limit_mb}MB", temp_directory=str(folder / "spill")
         )
-        self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute(_TABLES)
         self._span_sql = "NULL"
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from imsr_core.errors import ImsrError
 from pipelines.settings.items import ItemsSettings
 from pipelines.workspace.decoding import decode_meta
+from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import write_table
@@ -128,10 +129,7 @@ def _read(path: Path, settings: ItemsSettings) -> pa.Table:
     own = settings.item_id.replace('"', '""')
     query = f"""SELECT nullif(CAST("{own}" AS VARCHAR), '') AS item_id, * EXCLUDE ("{own}") FROM {_source(path)}"""
     try:
-        with duckdb.connect(
-            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        ) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
+        with duckdb_session() as connection:
             table = connection.sql(query, params={"path": str(path)}).to_arrow_table()
     except duckdb.Error as error:
         first = str(error).strip().splitlines()[0]

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
-
 from imsr_core.errors import ImsrError
 from pipelines.lake.columns import bucket_files
 from pipelines.lake.spans import to_us
+from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import BatchRow, Snapshot, Transaction
 from pipelines.workspace.seal import file_sha256
@@ -88,7 +87,7 @@ def spans_of(workspace: Workspace, view: Snapshot, origins: Iterable[tuple[str, 
     values = ", ".join(f"('{_quoted(source)}', {us})" for source, us in origins)
     if not files or not values:
         return []
-    with duckdb.connect() as connection:
+    with duckdb_session() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         found = connection.execute(
             f"""SELECT DISTINCT filename FROM read_parquet(?, filename = true, hive_partitioning = false)

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
+from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.parquet_files import read_table, write_table
 
 IntArray = NDArray[np.int64]
@@ -213,7 +214,7 @@ def _read_ids(folders: Sequence[Path], name: str, column: str) -> pa.ChunkedArra
 def _distinct_ids(span_files: Sequence[Path], column: str) -> pa.Table:
     if not span_files:
         return pa.table({name: pa.array([], pa.string()) for name in ("id", "file", "last_file")})
-    with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+    with duckdb_session() as connection:
         query = _DISTINCT_IDS.format(column=column)
         files = {"files": [str(file) for file in span_files]}
         try:

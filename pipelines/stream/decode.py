@@ -14,7 +14,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from imsr_core.errors import ConfigError
@@ -24,6 +23,7 @@ from pipelines.lake.json_lines import values_sql
 from pipelines.settings.source import EVENT_COLUMNS, SourceSettings
 from pipelines.settings.stream import StreamSettings
 from pipelines.stream.source import Message
+from pipelines.workspace.engine import duckdb_session
 
 #: Characters of a broken message that its complaint shows.
 _SHOWN = 200
@@ -69,7 +69,7 @@ def _extract(
     selected, complaint = values_sql(parsed(source.wanted()), EVENT_COLUMNS, {})
     numbers = pa.array([message.offset - first + 1 for message in messages], pa.int64())
     table = pa.table({"row_number": numbers, "value": texts, "wrong": wrong})
-    with duckdb.connect() as connection:
+    with duckdb_session() as connection:
         connection.register("messages", table)
         read = connection.sql(f"""
             SELECT row_number, {selected}, coalesce(

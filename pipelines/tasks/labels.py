@@ -24,6 +24,7 @@ from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.names import check_name
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.label_files import label_file_of, load_label_file
+from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
@@ -154,8 +155,7 @@ def _session(workspace: Workspace, task: TaskSettings) -> duckdb.DuckDBPyConnect
     if task.labels.startswith(VIEW):
         publish_catalog(workspace)  # the views as the ledger is now
         return connect(workspace)
-    connection = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
-    return connection.execute("SET TimeZone = 'UTC'")
+    return duckdb_session()
 
 
 def labels_problem(workspace: Workspace, name: str) -> str | None:

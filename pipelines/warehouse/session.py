@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.layout import Workspace
 
 #: SQL for the workspace's folder with a slash at its end, or nothing: then names start from the current folder. What
@@ -30,15 +31,7 @@ def open_session(
     workspace: Workspace, database: Path | str = ":memory:", *, read_only: bool = False, **config: str
 ) -> duckdb.DuckDBPyConnection:
     """A session in UTC that loads no extension and spills beside the workspace's catalog."""
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "temp_directory": f"{workspace.catalog_file}.tmp",
-        **config,
-    }
-    connection = duckdb.connect(str(database), read_only=read_only, config=options)
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
+    return duckdb_session(database, read_only=read_only, temp_directory=f"{workspace.catalog_file}.tmp", **config)
 
 
 def literals(texts: Iterable[str]) -> str:

@@ -210,3 +210,8 @@ def test_every_dependency_is_declared_and_used():
 def _names(requirements: list[str]) -> set[str]:
     found = (re.match(r"[A-Za-z0-9_-]+", requirement) for requirement in requirements)
     return {name.group().lower().replace("-", "_") for name in found if name}
+
+
+def test_duckdb_is_opened_in_one_place():
+    opens = [name_of(path) for path in FILES if "duckdb.connect(" in path.read_text(encoding="utf-8")]
+    assert opens == ["pipelines/workspace/engine.py"]

@@ -1,0 +1,21 @@
+"""DuckDB as every part of the project uses it: a session in UTC that loads no extension and draws nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+Option = str | bool | int | float | list[str]
+
+
+def duckdb_session(
+    database: Path | str = ":memory:", *, read_only: bool = False, **config: Option
+) -> duckdb.DuckDBPyConnection:
+    """A session, in memory unless a ``database`` is named; ``config`` are more of DuckDB's options.
+
+    DuckDB would draw a bar of its own on the standard output of a long query, in the midst of what a command prints.
+    """
+    options: dict[str, Option] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+    connection = duckdb.connect(str(database), read_only=read_only, config=options | config)
+    return connection.execute("SET TimeZone = 'UTC'").execute("SET enable_progress_bar = false")

@@ -1,0 +1,137 @@
+"""What commands answer to programs: --json, --quiet, tables in a pipe, what the shell offers at TAB."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from small_world import DAYS, NASTY_USER, VERSIONS, day_of_events
+from test_cli import cells, imsr, process, write_events
+from typer.testing import CliRunner
+
+from flows.answers import Shown, answer, objects
+from flows.cli import app
+from flows.console import console, text
+from pipelines.interests.recommend import Recommender
+from pipelines.workspace.ledger import VersionRow
+
+
+def asked(*words: object, code: int = 0):
+    """The answer of a command to --json: one document, and nothing beside it."""
+    result = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_table_is_a_list_of_objects_with_whole_numbers(learnt):
+    rows = asked("versions", "-w", learnt.root)
+    assert [row["version"] for row in rows] == VERSIONS
+    assert [row["current"] for row in rows] == [False] * 4 + [True]
+    with learnt.ledger.snapshot() as view:
+        known: list[VersionRow] = view.versions()
+    assert [row["interests_user"] for row in rows] == [row.summary["mean_interests"] for row in known]
+
+
+def test_a_command_with_more_to_say_answers_with_an_object(learnt):
+    found = asked("status", "-w", learnt.root)
+    assert (found["current"], found["due"], found["lease"]) == (VERSIONS[-1], [], None)
+    assert [row["span"] for row in found["spans"]] == DAYS
+    planned = asked("plan", "-w", learnt.root)
+    assert planned["runs"] == []
+    assert planned["missing"]  # the log ends years ago
+    compared = asked("compare", VERSIONS[-1], VERSIONS[-2], "-w", learnt.root)
+    assert set(compared) == {"versions", "metrics", "gate"}
+    assert {row["version"] for row in compared["gate"]} == {VERSIONS[-1], VERSIONS[-2]}
+
+
+def test_rows_of_a_query_keep_their_names_and_none_is_left_out(learnt):
+    rows = asked("sql", "SELECT user_id, count(*) AS \"My Count\", [1.5, 'nan'::DOUBLE] AS v FROM interactions "
+                 "GROUP BY 1", "-w", learnt.root, "--limit", 1)  # fmt: skip
+    assert len(rows) == 28
+    assert list(rows[0]) == ["user_id", "My Count", "v"]
+    assert rows[0]["v"] == [1.5, None]
+
+
+def test_lists_are_the_recommenders(learnt):
+    rows = asked("recommend", "--user", NASTY_USER, "-n", 3, "-w", learnt.root)
+    assert rows == Recommender.open(learnt).top_n([NASTY_USER], 3).to_pylist()
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["run"], ["run", "--dry-run"], ["task", "list"]])
+def test_with_nothing_to_tell_the_answer_has_the_same_shape(learnt, words):
+    assert asked(*words, "-w", learnt.root) == []
+
+
+def test_pruning_names_what_stays_and_what_goes(learnt):
+    found = asked("prune", "--dry-run", "-w", learnt.root)
+    assert found["bytes"] == 0
+    assert {item["fate"] for item in found["items"]} == {"stays"}
+
+
+def test_ingest_and_run_say_what_they_did(ingested, copy_of, tmp_path):
+    workspace = copy_of(ingested)
+    found = asked("ingest", write_events(tmp_path / "a.csv", day_of_events(6)), "-w", workspace.root)
+    (file,) = found["files"]
+    assert file["read"] == file["kept"] + file["duplicate"] + file["quarantined"]
+    assert found["spans"] == ["2024-03-07"]
+    (row,) = asked("run", "--span", DAYS[0], "-w", workspace.root)
+    assert (row["version"], row["rejected"], row["hr@10"]) == (VERSIONS[0], False, None)
+
+
+def test_quiet_says_nothing_and_the_next_command_talks_again(learnt):
+    assert imsr("versions", "--quiet", "-w", learnt.root) == ""
+    assert VERSIONS[0] in imsr("versions", "-w", learnt.root)
+    assert imsr("views", "-w", learnt.root)  # a command without --json after one with
+    asked("versions", "-w", learnt.root)
+    assert imsr("views", "-w", learnt.root)
+
+
+def test_an_error_is_json_too(tmp_path):
+    run = process("versions", "--json", "-w", tmp_path / "nowhere")
+    assert (run.returncode, run.stdout) == (1, "")
+    told = json.loads(run.stderr)
+    assert "not a workspace" in told["error"]
+    assert told["hint"] == "run: imsr init"
+
+
+def test_the_version_of_the_program():
+    assert CliRunner().invoke(app, ["--version"]).output.startswith("imsr")
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_what_it_says(learnt):
+    query = "SELECT user_id, interest_id, vector, repeat('long ', 100) AS words FROM interests"
+    head, first, *_ = cells(imsr("sql", query, "-w", learnt.root, "--limit", 1))
+    assert head == ["user_id", "interest_id", "vector", "words"]
+    assert len(json.loads(first[2])) == 8
+    assert first[3] == ("long " * 100).strip()
+
+
+def test_a_terminal_shows_the_head_of_a_vector(monkeypatch):
+    monkeypatch.setattr(console, "_force_terminal", True)
+    assert text([0.125] * 32) == "[0.12, 0.12, 0.12, 0.12, … 32]"
+    assert text([1, 2, 3, 4, 5]) == "[1, 2, 3, 4, 5]"
+
+
+def test_a_number_is_shown_in_its_form_and_told_as_it_is(capsys):
+    answer.begin(as_json=True, quiet=False)
+    answer.add(objects(["HR@20", "a, b/c"], [[Shown.as_(0.123456, ".1%"), Shown.as_(float("nan"), ".2f")]]))
+    answer.print()
+    answer.begin(as_json=False, quiet=False)
+    assert json.loads(capsys.readouterr().out) == [{"hr@20": 0.123456, "a_b_c": None}]
+    assert text(Shown.as_(0.123456, ".1%")) == "12.3%"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [(["promote", "2024-03-0"], VERSIONS), (["run", "--span", "2024-03-01"], DAYS[:1]), (["promote", "x"], [])],
+    ids=["versions", "spans", "none"],
+)
+def test_the_shell_offers_what_the_workspace_has(learnt, words, offered):
+    typed = ["imsr", words[0], "-w", str(learnt.root), *words[1:]]
+    script = "import sys; from flows.cli import main; sys.argv[0] = 'imsr'; main()"
+    asks = {"_IMSR_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(typed), "COMP_CWORD": str(len(typed) - 1)}
+    run = subprocess.run([sys.executable, "-c", script], env=os.environ | asks, capture_output=True, text=True)
+    assert sorted(run.stdout.split()) == sorted(offered), run.stderr
