@@ -16,6 +16,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
+from flows.after_learning import Made
 from pipelines.interests.gate import Verdict
 from pipelines.nights.night import SpanOutcome
 from pipelines.versions.lineage import Lineage
@@ -57,6 +58,23 @@ def tag_flow_run(tags: list[str]) -> None:
     with get_client(sync_client=True) as client:
         known = client.read_flow_run(context.flow_run.id).tags
         client.update_flow_run(context.flow_run.id, tags=sorted({*known, *tags}))
+
+
+def name_flow_run(spans: str) -> None:
+    """Name the flow run that this is called from by its flow and what it learns: "nightly 2017-05 .. 2017-07"."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, name=f"{context.flow.name} {spans}")
+
+
+def show_report(made: Made) -> None:
+    """Leave a link to the report beside its first sentence; a browser on the machine of the workspace opens it."""
+    assert made.report is not None
+    text = f"{made.sentence}\n\n[{made.report.name}]({made.report.as_uri()}): `{made.report}`\n"
+    key = f"report-{made.report.stem}".lower().translate(str.maketrans("_.", "--"))
+    create_markdown_artifact(text, key=key, description=made.sentence)
 
 
 @dataclass

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
+from flows.after_learning import after_learning
+from flows.artifacts import show_report
 from flows.holding import holding
 from flows.steps import as_task, concluded, learn, moment
 from flows.tasks import add_due
@@ -43,8 +45,11 @@ def nightly(
         versions = learn(writer, due(opened, now=at))
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now
             versions += add_due(writer)
+        made = after_learning(writer, call=as_task)
+        if made.report is not None and versions:
+            show_report(made)
     check_refused(report)
-    return concluded(opened, versions)
+    return concluded(opened, versions, made.sentence)
 
 
 def _ingest(writer: Writer, landing: Path | None, files: list[str] | None) -> IngestReport:

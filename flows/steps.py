@@ -15,7 +15,7 @@ from prefect import get_run_logger, tags, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from flows.artifacts import ProgressArtifact, show_outcome, span_tags
+from flows.artifacts import ProgressArtifact, name_flow_run, show_outcome, span_tags
 from pipelines.nights.night import run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun
@@ -48,6 +48,8 @@ def learn(writer: Writer, runs: Sequence[PlannedRun]) -> list[str]:
     """Learn these in order, each step as a task, and show each span's outcome; returns the version ids."""
     pace = Pace.of(writer.workspace, runs)
     versions = []
+    if runs:
+        name_flow_run(" .. ".join(dict.fromkeys((runs[0].spans[0], runs[-1].span_id))))
     for number, run in enumerate(runs, 1):
         started = datetime.now(UTC)
         version = _learn_one(writer, run)
@@ -57,8 +59,9 @@ def learn(writer: Writer, runs: Sequence[PlannedRun]) -> list[str]:
     return versions
 
 
-def concluded(workspace: Workspace, versions: list[str]) -> Any:
-    """What a flow returns: the new versions; if the gate rejected one, in a state of its own (``REJECTED``).
+def concluded(workspace: Workspace, versions: list[str], message: str = "") -> Any:
+    """What a flow returns: the new versions, with a ``message`` to people; if the gate rejected one, in a state of its
+    own (``REJECTED``).
 
     The run has done its work, so the state is of the type Completed; an automation can wait for its name, as the event
     ``prefect.flow-run.Rejected``.
@@ -66,8 +69,9 @@ def concluded(workspace: Workspace, versions: list[str]) -> Any:
     with workspace.ledger.snapshot() as view:
         rejected = [row.version_id for row in view.versions() if row.version_id in versions and row.state == "rejected"]
     if not rejected:
-        return versions
-    return Completed(name=REJECTED, message=f"rejected by the gate: {', '.join(rejected)}", data=versions)
+        return Completed(message=message, data=versions) if message and versions else versions
+    what = f"rejected by the gate: {', '.join(rejected)}"
+    return Completed(name=REJECTED, message=". ".join(filter(None, (what, message))), data=versions)
 
 
 def moment(now: str | None) -> datetime:

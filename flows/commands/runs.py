@@ -75,7 +75,15 @@ def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
     with holding(workspace, "imsr run", now=current_time) as writer:
         if problem := metadata_problem(writer):
             warn(problem)
-        return learn_all(writer, planned_runs(workspace, span))
+        outcomes = learn_all(writer, planned_runs(workspace, span))
+        if workspace.settings.recommend.nightly or workspace.settings.report.nightly:
+            from flows.after_learning import after_learning  # jinja and all that explains: not for `imsr plan`
+
+            with console.status("lists and report"):
+                made = after_learning(writer)
+            if made.sentence and outcomes:
+                console.print(f"{made.sentence}\nreport: {made.report}", markup=False, soft_wrap=True)
+        return outcomes
 
 
 def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome]:

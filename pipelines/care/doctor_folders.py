@@ -88,7 +88,8 @@ def check_lists(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Fi
         if version_of_list(path) not in whole:
             yield Finding(Severity.WARNING, "lists of a version that is not kept", where, PRUNE)
         elif problem := _parquet_problem(path, "user_id", deep):
-            mend = f"{LISTS[path.parent.name]} --version {version_of_list(path)}"
+            command = f"{LISTS[path.parent.name]} --version {version_of_list(path)}"
+            mend = command if "~" not in path.name else "remove the file: the next night writes it"
             yield Finding(Severity.ERROR, problem, where, mend)
 
 

@@ -53,7 +53,7 @@ def remove_orphans(writer: Writer) -> int:
 
 def version_of_list(path: Path) -> str:
     """The version whose lists (``LISTS``) a file holds."""
-    return re.sub(r"\.parquet$", "", path.name)
+    return re.sub(r"(~[a-z0-9_]+)?\.parquet$", "", path.name)
 
 
 def lists_of_versions(workspace: Workspace) -> list[Path]:

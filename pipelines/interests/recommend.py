@@ -34,6 +34,11 @@ class UnknownUserError(ImsrError):
     """A user that the version has never seen."""
 
 
+def list_path(workspace: Workspace, version_id: str, variant: str = "") -> Path:
+    """Where everybody's lists of a version lie: ``recommendations/<version id>[~<variant>].parquet``."""
+    return workspace.root / "recommendations" / f"{version_id}{f'~{variant}' if variant else ''}.parquet"
+
+
 @dataclass(eq=False)
 class Recommender:
     """One version, loaded once: item vectors, and the interests of everybody or of the users it was opened for."""
@@ -126,19 +131,18 @@ class Recommender:
             parts.append(self._popular(strangers, n, allowed))
         return pa.concat_tables(parts)
 
-    def write_all(self, n: int = 20, *, chunk: int = 4096, **how: Any) -> Path:
-        """Write everybody's lists to ``recommendations/<version id>.parquet``, behind the view `recommendations`.
+    def write_all(self, n: int = 20, *, chunk: int = 4096, variant: str = "", **how: Any) -> Path:
+        """Write everybody's lists, behind the view `recommendations`; returns the file (see `list_path`).
 
-        ``how`` is what `top_n` takes.
+        ``how`` is what `top_n` takes; lists of another ``variant`` stay beside these.
         """
         users = self.state.store.users.numpy()
         ids = self.version.vocabulary.user_ids(users).to_pylist()
         parts = [self.top_n(ids[i : i + chunk], n, **how) for i in range(0, len(ids), chunk)]
         version_id = self.version.row.version_id
         table = pa.concat_tables(parts) if parts else self._popular([], n, None)
-        folder = self.version.workspace.root / "recommendations"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{version_id}.parquet"
+        path = list_path(self.version.workspace, version_id, variant)
+        path.parent.mkdir(exist_ok=True)
         write_table(table.append_column("version_id", pa.array([version_id] * table.num_rows, pa.string())), path)
         return path
 

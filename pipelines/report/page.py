@@ -76,6 +76,14 @@ def write_report(workspace: Workspace, version_id: str | None = None, user_id: s
     return path
 
 
+def verdict_of(workspace: Workspace, version_id: str) -> str:
+    """What the report on a version says first (see `verdict`)."""
+    top_n = workspace.settings.evaluation.top_n
+    with connect(workspace) as connection:
+        facts = gather(connection, version_id, f"hr@{top_n}")
+        return verdict(facts, floors(connection, list(facts.scores.get("all", {})), top_n), top_n)
+
+
 def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
     """The report in a sentence or two: the newest score, beside the better of two counters, and the interests."""
     scores = facts.scores.get("all", {})

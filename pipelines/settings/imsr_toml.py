@@ -41,6 +41,7 @@ from pipelines.settings.sections import (
     IngestSettings,
     RecommendSettings,
     RefreshSettings,
+    ReportSettings,
     RetentionSettings,
     SequencesSettings,
     SpansSettings,
@@ -76,6 +77,7 @@ class Settings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     recommend: RecommendSettings = field(default_factory=RecommendSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     bench: BenchSettings = field(default_factory=BenchSettings)

@@ -179,6 +179,21 @@ class RecommendSettings(Section):
         at_least=0,
         at_most=1,
     )
+    nightly: bool = documented(False, "a night writes everybody's lists to the view recommendations")
+    n: int = documented(20, "nightly: items of each list", at_least=1, at_most=10_000)
+    new_only: bool = documented(False, "nightly: leave out what the user had before")
+    name: str = documented(
+        "nightly",
+        "nightly: the lists' name, the view's column variant; lists of another name stay beside them",
+        like=("[a-z0-9_]{1,32}", "up to 32 small letters, digits and _"),
+    )
+
+
+@dataclass(frozen=True)
+class ReportSettings(Section):
+    """The report on the live version, one HTML file in reports/."""
+
+    nightly: bool = documented(False, "a night writes it", fresh=True)
 
 
 @dataclass(frozen=True)

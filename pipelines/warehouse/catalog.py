@@ -71,7 +71,7 @@ COLUMNS = {
     "interest_items": "version_id VARCHAR, user_id VARCHAR, interest_id BIGINT, rank BIGINT, item_id VARCHAR, "
     "score FLOAT",
     "recommendations": "version_id VARCHAR, user_id VARCHAR, rank BIGINT, item_id VARCHAR, score FLOAT, "
-    "interest_id BIGINT, reason VARCHAR",
+    "interest_id BIGINT, reason VARCHAR, filename VARCHAR",
 }
 
 _ARROW = {"str": pa.string(), "str | None": pa.string(), "int": pa.int64(), "int | None": pa.int64()}
@@ -229,7 +229,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "item_neighbours": _files(folders, "item_neighbours.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
         "interest_items": [path for path in explained if path.stem not in gone],
-        "recommendations": [path for path in lists if path.stem not in gone],
+        "recommendations": [path for path in lists if path.stem.partition("~")[0] not in gone],
     }
 
 
@@ -324,6 +324,8 @@ def _relation(workspace: Workspace, name: str, paths: Sequence[Path]) -> str:
     if paths:
         # folders are named span=<id>/...: the span's id, always as text
         hive = "hive_partitioning = true, hive_types_autocast = false, union_by_name = false"
+        if name == "recommendations":
+            hive += ", filename = true"  # where a list's variant stands
         files = literals([literally(workspace.relative(path)) for path in paths])
         if not _came_later(name, paths[0]):
             return f"read_parquet(list_transform({files}, lambda file: {ROOT} || file), {hive})"

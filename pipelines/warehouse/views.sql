@@ -174,9 +174,13 @@ CREATE OR REPLACE VIEW score_weights AS
          (part -> 'evidence' ->> 'chance')::DOUBLE AS loss_chance
   FROM named ORDER BY span_id, version_id, shown;
 
--- Lists written by `imsr recommend --all`.
+-- Lists written by `imsr recommend --all` (variant default), and by the night if [recommend] wants them (variant nightly,
+-- or the name given there). current: they are of the version that is live.
 CREATE OR REPLACE VIEW recommendations AS
-  SELECT version_id, user_id, rank, item_id, score, interest_id, reason FROM ${recommendations};
+  SELECT version_id, user_id, rank, item_id, score, interest_id, reason,
+         coalesce(nullif(regexp_extract(filename, '~([a-z0-9_]+)[.]parquet$$', 1), ''), 'default') AS variant,
+         version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests') AS current
+  FROM ${recommendations};
 
 -- The table that [items] metadata names, as it was when it was last taken.
 CREATE OR REPLACE VIEW item_metadata AS SELECT * FROM ${item_metadata};

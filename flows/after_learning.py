@@ -1,0 +1,38 @@
+"""What is made once the spans are learnt: everybody's lists, and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.nights.lists import write_nightly_lists
+from pipelines.report.page import FOLDER, verdict_of, write_report
+from pipelines.versions.line import Line
+from pipelines.workspace.steps import Call, plainly
+from pipelines.workspace.writer import Writer
+
+
+@dataclass(frozen=True)
+class Made:
+    """Files that were made, and the report in a sentence; None and "" where the settings want none."""
+
+    lists: Path | None = None
+    report: Path | None = None
+    sentence: str = ""
+
+
+def after_learning(writer: Writer, *, call: Call = plainly) -> Made:
+    """Write what [recommend] and [report] want of the live version; what is there already is left alone.
+
+    It comes after every span is published: what fails here takes nothing back, and the next run makes it.
+    """
+    workspace = writer.workspace
+    lists = call("lists", write_nightly_lists, writer) if workspace.settings.recommend.nightly else None
+    with workspace.ledger.snapshot() as view:
+        current = view.pointer(Line.INTERESTS)
+    if current is None or not workspace.settings.report.nightly:
+        return Made(lists)
+    path = workspace.root / FOLDER / f"{current}.html"
+    if not path.exists():
+        path = call("report", write_report, workspace, current)
+    return Made(lists, path, verdict_of(workspace, current))

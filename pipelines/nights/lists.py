@@ -1,0 +1,34 @@
+"""Everybody's lists, written by the night: of the version that is live, under the name that [recommend] gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.interests.recommend import Recommender, list_path
+from pipelines.versions.line import Line
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.writer import Writer
+
+
+def write_nightly_lists(writer: Writer) -> Path | None:
+    """Write the lists of the live version, unless they are there; None where [recommend] does not want them.
+
+    Lists of this name stay for two versions, the one that is live and the one before, so that a rollback has its own;
+    earlier ones are removed. A night that was killed in between is finished by the next one.
+    """
+    workspace, wanted = writer.workspace, writer.workspace.settings.recommend
+    with workspace.ledger.snapshot() as view:
+        current = view.pointer(Line.INTERESTS)
+        moves = view.promotions(Line.INTERESTS)
+    if not wanted.nightly or current is None:
+        return None
+    path = list_path(workspace, current, wanted.name)
+    if not path.exists():
+        Recommender.open(workspace, current).write_all(wanted.n, variant=wanted.name, exclude_seen=wanted.new_only)
+    before = next((move.previous for move in reversed(moves) if move.version_id == current), None)
+    kept = {path, *([list_path(workspace, before, wanted.name)] if before else [])}
+    old = [each for each in path.parent.glob(f"*~{wanted.name}.parquet") if each not in kept]
+    for each in old:
+        each.unlink()
+    publish_catalog(workspace)
+    return path
