@@ -20,7 +20,14 @@ def backfill(
 ) -> list[str]:
     """Learn the spans from ``first`` to ``last`` (None = open) that are missing, failed too, or all of them again.
 
-    Run again after an interruption it goes on where it was. Returns the new versions. ``now``: as for nightly.
+    Run again after an interruption it goes on where it was. Returns the new versions.
+
+    Args:
+        workspace: the workspace folder.
+        first: first span of the range; unset: the earliest.
+        last: last span of the range, included; unset: the latest.
+        which: missing (never learnt), failed (these and failed ones), or all (learn again).
+        now: time (ISO 8601) that stands in for the clock.
     """
     opened = Workspace.open(workspace)
     at = moment(now)

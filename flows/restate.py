@@ -15,7 +15,12 @@ from pipelines.workspace.layout import Workspace
 def restate(workspace: str, span: str, now: str | None = None) -> list[str]:
     """List what becomes stale, mark it, and rebuild it in order as new versions, which are returned.
 
-    Interrupted it is finished by the nightly flow. ``now``: as for nightly.
+    Interrupted it is finished by the nightly flow.
+
+    Args:
+        workspace: the workspace folder.
+        span: the first span to learn again.
+        now: time (ISO 8601) that stands in for the clock.
     """
     opened = Workspace.open(workspace)
     at = moment(now)
