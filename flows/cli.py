@@ -47,6 +47,7 @@ COMMANDS = (
     Entry("explain", "explain:explain", LOOK),
     Entry("report", "report:report", LOOK),
     Entry("compare", "promotion:compare_versions", LOOK),
+    Entry("metrics", "metrics:metrics", LOOK, reports=False),
     Entry("sql", "inspect:sql", LOOK),
     Entry("bench", "bench:bench", LOOK, reports=False),
     Entry("views", "inspect:views", LOOK, reports=False),
