@@ -30,7 +30,7 @@ from pipelines.bench.data import BenchData, BenchError, cut, filtered, renumbere
 from pipelines.bench.grid import Watch, work_of
 from pipelines.bench.search import Trial, planned, search
 from pipelines.bench.summary import Scope, gain
-from pipelines.bench.variants import VARIANTS
+from pipelines.bench.variants import variants_named
 from pipelines.sequences.loader import load_sequences
 from pipelines.settings.bench import BenchSettings
 from pipelines.workspace.layout import Workspace
@@ -89,7 +89,7 @@ def plan_tuning(
     """
     settings = workspace.settings
     data = tuning_data(workspace, users, now=now)
-    config, variant = settings.interests, VARIANTS[settings.training.strategy]
+    config, variant = settings.interests, variants_named([settings.training.strategy])[0]
     first = Cell(
         variant, config.model.extractor, config.training.seed, config, data.fingerprint, TUNING,
         settings.evaluation.top_n,
