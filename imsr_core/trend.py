@@ -14,7 +14,8 @@ first two models have no evidence, and go with `FIRST_WEIGHT` and `FIRST_HALF_LI
 the first span after pre-training of two logs; the ends of the grids (no half-life below three days, no weight above
 8) after later spans of one of them had been seen.
 
-The counts are exact: learning spans one by one or all at once gives the same, since what fades, fades by event time.
+The counts are those of the events that were trained on: learning spans one by one or all at once gives the same, since
+what fades, fades by event time. Events that a gate hides from training are never in them (one or two in a hundred).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from imsr_core.retrieval import top_items
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from imsr_core.testing.planted_logs import random_span, span_of, store_of, tiny_config
-from imsr_core.trend import DAY, ENOUGH, EPSILON, FIRST_WEIGHT, HALF_LIVES, WEIGHTS, Trend
+from imsr_core.trend import DAY, ENOUGH, EPSILON, FIRST_WEIGHT, HALF_LIVES, WEIGHTS, Trend, _gain_of_popularity
 
 EVENTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5), st.integers(0, 40 * DAY)), max_size=12)
 
@@ -112,3 +112,14 @@ def test_a_chain_carries_it_and_full_retraining_arrives_at_the_same_counts():
     retrained = strategy_named("full_retrain")(before, spans[-1], 24, history=lambda: concatenate(spans[:2])).state
     assert torch.allclose(retrained.trend.counts, state.trend.counts, atol=1e-5)
     assert torch.equal(retrained.trend.weight_gains, state.trend.weight_gains)
+
+
+def test_the_gain_of_a_popularity_is_the_ndcg_of_its_list():
+    """Ties count against it: the wanted item stands last among those with its popularity."""
+    popularity = torch.tensor([0.5, 2.0, 0.0, 2.0, 1.0])
+    ranks = {0: 4, 1: 2, 2: 5, 3: 2, 4: 3}  # from 1
+    for item, rank in ranks.items():
+        gain = _gain_of_popularity(popularity, torch.tensor([item]))
+        assert float(gain) == pytest.approx(1 / math.log2(rank + 1))
+    both = _gain_of_popularity(popularity, torch.tensor([1, 4]))
+    assert float(both) == pytest.approx(1 / math.log2(3) + 1 / math.log2(4))

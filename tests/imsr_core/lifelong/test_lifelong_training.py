@@ -140,3 +140,19 @@ def test_sparse_tables_train_and_do_not_decay(optimizer) -> None:
     assert (result.parameters["t"][:10] < 1).all()
     assert torch.equal(result.parameters["t"][10:], torch.ones(10, 2))
     assert (result.parameters["w"] < 1).all()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_matrices_decay_and_vectors_do_not(optimizer) -> None:
+    start = {"matrix": torch.ones(3, 2), "vector": torch.ones(3)}
+    config = dataclasses.replace(PHASE, epochs=1, optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
+    result = train_phase(
+        start,
+        lambda p, positions, step: 0.0 * (p["matrix"].sum() + p["vector"].sum()),
+        lambda p: Score(0.0, 0.0),
+        n_examples=4,  # one step
+        config=config,
+        seed=0,
+    )
+    torch.testing.assert_close(result.parameters["matrix"], torch.full((3, 2), 0.95))
+    assert torch.equal(result.parameters["vector"], torch.ones(3))
