@@ -7,9 +7,9 @@
 Ours in the detail. Rest is counted in spans between the interest's last item and the user's last visit before this
 span, plus this one: a user who comes back after a year has not lost interest in anything. From the second visit on
 the absence counts like rest, because an interest remembers when it last had an item and not how many visits ago
-that was. The least active interest is the one whose last item is longest ago, then the one with the fewest items, then the shortest. A merged interest is
-the mean of the two, weighted by their items plus one; it keeps the id, the birth and the query of the older. Items of
-a dropped interest count for the most similar one that stays.
+that was. The least active interest is the one whose last item is longest ago, then the one with the fewest items, then
+the shortest. A merged interest is the mean of the two, weighted by their items plus one; it keeps the id, the birth and
+the query of the older. Items of a dropped interest count for the most similar one that stays.
 
 Nobody loses everything: a user with an item in the span has an interest that this item is nearest to. Only users of
 the span are looked at, so that forgetting costs nothing for the others.
