@@ -89,13 +89,14 @@ def test_each_ingredient_changes_the_fingerprint(change):
 
 def test_every_hyper_parameter_changes_the_fingerprint():
     base, known = InterestsConfig(), set()
-    for section in dataclasses.fields(base):
+    sections = [f for f in dataclasses.fields(base) if f.name != "own"]  # what strategies bring has tests of its own
+    for section in sections:
         part = getattr(base, section.name)
         for key in dataclasses.fields(part):
             other = _another(getattr(part, key.name), key.name)
             config = replace(base, **{section.name: replace(part, **{key.name: other})})
             known.add(fingerprint_of(**(INGREDIENTS | {"config": config})))
-    count = sum(len(dataclasses.fields(getattr(base, f.name))) for f in dataclasses.fields(base))
+    count = sum(len(dataclasses.fields(getattr(base, f.name))) for f in sections)
     assert len(known - {fingerprint_of(**INGREDIENTS)}) == count
 
 
