@@ -89,7 +89,7 @@ def test_a_backfill_says_how_far_it_is_and_what_is_left(ingested, copy_of):
     assert f"due after the range: {DAYS[5]}" in result.output
     assert "left, judging by 2 spans" in result.output
     assert current(workspace) == f"{DAYS[4]}.1"
-    assert "nothing to learn in this range" in imsr(workspace, "backfill", "--to", DAYS[4]).output
+    assert "nothing is left to learn in this range" in imsr(workspace, "backfill", "--to", DAYS[4]).output
 
 
 def test_out_of_order_is_refused(ingested):
