@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_world import DAYS, NOW, current, land, make, run_all, run_one, tree
+from small_world import DAYS, NOW, TOML, current, land, make, run_all, run_one, tree
 
 from imsr_core.errors import ImsrError
 from pipelines.care.forget import forget
@@ -107,7 +107,8 @@ def test_ids_that_look_like_anything_are_only_ids(tmp_path):
         for n, user in enumerate([*IDS, *users])
         for k in range(3)
     ]
-    workspace = make(tmp_path / "w", events)
+    # words that stand for nothing are no ids unless the settings say so
+    workspace = make(tmp_path / "w", events, TOML + "[source]\nnull_values = []\n")
     run_all(workspace)
     with connect(workspace) as connection:
         known = {row[0] for row in connection.execute("SELECT DISTINCT user_id FROM interactions").fetchall()}
