@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,9 @@ class _Speaking(Console):
 
 console = _Speaking(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+
+#: Seconds between two lines on progress where there is no terminal.
+LINE_SECONDS = 30.0
 
 #: Called with (steps done, steps in all at most, loss).
 StepProgress = Callable[[int, int, float], None]
@@ -125,25 +129,50 @@ def _vector(values: Sequence[float]) -> str:
 
 @contextmanager
 def span_progress(label: str) -> Iterator[StepProgress]:
-    """A live line for one span: steps done, loss, time left. Silent where the output is not a terminal."""
+    """How far one span is: a live line on a terminal; elsewhere a line as it begins, and one every half minute."""
+    if not errors.is_terminal:
+        yield _lines_of(label)
+        return
     display = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[loss]}"),
+        TextColumn("{task.fields[steps]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=errors,
         transient=True,
+<<<<<<< HEAD
         disable=not progress_is_shown(),
+=======
+>>>>>>> 0b5e633 (A run says what it is at: imsr status, and lines where there is no terminal; one stranger does not refuse a list of users)
     )
     with display:
-        task = display.add_task(label, total=1, loss="")
+        task = display.add_task(label, total=None, steps="")
 
         def advance(done: int, total: int, loss: float) -> None:
-            display.update(task, completed=done, total=total, loss=f"loss {loss:.3f}")
+            display.update(task, completed=done, total=total, steps=f"{done:,}/{total:,} steps  loss {loss:.3f}")
 
         yield advance
+
+
+def _lines_of(label: str) -> StepProgress:
+    errors.print(f"{label}: begins", markup=False, soft_wrap=True)
+    started = said = time.monotonic()
+
+    def advance(done: int, total: int, loss: float) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= LINE_SECONDS:
+            said = now
+            left = (now - started) / max(done, 1) * (total - done)
+            errors.print(
+                f"{label}: {done:,} of {total:,} steps, loss {loss:.3f}, at most {left:.0f} s of training left",
+                markup=False,
+                soft_wrap=True,
+            )
+
+    return advance
 
 
 SPAN_COLUMNS = (

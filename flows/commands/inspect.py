@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,7 +51,12 @@ def status(
     show_rebuilding(opened)
     if lease is not None and lease.holder is not None:
         holder = lease.holder
-        console.print(f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}")
+        since = holder["since"][:19].replace("T", " ")
+        console.print(
+            f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}, since {since} UTC"
+        )
+        if holder.get("doing"):
+            console.print(f"            {holder['doing']} ({max(0, time.time() - lease.heartbeat):.0f} s ago)")
     shown = spans if everything or answer.as_json else _newest_and_open(spans)
     if len(shown) < len(spans):
         console.print(f"earlier     {len(spans) - len(shown):,} spans; all of them: imsr status --all")

@@ -92,7 +92,7 @@ def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome
     outcomes = []
     pace = Pace.of(workspace, planned)
     for number, each in enumerate(planned, 1):
-        label = ", ".join(filter(None, (f"[{number}/{len(planned)}] {_label(each)}", str(pace))))
+        label = ", ".join(filter(None, (f"[{number}/{len(planned)}] {each.label}", str(pace))))
         started = time.monotonic()
         with span_progress(label) as progress:
             outcomes.append(run_span(writer, each, progress=progress))
@@ -105,12 +105,8 @@ def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome
     return outcomes
 
 
-def _label(run: PlannedRun) -> str:
-    return f"pre-training {run.spans[0]} .. {run.spans[-1]}" if run.base else f"span {run.span_id}"
-
-
 def _line(outcome: SpanOutcome, top_n: int) -> str:
     score = outcome.metric(f"hr@{top_n}")
     tested = f"HR@{top_n} {score:.4f} before learning it, " if score is not None else ""
     version = outcome.version.version_id if outcome.version else "none"
-    return f"{_label(outcome.run)}: {tested}version {version} in {outcome.total_seconds():.1f} s"
+    return f"{outcome.run.label}: {tested}version {version} in {outcome.total_seconds():.1f} s"

@@ -112,14 +112,20 @@ def predict(
     last: Annotated[int, typer.Option("--history", min=0, help="Beside it the user's last items, this many.")] = 0,
     called: Annotated[str, typer.Option("--names", help="Column of the items' metadata to call them by.")] = "",
 ) -> None:
-    """What a version says of users, from all that they have done in the learnt spans: the best labels first."""
+    """What a version says of users, from all that they have done in the learnt spans: the best labels first.
+
+    Users of whom nothing is known are named on standard error; with none but those the exit code is 1.
+    """
     wanted = [*(user or ()), *filter(None, users.split(","))]
     if not wanted:
         raise ConfigError("predict for whom?", hint=f"imsr task predict {name} --users ID,ID or --user ID")
     predictor = TaskPredictor.open(Workspace.open(workspace), name, version)
-    table = predictor.top_n(wanted, n)
+    known = [user for user, found in zip(wanted, predictor.known(wanted), strict=True) if found]
+    if unknown := [user for user in wanted if user not in set(known)]:
+        errors.print(f"nothing is known of {', '.join(unknown)}", markup=False, soft_wrap=True)
+    table = predictor.top_n(known or wanted, n)
     if last or called:
-        found = predictor.histories(wanted, last or 5, called)
+        found = predictor.histories(known, last or 5, called)
         beside = [", ".join(found[user_id]) for user_id in table["user_id"].to_pylist()]
         table = table.append_column("last items, newest first", [beside])
     show_table("", table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))

@@ -71,6 +71,7 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
 
     def timed(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         started = time.perf_counter()
+        writer.lease.tell(f"{run.label}: {step}")
         try:
             return call(step, function, *arguments)
         finally:
@@ -79,7 +80,7 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
     try:
         outcome.sequences = timed("sequences", build_sequences, writer, run)
         outcome.metrics = timed("evaluate", test_parent, writer, run, outcome.sequences)
-        outcome.version = timed("train", train, writer, run, outcome.sequences, progress)
+        outcome.version = timed("train", train, writer, run, outcome.sequences, _told(writer, run, progress))
         outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version)
         outcome.version = timed("publish", admit, writer, run.spans, outcome.version, outcome.verdict)
         if outcome.verdict.passed and workspace.settings.refresh.every_spans:
@@ -89,6 +90,16 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
         raise
     publish_catalog(workspace)
     return outcome
+
+
+def _told(writer: Writer, run: PlannedRun, progress: Progress) -> Progress:
+    """The same progress, and `imsr status` can say how far training is."""
+
+    def report(done: int, total: int, loss: float) -> None:
+        writer.lease.doing = f"{run.label}: train, {done:,} of {total:,} steps"
+        progress(done, total, loss)
+
+    return report
 
 
 def build_sequences(writer: Writer, run: PlannedRun) -> list[SequencesRow]:

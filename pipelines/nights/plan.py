@@ -38,6 +38,11 @@ class PlannedRun:
         """The last span; the version is named after it."""
         return self.spans[-1]
 
+    @property
+    def label(self) -> str:
+        """What it is, in a few words."""
+        return f"pre-training {self.spans[0]} .. {self.spans[-1]}" if self.base else f"span {self.span_id}"
+
     def __str__(self) -> str:
         what = f"pre-train on {self.spans[0]} .. {self.spans[-1]}" if self.base else f"update with {self.span_id}"
         return f"{what}: {self.reason}"

@@ -51,6 +51,11 @@ class TaskPredictor:
         chain = _newest_chain(version)
         return cls(version, learnt, tuple(chain), vocabulary_of(chain))
 
+    def known(self, user_ids: Sequence[str]) -> list[bool]:
+        """Of which of these users something is known."""
+        users = self.vocabulary.users_of(pa.array(list(user_ids), pa.string()))
+        return is_in(users, history(self.chain, unique(users[users >= 0])).users).tolist()
+
     def top_n(self, user_ids: Sequence[str], n: int = 3) -> pa.Table:
         """The ``n`` best labels of each user, best first: user_id, rank, label, score, probability (softmax).
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +42,12 @@ class LeaseHeld(ImsrError):
 
 @dataclass
 class Lease:
-    """A held lease. ``token`` is the fence for ``Ledger.transaction``."""
+    """A held lease. ``token`` is the fence for ``Ledger.transaction``; ``doing`` is what the run is at, in words, and
+    goes out with the next heartbeat, for `imsr status`."""
 
     ledger: Ledger
     token: int
+    doing: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
@@ -59,10 +61,17 @@ class Lease:
             with self.ledger.transaction(fence=self.token) as tx:
                 lease = tx.lease()
                 assert lease is not None
-                tx.put_lease(LeaseRow(LEASE, lease.holder, self.token, time.time()))
+                holder = None if lease.holder is None else lease.holder | {"doing": self.doing}
+                tx.put_lease(LeaseRow(LEASE, holder, self.token, time.time()))
         except LeaseLost:
             return False
         return True
+
+    def tell(self, doing: str) -> None:
+        """Say at once what the run is at."""
+        self.doing = doing
+        with suppress(LedgerError):  # busy: the next heartbeat says it
+            self.beat()
 
     def _beat_on(self, seconds: float) -> None:
         while not self._stop.wait(seconds):

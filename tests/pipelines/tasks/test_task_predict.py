@@ -56,6 +56,12 @@ def test_nobody_is_made_up(taught):
     assert "users" in caught.value.hint
 
 
+def test_one_stranger_among_others_can_be_told(taught):
+    predictor = TaskPredictor.open(taught("conure"), "club")
+    assert predictor.known(["u3", "stranger", NASTY_USER]) == [True, False, True]
+    assert predictor.known(["stranger"]) == [False]
+
+
 def test_users_who_came_after_the_task_are_predicted_from_what_they_did(tmp_path):
     workspace = with_tasks(make(tmp_path / "w", log(range(2))))
     run_all(workspace)

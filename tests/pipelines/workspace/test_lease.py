@@ -169,3 +169,16 @@ def test_own_start_time_is_known():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     assert lease_module._started(ended.pid) is None
+
+
+def test_what_the_run_is_at_can_be_read_by_others(workspace):
+    def doing():
+        with workspace.ledger.snapshot() as view:
+            return view.lease().holder["doing"]
+
+    with hold(workspace, "a night") as lease:
+        lease.tell("span 2024-03-01: train")
+        assert doing() == "span 2024-03-01: train"
+        lease.doing = "span 2024-03-01: train, 3 of 9 steps"
+        assert lease.beat()
+        assert doing() == "span 2024-03-01: train, 3 of 9 steps"

@@ -1,0 +1,40 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from flows import console
+
+
+@pytest.fixture
+def said(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(console, "errors", Console(file=stream, width=200))
+    return stream
+
+
+def test_without_a_terminal_a_span_says_that_it_begins(said):
+    with console.span_progress("[1/3] span 2024-03-01") as advance:
+        assert said.getvalue() == "[1/3] span 2024-03-01: begins\n"
+        advance(1, 100, 0.5)
+    assert said.getvalue().count("\n") == 1  # not a line a step
+
+
+def test_and_how_far_it_is_now_and_then(said, monkeypatch):
+    clock = iter([0.0, 10.0, 31.0, 40.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.span_progress("a span") as advance:
+        for done in (1_000, 2_000, 3_000):
+            advance(done, 4_000, 0.25)
+    assert said.getvalue().splitlines()[1:] == [
+        "a span: 2,000 of 4,000 steps, loss 0.250, at most 31 s of training left"
+    ]
+
+
+def test_a_terminal_shows_no_bar_at_nought_of_one(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(console, "errors", Console(file=stream, width=200, force_terminal=True))
+    with console.span_progress("a span") as advance:
+        assert "0/1" not in stream.getvalue()
+        advance(1, 10, 0.5)
+    assert "0/1 steps" not in stream.getvalue()
