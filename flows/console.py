@@ -130,7 +130,7 @@ def _vector(values: Sequence[float]) -> str:
 @contextmanager
 def span_progress(label: str) -> Iterator[StepProgress]:
     """How far one span is: a live line on a terminal; elsewhere a line as it begins, and one every half minute."""
-    if not errors.is_terminal:
+    if not progress_is_shown():
         yield _lines_of(label)
         return
     display = Progress(
@@ -142,10 +142,6 @@ def span_progress(label: str) -> Iterator[StepProgress]:
         TimeRemainingColumn(),
         console=errors,
         transient=True,
-<<<<<<< HEAD
-        disable=not progress_is_shown(),
-=======
->>>>>>> 0b5e633 (A run says what it is at: imsr status, and lines where there is no terminal; one stranger does not refuse a list of users)
     )
     with display:
         task = display.add_task(label, total=None, steps="")
@@ -157,6 +153,8 @@ def span_progress(label: str) -> Iterator[StepProgress]:
 
 
 def _lines_of(label: str) -> StepProgress:
+    if answer.as_json or answer.quiet:
+        return lambda done, total, loss: None
     errors.print(f"{label}: begins", markup=False, soft_wrap=True)
     started = said = time.monotonic()
 

@@ -16,7 +16,7 @@ from flows.answers import Shown, answer, objects
 from flows.commands import completion
 from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.commands.runs import REJECTED
-from flows.console import console, show_table, warn
+from flows.console import console, errors, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.tasks import BASE_TASK
