@@ -145,6 +145,19 @@ def test_every_room_has_a_floor():
     assert not [path for path in (ROOT / "pipelines").glob("*.py") if path.name != "__init__.py"]
 
 
+def test_the_docs_show_every_room_on_its_floor():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    shown: list[set[str]] = []
+    for number, room in re.findall(r"^\|( \d)? \| `(\w+)/` \|", text, re.M):
+        if number:
+            shown.append(set())
+            assert int(number) == len(FLOORS) + 1 - len(shown)
+        shown[-1].add(room)
+    assert shown[::-1] == list(FLOORS)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^ {6}(\w+)/ ", readme, re.M)) == set().union(*FLOORS)
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_runs_code_from_data(path):
     names = imported(path)
