@@ -17,13 +17,14 @@ from flows.commands.stream_states import show_streams
 from flows.console import console, show_table
 from flows.score import show_score
 from pipelines.interests.drift import MetricPair, latest_drift
+from pipelines.lake.warnings import over_the_limit
 from pipelines.nights.plan import due_of
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.sandbox import run_query
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
+from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, VersionRow
 
 #: Spans that `imsr status` shows one by one: the newest, and those where something is to be done.
 SHOWN = 20
@@ -45,10 +46,12 @@ def status(
         learnt = _versions_by_span(view)
         lease = view.lease()
         drift = latest_drift(view)
+        batches = view.batches()
     answer.fact(workspace=opened.root, current=current, lease=lease.holder if lease else None)
     console.print(f"workspace   {opened.root}")
     console.print(f"current     {current or 'none yet'}")
     show_rebuilding(opened)
+    _show_quarantined(opened, batches)
     if lease is not None and lease.holder is not None:
         holder = lease.holder
         since = holder["since"][:19].replace("T", " ")
@@ -157,6 +160,18 @@ def views(workspace: WorkspaceOption = Path(".")) -> None:
         "from pipelines.workspace.layout import Workspace"
     )
     console.print(f"               connect(Workspace.open({str(opened.root)!r})).sql('FROM spans')")
+
+
+def _show_quarantined(workspace: Workspace, batches: Sequence[BatchRow]) -> None:
+    """What share of the last ingest was refused, if it is more than the settings allow."""
+    share = over_the_limit(batches[-1], workspace.settings) if batches else None
+    answer.fact(quarantined_share=share)
+    if share is not None:
+        last, most = batches[-1], workspace.settings.ingest.max_quarantined_share
+        console.print(
+            f"quarantine  {share:.0%} of the {last.read:,} rows of the last ingest, {last.batch_id} "
+            f"(more than {most:.0%}); look: imsr sql 'FROM quarantine'"
+        )
 
 
 def _show_drift(shadow: VersionRow, pairs: list[MetricPair], top_n: int) -> None:

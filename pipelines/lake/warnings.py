@@ -5,7 +5,7 @@ from __future__ import annotations
 from imsr_core.errors import ImsrError
 from pipelines.lake.report import IngestReport
 from pipelines.settings.imsr_toml import Settings
-from pipelines.workspace.ledger import Snapshot, SpanRow
+from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow
 
 #: A gap this many times as long as all that follows it is no pause in a log.
 _FAR = 2.0
@@ -57,3 +57,9 @@ def check_quarantined(report: IngestReport, settings: Settings) -> None:
         hint=f"batch {report.batch_id} is recorded, look: imsr sql 'FROM quarantine'; then correct [source] and give "
         "the file once more: imsr ingest --replace FILE; or raise [ingest] max_quarantined_share",
     )
+
+
+def over_the_limit(batch: BatchRow, settings: Settings) -> float | None:
+    """The share of a recorded ingest's rows that were refused, if ``max_quarantined_share`` does not allow it."""
+    share = batch.quarantined_share
+    return share if share > settings.ingest.max_quarantined_share else None

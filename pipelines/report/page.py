@@ -2,13 +2,13 @@
 
     reports/<version id>.html
 
-Everything on it comes from the views (`facts`, `floors`) and, for what an interest means, from the model.
+Everything on it comes from the views (`facts`, `floors`), what each ingest brought from the ledger, and what an
+interest means from the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.resources import files as resource_files
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,15 @@ from pipelines.insight.meaning import NEIGHBOURHOOD
 from pipelines.report.charts import WIDE, bars, lines, number, paths, percent
 from pipelines.report.facts import TWIN, Facts, Rows, gather
 from pipelines.report.floors import Floor, floors
+from pipelines.report.ingests import ingests
 from pipelines.report.path_of_interests import path_of
+from pipelines.report.section import Section
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import write_atomic
 
 #: Folder of the reports.
 FOLDER = "reports"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A box of the page: what it is about in a sentence, a chart, a table, or both."""
-
-    title: str
-    says: str
-    chart: Markup = field(default=Markup(""))
-    table: Rows | None = None
-    wide: bool = False
 
 
 def write_report(workspace: Workspace, version_id: str | None = None, user_id: str | None = None) -> Path:
@@ -59,7 +50,7 @@ def write_report(workspace: Workspace, version_id: str | None = None, user_id: s
         facts = gather(connection, row.version_id, f"hr@{top_n}")
         counted = floors(connection, list(facts.scores.get("all", {})), top_n)
         shown = user_id or _with_most(connection, row.version_id)
-        sections = _sections(facts, counted, top_n)
+        sections = _sections(facts, counted, top_n, workspace)
         if shown is not None:
             sections += _of_user(connection, explainer, shown)
     page = _environment().from_string(resource_files("pipelines.report").joinpath("page.html").read_text("utf-8"))
@@ -101,7 +92,7 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
     return f"{told}, {against} {name} ({percent(best)}). {text}"
 
 
-def _sections(facts: Facts, counted: dict[str, Floor], top_n: int) -> list[Section]:
+def _sections(facts: Facts, counted: dict[str, Floor], top_n: int, workspace: Workspace) -> list[Section]:
     return [
         _score(facts, counted, top_n),
         _interests(facts),
@@ -110,6 +101,7 @@ def _sections(facts: Facts, counted: dict[str, Floor], top_n: int) -> list[Secti
         _drift(facts),
         Section("Promotions", "Which version went live when, newest first.", table=facts.promotions),
         Section("Quarantine", _quarantined(facts.quarantine), table=facts.quarantine),
+        ingests(workspace),
         _costs(facts),
         Section("The gate", "What each version was compared on before it went live.", table=facts.verdicts, wide=True),
         *([Section("Tasks", "The users line: each task in each version.", table=facts.tasks, wide=True)]

@@ -140,6 +140,12 @@ class BatchRow:
     quarantined: int
     quarantine_path: str | None = None
 
+    @property
+    def quarantined_share(self) -> float:
+        """The share of the rows that were refused for a fault of theirs: what is only too late does not count."""
+        late = sum(file.get("too_late", 0) for file in self.files)
+        return (self.quarantined - late) / self.read if self.read else 0.0
+
 
 @dataclass(frozen=True)
 class LeaseRow:

@@ -16,6 +16,7 @@ from flows.answers import Shown, answer, objects
 from flows.cli import app
 from flows.console import console, text
 from pipelines.interests.recommend import Recommender
+from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import VersionRow
 
 
@@ -45,6 +46,18 @@ def test_a_command_with_more_to_say_answers_with_an_object(learnt):
     compared = asked("compare", VERSIONS[-1], VERSIONS[-2], "-w", learnt.root)
     assert set(compared) == {"versions", "metrics", "gate"}
     assert {row["version"] for row in compared["gate"]} == {VERSIONS[-1], VERSIONS[-2]}
+
+
+def test_status_says_what_share_of_the_last_ingest_was_refused(tmp_path):
+    workspace, log = Workspace.create(tmp_path / "w"), tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\nu,i,2024-01-01\n,i,2024-01-01\n,j,2024-01-01\n")
+    asked("ingest", log, "-w", workspace.root, code=1)
+    assert asked("status", "-w", workspace.root)["quarantined_share"] == pytest.approx(2 / 3)
+    told = CliRunner().invoke(app, ["status", "-w", str(workspace.root)]).output
+    assert "67% of the 3 rows of the last ingest, b000001 (more than 50%)" in " ".join(told.split())
+    log.write_text("user_id,item_id,timestamp\nu,k,2024-01-01\n,i,2024-01-01\n")
+    asked("ingest", log, "-w", workspace.root)
+    assert asked("status", "-w", workspace.root)["quarantined_share"] is None
 
 
 def test_rows_of_a_query_keep_their_names_and_none_is_left_out(learnt):

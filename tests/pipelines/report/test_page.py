@@ -13,6 +13,7 @@ from small_world import NASTY_USER, NOW, VERSIONS
 
 from pipelines.care.forget import forget
 from pipelines.interests.recommend import UnknownUserError
+from pipelines.lake.ingest import ingest
 from pipelines.report.page import write_report
 from pipelines.versions.lineage import VersionError
 
@@ -75,6 +76,16 @@ def test_an_earlier_version_has_its_own_report(reported):
 
 def test_the_same_version_gives_the_same_page(reported):
     assert write_report(reported).read_bytes() == write_report(reported).read_bytes()
+
+
+def test_the_share_that_was_refused_stands_beside_each_ingest(learnt, copy_of, tmp_path):
+    workspace, log = copy_of(learnt), tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n,i,2024-01-01\n,j,2024-01-01\nu,,2024-01-01\n")
+    batch = ingest(workspace, [log], now=NOW).batch_id
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", read(write_report(workspace))[1])
+    at = cells.index(batch)
+    assert cells[at + 3 : at + 9] == ["3", "0", "0", "3", "100.0 %", "yes"]
+    assert cells[at + 9 + 7 : at + 9 + 9] == ["0.0 %", ""]
 
 
 def test_what_is_not_there_is_refused(reported):
