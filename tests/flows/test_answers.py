@@ -51,7 +51,7 @@ def test_a_command_with_more_to_say_answers_with_an_object(learnt):
 def test_status_says_what_share_of_the_last_ingest_was_refused(tmp_path):
     workspace, log = Workspace.create(tmp_path / "w"), tmp_path / "log.csv"
     log.write_text("user_id,item_id,timestamp\nu,i,2024-01-01\n,i,2024-01-01\n,j,2024-01-01\n")
-    asked("ingest", log, "-w", workspace.root, code=1)
+    assert CliRunner().invoke(app, ["ingest", str(log), "-w", str(workspace.root)]).exit_code == 1
     assert asked("status", "-w", workspace.root)["quarantined_share"] == pytest.approx(2 / 3)
     told = CliRunner().invoke(app, ["status", "-w", str(workspace.root)]).output
     assert "67% of the 3 rows of the last ingest, b000001 (more than 50%)" in " ".join(told.split())
