@@ -14,7 +14,7 @@ from pipelines.workspace.writer import Writer
 
 @dataclass(frozen=True)
 class Made:
-    """Files that were made, and the report in a sentence; None and "" where the settings want none."""
+    """Files that were made, and the report in a sentence if it is new; None and "" where the settings want none."""
 
     lists: Path | None = None
     report: Path | None = None
@@ -33,6 +33,7 @@ def after_learning(writer: Writer, *, call: Call = plainly) -> Made:
     if current is None or not workspace.settings.report.nightly:
         return Made(lists)
     path = workspace.root / FOLDER / f"{current}.html"
-    if not path.exists():
-        path = call("report", write_report, workspace, current)
+    if path.exists():
+        return Made(lists, path)
+    path = call("report", write_report, workspace, current)
     return Made(lists, path, verdict_of(workspace, current))

@@ -46,7 +46,7 @@ def nightly(
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now
             versions += add_due(writer)
         made = after_learning(writer, call=as_task)
-        if made.report is not None and versions:
+        if made.sentence:
             show_report(made)
     check_refused(report)
     return concluded(opened, versions, made.sentence)

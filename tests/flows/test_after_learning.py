@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from small_world import NOW, VERSIONS
@@ -80,4 +81,4 @@ def test_lists_and_report_are_made_after_learning(workspace):
         assert made.sentence in made.report.read_text()
         again = after_learning(writer, call=call)
     assert steps == ["lists", "report", "lists"]  # a report that is there stays
-    assert again == made
+    assert again == replace(made, sentence="")  # and says nothing new
