@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from small_world import log, make, run_all
 from task_world import taught_copy
 
@@ -19,6 +20,8 @@ from pipelines.workspace.layout import Workspace
 pytest_plugins = ["survived"]
 
 torch.set_num_threads(1)
+settings.register_profile("suite", deadline=None)  # tests assert no times
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

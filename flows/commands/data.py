@@ -16,6 +16,7 @@ from pipelines.lake.event_files import Found
 from pipelines.lake.ingest import FileReport, IngestReport, ingest, withdraw
 from pipelines.lake.landing import ingest_landed
 from pipelines.lake.warnings import check_quarantined
+from pipelines.settings.imsr_toml import as_new
 from pipelines.settings.source import SourceSettings
 from pipelines.workspace.layout import Workspace
 
@@ -30,12 +31,12 @@ def init(
     settings: Annotated[
         Path | None,
         typer.Option(
-            "--settings", exists=True, dir_okay=False, help="Start from this imsr.toml, not from all defaults."
+            "--settings", exists=True, dir_okay=False, help="Start from this imsr.toml; what is new is added to it."
         ),
     ] = None,
 ) -> None:
     """Make a workspace: folders, an empty ledger, and an imsr.toml that documents every setting."""
-    text = settings.read_text(encoding="utf-8") if settings else None
+    text = as_new(settings.read_text(encoding="utf-8")) if settings else None
     workspace = Workspace.create(folder, text)
     source = SourceSettings() if text is None else workspace.settings.source
     console.print(f"workspace: {workspace.root}")

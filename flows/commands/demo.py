@@ -15,6 +15,7 @@ from flows.commands.runs import run_due
 from flows.console import console, show_outcomes
 from flows.holding import holding
 from pipelines.lake.ingest import ingest
+from pipelines.settings.imsr_toml import as_new
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 
@@ -30,7 +31,7 @@ def demo(
     if (folder / "imsr.toml").exists():
         workspace = Workspace.open(folder)
     else:
-        workspace = Workspace.create(folder, (sample_data.path() / "imsr.toml").read_text(encoding="utf-8"))
+        workspace = Workspace.create(folder, as_new((sample_data.path() / "imsr.toml").read_text(encoding="utf-8")))
         _bring_metadata(workspace)
     files = sorted((sample_data.path() / "landing").iterdir())
     status = console.status(f"ingesting {len(files)} monthly files")

@@ -32,6 +32,7 @@ from imsr_core.errors import ConfigError
 from imsr_core.fields import choices_of
 from imsr_core.parts import STRATEGIES
 from pipelines.settings.bench import BenchSettings
+from pipelines.settings.edit_toml import with_keys
 from pipelines.settings.items import ItemsSettings
 from pipelines.settings.names import WorkspaceError, check_name
 from pipelines.settings.reading import Reading, nearest
@@ -159,6 +160,25 @@ def default_toml() -> str:
     for section, kind in _sections().items():
         parts.append(_toml_section(section, kind) if section != "tasks" else _toml_tasks())
     return "".join(parts)
+
+
+def as_new(text: str) -> str:
+    """Somebody's ``imsr.toml`` as a new workspace starts: what it leaves out, and we know better by now, is added.
+
+    Raises:
+        ConfigError: it is not valid.
+    """
+    load_settings(text=text)
+    given = tomllib.loads(text)
+    fresh = {
+        f"{section}.{entry.name}": entry.metadata["fresh"]
+        for section, kind in _sections().items()
+        if section != "tasks"
+        for entry in fields(kind)
+        if entry.metadata.get("fresh", entry.default) != entry.default
+        if isinstance(entry.metadata["fresh"], int | float | str) and entry.name not in given.get(section, {})
+    }
+    return with_keys(text, fresh) if fresh else text
 
 
 def _toml_section(section: str, kind: type) -> str:

@@ -5,7 +5,7 @@ from typing import get_type_hints
 import pytest
 
 from imsr_core.errors import ConfigError
-from pipelines.settings.imsr_toml import Settings, default_toml, load_settings
+from pipelines.settings.imsr_toml import Settings, as_new, default_toml, load_settings
 from pipelines.settings.tasks import TaskSettings
 
 
@@ -200,3 +200,14 @@ def test_durations():
     for text, seconds in {"90s": 90, "15m": 900, "1h": 3600, "2d": 172_800, "1w": 604_800}.items():
         settings = load_settings(text=f"[ingest]\nmax_clock_skew = '{text}'")
         assert settings.ingest.max_clock_skew_seconds == seconds
+
+
+def test_somebodys_settings_start_as_a_new_workspace_does_and_keep_what_they_say():
+    text = '[spans]\nunit = "day"  # ours\n[training]\nwindow = 3\n'
+    started = load_settings(text=as_new(text))
+    assert (started.spans.unit, started.training.window) == ("day", 3)
+    assert started.score.enabled
+    assert started.training.full_softmax == load_settings(text=default_toml()).training.full_softmax
+    assert "# ours" in as_new(text)
+    assert as_new(as_new(text)) == as_new(text)
+    assert load_settings(text=as_new("")) == load_settings(text=default_toml())
