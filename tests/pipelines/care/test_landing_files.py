@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.care import landing_files
 from pipelines.care.landing_files import LandingError, find_user, mention_pattern, without_user
 from pipelines.settings.imsr_toml import SourceSettings
 
@@ -33,6 +34,26 @@ def test_csv_keeps_every_other_byte(tmp_path, end):
     path = written(tmp_path, "log.csv", CSV.replace("\n", end).encode())
     assert [file.rows for file in find_user([path], SOURCE, "ann")] == [2]
     assert cleaned(path).read_bytes() == LEFT.replace("\n", end).encode()
+
+
+def test_of_many_files_only_those_that_may_name_the_user_are_read(tmp_path, monkeypatch):
+    quoted, nested = SourceSettings(quote='"'), SourceSettings(user_id="user")
+    folder = tmp_path / "user=ann"
+    folder.mkdir()
+    hidden = [
+        (written(tmp_path, "a.jsonl", b'{"user_id":"\\u0061nn"}\n'), SOURCE, "ann"),
+        (written(tmp_path, "b.csv", b'user_id,item_id,timestamp\n"a""n",x,2024-01-01\n'), quoted, 'a"n'),
+        (written(folder, "c.csv", b"item_id,timestamp\nx,2024-01-01\n"), nested, "ann"),
+        (written(tmp_path, "d.csv.gz", gzip.compress(CSV.encode())), SOURCE, "ann"),
+        (written(tmp_path, "e.csv", b"user_id,item_id,timestamp\n7.0,x,2024-01-01\n"), SOURCE, "7"),
+    ]
+    for path, source, user in hidden:
+        assert [file.path for file in find_user([path], source, user)] == [path]
+    few = [written(tmp_path, f"part-{n}.csv", f"user_id,item_id,timestamp\nu{n},x,1\n".encode()) for n in range(9)]
+    read, inner = [], landing_files._rows_of
+    monkeypatch.setattr(landing_files, "_rows_of", lambda path, *rest: read.append(path) or inner(path, *rest))
+    assert [file.path for file in find_user(few, SOURCE, "u7")] == [few[7]]
+    assert read == [few[7]]
 
 
 def test_lines_that_end_differently_keep_their_ends(tmp_path):
