@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from planted_users import planted_sequences, planted_task, sequences_of, small_config
 
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.config import ConureConfig, PhaseConfig, TeraconConfig
@@ -15,6 +14,7 @@ from imsr_core.lifelong.methods import METHODS, get_method
 from imsr_core.lifelong.methods.distillation import Retention
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData
+from imsr_core.testing.planted_users import planted_sequences, planted_task, sequences_of, small_config
 
 QUICK = PhaseConfig(epochs=2, min_epochs=2, batch_size=64, learning_rate=0.01)
 N_OLD, N_NEW = 48, 60

@@ -11,7 +11,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planted_users import planted_sequences, planted_task, small_config
 
 from imsr_core.lifelong.config import LifelongConfig, PhaseConfig
 from imsr_core.lifelong.methods import METHODS, get_method
@@ -20,6 +19,7 @@ from imsr_core.lifelong.splits import PARTS, parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import TaskData
 from imsr_core.ragged import SpanSequences
+from imsr_core.testing.planted_users import planted_sequences, planted_task, small_config
 
 QUICK = PhaseConfig(6, min_epochs=1, patience=1, patience_steps=1, batch_size=64, learning_rate=0.03)
 

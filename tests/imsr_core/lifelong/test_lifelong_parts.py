@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_users import planted_sequences, sequences_of, small_config
 
 from imsr_core.encoders.build import build_encoder, initial_weights
 from imsr_core.encoders.config import EncoderConfig
@@ -28,6 +27,7 @@ from imsr_core.lifelong.state import from_tensors
 from imsr_core.lifelong.tasks import TaskData, next_item_examples, task_examples
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer, transfer_matrix
 from imsr_core.lifelong.view import View
+from imsr_core.testing.planted_users import planted_sequences, sequences_of, small_config
 
 # --- splits and seeds ---------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
-from planted_users import planted_sequences, planted_task, sequences_of
 
 from imsr_core.lifelong.config import SplitConfig
 from imsr_core.lifelong.references import (
@@ -21,6 +20,7 @@ from imsr_core.lifelong.references import (
 )
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import TaskData
+from imsr_core.testing.planted_users import planted_sequences, planted_task, sequences_of
 
 SPLIT = SplitConfig(train=0.6, validation=0.1)
 

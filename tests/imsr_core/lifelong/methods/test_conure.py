@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from planted_users import planted_task, small_config
 
 from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.lifelong.config import ConureConfig, PhaseConfig
@@ -16,6 +15,7 @@ from imsr_core.lifelong.methods.conure import capacity
 from imsr_core.lifelong.methods.ownership import requested
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.testing.planted_users import planted_task, small_config
 
 CONURE = get_method("conure")
 both_encoders = pytest.mark.parametrize("encoder", ["nextitnet", "sasrec"])

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from planted_users import planted_sequences, planted_task, small_config
 from torch import Tensor
 
 from imsr_core.encoders.tokens import left_pad
@@ -18,6 +17,7 @@ from imsr_core.lifelong.methods.distillation import Retention
 from imsr_core.lifelong.methods.patches import PARTS, initial_patches, patches_in
 from imsr_core.lifelong.methods.relation_masks import sampling_rate, task_mask
 from imsr_core.lifelong.view import View
+from imsr_core.testing.planted_users import planted_sequences, planted_task, small_config
 
 SITES, DIM = 2, 3
 

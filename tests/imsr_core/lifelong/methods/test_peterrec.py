@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from planted_users import planted_task, small_config
 
 from imsr_core.encoders.build import initial_weights
 from imsr_core.encoders.config import EncoderConfig
@@ -20,6 +19,7 @@ from imsr_core.lifelong.methods.peterrec import PeterRec, parameter_share
 from imsr_core.lifelong.problems import task_problem
 from imsr_core.lifelong.state import LifelongState, TaskRecord, named
 from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.testing.planted_users import planted_task, small_config
 
 PETERREC = PeterRec()
 QUICK = PhaseConfig(epochs=3, min_epochs=3, batch_size=64, learning_rate=0.01)

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from planted_users import BATCH, planted_task, sequences_of, small_config
 
 from imsr_core.encoders.tokens import left_pad
 from imsr_core.lifelong.config import PhaseConfig, TeraconConfig
@@ -18,6 +17,7 @@ from imsr_core.lifelong.methods.teracon import Teracon
 from imsr_core.lifelong.problems import task_problem
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData
 from imsr_core.lifelong.training import Step
+from imsr_core.testing.planted_users import BATCH, planted_task, sequences_of, small_config
 
 TERACON = Teracon()
 QUICK = PhaseConfig(epochs=2, min_epochs=2, batch_size=64, learning_rate=0.01)

@@ -7,6 +7,7 @@ next item, the genre, the place within the genre and a preference for another do
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Literal
 
 import numpy as np
 
@@ -62,11 +63,11 @@ def planted_task(name: str, sequences: SpanSequences, seed: int = 0) -> TaskData
         "shop": (last // 2, N_ITEMS // 2),
         "junk": (rng.integers(0, 5, len(last)), 5),
     }[name]
-    kind = "items" if name == "shop" else "classes"
+    kind: Literal["items", "classes"] = "items" if name == "shop" else "classes"
     return TaskData(name, sequences, sequences.users[labelled], labels.astype(np.int64), n_labels, kind)
 
 
-def small_config(encoder: str = "nextitnet", **changes: object) -> LifelongConfig:
+def small_config(encoder: str = "nextitnet", **changes: Any) -> LifelongConfig:
     """d = 16, two blocks, about a second a task."""
     phase = PhaseConfig(12, min_epochs=4, patience=4, patience_steps=1, batch_size=BATCH, learning_rate=0.01)
     config = LifelongConfig(

@@ -1,29 +1,70 @@
-"""What every lifelong method must do: a new one gets these tests by being in METHODS."""
+"""The contract of lifelong methods, for each one that there is; and what sets them apart."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
-from planted_users import planted_sequences, planted_task, small_config
 
-from imsr_core.errors import CheckpointError, ConfigError
-from imsr_core.lifelong.config import ConureConfig, PhaseConfig
+from imsr_core.errors import ConfigError
+from imsr_core.lifelong.config import ConureConfig
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.methods import METHODS, get_method
 from imsr_core.lifelong.splits import parts_of
-from imsr_core.lifelong.state import from_tensors
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData
 from imsr_core.lifelong.transfer_matrix import forgetting, transfer_matrix
+from imsr_core.testing.lifelong_contract import QUICK, LifelongContract
+from imsr_core.testing.planted_users import planted_task, small_config
 
-QUICK = PhaseConfig(epochs=2, min_epochs=2, batch_size=64, learning_rate=0.01)
-every_method = pytest.mark.parametrize("name", list(METHODS))
-exact_methods = pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.exact])
+
+class TestConure(LifelongContract):
+    name = "conure"
+
+
+class TestPeterRec(LifelongContract):
+    name = "peterrec"
+
+
+class TestTeracon(LifelongContract):
+    name = "teracon"
+
+
+class TestSinMo(LifelongContract):
+    name = "sinmo"
+
+
+class TestDnn(LifelongContract):
+    name = "dnn"
+
+
+class TestSinMoAll(LifelongContract):
+    name = "sinmoall"
+
+
+class TestFineSmax(LifelongContract):
+    name = "finesmax"
+
+
+class TestFineLast(LifelongContract):
+    name = "finelast"
+
+
+class TestFineAll(LifelongContract):
+    name = "fineall"
+
+
+class TestPeterZero(LifelongContract):
+    name = "peterzero"
+
+
+class TestMtl(LifelongContract):
+    name = "mtl"
+
+
+def test_no_method_goes_without_the_contract():
+    assert {case.name for case in LifelongContract.__subclasses__()} == set(METHODS)
 
 
 def quality(method, state, sequences, task: str) -> float:
@@ -31,26 +72,6 @@ def quality(method, state, sequences, task: str) -> float:
         return method.evaluate_base(state, sequences)["mrr@5"]
     values = method.evaluate(state, planted_task(task, sequences))
     return values.get("accuracy", values.get("mrr@5", float("nan")))
-
-
-@every_method
-def test_a_parent_is_never_edited(versions, sequences, name) -> None:
-    parent = versions(name, ("genre",))[-1]
-    before, tasks = parent.fingerprints(), parent.tasks
-    child = get_method(name).add_task(parent, planted_task("half", sequences), small_config(task=QUICK), 1)
-    assert parent.fingerprints() == before
-    assert parent.tasks == tasks
-    assert child.task_names == (*parent.task_names, "half")
-    assert not any(tensor.requires_grad for tensor in child.tensors.values())
-
-
-@exact_methods
-def test_invariant_07_exact_methods_keep_every_score_bit_for_bit(versions, probe, name) -> None:
-    chain, method = versions(name, ("genre", "half")), get_method(name)
-    for count, state in enumerate(chain):
-        for task in state.task_names:
-            first = method.predict(state, task, probe)
-            assert all(torch.equal(method.predict(later, task, probe), first) for later in chain[count + 1 :])
 
 
 def test_invariant_11_the_unprotected_control_forgets(versions, sequences) -> None:
@@ -99,50 +120,6 @@ def test_invariant_18_teracon_is_close_in_either_order(versions, sequences) -> N
         assert quality(method, forth, sequences, task) == pytest.approx(quality(method, back, sequences, task), abs=0.2)
 
 
-@every_method
-def test_invariant_19_same_parent_data_and_seed_give_the_same_bits(versions, sequences, name) -> None:
-    method, config = get_method(name), small_config(task=QUICK, retrain=QUICK, pretrain=QUICK)
-    assert method.pretrain(sequences, config, 3).fingerprints() == method.pretrain(sequences, config, 3).fingerprints()
-    parent, task = versions(name, ("genre",))[-1], planted_task("half", sequences)
-    first, again, other = (method.add_task(parent, task, config, seed).fingerprints() for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-
-
-@every_method
-def test_a_version_survives_safetensors_and_json(versions, probe, name, tmp_path: Path) -> None:
-    state, method = versions(name, ("genre",))[-1], get_method(name)
-    tensors, meta = state.to_tensors()
-    safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
-    loaded = from_tensors(safetensors.torch.load_file(tmp_path / "model.safetensors"), json.loads(json.dumps(meta)))
-    assert loaded.fingerprints() == state.fingerprints()
-    assert loaded.tasks == state.tasks
-    assert loaded.encoder == state.encoder
-    for task in state.task_names:
-        assert torch.equal(method.predict(loaded, task, probe), method.predict(state, task, probe))
-
-
-@every_method
-def test_predictions_have_the_shape_of_the_task_and_do_not_depend_on_the_batch(versions, probe, name) -> None:
-    state, method = versions(name, ("genre",))[-1], get_method(name)
-    assert method.predict(state, BASE_TASK, probe).shape == (len(probe), 48)
-    scores = method.predict(state, "genre", probe)
-    assert scores.shape == (len(probe), 4)
-    half = planted_sequences(40, seed=9)
-    vectors = method.user_vectors(state, "genre", half)
-    torch.testing.assert_close(state.head("genre").logits(vectors), scores)
-
-
-@every_method
-@pytest.mark.parametrize("encoder", ["grec", "sasrec", "gru4rec", "dssm"])
-def test_every_method_runs_on_every_encoder(sequences, probe, name, encoder) -> None:
-    phase = PhaseConfig(epochs=1, min_epochs=1, batch_size=400)
-    config, method = small_config(encoder, pretrain=phase, task=phase, retrain=phase), get_method(name)
-    state = method.add_task(method.pretrain(sequences, config, 1), planted_task("half", sequences), config, 1)
-    assert torch.isfinite(method.predict(state, "half", probe)).all()
-    assert torch.isfinite(method.predict(state, BASE_TASK, probe)).all()
-
-
 def test_pretraining_learns_on_every_encoder(versions, sequences) -> None:
     for encoder in ("nextitnet", "grec", "sasrec", "gru4rec"):
         state = versions("peterrec", (), encoder)[0]
@@ -161,11 +138,6 @@ def test_fine_tuning_keeps_only_what_it_trained(versions, name) -> None:
 
 def test_dnn_is_the_shallow_encoder(versions) -> None:
     assert versions("dnn", ())[0].encoder.name == "dssm"
-
-
-def test_a_version_of_one_method_is_refused_by_another(versions, probe) -> None:
-    with pytest.raises(CheckpointError, match="conure"):
-        get_method("peterrec").predict(versions("conure", ())[0], BASE_TASK, probe)
 
 
 def test_names_are_checked_and_the_nearest_is_suggested(versions, probe, sequences) -> None:
