@@ -52,8 +52,8 @@ class Trend:
     """Counts of every item in which old events fade, and how well each half-life and each weight has ranked so far.
 
     ``counts`` (S, N) float32: events of each item by half-life, as of ``until`` (microseconds; 0: nothing yet).
-    ``half_life_gains`` (S,) and ``weight_gains`` (W,) float32: sums of NDCG, the older spans' fading; ``evidence``
-    is the number of events behind the latter, fading alike.
+    ``half_life_gains`` (S,) and ``weight_gains`` (W,) float32: sums of NDCG in which older spans fade;
+    ``evidence`` is the number of events behind ``weight_gains``, and fades as they do.
     """
 
     counts: Tensor

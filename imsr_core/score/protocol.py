@@ -1,8 +1,8 @@
 """What every term of a score is: a few columns of numbers for each user and item, and a state that learns spans.
 
-score(u, i) = sum over the columns of all terms of weight x value(u, i). A term is one file and one line in
-`imsr_core.score.score`, and inherits the contract tests: learning spans one by one equals learning them at once, and
-`add` says the same as `at`.
+score(u, i) = sum over the columns of all terms of weight x value(u, i). A term is one file. `Score` has a field for
+each that counts, because what it counts is stored with a version and handed on from span to span. All of them keep two
+promises: learning spans one by one equals learning them at once, and `add` says the same as `at`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from imsr_core.score.interest import InterestTerm
 from imsr_core.score.neighbours import NeighboursTerm
 from imsr_core.score.pairs import Pairs
 from imsr_core.score.personal import PersonalTerm
-from imsr_core.score.protocol import Term
+from imsr_core.score.protocol import CountingTerm, Term
 from imsr_core.score.serving import Scorer
 from imsr_core.score.trend import HALF_LIVES, TrendTerm
 from imsr_core.score.weights import Evidence, Weights
@@ -129,15 +129,19 @@ class Score:
         """N, the size of the catalogue that was counted."""
         return len(self.trend.counts)
 
-    def counters(self) -> list[Term]:
+    def counters(self) -> list[CountingTerm]:
         """The counting terms that are part of the score."""
-        named = (("trend", self.trend), ("personal", self.personal), ("neighbours", self.neighbours))
+        named: tuple[tuple[str, CountingTerm], ...] = (
+            ("trend", self.trend),
+            ("personal", self.personal),
+            ("neighbours", self.neighbours),
+        )
         return [term for name, term in named if getattr(self.config, name)]
 
     def terms(self, interest: InterestTerm | None) -> list[Term]:
         """All terms of the score, in the order of ``columns``; without ``interest``, the counting ones."""
         own: list[Term] = [interest] if interest is not None and self.config.interest else []
-        return own + self.counters()
+        return [*own, *self.counters()]
 
     def after(self, span: SpanSequences, n_items: int) -> Score:
         """With a span's events counted; the weights stay."""

@@ -77,7 +77,7 @@ def _last_visit(store: InterestStore, stored: Tensor) -> Tensor:
 
 
 def _ids_so_far(before: ModelState, users: Tensor) -> Tensor:
-    """(U,) how many ids each user was ever given, where the interest with the newest id is forgotten; else 0."""
+    """(U,) how many ids each user was ever given, noted where the interest with the newest id was forgotten; else 0."""
     known = before.user_memory.get("ids.user", users[:0])
     if not len(known):
         return torch.zeros_like(users)

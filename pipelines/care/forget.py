@@ -111,13 +111,13 @@ def forget(
     writer: Writer | None = None,
     salt: str | None = None,
 ) -> Receipt:
-    """Remove a user from the workspace. For a user who was removed before it returns that receipt and changes nothing.
+    """Remove a user from the workspace. For one who was removed before: change nothing, return the receipt of then.
 
     Args:
         workspace: from where.
         user_id: the id, letter by letter.
         now: time of the receipt.
-        retrain: mark what was learnt from the user stale, so that the next run learns it again without.
+        retrain: mark what was learnt from the user stale; the next run learns it again without the user.
         landing: take the user's rows out of the files in ``landing/``, too.
         writer: the caller's right to write; without one the call takes the lease.
         salt: 32 hex digits for the receipt's hash; without it, random ones.
@@ -154,7 +154,7 @@ def finish_forgetting(writer: Writer) -> Receipt | None:
 
 
 def _forgotten_before(user_id: str, known: list[Receipt], traces: Traces) -> Receipt | None:
-    """The receipt of a user who is not in the workspace; None if at least files in landing/ have rows."""
+    """The receipt of a user who is not in the workspace; None if only files in landing/ still have rows of the user."""
     for receipt in reversed(known):
         if receipt.is_of(user_id):
             return receipt

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
 from pipelines.care.landing_files import mention_pattern
-from pipelines.lake.columns import bucket_name, bucket_of
+from pipelines.lake.schemas import bucket_name, bucket_of
 from pipelines.sequences.chain import parent_folder
 from pipelines.sequences.vocabulary import USERS_FILE
 from pipelines.versions.lineage import Lineage

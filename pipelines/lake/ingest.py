@@ -26,7 +26,7 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.delivery import Delivery
 from pipelines.lake.event_files import Given, ReadError, find
 from pipelines.lake.frozen import check_frozen, frozen_calendar, whole_numbers, zone_of
-from pipelines.lake.intake import IngestTables, Loaded
+from pipelines.lake.intake import Intake, Loaded
 from pipelines.lake.lookback import boundary_us
 from pipelines.lake.report import FileReport, IngestReport
 from pipelines.lake.span_versions import Also, files_in_force, next_version, publish, stage
@@ -230,7 +230,7 @@ def _run(
     say: Callable[[str], None],
     also: Also,
 ) -> IngestReport:
-    with IngestTables(workspace.settings, now, work, plan.whole_numbers) as intake:
+    with Intake(workspace.settings, now, work, plan.whole_numbers) as intake:
         files = _load(intake, plan, say)
         calendar = plan.calendar or _first_calendar(workspace.settings, intake.time_range())
         withdrawn = plan.withdrawal.spans if plan.withdrawal else ()
@@ -257,7 +257,7 @@ def _run(
         return dataclasses.replace(report, warnings=warnings_of(view, report, workspace.settings))
 
 
-def _load(intake: IngestTables, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
+def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
     """Load every fresh file; the reports' ``kept`` are the good rows until duplicates are known."""
     first_span_us = plan.calendar.origin_us if plan.calendar and plan.calendar.unit == "cut" else None
     reports = list(plan.files)

@@ -27,11 +27,11 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
 from pipelines.lake.delivery import Delivery, read_delivery
 from pipelines.lake.event_files import EventFile
 from pipelines.lake.plain_text import Budget
 from pipelines.lake.readers import read_file
+from pipelines.lake.schemas import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
 from pipelines.lake.span_files import split_runs
 from pipelines.lake.spans import Calendar, Span, to_us
 from pipelines.lake.times import TimeReading, check_readable, decide_times, number_sql, timestamp_sql
@@ -84,8 +84,8 @@ class Loaded:
     newest_us: int | None
 
 
-class IngestTables:
-    """The tables of one ingest. Use as a context manager; ``folder`` takes links to the files and spilled data."""
+class Intake:
+    """What one ingest takes in, as tables. A context manager; ``folder`` takes links to the files and spilled data."""
 
     def __init__(self, settings: Settings, now: datetime, folder: Path, whole_numbers: bool = True) -> None:
         self._settings = settings
@@ -99,7 +99,7 @@ class IngestTables:
         self._connection.execute(_TABLES)
         self._span_sql = "NULL"
 
-    def __enter__(self) -> IngestTables:
+    def __enter__(self) -> Intake:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.lake.columns import CONTENT_SCHEMA, LAKE_SCHEMA, bucket_files, bucket_name
+from pipelines.lake.schemas import CONTENT_SCHEMA, LAKE_SCHEMA, bucket_files, bucket_name
 from pipelines.workspace.parquet_files import read_table
 
 ROW_GROUP_ROWS = 131_072

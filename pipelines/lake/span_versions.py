@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipelines.lake.columns import QUARANTINE_SCHEMA, bucket_files
 from pipelines.lake.frozen import freeze
-from pipelines.lake.intake import IngestTables
+from pipelines.lake.intake import Intake
 from pipelines.lake.lost import lost_data
 from pipelines.lake.report import IngestReport
+from pipelines.lake.schemas import QUARANTINE_SCHEMA, bucket_files
 from pipelines.lake.span_files import SpanContent, SpanWriter
 from pipelines.lake.spans import Calendar, Span
 from pipelines.lake.withdrawal import Withdrawal, mark_withdrawn
@@ -77,7 +77,7 @@ def next_version(view: Snapshot, span_id: str) -> int:
 
 
 def stage(
-    intake: IngestTables,
+    intake: Intake,
     workspace: Workspace,
     spans: Sequence[Span],
     numbers: dict[str, int],
@@ -119,7 +119,7 @@ def _version(
     return SpanVersion(span, row, folder, final)
 
 
-def _write_quarantine(intake: IngestTables, path: Path) -> Path | None:
+def _write_quarantine(intake: Intake, path: Path) -> Path | None:
     if not intake.reasons():
         return None
     with pq.ParquetWriter(path, QUARANTINE_SCHEMA, compression="zstd", write_page_checksum=True) as writer:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from imsr_core.errors import ImsrError
-from pipelines.lake.columns import bucket_files
+from pipelines.lake.schemas import bucket_files
 from pipelines.lake.spans import to_us
 from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.layout import Workspace

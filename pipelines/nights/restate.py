@@ -1,8 +1,8 @@
 """Learn spans again: say which, mark them stale, and leave the rebuilding to the plan.
 
-Spans are a chain, so that a span cannot be learnt again alone: everything that was learnt after it rests on it. What
-was built before stays where it is; each span gets a new version beside its earlier ones, even if nothing that
-determines it has changed.
+No span can be learnt again alone: everything that was learnt after it was built on it, and is learnt again too. What
+was built before stays where it is; each span gets a new version beside its earlier ones, even if its data and settings
+are what they were.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Restatement:
         asked: the span that was named.
         spans: the spans that become stale, by time; ``asked`` is the first, or one of the base model's.
         versions: the versions that learnt them; they stay, and are not reused.
-        runs: what is due then, in order; it begins with the spans that were due before.
+        runs: all that is due then, in order of time, with what is due already.
     """
 
     asked: str
@@ -36,7 +36,7 @@ class Restatement:
 
     @property
     def widened(self) -> bool:
-        """Whether earlier spans than the one that was asked for are learnt again: the base model is one."""
+        """Whether spans before the one asked for are learnt again too: the base model learns its spans together."""
         return self.spans[0] != self.asked
 
 
@@ -51,7 +51,7 @@ def plan_restatement(workspace: Workspace, span_id: str, *, now: datetime) -> Re
 
 
 def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime) -> Restatement:
-    """What ``mark_stale`` would do for a span, by the ledger as ``view`` shows it. Raises PlanError, see there."""
+    """`plan_restatement` by the ledger as ``view`` shows it; raises the same."""
     spans = view.spans()
     position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
     if position is None or spans[position].state not in LEARNT:

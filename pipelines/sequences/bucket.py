@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
 from imsr_core.ragged import SpanSequences, last_n
-from pipelines.lake.columns import LAKE_SCHEMA
+from pipelines.lake.schemas import LAKE_SCHEMA
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.parquet_files import ADVICE, ParquetFileError, read_table, write_table
 

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.lake.columns import CONTENT_SCHEMA
 from pipelines.lake.delivery import Delivery
 from pipelines.lake.ingest import IngestReport, ingest
+from pipelines.lake.schemas import CONTENT_SCHEMA
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import verify_folder
 

@@ -24,10 +24,10 @@ from ingest_cases import (
 
 from imsr_core.errors import ConfigError
 from pipelines.lake import span_versions
-from pipelines.lake.columns import LAKE_SCHEMA, QUARANTINE_SCHEMA, bucket_of, tie_of
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.ingest import IngestError
 from pipelines.lake.readers import ReadError
+from pipelines.lake.schemas import LAKE_SCHEMA, QUARANTINE_SCHEMA, bucket_of, tie_of
 from pipelines.lake.spans import SpanError
 from pipelines.lake.times import TimeUnitError
 from pipelines.lake.validation import Reason

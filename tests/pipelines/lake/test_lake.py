@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.lake import span_files as lake
-from pipelines.lake.columns import CONTENT_SCHEMA, LAKE_SCHEMA
+from pipelines.lake.schemas import CONTENT_SCHEMA, LAKE_SCHEMA
 from pipelines.lake.span_files import Fingerprint, SpanWriter, split_runs
 
 TIME = datetime(2024, 1, 1, tzinfo=UTC)

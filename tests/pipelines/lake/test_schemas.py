@@ -2,7 +2,7 @@ import duckdb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.lake.columns import bucket_of, bucket_sql, tie_of, tie_sql
+from pipelines.lake.schemas import bucket_of, bucket_sql, tie_of, tie_sql
 
 DATABASE = duckdb.connect(config={"threads": 1})
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -1,4 +1,4 @@
-"""The column contracts of the lake and of quarantine, and the two hashes that order and split rows.
+"""The columns of the lake and of quarantine, and the two hashes that order and split rows.
 
 Both hashes exist in SQL and in Python and agree; they are part of the format and never change:
 
