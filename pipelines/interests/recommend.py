@@ -8,6 +8,7 @@ recommender.top_n(["1018", "27"], n=20)        # pyarrow table: user_id, rank, i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from imsr_core.state import ModelState
 from pipelines.interests.reasons import reasons
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_history, load_sequences
+from pipelines.versions.pruned_since import saying_if_pruned
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import write_table
 
@@ -71,7 +73,12 @@ class Recommender:
 
         Raises:
             UnknownUserError: the version has never seen the user.
+            VersionError: it was pruned since it was opened.
         """
+        with self._saying_if_pruned():
+            return self._interests(user_id)
+
+    def _interests(self, user_id: str) -> pa.Table:
         index = torch.from_numpy(self._indices([user_id]))
         store = self.state.store.of_users(index)
         if not len(store):
@@ -94,7 +101,8 @@ class Recommender:
 
     def known(self, user_ids: Sequence[str]) -> NDArray[np.bool_]:
         """Which of these users (B,) have interests in this version."""
-        indices = torch.from_numpy(self._indices(user_ids))
+        with self._saying_if_pruned():
+            indices = torch.from_numpy(self._indices(user_ids))
         return (self.state.store.counts_of(indices) > 0).numpy()
 
     def top_n(
@@ -116,11 +124,23 @@ class Recommender:
 
         Raises:
             ConfigError: ``n`` is below 1, ``new_share`` no share, or no item of ``only`` is known.
+            VersionError: the version was pruned since it was opened.
         """
         share = self.version.workspace.settings.recommend.new_share if new_share is None else new_share
         if n < 1 or not 0 <= share <= 1:
             raise ConfigError(f"{n} items for each user, {share:g} of them new", hint="ask for 1 or more, 0 .. 1 new")
-        user_ids = list(dict.fromkeys(user_ids))
+        with self._saying_if_pruned():
+            return self._top_n(list(dict.fromkeys(user_ids)), n, exclude_seen, exclude, only, share)
+
+    def _top_n(
+        self,
+        user_ids: list[str],
+        n: int,
+        exclude_seen: bool,
+        exclude: Sequence[str],
+        only: Sequence[str] | None,
+        share: float,
+    ) -> pa.Table:
         indices = self._indices(user_ids)
         allowed = self._allowed(exclude, only)
         lists = self._lists(indices, n, exclude_seen, share, allowed)
@@ -145,6 +165,11 @@ class Recommender:
         path.parent.mkdir(exist_ok=True)
         write_table(table.append_column("version_id", pa.array([version_id] * table.num_rows, pa.string())), path)
         return path
+
+    def _saying_if_pruned(self) -> AbstractContextManager[None]:
+        """Ids and histories are read when they are asked for: by then the version may be gone."""
+        version = self.version
+        return saying_if_pruned(version.workspace, version.row.version_id, version.lineage.vocabulary)
 
     @cache  # noqa: B019 - a recommender is one version, and lives as long as it is used
     def _scorer(self, which: str) -> Scorer:

@@ -27,6 +27,8 @@ _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
 _DEFINITION = re.compile(
     r"(?:\s|--[^\n]*\n)*CREATE OR REPLACE (?:VIEW \w+ AS|MACRO \w+\([\w, ]*\) AS TABLE)\s+(?P<query>.*)", re.DOTALL
 )
+#: What the engine says of a file that is not there any more.
+_GONE = re.compile(r"No files found|No such file or directory", re.IGNORECASE)
 
 
 class QueryError(ImsrError):
@@ -64,11 +66,19 @@ def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDB
     ``connection`` is a session of `pipelines.warehouse.catalog.connect`, which keeps it away from all other files.
 
     Raises:
-        QueryError: not SQL, no query at all, or a statement that could write.
+        QueryError: not SQL, no query at all, or a statement that could write; or files of the views were pruned since
+            the session was opened.
     """
     try:
         require_reading(connection, _EXPLAIN.sub("", text, count=1) if _EXPLAIN.match(text) else text)
         return connection.execute(text)
+    except duckdb.IOException as error:
+        if not _GONE.search(str(error)):
+            raise QueryError(str(error), hint="is a file damaged? run: imsr doctor") from error
+        raise QueryError(
+            "files that this session reads were pruned since it was opened",
+            hint="open it again (imsr sql: give the command again); if they are missing then, too: imsr doctor",
+        ) from error
     except duckdb.Error as error:
         raise QueryError(str(error), hint="the views are listed by: imsr sql --help") from error
 

@@ -1,6 +1,7 @@
 """Pruning removes what nothing needs, keeps what something does, and says which."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from datetime import timedelta
 import pytest
 from small_world import NOW, START, current, interests_of, land, log, run_all, version_rows
 
+from imsr_core.errors import ImsrError
 from pipelines.care.doctor import examine
 from pipelines.care.prune import plan_pruning, prune
 from pipelines.interests.recommend import Recommender
@@ -17,6 +19,7 @@ from pipelines.nights.plan import PlanError, due
 from pipelines.nights.restate import mark_stale
 from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect
+from pipelines.warehouse.sandbox import QueryError, run_query
 from pipelines.workspace.failpoints import VARIABLE, FailPoint
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import is_ready
@@ -73,6 +76,29 @@ def test_a_version_that_is_gone_says_so(small):
     gone = next(name for name, state in states_of(small).items() if state in ("archived", "pruned"))
     with pytest.raises(VersionError, match="no longer kept"):
         Version.open(small, gone)
+
+
+def test_a_reader_that_was_open_says_that_its_files_were_pruned(small):
+    reader, session = Recommender.open(small, "2024-03-02.1"), connect(small)
+    query = "SELECT count(*) FROM interest_history"
+    assert run_query(session, query).fetchone()[0] > 0
+    prune(small, now=LATER)
+    with pytest.raises(QueryError, match="pruned since it was opened") as caught:
+        run_query(session, query).fetchall()
+    assert "open it again" in caught.value.hint
+    assert run_query(connect(small), query).fetchone()[0] > 0
+    for folder in reader.version.lineage.vocabulary:
+        shutil.rmtree(small.resolve(folder))
+    with pytest.raises(VersionError, match=r"2024-03-02\.1 was pruned since it was opened") as caught:
+        reader.top_n(["nobody"], 3)
+    assert "open it again" in caught.value.hint
+
+
+def test_a_reader_whose_version_is_kept_says_what_is_wrong_with_its_files(small):
+    reader = Recommender.open(small)
+    (small.resolve(reader.version.lineage.vocabulary[-1]) / "users.parquet").write_bytes(b"no parquet")
+    with pytest.raises(ImsrError, match="damaged"):
+        reader.top_n(["u1"], 3)
 
 
 def test_the_views_go_on(small):
