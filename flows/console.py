@@ -156,14 +156,15 @@ def _lines_of(label: str) -> StepProgress:
     if answer.as_json or answer.quiet:
         return lambda done, total, loss: None
     errors.print(f"{label}: begins", markup=False, soft_wrap=True)
-    started = said = time.monotonic()
+    said, first = time.monotonic(), (0.0, 0)
 
     def advance(done: int, total: int, loss: float) -> None:
-        nonlocal said
+        nonlocal said, first
         now = time.monotonic()
-        if now - said >= LINE_SECONDS:
+        first = first if first[1] else (now, done)  # what came before the first step says nothing of a step
+        if now - said >= LINE_SECONDS and done > first[1]:
             said = now
-            left = (now - started) / max(done, 1) * (total - done)
+            left = (now - first[0]) / (done - first[1]) * (total - done)
             errors.print(
                 f"{label}: {done:,} of {total:,} steps, loss {loss:.3f}, at most {left:.0f} s of training left",
                 markup=False,

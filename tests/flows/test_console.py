@@ -27,7 +27,7 @@ def test_and_how_far_it_is_now_and_then(said, monkeypatch):
         for done in (1_000, 2_000, 3_000):
             advance(done, 4_000, 0.25)
     assert said.getvalue().splitlines()[1:] == [
-        "a span: 2,000 of 4,000 steps, loss 0.250, at most 31 s of training left"
+        "a span: 2,000 of 4,000 steps, loss 0.250, at most 42 s of training left"
     ]
 
 
