@@ -71,7 +71,7 @@ class Verdict:
         return cls(values["passed"], tuple(values["reasons"]), checks)
 
 
-def evaluate_gate(version: Version, settings: GateSettings) -> Verdict:
+def judge_version(version: Version, settings: GateSettings) -> Verdict:
     """The verdict on a version. Nothing is written."""
     problem = smoke_test(version)
     serves = Check("serves", passed=problem is None)

@@ -14,7 +14,7 @@ from typing import Any
 from imsr_core.errors import ImsrError
 from imsr_core.strategies.protocol import silent
 from pipelines.interests.evaluation import score
-from pipelines.interests.gate import Verdict, evaluate_gate
+from pipelines.interests.gate import Verdict, judge_version
 from pipelines.interests.promotion import admit
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import Version
@@ -152,7 +152,7 @@ def train(writer: Writer, run: PlannedRun, rows: list[SequencesRow], progress: P
 
 def judge_candidate(workspace: Workspace, version: VersionRow) -> Verdict:
     """What the gate says of a candidate."""
-    return evaluate_gate(Version.open(workspace, version.version_id), workspace.settings.gate)
+    return judge_version(Version.open(workspace, version.version_id), workspace.settings.gate)
 
 
 def mark_failed(writer: Writer, run: PlannedRun, error: Exception) -> None:

@@ -9,7 +9,7 @@ an upper bound of what the chain is ahead. A rebase puts a shadow live as the he
 from __future__ import annotations
 
 from imsr_core.strategies.protocol import silent
-from pipelines.interests.gate import evaluate_gate
+from pipelines.interests.gate import judge_version
 from pipelines.interests.promotion import promote
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import LINE, Version
@@ -62,7 +62,7 @@ def rebase(writer: Writer, *, progress: Progress = silent) -> tuple[VersionRow, 
         GateError: it does not pass the gate; it stays a shadow.
     """
     workspace, row = writer.workspace, shadow_retrain(writer, progress=progress)
-    verdict = evaluate_gate(Version.open(workspace, row.version_id), workspace.settings.gate)
+    verdict = judge_version(Version.open(workspace, row.version_id), workspace.settings.gate)
     if not verdict.passed:
         raise GateError(
             f"version {row.version_id} may not replace the chain: {'; '.join(verdict.reasons)}",

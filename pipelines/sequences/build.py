@@ -27,7 +27,7 @@ from imsr_core.errors import ImsrError
 from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.bucket import BucketTask, count_bucket
 from pipelines.sequences.chain import (
-    SequenceRef,
+    ChainLink,
     fingerprint_of,
     latest_rows,
     parent_chain,
@@ -237,9 +237,7 @@ def _span_with_data(snapshot: Snapshot, span_id: str) -> tuple[SpanRow, SpanVers
     return span, version
 
 
-def _plan(
-    workspace: Workspace, version: SpanVersionRow, chain: list[SequenceRef], files: Sequence[Path]
-) -> SequenceRef:
+def _plan(workspace: Workspace, version: SpanVersionRow, chain: list[ChainLink], files: Sequence[Path]) -> ChainLink:
     fingerprint = fingerprint_of(
         data_fingerprint=version.fingerprint,
         parent_fingerprint=chain[-1].fingerprint if chain else None,
@@ -247,14 +245,14 @@ def _plan(
         buckets=[file.name for file in files],
     )
     folder = workspace.sequences_folder(version.span_id, fingerprint)
-    return SequenceRef(version.span_id, fingerprint, version.fingerprint, folder)
+    return ChainLink(version.span_id, fingerprint, version.fingerprint, folder)
 
 
 def _publish(
     workspace: Workspace,
     tx: Transaction,
     staging: Path,
-    link: SequenceRef,
+    link: ChainLink,
     counts: SequenceCounts,
     now: datetime,
 ) -> SequencesRow:
@@ -274,7 +272,7 @@ def _publish(
     return row
 
 
-def _keep(writer: Writer, row: SequencesRow, link: SequenceRef, now: datetime) -> SequenceOutcome:
+def _keep(writer: Writer, row: SequencesRow, link: ChainLink, now: datetime) -> SequenceOutcome:
     """The sequences exist. If the span's data went elsewhere and came back, put them in force again."""
     if not is_ready(link.folder):
         raise SequencesError(f"{link.folder}: published sequences are gone", hint="run: imsr doctor")

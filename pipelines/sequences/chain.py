@@ -40,8 +40,8 @@ class SequenceChainError(ImsrError):
 
 
 @dataclass(frozen=True)
-class SequenceRef:
-    """The sequences of one span: which data they were made from, and where they are."""
+class ChainLink:
+    """One link of the chain, the sequences of one span: which data they were made from, and where they are."""
 
     span_id: str
     fingerprint: str
@@ -61,7 +61,7 @@ def fingerprint_of(
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def write_manifest(folder: Path, link: SequenceRef, chain: Sequence[SequenceRef]) -> None:
+def write_manifest(folder: Path, link: ChainLink, chain: Sequence[ChainLink]) -> None:
     """Write ``sequences.json``: the link itself and its parent."""
     parent = {"span": chain[-1].span_id, "fingerprint": chain[-1].fingerprint} if chain else None
     manifest = {
@@ -80,14 +80,14 @@ def write_manifest_of(folder: Path, data_fingerprint: str, out: Path) -> None:
     write_atomic(out, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
-def chain_of(workspace: Workspace, span_id: str, fingerprint: str) -> list[SequenceRef]:
+def chain_of(workspace: Workspace, span_id: str, fingerprint: str) -> list[ChainLink]:
     """The sequences of a span and all its ancestors, oldest first.
 
     Raises:
         SequenceChainError: a folder or its ``sequences.json`` is missing or is not what its name says.
         WorkspaceError: a folder is not in the workspace.
     """
-    links: list[SequenceRef] = []
+    links: list[ChainLink] = []
     parent: dict[str, str] | None = {"span": span_id, "fingerprint": fingerprint}
     while parent is not None:
         folder = workspace.sequences_folder(parent["span"], parent["fingerprint"])
@@ -96,7 +96,7 @@ def chain_of(workspace: Workspace, span_id: str, fingerprint: str) -> list[Seque
         named = (manifest["span"], manifest["fingerprint"])
         if named != (parent["span"], parent["fingerprint"]) or any(link.folder == folder for link in links):
             raise SequenceChainError(f"{folder / MANIFEST} belongs to another folder", hint="run: imsr doctor")
-        links.append(SequenceRef(*named, manifest["data_fingerprint"], folder))
+        links.append(ChainLink(*named, manifest["data_fingerprint"], folder))
         parent = manifest["parent"]
     return links[::-1]
 
@@ -125,7 +125,7 @@ def latest_rows(snapshot: Snapshot) -> dict[str, SequencesRow]:
     return {row.span_id: row for row in snapshot.sequences()}
 
 
-def parent_chain(workspace: Workspace, snapshot: Snapshot, span: SpanRow) -> list[SequenceRef]:
+def parent_chain(workspace: Workspace, snapshot: Snapshot, span: SpanRow) -> list[ChainLink]:
     """The chain that the sequences of ``span`` continue: one link for each earlier span with data.
 
     Raises:
@@ -144,7 +144,7 @@ def parent_chain(workspace: Workspace, snapshot: Snapshot, span: SpanRow) -> lis
 
 def _chain_in_force(
     workspace: Workspace, latest: dict[str, SequencesRow], wanted: list[tuple[str, str]]
-) -> list[SequenceRef] | None:
+) -> list[ChainLink] | None:
     """The chain through exactly these (span, data fingerprint), or None if the last span has another one."""
     if not wanted:
         return []
@@ -153,14 +153,14 @@ def _chain_in_force(
     return chain if [(link.span_id, link.data_fingerprint) for link in chain] == wanted else None
 
 
-def link_of(folder: Path) -> SequenceRef:
+def link_of(folder: Path) -> ChainLink:
     """The link that the ``sequences.json`` of a folder describes.
 
     Raises:
         SequenceChainError: it is missing or damaged.
     """
     manifest = _read_manifest(folder / MANIFEST)
-    return SequenceRef(manifest["span"], manifest["fingerprint"], manifest["data_fingerprint"], folder)
+    return ChainLink(manifest["span"], manifest["fingerprint"], manifest["data_fingerprint"], folder)
 
 
 def _read_manifest(path: Path) -> dict:

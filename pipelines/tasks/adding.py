@@ -22,7 +22,7 @@ from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
 from pipelines.tasks.labels import LabelReport, keep_labels, label_vocabulary, of_known_users, read_labels
 from pipelines.tasks.learning import (
-    TaskTrainingInput,
+    TaskRecipe,
     admit_task,
     make_version,
     recorded_scores,
@@ -88,7 +88,7 @@ def pretrain_users(writer: Writer, *, anew: bool = False, call: Call = plainly) 
     with workspace.ledger.snapshot() as view:
         chain = learnt_chain(workspace, view)
     base = base_of(chain, "", vocabulary_of(chain).n_items)
-    recipe = TaskTrainingInput(workspace, None, base, tuple(chain), settings.lifelong, settings.method, settings.seed)
+    recipe = TaskRecipe(workspace, None, base, tuple(chain), settings.lifelong, settings.method, settings.seed)
     return learn_recipe(recipe, writer, call)
 
 
@@ -120,7 +120,7 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
     return learn_recipe(recipe, writer, call)
 
 
-def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskTrainingInput:
+def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskRecipe:
     """Read and keep the labels of a task, and say what a version with it is made from."""
     settings, task = workspace.settings.users, declared(workspace, name)
     if settings.method != parent.lineage.strategy:
@@ -154,7 +154,7 @@ def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskTrainin
     learnt = LearntTask(
         name, task.kind, chain[-1].span_id, chain[-1].fingerprint, "", table.num_rows, path, fingerprint, vocabulary
     )
-    return TaskTrainingInput(
+    return TaskRecipe(
         workspace, parent, learnt, tuple(chain), settings.lifelong, settings.method, settings.seed, report
     )
 
@@ -205,7 +205,7 @@ def _have(version: UserVersion, name: str) -> TaskOutcome:
     return TaskOutcome(name, version.row, already=True)
 
 
-def learn_recipe(recipe: TaskTrainingInput, writer: Writer, call: Call) -> TaskOutcome:
+def learn_recipe(recipe: TaskRecipe, writer: Writer, call: Call) -> TaskOutcome:
     """Make, measure, judge and admit a version, each step once."""
     workspace, started = recipe.workspace, time.perf_counter()
     outcome = TaskOutcome(recipe.task.name, report=recipe.report)

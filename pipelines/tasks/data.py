@@ -13,7 +13,7 @@ from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import TaskData
 from imsr_core.ragged import SpanSequences, drop_empty, restrict_users, take_rows
 from imsr_core.sorted_keys import is_in, unique
-from pipelines.sequences.chain import SequenceRef, chain_of, latest_rows
+from pipelines.sequences.chain import ChainLink, chain_of, latest_rows
 from pipelines.sequences.loader import load_history
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.tasks.labels import label_numbers
@@ -22,7 +22,7 @@ from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.states import DONE
 
 
-def learnt_chain(workspace: Workspace, view: Snapshot) -> list[SequenceRef]:
+def learnt_chain(workspace: Workspace, view: Snapshot) -> list[ChainLink]:
     """The sequences of all learnt spans, oldest first: the chain of the newest span that a night is done with.
 
     Raises:
@@ -40,12 +40,12 @@ def learnt_chain(workspace: Workspace, view: Snapshot) -> list[SequenceRef]:
     return chain
 
 
-def vocabulary_of(chain: Sequence[SequenceRef]) -> Vocabulary:
+def vocabulary_of(chain: Sequence[ChainLink]) -> Vocabulary:
     """The ids that a chain numbers."""
     return Vocabulary.open([link.folder for link in chain])
 
 
-def history(chain: Sequence[SequenceRef], users: NDArray[np.int64] | None = None) -> SpanSequences:
+def history(chain: Sequence[ChainLink], users: NDArray[np.int64] | None = None) -> SpanSequences:
     """Everything that happened in these spans, one sequence a user; users without events are left out."""
     return drop_empty(load_history([link.folder for link in chain], users=users))
 
@@ -59,7 +59,7 @@ def end_of(view: Snapshot, span_id: str) -> int:
 
 
 def labelled(
-    name: str, kind: str, chain: Sequence[SequenceRef], table: pa.Table, vocabulary: Sequence[str]
+    name: str, kind: str, chain: Sequence[ChainLink], table: pa.Table, vocabulary: Sequence[str]
 ) -> tuple[TaskData, pa.Table]:
     """A task as the core takes it, and the rows of ``table`` (user_id, label, time) that are in it.
 

@@ -10,7 +10,7 @@ from imsr_core.lifelong.config import LifelongConfig, to_json
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.state import LifelongState
-from pipelines.sequences.chain import SequenceRef
+from pipelines.sequences.chain import ChainLink
 from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
 from pipelines.tasks.labels import LabelReport
@@ -29,7 +29,7 @@ MAKING = Making(FailPoint.TASK_STAGED, FailPoint.TASK_BEFORE_COMMIT, FailPoint.T
 
 
 @dataclass(frozen=True)
-class TaskTrainingInput:
+class TaskRecipe:
     """Everything that determines a version: what it starts from, the task it learns, and how.
 
     ``chain`` are the sequences of all learnt spans. ``how`` is "learn", or "remove" to take ``task`` out.
@@ -38,7 +38,7 @@ class TaskTrainingInput:
     workspace: Workspace
     parent: UserVersion | None
     task: LearntTask
-    chain: tuple[SequenceRef, ...]
+    chain: tuple[ChainLink, ...]
     config: LifelongConfig
     method: str
     seed: int
@@ -63,7 +63,7 @@ class TaskTrainingInput:
         return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
-def make_version(recipe: TaskTrainingInput, writer: Writer) -> VersionRow:
+def make_version(recipe: TaskRecipe, writer: Writer) -> VersionRow:
     """The version that a recipe determines: found if it was made before, else made and recorded as a candidate.
 
     Raises:
@@ -104,7 +104,7 @@ def admit_task(
     return judged
 
 
-def _state_of(recipe: TaskTrainingInput, version_id: str) -> tuple[LifelongState, tuple[LearntTask, ...]]:
+def _state_of(recipe: TaskRecipe, version_id: str) -> tuple[LifelongState, tuple[LearntTask, ...]]:
     """What a recipe gives: the state, and its tasks with their labels."""
     from imsr_core.lifelong.removing import remove_task
 
@@ -120,7 +120,7 @@ def _state_of(recipe: TaskTrainingInput, version_id: str) -> tuple[LifelongState
     return method.add_task(grown, data, recipe.config, recipe.seed), (*tasks, task)
 
 
-def _lineage(recipe: TaskTrainingInput, version_id: str) -> Lineage:
+def _lineage(recipe: TaskRecipe, version_id: str) -> Lineage:
     workspace, parent = recipe.workspace, recipe.parent
     return Lineage(
         version_id=version_id,
@@ -138,7 +138,7 @@ def _lineage(recipe: TaskTrainingInput, version_id: str) -> Lineage:
     )
 
 
-def _summary(recipe: TaskTrainingInput, state: LifelongState, tasks: tuple[LearntTask, ...]) -> dict[str, Any]:
+def _summary(recipe: TaskRecipe, state: LifelongState, tasks: tuple[LearntTask, ...]) -> dict[str, Any]:
     """What `imsr task list` and the views show of a version."""
     method = get_method(recipe.method)
     free = method.left_after(state)

@@ -12,7 +12,7 @@ from datetime import datetime
 from imsr_core.lifelong.removing import remove_task
 from pipelines.tasks.adding import HELD, NOTE, TaskOutcome, learn_recipe, note
 from pipelines.tasks.gate import smoke_test
-from pipelines.tasks.learning import TaskTrainingInput
+from pipelines.tasks.learning import TaskRecipe
 from pipelines.tasks.version import UserVersion
 from pipelines.versions.line import Line
 from pipelines.versions.pointer import Pointer
@@ -36,7 +36,7 @@ def take_out(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
     # noted first: a run that dies in between has the task in the current version, where the note means nothing
     note(writer, name, HELD, f"taken out of version {parent.row.version_id}")
     chain = tuple(parent.tasks[-1].chain(workspace))
-    recipe = TaskTrainingInput(
+    recipe = TaskRecipe(
         workspace, parent, task, chain, settings.lifelong, parent.lineage.strategy, settings.seed, how="remove"
     )
     return learn_recipe(recipe, writer, call)

@@ -22,7 +22,7 @@ from imsr_core.ragged import SpanSequences
 from imsr_core.sorted_keys import is_in, unique
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.item_metadata import kept_metadata
-from pipelines.sequences.chain import SequenceRef
+from pipelines.sequences.chain import ChainLink
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.tasks.data import history, learnt_chain, vocabulary_of
 from pipelines.tasks.version import LearntTask, UserVersion
@@ -35,7 +35,7 @@ class TaskPredictor:
 
     version: UserVersion
     task: LearntTask
-    chain: tuple[SequenceRef, ...]
+    chain: tuple[ChainLink, ...]
     vocabulary: Vocabulary
 
     @classmethod
@@ -137,7 +137,7 @@ def _names_of(workspace: Workspace, column: str) -> dict[str, str]:
     return {item: str(value) for item, value in pairs if value is not None}
 
 
-def _newest_chain(version: UserVersion) -> Sequence[SequenceRef]:
+def _newest_chain(version: UserVersion) -> Sequence[ChainLink]:
     """The sequences of all learnt spans; where data were restated, those that the version was made from."""
     workspace = version.workspace
     try:

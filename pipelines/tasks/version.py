@@ -32,7 +32,7 @@ from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.state import LifelongState, from_tensors
 from imsr_core.lifelong.tasks import BASE_TASK
-from pipelines.sequences.chain import SequenceRef, chain_of
+from pipelines.sequences.chain import ChainLink, chain_of
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
@@ -63,7 +63,7 @@ class LearntTask:
     fingerprint: str | None = None
     vocabulary: tuple[str, ...] = ()
 
-    def chain(self, workspace: Workspace) -> list[SequenceRef]:
+    def chain(self, workspace: Workspace) -> list[ChainLink]:
         """The data that the task was learnt on, and is measured on for ever."""
         return chain_of(workspace, self.span_id, self.sequences)
 
@@ -139,7 +139,7 @@ class UserVersion:
             raise TaskError(f"version {self.row.version_id} has no task {name!r}", hint=f"it has {names}")
         return found
 
-    def numbers_like(self, chain: Sequence[SequenceRef]) -> bool:
+    def numbers_like(self, chain: Sequence[ChainLink]) -> bool:
         """Whether users and items have the indices in ``chain`` that they have here."""
         folders = [self.workspace.relative(link.folder) for link in chain]
         known = list(self.lineage.vocabulary)
@@ -179,7 +179,7 @@ def read_state(folder: Path) -> LifelongState:
         raise CheckpointError(f"{folder}: not a readable version: {error}", hint=DAMAGED) from error
 
 
-def base_of(chain: Sequence[SequenceRef], version_id: str, n_items: int) -> LearntTask:
+def base_of(chain: Sequence[ChainLink], version_id: str, n_items: int) -> LearntTask:
     """T1 of a new line."""
     return LearntTask(BASE_TASK, "next_item", chain[-1].span_id, chain[-1].fingerprint, version_id, n_items)
 

@@ -11,7 +11,7 @@ from small_world import VERSIONS
 from imsr_core.ragged import from_events
 from pipelines.interests import gate
 from pipelines.interests.evaluation import rank_events
-from pipelines.interests.gate import Verdict, evaluate_gate
+from pipelines.interests.gate import Verdict, judge_version
 from pipelines.interests.gate_events import GateEvents, no_events, rank_hidden, salt_of
 from pipelines.interests.promotion import POINTER
 from pipelines.interests.version import Version
@@ -43,7 +43,7 @@ def verdict_on(learnt, monkeypatch):
 
     def give(events: GateEvents, settings: GateSettings = SETTINGS) -> Verdict:
         monkeypatch.setattr(gate.GateEvents, "read", classmethod(lambda cls, folder: events))
-        return evaluate_gate(Version.open(learnt, VERSIONS[-1]), settings)
+        return judge_version(Version.open(learnt, VERSIONS[-1]), settings)
 
     return give
 
@@ -135,7 +135,7 @@ class TestServing:
             path.unlink()
         else:
             path.write_bytes(content[:-3] if damage == "cut" else content[:-3] + b"\0\1\2")
-        verdict = evaluate_gate(version, SETTINGS)
+        verdict = judge_version(version, SETTINGS)
         assert not verdict.passed
         assert name in verdict.reasons[0]
         with pytest.raises(GateError, match=VERSIONS[-1]):
@@ -150,7 +150,7 @@ class TestServing:
         save_file(tensors, version.folder / "model.safetensors")
         (version.folder / READY).unlink()
         seal(version.folder)
-        assert not evaluate_gate(version, SETTINGS).passed
+        assert not judge_version(version, SETTINGS).passed
 
 
 class TestEvents:

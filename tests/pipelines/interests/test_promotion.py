@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from pipelines.interests import training
-from pipelines.interests.gate import Verdict, evaluate_gate
+from pipelines.interests.gate import Verdict, judge_version
 from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.promotion import promote, rollback
 from pipelines.interests.version import LINE, Version
@@ -82,7 +82,7 @@ class TestTheNight:
         workspace, *outcomes = spoilt
         for outcome in outcomes:
             row = version_rows(workspace)[outcome.version.version_id]
-            again = evaluate_gate(Version.open(workspace, row.version_id), workspace.settings.gate)
+            again = judge_version(Version.open(workspace, row.version_id), workspace.settings.gate)
             assert again == outcome.verdict == Verdict.from_json(row.summary["verdict"])
 
     def test_the_view_shows_what_was_looked_at(self, spoilt):
