@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import duckdb
 
@@ -29,6 +30,9 @@ _DEFINITION = re.compile(
 )
 #: What the engine says of a file that is not there any more.
 _GONE = re.compile(r"No files found|No such file or directory", re.IGNORECASE)
+#: What it says of a file that was replaced while a query read it.
+_REPLACED = "Out of buffer"
+_TRIES, _PAUSE_SECONDS = 3, 0.1
 
 
 class QueryError(ImsrError):
@@ -71,7 +75,7 @@ def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDB
     """
     try:
         require_reading(connection, _EXPLAIN.sub("", text, count=1) if _EXPLAIN.match(text) else text)
-        return connection.execute(text)
+        return _execute(connection, text)
     except duckdb.IOException as error:
         if not _GONE.search(str(error)):
             raise QueryError(str(error), hint="is a file damaged? run: imsr doctor") from error
@@ -81,6 +85,19 @@ def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDB
         ) from error
     except duckdb.Error as error:
         raise QueryError(str(error), hint="the views are listed by: imsr sql --help") from error
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyConnection:
+    """Run queries that only read. A forgetting puts a new file in an old one's place: a query that has read the end of
+    the one and the pages of the other is asked again."""
+    for _ in range(_TRIES - 1):
+        try:
+            return connection.execute(text)
+        except duckdb.Error as error:
+            if _REPLACED not in str(error):
+                raise
+            time.sleep(_PAUSE_SECONDS)
+    return connection.execute(text)
 
 
 def require_reading(connection: duckdb.DuckDBPyConnection, text: str) -> None:

@@ -32,6 +32,31 @@ def test_queries_run(learnt, text):
         assert run_query(connection, text).fetchall()
 
 
+class Replaced:
+    """A session that reads a file at the very moment when it is replaced, ``times`` times."""
+
+    def __init__(self, connection, times):
+        self._connection, self._times = connection, times
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+    def execute(self, text, *values):
+        if text == "FROM spans" and self._times:
+            self._times -= 1
+            raise duckdb.InvalidInputException("Invalid Error: Out of buffer")
+        return self._connection.execute(text, *values)
+
+
+def test_a_query_whose_file_was_replaced_meanwhile_is_asked_again(learnt):
+    with connect(learnt) as connection:
+        assert (
+            run_query(Replaced(connection, 2), "FROM spans").fetchall() == connection.execute("FROM spans").fetchall()
+        )
+        with pytest.raises(QueryError, match="Out of buffer"):
+            run_query(Replaced(connection, 3), "FROM spans")
+
+
 WRITES = [
     "COPY (SELECT 1) TO '{file}'",
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}'",
