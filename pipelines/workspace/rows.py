@@ -143,7 +143,9 @@ class BatchRow:
     @property
     def quarantined_share(self) -> float:
         """The share of the rows that were refused for a fault of theirs: what is only too late does not count."""
-        late = sum(file.get("too_late", 0) for file in self.files)
+        # what is damaged in the ledger is for the doctor to say: a look at the status goes on
+        counts = [file.get("too_late", 0) for file in self.files if isinstance(file, dict)]
+        late = sum(count for count in counts if isinstance(count, int))
         return (self.quarantined - late) / self.read if self.read else 0.0
 
 
