@@ -21,6 +21,16 @@ def unique(keys: IntArray) -> IntArray:
     return keys[np.concatenate(([True], keys[1:] != keys[:-1]))]
 
 
+def numbered(keys: IntArray) -> tuple[IntArray, IntArray]:
+    """The distinct keys (n,) of an array (m,), ascending, and which of them each key is (m,)."""
+    order = np.argsort(keys, kind="stable")
+    ascending = keys[order]
+    first = np.concatenate((np.ones(min(len(keys), 1), dtype=bool), ascending[1:] != ascending[:-1]))
+    place = np.empty(len(keys), dtype=np.int64)
+    place[order] = np.cumsum(first) - 1
+    return ascending[first], place
+
+
 def union(first: IntArray, second: IntArray) -> IntArray:
     """The distinct keys of both, ascending."""
     return unique(np.concatenate([np.ravel(first), np.ravel(second)]))

@@ -26,6 +26,7 @@ from torch import Tensor
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n, restrict_users
 from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, joined
 from imsr_core.score.personal import PersonalTerm
+from imsr_core.sorted_keys import numbered, unique
 
 #: Steps within which two events of a user count as a pair, and items that share the vote of a new one.
 WINDOW, CONTEXT = 10, 100
@@ -74,7 +75,7 @@ class NeighboursTerm:
         """Items whose neighbours a span may change, asked before it is learnt."""
         users = span.users
         known = self.personal.pairs.of_owners(users).other
-        return np.unique(np.concatenate([span.items, restrict_users(self.tail, users).items, known]))
+        return unique(np.concatenate([span.items, restrict_users(self.tail, users).items, known]))
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2,)."""
@@ -183,7 +184,7 @@ def _steps(tail: SpanSequences, span: SpanSequences) -> list[tuple[IntArray, Flo
 def _tastes(personal: PersonalTerm, span: SpanSequences) -> list[tuple[IntArray, FloatArray]]:
     """Pairs of what is new to a user in a span with what was new before: keys, and shares by kind."""
     known = personal.pairs.of_owners(span.users)
-    keys, place = np.unique(span.users[span.rows] * WIDTH + span.items, return_inverse=True)
+    keys, place = numbered(span.users[span.rows] * WIDTH + span.items)
     first = np.full(len(keys), np.iinfo(np.int64).max)
     np.minimum.at(first, place, span.timestamps)
     new = known.find(keys // WIDTH, keys % WIDTH) < 0
@@ -214,7 +215,7 @@ def _counted(one: IntArray, other: IntArray, share: FloatArray, kind: int) -> tu
 def _summed(parts: list[tuple[IntArray, FloatArray]]) -> Pairs:
     if not parts:
         return Pairs.empty(KINDS)
-    keys, place = np.unique(np.concatenate([keys for keys, _ in parts]), return_inverse=True)
+    keys, place = numbered(np.concatenate([keys for keys, _ in parts]))
     values = np.concatenate([values for _, values in parts])
     sums = np.zeros((len(keys), KINDS))
     for kind in range(KINDS):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from imsr_core.sorted_keys import is_in, unique
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
@@ -49,7 +51,7 @@ class Pairs:
     @property
     def owners(self) -> IntArray:
         """Those who own a pair, ascending."""
-        return np.unique(self.owner)
+        return unique(self.owner)
 
     def take(self, rows: NDArray) -> Pairs:
         """The rows that an ascending index or a mask (R,) selects."""
@@ -57,11 +59,11 @@ class Pairs:
 
     def of_owners(self, owners: IntArray) -> Pairs:
         """The pairs of ``owners`` only."""
-        return self.take(np.isin(self.owner, owners))
+        return self.take(is_in(self.owner, owners))
 
     def updated(self, changes: Pairs) -> Pairs:
         """The owners of ``changes`` have exactly the pairs they have there; all others keep theirs."""
-        return joined([self.take(~np.isin(self.owner, changes.owners)), changes])
+        return joined([self.take(~is_in(self.owner, changes.owners)), changes])
 
     def spans_of(self, owners: IntArray) -> tuple[IntArray, IntArray]:
         """First row and number of rows of each of ``owners`` (B,)."""
@@ -78,9 +80,9 @@ class Pairs:
         """Row of each pair, -1 where there is none; any shape."""
         if not len(self):
             return np.full(others.shape, -1)
-        wanted = owners * WIDTH + others
-        row = np.searchsorted(self.keys, wanted).clip(max=len(self) - 1)
-        return np.where(self.keys[row] == wanted, row, -1)
+        wanted, keys = owners * WIDTH + others, self.keys
+        row = np.searchsorted(keys, wanted).clip(max=len(self) - 1)
+        return np.where(keys[row] == wanted, row, -1)
 
     def newest(self, limit: int) -> Pairs:
         """At most ``limit`` pairs of each owner (0 = all), the last touched; of those touched at once, the higher
@@ -95,10 +97,11 @@ class Pairs:
 
     def _first(self, order: IntArray, limit: int) -> NDArray[np.bool_]:
         """(R,) the first ``limit`` pairs of each owner in an order that keeps owners together."""
-        _, count = np.unique(self.owner, return_counts=True)
         kept = np.zeros(len(self), dtype=bool)
-        rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-        kept[order[rank < limit]] = True
+        if len(self):
+            start = np.flatnonzero(np.concatenate(([True], self.owner[1:] != self.owner[:-1])))
+            rank = np.arange(len(order)) - np.repeat(start, np.diff(start, append=len(order)))
+            kept[order[rank < limit]] = True
         return kept
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
 from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, fading, joined
+from imsr_core.sorted_keys import numbered
 
 #: In spans.
 HALF_LIVES = (0.25, 1.0, 4.0)
@@ -84,7 +85,7 @@ class PersonalTerm:
 
 def _counted(span: SpanSequences, unit: int) -> Pairs:
     """The pairs of a span alone."""
-    keys, place = np.unique(span.users[span.rows] * WIDTH + span.items, return_inverse=True)
+    keys, place = numbered(span.users[span.rows] * WIDTH + span.items)
     last = np.zeros(len(keys), dtype=np.int64)
     np.maximum.at(last, place, span.timestamps)
     first = np.full(len(keys), np.iinfo(np.int64).max)

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imsr_core.sorted_keys import is_in, union, unique, without
+from imsr_core.sorted_keys import is_in, numbered, union, unique, without
 
 keys = st.lists(st.integers(-(2**62), 2**62) | st.integers(0, 9), max_size=30).map(
     lambda k: np.array(k, dtype=np.int64)
@@ -32,3 +32,12 @@ def test_any_shape():
     table = np.array([[3, 1], [1, 2]])
     assert unique(table).tolist() == [1, 2, 3]
     assert is_in(table, np.array([2, 1])).tolist() == [[False, True], [True, True]]
+
+
+@given(st.lists(st.integers(-5, 5)))
+def test_numbered_is_unique_with_its_inverse(keys):
+    keys = np.array(keys, dtype=np.int64)
+    found, place = numbered(keys)
+    wanted, inverse = np.unique(keys, return_inverse=True)
+    assert np.array_equal(found, wanted)
+    assert np.array_equal(place, inverse)
