@@ -98,7 +98,8 @@ def test_what_the_gate_rejects_is_exit_code_3(learnt, copy_of, monkeypatch):
 
     def touching(self, state, problem):
         child = learn(self, state, problem)
-        return child.replaced({"head/T1/weight": child.tensors["head/T1/weight"] * 1.0001})
+        touched = {name: each * 1.001 for name, each in child.tensors.items() if name.startswith("encoder/")}
+        return child.replaced(touched)
 
     monkeypatch.setattr(Conure, "learn_task", touching)
     done = imsr(workspace, "task", "add", "club")

@@ -89,7 +89,8 @@ def test_everybodys_nearest_items_are_forgotten_and_pruned(learnt, copy_of):
     forget(workspace, "u1", now=NOW)
     for path in (kept, pruned):
         assert "u1" not in read_table(path, ["user_id"])["user_id"].to_pylist()
-    (workspace.root / "imsr.toml").write_text(TOML + "[retention]\nkeep_versions = 1\nkeep_days = 0\n")
+    settings = TOML.replace("lookback_spans = 10", "lookback_spans = 1")
+    (workspace.root / "imsr.toml").write_text(settings + "[retention]\nkeep_versions = 1\nkeep_days = 0\n")
     prune(type(workspace).open(workspace.root), now=NOW + timedelta(days=1000))
     assert kept.exists()
     assert not pruned.exists()
