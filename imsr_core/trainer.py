@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from imsr_core.batches import TargetBatch, TargetSampler
 from imsr_core.config import InterestsConfig
+from imsr_core.dense_adam import DenseAdam
 from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Prior
 from imsr_core.interests import InterestStore
@@ -95,7 +96,7 @@ class SpanTrainer:
     learning_rate: float
     generator: torch.Generator
     queries: RowTable = field(init=False)
-    optimizer: torch.optim.Adam = field(init=False)
+    optimizer: DenseAdam = field(init=False)
     #: What counts say of an item without the interests, as of before the span; None: interests learn all of it.
     counters: Counters | None = field(init=False, default=None)
 
@@ -107,13 +108,13 @@ class SpanTrainer:
             store.query_moments[:, 1].clone(),
             store.query_steps.clone(),
         )
-        self.optimizer = torch.optim.Adam(self.state.extractor.parameters(), lr=self.learning_rate)
+        self.optimizer = DenseAdam(self.state.extractor.named_parameters(), self.learning_rate)
         self.users = torch.from_numpy(self.sequences.users)
         if self.config.training.moments == "reset":
             self.state.items.reset_moments()
             self.queries.reset_moments()
         else:
-            self._restore_extractor_moments()
+            self.optimizer.restore(self.state.extractor_optimizer)
 
     @property
     def config(self) -> InterestsConfig:
@@ -171,7 +172,7 @@ class SpanTrainer:
 
     def step(self, batch: TargetBatch) -> float:
         """One optimiser step; the loss before it. Raises `NonFiniteError` and leaves the step undone."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss, leaves = self.loss(batch, self.generator)
         loss.backward()
         value = float(loss.detach())
@@ -309,14 +310,4 @@ class SpanTrainer:
         )
 
     def _store_moments(self) -> None:
-        self.state.extractor_optimizer = {
-            name: (slot["exp_avg"].clone(), slot["exp_avg_sq"].clone(), slot["step"].clone())
-            for name, parameter in self.state.extractor.named_parameters()
-            if (slot := self.optimizer.state.get(parameter))
-        }
-
-    def _restore_extractor_moments(self) -> None:
-        for name, parameter in self.state.extractor.named_parameters():
-            if name in self.state.extractor_optimizer:
-                first, second, step = (tensor.clone() for tensor in self.state.extractor_optimizer[name])
-                self.optimizer.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+        self.state.extractor_optimizer = self.optimizer.copied_moments()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from imsr_core.dense_adam import DenseAdam
 from imsr_core.draws import Purpose, seeded
 from imsr_core.interests import InterestStore
 from imsr_core.objectives import label_aware, sampled_softmax, unit
@@ -85,11 +86,11 @@ def teach(state: ModelState, span: SpanSequences, transfers: Transfers, last: La
         return False
     lesson = _Lesson(state, transfers, last)
     transfers.requires_grad_(True)
-    optimizer = torch.optim.Adam(transfers.parameters(), lr=config.learning_rate)
+    optimizer = DenseAdam(transfers.named_parameters(), config.learning_rate)
     generator = seeded(training.seed, state.spans, Purpose.TEACHING)
     for _ in range(config.epochs):
         for part in torch.randperm(len(targets), generator=generator).split(training.batch_size):
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss = lesson.loss(users[part], targets[part], generator)
             decay = sum((parameter.square().sum() for parameter in transfers.parameters()), torch.zeros(()))
             (loss + config.decay * decay).backward()
