@@ -41,6 +41,7 @@ class RunnerOptions:
         timeout_seconds: when a job that workers run is given up. A worker process that is killed leaves the
             FnApiRunner waiting for ever, so this must be finite for ``multi_processing`` (whose workers, by
             the way, log to stderr and listen on all network interfaces: not for an exposed host).
+        few_events: a span of fewer events needs no Beam where one process does the work anyway.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -51,6 +52,7 @@ class RunnerOptions:
     workers: int = 1
     beam_flags: tuple[str, ...] = ()
     timeout_seconds: float = 3600.0
+    few_events: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -82,6 +84,10 @@ class RunnerOptions:
     def can_lose_workers(self) -> bool:
         """Whether the work is done in other processes, which can die alone."""
         return not self.is_fn_api or self.mode == "multi_processing"
+
+    def is_too_little_for_beam(self, events: int) -> bool:
+        """Whether so many events are built sooner than Beam is imported."""
+        return events < self.few_events and self.is_fn_api and self.workers == 1 and not self.beam_flags
 
     def flags(self, partitions: int) -> list[str]:
         """The Beam command line of a job with this many elements.

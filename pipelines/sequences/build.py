@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
 from pipelines.sequences.beam_runner import RunnerOptions
-from pipelines.sequences.bucket import BucketTask, count_bucket
+from pipelines.sequences.bucket import BucketTask, build_bucket, count_bucket
 from pipelines.sequences.chain import (
     ChainLink,
     fingerprint_of,
@@ -147,7 +147,8 @@ def sequence_span(
 def runner_options(settings: SequencesSettings) -> RunnerOptions:
     """Where Beam runs, by the ``[sequences]`` settings."""
     flags = tuple(shlex.split(settings.beam_flags))
-    return RunnerOptions(settings.runner, settings.mode, settings.workers, flags, settings.timeout_seconds)
+    where = (settings.runner, settings.mode, settings.workers, flags)
+    return RunnerOptions(*where, settings.timeout_seconds, settings.few_events)
 
 
 def build_sequences(
@@ -176,16 +177,24 @@ def build_sequences(
     ids = vocabulary.extend(files)
     write_delta(out, ids)
     if files:
-        from pipelines.sequences.beam_job import run_bucket_tasks  # imports Beam: 0.6 s, only where it is needed
-
         lookup = out / "lookup"
         lookup.mkdir()
         tasks = _write_lookups(files, ids, lookup, out.absolute(), max_events_per_user)
-        run_bucket_tasks(tasks, options)
+        _run(tasks, options, ids.events)
         shutil.rmtree(lookup)
         for leftover in out.glob(f"*{TEMPORARY_SUFFIX}"):  # of a worker that died and was replaced
             leftover.unlink()
     return _count(files, ids, out)
+
+
+def _run(tasks: list[BucketTask], options: RunnerOptions, events: int) -> None:
+    if options.is_too_little_for_beam(events):
+        for task in tasks:
+            build_bucket(task)
+        return
+    from pipelines.sequences.beam_job import run_bucket_tasks  # imports Beam: 0.6 s, only where it is needed
+
+    run_bucket_tasks(tasks, options)
 
 
 def _write_lookups(files: Sequence[Path], ids: SpanIds, lookup: Path, out: Path, max_events: int) -> list[BucketTask]:

@@ -37,7 +37,8 @@ _DISTINCT_IDS = """
     SELECT {column} AS id,
            min(epoch_us("timestamp")::HUGEINT * 18446744073709551616 + tie) AS first_event,
            min(filename) AS file,
-           max(filename) AS last_file
+           max(filename) AS last_file,
+           count(*) AS events
     FROM read_parquet($files, filename = true, hive_partitioning = false)
     GROUP BY id
     ORDER BY first_event, id
@@ -66,12 +67,14 @@ class SpanIds:
         items: item_id, item_index.
         new_users: rows of ``users`` (user_id, user_index) that the vocabulary did not have.
         new_items: rows of ``items`` that the vocabulary did not have.
+        events: events of the span.
     """
 
     users: pa.Table
     items: pa.Table
     new_users: pa.Table
     new_items: pa.Table
+    events: int
 
 
 @dataclass(frozen=True)
@@ -159,11 +162,13 @@ class Vocabulary:
         item_index = _number(self.items_of(items["id"]), self.n_items)
         user_table = pa.table([users["id"], user_index], schema=USERS_SCHEMA)
         item_table = pa.table([items["id"], item_index], schema=ITEMS_SCHEMA)
+        events = int(pc.sum(items["events"]).as_py() or 0)
         return SpanIds(
             users=user_table.append_column("file", users["file"]),
             items=item_table,
             new_users=user_table.filter(pc.greater_equal(user_table["user_index"], self.n_users)),
             new_items=item_table.filter(pc.greater_equal(item_table["item_index"], self.n_items)),
+            events=events,
         )
 
     @cached_property
@@ -213,7 +218,8 @@ def _read_ids(folders: Sequence[Path], name: str, column: str) -> pa.ChunkedArra
 
 def _distinct_ids(span_files: Sequence[Path], column: str) -> pa.Table:
     if not span_files:
-        return pa.table({name: pa.array([], pa.string()) for name in ("id", "file", "last_file")})
+        none = {name: pa.array([], pa.string()) for name in ("id", "file", "last_file")}
+        return pa.table(none | {"events": pa.array([], pa.int64())})
     with duckdb_session() as connection:
         query = _DISTINCT_IDS.format(column=column)
         files = {"files": [str(file) for file in span_files]}

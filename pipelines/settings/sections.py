@@ -109,6 +109,11 @@ class SequencesSettings(Section):
         "", "more flags for another Beam runner, as on a command line; unknown ones are refused"
     )
     timeout_seconds: float = documented(3600.0, "when a job of several workers is given up", above=0)
+    few_events: int = documented(
+        20_000,
+        "a span of fewer events is built without Beam where one process does the work anyway: the same files, sooner",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True)

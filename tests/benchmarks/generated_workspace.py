@@ -54,8 +54,11 @@ def write_span(path: Path, first_day: int, days: int, users: int, items: int, ev
     group = np.where(rng.random(events) < LOYALTY, owner % GROUPS, rng.integers(GROUPS, size=events))
     begin = int((START + timedelta(days=first_day)).timestamp() * 1e6)
     times = np.sort(rng.integers(begin, begin + days * 86_400_000_000, size=events))
-    names = [np.char.add(kind, number.astype(str)) for kind, number in (("user-", owner), ("item-", group * size + rank))]
-    columns = {"user_id": pa.array(names[0]), "item_id": pa.array(names[1])}
+    item = group * size + rank
+    columns = {
+        f"{kind}_id": pa.array(np.char.add(f"{kind}-", number.astype(str)))
+        for kind, number in (("user", owner), ("item", item))
+    }
     pq.write_table(pa.table(columns | {"timestamp": pa.array(times, pa.timestamp("us", "UTC"))}), path)
 
 

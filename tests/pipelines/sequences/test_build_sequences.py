@@ -24,6 +24,7 @@ from pipelines.workspace.parquet_files import ParquetFileError
 ROOT = Path(__file__).parents[3]
 MODES = [
     RunnerOptions(),
+    RunnerOptions(few_events=1_000_000),
     RunnerOptions(mode="multi_threading", workers=2),
     pytest.param(RunnerOptions(mode="multi_processing", workers=1), marks=pytest.mark.slow),
     pytest.param(RunnerOptions(mode="multi_processing", workers=2, timeout_seconds=120), marks=pytest.mark.slow),
