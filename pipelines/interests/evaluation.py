@@ -90,28 +90,43 @@ def evaluate(state: ModelState, span: SpanSequences, seen: Tensor, *, top_n: int
     return Evaluation(ranks, scorable, slices, top_n)
 
 
-@torch.no_grad()
 def rank_events(state: ModelState, span: SpanSequences, top_n: int) -> tuple[Tensor, Tensor]:
     """Rank (E,) of every event's item in its user's full ranking, and whether it could be ranked (E,)."""
+    (ranks,), known = ranks_among(state, span, top_n, (None,))
+    return ranks, known
+
+
+@torch.no_grad()
+def ranks_among(
+    state: ModelState, span: SpanSequences, top_n: int, catalogues: Sequence[int | None]
+) -> tuple[Tensor, Tensor]:
+    """Ranks (C, E) of every event's item among the first items of each of C catalogues, and the rankable events (E,).
+
+    ``catalogues`` holds numbers of items, None for all that the model has; what lies outside has the rank ``top_n``.
+    """
     items = torch.from_numpy(span.items)
     rows = torch.from_numpy(span.rows)
     scorer = state.scorer()
     known = (items < scorer.n_items) & torch.from_numpy(scorer.known(span.users))[rows]
-    ranks = torch.full((span.n_events,), top_n, dtype=torch.int64)
+    ranks = torch.full((len(catalogues), span.n_events), top_n, dtype=torch.int64)
     if not bool(known.any()):
         return ranks, known
-    depth = min(top_n + 1, scorer.n_items)
+    sizes = [scorer.n_items if size is None else min(size, scorer.n_items) for size in catalogues]
     for first, scores in scorer.chunks(span.users):
         part = slice(int(span.offsets[first]), int(span.offsets[first + len(scores)]))
-        here = known[part]
-        row, item = rows[part][here] - first, items[part][here]
-        top = scores.topk(depth, dim=1).values
-        if depth <= top_n:  # a catalogue shorter than the list: nothing scores below its last place
-            top = torch.nn.functional.pad(top, (0, top_n + 1 - depth), value=-torch.inf)
-        found = torch.full((len(here),), top_n, dtype=torch.int64)
-        found[here] = ranks_within(top[row], scores[row, item])
-        ranks[part] = found
+        for n, size in enumerate(sizes):
+            here = known[part] & (items[part] < size)
+            ranks[n, part][here] = _ranks(scores[:, :size], rows[part][here] - first, items[part][here], top_n)
     return ranks, known
+
+
+def _ranks(scores: Tensor, row: Tensor, item: Tensor, top_n: int) -> Tensor:
+    """Ranks (P,) of the items (P,) in rows (P,) of ``scores``, exact below ``top_n``."""
+    depth = min(top_n + 1, scores.shape[1])
+    top = scores.topk(depth, dim=1).values
+    if depth <= top_n:  # a catalogue shorter than the list: nothing scores below its last place
+        top = torch.nn.functional.pad(top, (0, top_n + 1 - depth), value=-torch.inf)
+    return ranks_within(top[row], scores[row, item])
 
 
 def seen_before(span: SpanSequences, earlier: Sequence[Path]) -> Tensor:

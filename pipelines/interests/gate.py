@@ -6,8 +6,9 @@ version was kept from learning (``gate.parquet``):
     bar        the hit rate and NDCG reach ``min_hr`` and ``min_ndcg``
     change     the confidence interval of (candidate - current) does not lie entirely below ``-max_drop``; users and
                items that the current version does not know are misses of it, as they are when it serves
-    slices     the same for old and new users, old and new items, with ``slice_max_drop``
-    preflight  a model that finds nothing would be rejected: where even that one would pass, the verdict says so
+    slices     the same for old and new users, old and new items, with ``slice_max_drop``; old items are ranked among
+               old items by both, as a list that has places for new ones loses hits on old ones and forgets nothing
+    preflight  a model that finds nothing would be rejected: where even that one would pass, a yes says so
 
 A first version has nothing to be compared with: the bars alone decide. The form is that of model blessing in TFX
 (evaluator and infra validator: a value and a change threshold, and a load before the push).
@@ -85,7 +86,8 @@ def judge_version(version: Version, settings: GateSettings) -> Verdict:
         return Verdict(True, (few,), (serves, Check("events", n=len(events))))
     checks = (serves, *_bars(events, settings), *_changes(events, settings))
     failed = [check for check in checks if not check.passed and check.name != "preflight"]
-    reasons = [_reason(check, settings) for check in checks if not check.passed]
+    doubts = [check for check in checks if not check.passed and check.name == "preflight"]
+    reasons = [_reason(check, settings) for check in failed or doubts]
     if not (events.rank_current >= 0).any():
         reasons.append("there is no current version to compare with")
     return Verdict(not failed, tuple(reasons), checks)
@@ -128,8 +130,10 @@ def _changes(events: GateEvents, settings: GateSettings) -> Iterator[Check]:
         "old items": ~events.new_item,
         "new items": events.new_item,
     }
+    among_known = replace(events, rank_candidate=events.rank_among_known)
     for name, member in slices.items():
-        check = _change("change", name, events, member, settings, settings.slice_max_drop)
+        ranked = among_known if name == "old items" else events
+        check = _change("change", name, ranked, member, settings, settings.slice_max_drop)
         if check is not None:
             yield check
 

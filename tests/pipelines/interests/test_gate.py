@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,9 +11,17 @@ from small_world import VERSIONS
 
 from imsr_core.ragged import from_events
 from pipelines.interests import gate
-from pipelines.interests.evaluation import rank_events
+from pipelines.interests.evaluation import rank_events, ranks_among
 from pipelines.interests.gate import Verdict, judge_version
-from pipelines.interests.gate_events import GateEvents, no_events, rank_hidden, salt_of
+from pipelines.interests.gate_events import (
+    AMONG_KNOWN,
+    COLUMNS,
+    GATE_FILE,
+    GateEvents,
+    no_events,
+    rank_hidden,
+    salt_of,
+)
 from pipelines.interests.promotion import POINTER
 from pipelines.interests.version import Version
 from pipelines.settings.sections import GateSettings
@@ -27,7 +36,7 @@ def events_of(current: list[int], candidate: list[int], **columns) -> GateEvents
     n = len(current)
     never = np.zeros(n, dtype=bool)
     users = np.arange(n, dtype=np.int64)
-    made = GateEvents(users, users, np.array(current), np.array(candidate), never, never, TOP)
+    made = GateEvents(users, users, np.array(current), np.array(candidate), never, never, np.array(candidate), TOP)
     return replace(made, **{name: np.array(values) for name, values in columns.items()})
 
 
@@ -90,6 +99,24 @@ class TestQuality:
         assert "of old users fell" in verdict.reasons[0]
         few = verdict_on(events_of(current, candidate, new_user=[False] * 20 + [True] * 280))
         assert "old users" not in {check.slice for check in few.checks}
+
+    def test_new_items_may_take_the_places_of_old_ones_but_old_ones_may_not_lose_their_order(self, verdict_on):
+        """News: the current version ranks old items alone, the candidate has today's before them."""
+        current, candidate = [2] * 60 + [TOP] * 240, [TOP] * 60 + [0] * 240
+        columns = {"new_item": [False] * 60 + [True] * 240}
+        served = verdict_on(events_of(current, candidate, **columns, rank_among_known=[1] * 60 + [TOP] * 240))
+        assert served.passed
+        assert not served.reasons
+        forgot = verdict_on(events_of(current, candidate, **columns, rank_among_known=[TOP] * 300))
+        assert not forgot.passed
+        assert [check.slice for check in forgot.checks if not check.passed] == ["old items"]
+
+    def test_a_rejection_gives_the_checks_that_failed_as_its_reasons(self, verdict_on):
+        current = [TOP] * 199 + [0]
+        verdict = verdict_on(events_of(current, [TOP] * 200), replace(SETTINGS, min_hr=0.5))
+        assert not verdict.passed
+        assert len(verdict.reasons) == 1
+        assert "below the bar" in verdict.reasons[0]
 
     def test_the_bars_alone_decide_on_a_first_version(self, verdict_on):
         first = events_of([-1] * 100, fair_ranks(100))
@@ -155,12 +182,19 @@ class TestServing:
 
 class TestEvents:
     def test_what_is_written_is_read(self, tmp_path):
-        events = events_of([-1, 3, TOP], [0, 1, 2], new_user=[True, False, True], new_item=[False, True, True])
+        columns = {"new_user": [True, False, True], "new_item": [False, True, True], "rank_among_known": [0, 0, TOP]}
+        events = events_of([-1, 3, TOP], [0, 1, 2], **columns)
         events.write(tmp_path)
         read = GateEvents.read(tmp_path)
         assert read.top_n == TOP
-        for name in ("user_index", "item_index", "rank_current", "rank_candidate", "new_user", "new_item"):
+        for name in (*COLUMNS[:-1], AMONG_KNOWN):
             assert getattr(read, name).tolist() == getattr(events, name).tolist()
+
+    def test_a_file_from_before_ranks_among_known_items_is_read(self, tmp_path):
+        events_of([-1, 3, TOP], [0, 1, 2]).write(tmp_path)
+        table = pq.read_table(tmp_path / GATE_FILE).select(COLUMNS)
+        pq.write_table(table, tmp_path / GATE_FILE)
+        assert GateEvents.read(tmp_path).rank_among_known.tolist() == [0, 1, 2]
 
     def test_no_events_and_no_file_are_none(self, tmp_path):
         assert len(GateEvents.read(tmp_path)) == 0
@@ -175,6 +209,15 @@ class TestEvents:
         events = rank_hidden(hidden, before, after, TOP)
         for state, ranks in ((before, events.rank_current), (after, events.rank_candidate)):
             assert ranks.tolist() == rank_events(state, hidden, TOP)[0].tolist()
+        items_before = (events.item_index < before.n_items).nonzero()[0]
+        assert (events.rank_among_known[items_before] <= events.rank_candidate[items_before]).all()
+        fewer, _ = ranks_among(after, hidden, TOP, (5, None))
+        scores = torch.cat([scores for _, scores in after.scorer().chunks(hidden.users)])[hidden.rows]
+        inside = hidden.items < 5
+        place = (scores[inside, :5] > scores[inside, hidden.items[inside]][:, None]).sum(1)
+        assert fewer[0][inside].tolist() == place.tolist()
+        assert set(fewer[0][~inside].tolist()) == {TOP}
+        assert fewer[1].tolist() == events.rank_candidate.tolist()
         known = before.store.counts_of(torch.from_numpy(users)) > 0
         assert events.new_user.tolist() == (~known).tolist()
         assert events.new_user.any()
