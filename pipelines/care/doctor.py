@@ -99,6 +99,7 @@ def _all_of_ledger(workspace: Workspace, view: Snapshot) -> Iterator[Finding]:
             yield Finding(
                 Severity.WARNING, f"{who} died and left its lease; the next run takes it over", "lease", PRUNE
             )
+    yield from _batches(view)
     yield from _spans(workspace, view)
     yield from _pointers(view)
     yield from _lineage(view)
@@ -111,6 +112,15 @@ def _forgetting(view: Snapshot) -> Iterator[Finding]:
     if journal is not None:
         since = journal.receipt.started_at
         yield Finding(Severity.ERROR, f"forgetting a user began {since} and was interrupted", "ledger", "imsr forget")
+
+
+def _batches(view: Snapshot) -> Iterator[Finding]:
+    """A batch read what its files brought; where the two do not agree, the list of its files was damaged."""
+    for batch in view.batches():
+        counts = [file.get("read") for file in batch.files]
+        if not all(isinstance(count, int) for count in counts) or sum(filter(None, counts)) != batch.read:
+            what = f"batch {batch.batch_id} read {batch.read:,} rows, and the files that it names brought others"
+            yield Finding(Severity.ERROR, what, "ledger", BACKUP.format("ledger.sqlite"))
 
 
 def _spans(workspace: Workspace, view: Snapshot) -> Iterator[Finding]:
