@@ -41,7 +41,10 @@ class Failing:
         workspace, count = self.start(f"counted {number}"), self.folder / "count"
         arguments = ((*self.scenario.command, "-w", str(workspace.root)), str(workspace.root), number, str(count))
         assert call(self.log, count_operations, *arguments).wait().code == 0
-        return int(count.read_text())
+        subprocess.run(["rm", "-r", workspace.root], check=True)
+        counted = int(count.read_text())
+        assert counted > 0, f"{self.scenario.command} did nothing that could fail"
+        return counted
 
     def survives(self, nth: int, number: int) -> bool:
         """Let the nth operation fail; False if there was none any more."""
