@@ -22,6 +22,17 @@ TRIES = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--every N``: of the long rows of kills and faults try every Nth one; a row of all takes hours."""
+    parser.addoption("--every", type=int, default=1, help="of long rows of kills and faults try every Nth one")
+
+
+@pytest.fixture(scope="session")
+def every(request: pytest.FixtureRequest) -> int:
+    """See ``--every``."""
+    return request.config.getoption("--every")
+
+
 @pytest.fixture(scope="session")
 def done() -> Counter[str]:
     """Counts kills, faults and takeovers whose outcome was checked."""

@@ -120,6 +120,8 @@ def withdraw_files(
         raise ConfigError("withdraw what?", hint="imsr withdraw FILE, or: imsr withdraw --span SPAN")
     with console.status("withdrawing"), holding(opened, "imsr withdraw", now=current_time) as writer:
         report = withdraw(opened, files or (), spans=span or (), now=writer.now, writer=writer)
+    if report.batch_id is None:
+        console.print("nothing to withdraw: that was done before")
     show_changes(report)
 
 

@@ -112,7 +112,7 @@ def ingest(
             if not accept_late and not replace:
                 oldest = boundary_us(view, workspace.settings.ingest.lookback_spans)
                 plan = dataclasses.replace(plan, oldest_us=oldest)
-        if not plan.fresh and plan.withdrawal is None:
+        if not plan.fresh and not plan.withdrawal:
             return IngestReport(None, tuple(plan.files), {}, (), ())
         return _work(workspace, plan, now, held, progress or (lambda text: None), also or (lambda tx, report: None))
 
@@ -127,14 +127,18 @@ def withdraw(
 ) -> IngestReport:
     """Take back what files brought, and whole spans (see ``pipelines.lake.withdrawal``), as new span versions.
 
+    What was withdrawn before is no error: the report has no batch then.
+
     Raises:
-        WithdrawError: nothing was ingested under a name, or a span has no data.
+        WithdrawError: nothing was ever ingested under a name, or there is no such span.
         ConfigError, IngestError, PublishError, LeaseHeld, LeaseLost: as for ``ingest``.
     """
     with lent(writer, workspace, "imsr withdraw", now=now) as held:
         with workspace.ledger.snapshot() as view:
             plan = _plan(workspace, view, (), False, False, ())
             plan = dataclasses.replace(plan, withdrawal=withdrawal_of(workspace, view, names, spans))
+        if not plan.withdrawal:
+            return IngestReport(None, (), {}, (), ())
         return _work(workspace, plan, now, held, lambda text: None, lambda tx, report: None)
 
 
@@ -250,7 +254,7 @@ def _run(
     rows = tuple(each.row for each in staged.versions)
     report = IngestReport(plan.batch_id, tuple(files), reasons, rows, (), gone, completed)
     report = dataclasses.replace(report, emptied=tuple(span.id for span in staged.emptied))
-    if not any(file.batched for file in report.files) and plan.withdrawal is None:
+    if not any(file.batched for file in report.files) and not plan.withdrawal:
         return dataclasses.replace(report, batch_id=None)
     report = publish(workspace, report, staged, calendar, now, writer, plan.withdrawal, also)
     with workspace.ledger.snapshot() as view:

@@ -44,6 +44,9 @@ class Withdrawal:
     spans: tuple[str, ...] = ()
     whole_spans: tuple[str, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.files or self.whole_spans)
+
     def condition(self, span: str) -> str:
         """SQL: whether a row of the lake goes; ``span`` is SQL for the id of its span."""
         whole = ", ".join(f"'{_quoted(name)}'" for name in self.whole_spans)
@@ -54,7 +57,8 @@ class Withdrawal:
 
 
 def withdrawal_of(workspace: Workspace, view: Snapshot, names: Iterable[str], spans: Iterable[str] = ()) -> Withdrawal:
-    """What to take back for files and spans.
+    """What to take back for files and spans; nothing, if all of it was taken back before: a command that was killed is
+    given again.
 
     Args:
         names: a file that is there stands for its content, whenever it was ingested; any other name for all files that
@@ -62,14 +66,15 @@ def withdrawal_of(workspace: Workspace, view: Snapshot, names: Iterable[str], sp
         spans: ids of spans.
 
     Raises:
-        WithdrawError: nothing was ingested under a name, or a span has no data.
+        WithdrawError: nothing was ever ingested under a name, or there is no such span.
     """
     files = [each for name in names for each in _ingested_as(view, name)]
-    known = {row.span_id for row in view.current_span_versions()}
-    whole = tuple(spans)
-    for span_id in whole:
+    known = {row.span_id for row in view.spans()}
+    with_data = {row.span_id for row in view.current_span_versions()}
+    for span_id in spans:
         if span_id not in known:
-            raise WithdrawError(f"span {span_id!r} has no data", hint="see the spans: imsr status --all")
+            raise WithdrawError(f"there is no span {span_id!r}", hint="see the spans: imsr status --all")
+    whole = tuple(span_id for span_id in spans if span_id in with_data)
     origins = tuple(dict.fromkeys((file["name"], _ingested_us(batch)) for batch, file in files))
     holding = spans_of(workspace, view, origins)
     return Withdrawal(
@@ -109,14 +114,15 @@ def mark_withdrawn(tx: Transaction, withdrawal: Withdrawal, by: str) -> None:
 
 
 def _ingested_as(view: Snapshot, name: str) -> list[tuple[BatchRow, dict[str, str]]]:
-    batches = view.batches()
-    entries = [(batch, file) for batch in batches for file in batch.files if not file.get("withdrawn")]
+    """The files that a name stands for, but for those withdrawn. Raises WithdrawError if there never were any."""
+    entries = [(batch, file) for batch in view.batches() for file in batch.files]
+    live = [(batch, file) for batch, file in entries if not file.get("withdrawn")]
     path = Path(name)
     sha256 = file_sha256(path) if path.is_file() else None
-    found = [(b, f) for b, f in entries if sha256 and sha256 in (f.get("sha256"), f.get("rewritten"))]
-    found = found or [(b, f) for b, f in entries if f.get("name") in (name, path.name)]
-    if not found:
-        names = list(dict.fromkeys(str(file.get("name")) for _, file in reversed(entries)))[:_LISTED]
+    found = [(b, f) for b, f in live if sha256 and sha256 in (f.get("sha256"), f.get("rewritten"))]
+    found = found or [(b, f) for b, f in live if f.get("name") in (name, path.name)]
+    if not found and not any(f.get("name") in (name, path.name) or f.get("sha256") == sha256 for _, f in entries):
+        names = list(dict.fromkeys(str(file.get("name")) for _, file in reversed(live)))[:_LISTED]
         hint = f"ingested last: {', '.join(names)}" if names else "nothing was ingested yet"
         raise WithdrawError(f"no file {name!r} was ingested", hint=hint)
     return found

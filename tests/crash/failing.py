@@ -34,12 +34,12 @@ class Failing:
 
     def run(self, workspace: Workspace, **options: object) -> Ended:
         """Run the command."""
-        return imsr(self.log, *self.scenario.command, "-w", str(workspace.root), **options)
+        return imsr(self.log, *self.scenario.words(workspace), **options)
 
     def operations(self, number: int) -> int:
         """How many operations could fail with this error."""
         workspace, count = self.start(f"counted {number}"), self.folder / "count"
-        arguments = ((*self.scenario.command, "-w", str(workspace.root)), str(workspace.root), number, str(count))
+        arguments = (self.scenario.words(workspace), str(workspace.root), number, str(count))
         assert call(self.log, count_operations, *arguments).wait().code == 0
         subprocess.run(["rm", "-r", workspace.root], check=True)
         counted = int(count.read_text())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from children import COMMANDS, imsr, record_passes
 from tiny_world import SCENARIOS, Worlds
 from workspace_content import content, require_clean
@@ -30,13 +29,13 @@ class References:
     def __getitem__(self, name: str) -> Unkilled:
         if name not in self._runs:
             scenario, root, passes = SCENARIOS[name], self._folder / name.replace(" ", "_"), self._folder / "passes"
-            if scenario.command[0] not in COMMANDS:
-                pytest.skip(f"imsr has no command {scenario.command[0]!r}")
+            assert scenario.command[0] in COMMANDS, f"imsr has no command {scenario.command[0]!r}"
             workspace = self._worlds.copy(scenario.start, root, scenario.setting)
             passes.write_text("")
-            command = (*scenario.command, "-w", str(workspace.root))
-            ended = imsr(self._folder / "log", *command, prepare=record_passes, args=(str(passes),))
+            ended = imsr(self._folder / "log", *scenario.words(workspace), prepare=record_passes, args=(str(passes),))
             assert ended.code in (0, 3), ended.said
             require_clean(workspace)
-            self._runs[name] = Unkilled(ended.code, content(workspace), passes.read_text().split())
+            passed = passes.read_text().split()
+            assert passed, f"{name}: nothing was passed where it could be killed"
+            self._runs[name] = Unkilled(ended.code, content(workspace), passed)
         return self._runs[name]

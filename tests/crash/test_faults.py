@@ -43,7 +43,7 @@ def test_some_operations_of_an_ingest_fail(failing, done, number):
 @needs_compiler
 @pytest.mark.parametrize("number", NUMBERS, ids=NAMES)
 @pytest.mark.parametrize(("name", "step"), [("ingest", 1), ("night", 1), ("promote", 1), ("forget", 3), ("prune", 3)])
-def test_every_operation_fails_once(failing, done, name, step, number):
-    for nth in range(1, failing[name].operations(number) + 1, step):
+def test_every_operation_fails_once(failing, done, name, step, number, every):
+    for nth in range(1, failing[name].operations(number) + 1, step * every):
         failing[name].survives(nth, number)
         done["faults"] += 1

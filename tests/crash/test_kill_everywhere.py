@@ -69,6 +69,12 @@ QUICK = {
     FailPoint.CATALOG_REPLACED,
     FailPoint.FORGET_LANDING_REPLACED,
 }
+#: What takes events back is killed at these points in every run of the tests, too.
+TAKEN_BACK = [
+    ("withdraw", FailPoint.INGEST_BEFORE_COMMIT),
+    ("replace", FailPoint.INGEST_BEFORE_COMMIT),
+    ("replace", FailPoint.INGEST_AFTER_COMMIT),
+]
 #: Through the real console script; the others run its function in a forked child.
 BY_CONSOLE_SCRIPT = ("train.before_commit", "promote.before_commit")
 
@@ -91,12 +97,19 @@ def test_a_command_killed_at_a_point_is_finished_by_the_next(worlds, references,
     _kill_and_finish(worlds, references, done, tmp_path, scenario_of(point), point)
 
 
+@pytest.mark.parametrize(("name", "point"), TAKEN_BACK)
+def test_taking_events_back_killed_is_finished_by_the_same_command(worlds, references, done, tmp_path, name, point):
+    _kill_and_finish(worlds, references, done, tmp_path, name, point)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_command_killed_at_every_single_pass_is_finished_by_the_next(worlds, references, done, tmp_path, name):
+def test_a_command_killed_at_every_single_pass_is_finished_by_the_next(worlds, references, done, tmp_path, name, every):
     passed: Counter[str] = Counter()
-    for point in references[name].passes:
+    for number, point in enumerate(references[name].passes):
         passed[point] += 1
+        if number % every:
+            continue
         folder = tmp_path / f"{point}.{passed[point]}"
         folder.mkdir()
         _kill_and_finish(worlds, references, done, folder, name, f"{point}:{passed[point]}")
@@ -109,7 +122,7 @@ def test_killed_again_and_again_while_it_is_finished(worlds, references, done, t
     scenario = SCENARIOS[name]
     workspace = worlds.copy(scenario.start, tmp_path / "workspace", scenario.setting)
     for point in dict.fromkeys(references[name].passes):
-        ended = imsr(tmp_path / "log", *_command(scenario.command, workspace), fail=point)
+        ended = imsr(tmp_path / "log", *scenario.words(workspace), fail=point)
         assert ended.code in (-signal.SIGKILL, references[name].code), ended.said
         done["kills"] += ended.code == -signal.SIGKILL
         require_usable(workspace)
@@ -140,7 +153,7 @@ def _kill_and_finish(
     wanted = references[name]
     workspace = worlds.copy(scenario.start, folder / "workspace", scenario.setting)
     before = ledger(workspace)
-    ended = imsr(folder / "log", *_command(scenario.command, workspace), fail=fail)
+    ended = imsr(folder / "log", *scenario.words(workspace), fail=fail)
     assert ended.code == -signal.SIGKILL, f"{name} does not reach {fail}: {ended.said}"
     require_usable(workspace)
     _finish(workspace, scenario, wanted, folder, begun=ledger(workspace) != before)
@@ -148,12 +161,7 @@ def _kill_and_finish(
 
 
 def _finish(workspace: Workspace, scenario: Scenario, wanted: Unkilled, folder: Path, *, begun: bool) -> None:
-    again = scenario.again if begun and scenario.again else scenario.command
-    ended = imsr(folder / "log", *_command(again, workspace))
+    ended = imsr(folder / "log", *scenario.words(workspace, again=begun))
     assert ended.code in (0, wanted.code), ended.said
     assert differences(content(workspace), wanted.content) == []
     require_clean(workspace)
-
-
-def _command(words: tuple[str, ...], workspace: Workspace) -> tuple[str, ...]:
-    return (*words, "-w", str(workspace.root))

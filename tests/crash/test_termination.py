@@ -16,6 +16,12 @@ SLOW = [
     ("ingest", FailPoint.LEASE_TAKEN),
     ("ingest", FailPoint.INGEST_RENAMED_ONE),
     ("ingest", FailPoint.INGEST_BEFORE_COMMIT),
+    ("withdraw", FailPoint.INGEST_BEFORE_COMMIT),
+    ("replace", FailPoint.INGEST_RENAMED_ONE),
+    ("backfill", FailPoint.TRAIN_STARTED),
+    ("restate", FailPoint.TRAIN_BEFORE_COMMIT),
+    ("stream", FailPoint.STREAM_WRITTEN),
+    ("task", FailPoint.TASK_STARTED),
     ("night", FailPoint.SEQUENCES_BUCKET_WRITTEN),
     ("night", FailPoint.SEQUENCES_BEFORE_COMMIT),
     ("night", FailPoint.EVALUATE_BEFORE_COMMIT),
@@ -32,13 +38,13 @@ SLOW = [
 def test_a_command_that_is_asked_to_end(worlds, references, done, tmp_path, name, point):
     scenario, wanted = SCENARIOS[name], references[name]
     workspace = worlds.copy(scenario.start, tmp_path / "workspace", scenario.setting)
-    ended = imsr(tmp_path / "log", *scenario.command, "-w", str(workspace.root), fail=f"{point}:1:term")
+    ended = imsr(tmp_path / "log", *scenario.words(workspace), fail=f"{point}:1:term")
     assert ended.code == EXIT_CODE, ended.said
     assert "Traceback" not in ended.said
     with workspace.ledger.snapshot() as view:
         assert view.lease().holder is None
     require_usable(workspace)
-    ended = imsr(tmp_path / "log", *scenario.command, "-w", str(workspace.root))
+    ended = imsr(tmp_path / "log", *scenario.words(workspace, again=True))
     assert ended.code == 0, ended.said
     assert differences(content(workspace), wanted.content) == []
     require_clean(workspace)

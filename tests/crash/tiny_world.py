@@ -59,7 +59,7 @@ class Scenario:
 
     Attributes:
         start: a state of ``Worlds``.
-        command: without the workspace.
+        command: without the workspace; ``{workspace}`` in it stands for its folder.
         again: what finishes it if it was killed after it had begun; unset: the same command.
         setting: (old, new) text of imsr.toml.
     """
@@ -69,6 +69,11 @@ class Scenario:
     again: tuple[str, ...] = ()
     setting: tuple[str, str] | None = None
 
+    def words(self, workspace: Workspace, *, again: bool = False) -> tuple[str, ...]:
+        """The command line for a workspace; ``again``: what finishes it."""
+        command = self.again if again and self.again else self.command
+        return (*(word.format(workspace=workspace.root) for word in command), "-w", str(workspace.root))
+
 
 SCENARIOS = {
     "ingest": Scenario("landed", ("ingest",)),
@@ -77,6 +82,8 @@ SCENARIOS = {
     "first run": Scenario("ingested", ("run",)),
     "rejected night": Scenario("third day due", ("run",), setting=REJECT),
     "late events": Scenario("late events landed", ("ingest",)),
+    "withdraw": Scenario("learnt", ("withdraw", "third.csv")),
+    "replace": Scenario("corrected", ("ingest", "{workspace}/corrected.csv", "--replace", "third.csv")),
     "restate": Scenario("learnt", ("restate", SECOND, "--yes"), again=("run",)),
     "backfill": Scenario("learnt", ("backfill", "--which", "all", "--from", SECOND)),
     "promote": Scenario("learnt", ("promote", f"{SECOND}.1")),
@@ -103,6 +110,7 @@ class Worlds:
             "third day due": self._third_day_due,
             "learnt": lambda root: self._after("third day due", root, "run"),
             "late events landed": self._late_events_landed,
+            "corrected": self._corrected,
             "restated": lambda root: self._after("learnt", root, "restate", SECOND, "--yes"),
             "with tasks": lambda root: with_tasks(self.copy("learnt", root)),
         }
@@ -151,6 +159,9 @@ class Worlds:
 
     def _late_events_landed(self, root: Path) -> None:
         land(self.copy("learnt", root), "late.csv", range(2, 4), seed=1)
+
+    def _corrected(self, root: Path) -> None:
+        land(self.copy("learnt", root), "../corrected.csv", range(2, 3), seed=2)
 
 
 def land(workspace: Workspace, name: str, days: range, seed: int = 0) -> None:

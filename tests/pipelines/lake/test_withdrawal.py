@@ -50,6 +50,32 @@ def test_a_file_that_changed_replaces_itself(tmp_path):
     assert len(events(workspace)) == 2
 
 
+def test_what_was_taken_back_before_is_nothing_to_do(tmp_path):
+    """As a script gives it that was killed after the first time."""
+    workspace = make_workspace(tmp_path / "w")
+    run(workspace, write_csv(tmp_path / "v1.csv", ROWS))
+    two = write_csv(tmp_path / "v2.csv", ROWS[:2])
+    run(workspace, two, replace=["v1.csv"])
+    before = lake(workspace), spans(workspace)
+    again = run(workspace, two, replace=["v1.csv"])
+    assert (again.batch_id, again.skipped) == (None, ("v2.csv",))
+    assert (lake(workspace), spans(workspace)) == before
+    assert withdraw(workspace, ["v2.csv"], spans=["2024-03"], now=NOW).withdrawn == 2
+    assert withdraw(workspace, ["v2.csv"], spans=["2024-03"], now=NOW).batch_id is None
+    with pytest.raises(WithdrawError, match=r"no file 'v3\.csv'"):
+        withdraw(workspace, ["v3.csv"], now=NOW)
+
+
+def test_a_name_stands_for_what_is_there_now(tmp_path):
+    workspace = make_workspace(tmp_path / "w")
+    path = write_csv(tmp_path / "log.csv", ROWS)
+    run(workspace, path)
+    write_csv(path, ROWS[:2])
+    run(workspace, path, replace=[str(path)])
+    write_csv(path, ROWS)  # the content that was taken back lies there again
+    assert withdraw(workspace, [str(path)], now=NOW).withdrawn == 2
+
+
 def test_a_bad_replacement_changes_nothing(tmp_path):
     workspace = make_workspace(tmp_path / "w")
     run(workspace, write_csv(tmp_path / "log.csv", ROWS))
@@ -85,8 +111,9 @@ def test_a_span_of_wrong_times_is_emptied_and_is_no_span_any_more(tmp_path):
     with workspace.ledger.snapshot() as view:
         assert due_of(view.spans(), pretrain=2, now=NOW)[0].spans == ("2024-01-01T00", "2024-01-01T01")
         assert len(missing_nights(view, now=NOW)) < 24 * 180
-    with pytest.raises(WithdrawError, match="has no data"):
-        withdraw(workspace, spans=["1999-12-31T23"], now=NOW)
+    assert withdraw(workspace, spans=["1999-12-31T23"], now=NOW).batch_id is None
+    with pytest.raises(WithdrawError, match="no span"):
+        withdraw(workspace, spans=["1999-12-31T22"], now=NOW)
     with pytest.raises(WithdrawError, match="was ingested"):
         withdraw(workspace, ["other.csv"], now=NOW)
 
