@@ -18,6 +18,7 @@ from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.commands.runs import REJECTED
 from flows.console import console, errors, show_table, warn
 from flows.holding import holding
+from flows.task_progress import task_progress
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task, pretrain_users
@@ -47,11 +48,11 @@ def add(
         raise ConfigError("which task?", hint="imsr task add NAME, or --due for all that are due")
     opened = Workspace.open(workspace)
     failures: dict[str, ImsrError] = {}
-    with holding(opened, "imsr task add", now=current_time) as writer:
+    with holding(opened, "imsr task add", now=current_time) as writer, task_progress() as progress:
         if due:
-            outcomes, failures = add_due_tasks(writer)
+            outcomes, failures = add_due_tasks(writer, progress=progress)
         else:
-            outcomes = [add_task(writer, name) for name in names or ()]
+            outcomes = [add_task(writer, name, progress=progress) for name in names or ()]
     if not outcomes and not failures:
         console.print("no task is due; see: imsr task list")
     show_task_outcomes(outcomes)
@@ -72,8 +73,8 @@ def pretrain(
     `imsr task add` does it by itself where the line has no version yet.
     """
     opened = Workspace.open(workspace)
-    with holding(opened, "imsr task pretrain", now=current_time) as writer:
-        outcome = pretrain_users(writer, anew=anew)
+    with holding(opened, "imsr task pretrain", now=current_time) as writer, task_progress() as progress:
+        outcome = pretrain_users(writer, anew=anew, progress=progress)
     if outcome.already and not outcome.rejected:
         console.print(f"T1 is learnt already, in version {_version(outcome)}; --anew begins another line")
         return

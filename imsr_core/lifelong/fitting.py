@@ -56,4 +56,6 @@ def fit(
         seed=seed,
         movable=movable,
         after_step=after_step,
+        progress=problem.progress,
+        called=(problem.name, phase),
     )

@@ -17,6 +17,7 @@ from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, Examples, TaskData, TaskKind, next_item_examples, task_examples
+from imsr_core.lifelong.training import Progress, silent
 from imsr_core.lifelong.view import View
 from imsr_core.ragged import SpanSequences, take_rows
 
@@ -32,6 +33,7 @@ class BaseProblem:
         rows: (W, L + 1) windows over the whole histories of the training users, left-padded, two items at least.
         validation: the last few items of each validation user, each from the items before it.
         validated_on: "validation", or "train" where the split left nobody to validate on.
+        progress: is told of every step of training.
     """
 
     encoder: EncoderConfig
@@ -41,6 +43,7 @@ class BaseProblem:
     validated_on: str
     config: LifelongConfig
     seed: int
+    progress: Progress = silent
     name: str = BASE_TASK
     kind: TaskKind = "next_item"
 
@@ -75,6 +78,7 @@ class TaskProblem:
     validated_on: str
     config: LifelongConfig
     seed: int
+    progress: Progress = silent
 
     def __len__(self) -> int:
         return len(self.train)
@@ -93,7 +97,9 @@ class TaskProblem:
 Problem = BaseProblem | TaskProblem
 
 
-def base_problem(sequences: SpanSequences, config: LifelongConfig, seed: int, n_items: int | None) -> BaseProblem:
+def base_problem(
+    sequences: SpanSequences, config: LifelongConfig, seed: int, n_items: int | None, progress: Progress = silent
+) -> BaseProblem:
     """Prepare T1.
 
     Raises:
@@ -113,10 +119,14 @@ def base_problem(sequences: SpanSequences, config: LifelongConfig, seed: int, n_
     if not len(validation):
         validation, validated_on = next_item_examples(take_rows(sequences, np.flatnonzero(parts == 0)), length), "train"
     device = config.device
-    return BaseProblem(config.encoder, n_items, rows.to(device), validation.to(device), validated_on, config, seed)
+    return BaseProblem(
+        config.encoder, n_items, rows.to(device), validation.to(device), validated_on, config, seed, progress
+    )
 
 
-def task_problem(state: LifelongState, task: TaskData, config: LifelongConfig, seed: int) -> TaskProblem:
+def task_problem(
+    state: LifelongState, task: TaskData, config: LifelongConfig, seed: int, progress: Progress = silent
+) -> TaskProblem:
     """Prepare a later task with the version's own encoder length and split.
 
     Raises:
@@ -141,6 +151,7 @@ def task_problem(state: LifelongState, task: TaskData, config: LifelongConfig, s
         validated_on,
         config,
         seed,
+        progress,
     )
 
 

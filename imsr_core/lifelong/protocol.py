@@ -26,6 +26,7 @@ from imsr_core.lifelong.problems import BaseProblem, TaskProblem, base_problem, 
 from imsr_core.lifelong.splits import Part
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples, task_examples
+from imsr_core.lifelong.training import Progress, silent
 from imsr_core.lifelong.view import View, batched_vectors
 from imsr_core.ragged import SpanSequences
 
@@ -66,18 +67,26 @@ class LifelongMethod(ABC):
         return config
 
     def pretrain(
-        self, sequences: SpanSequences, config: LifelongConfig, seed: int, n_items: int | None = None
+        self,
+        sequences: SpanSequences,
+        config: LifelongConfig,
+        seed: int,
+        n_items: int | None = None,
+        progress: Progress = silent,
     ) -> LifelongState:
         """Learn T1, next-item prediction, and fix the encoder's shape and the split by user.
 
         Args:
-            sequences: each user's items; the most recent ``encoder.length`` + 1 are used.
+            sequences: each user's items, the whole history: it is cut into windows of ``encoder.length`` steps.
             n_items: size of the vocabulary; None takes the largest item seen.
+            progress: is told of every step.
         """
-        problem = base_problem(sequences, self.configure(config), seed, n_items)
+        problem = base_problem(sequences, self.configure(config), seed, n_items, progress)
         return self.learn_base(problem).to("cpu")
 
-    def add_task(self, state: LifelongState, task: TaskData, config: LifelongConfig, seed: int) -> LifelongState:
+    def add_task(
+        self, state: LifelongState, task: TaskData, config: LifelongConfig, seed: int, progress: Progress = silent
+    ) -> LifelongState:
         """Learn ``task`` and return the new version; ``state`` is left as it is, also when this fails.
 
         The version's own encoder and split are used, not the configuration's.
@@ -87,7 +96,7 @@ class LifelongMethod(ABC):
             CapacityError: (Conure) no free weights are left.
         """
         self._check_owner(state)
-        problem = task_problem(state, task, self.configure(config), seed)
+        problem = task_problem(state, task, self.configure(config), seed, progress)
         return self.learn_task(state.to(config.device), problem).to("cpu")
 
     def user_vectors(self, state: LifelongState, task_name: str, sequences: SpanSequences) -> Tensor:

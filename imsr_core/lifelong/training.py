@@ -31,6 +31,35 @@ class Step:
 
 
 @dataclass(frozen=True)
+class PhaseProgress:
+    """How far a phase is after a step. Nobody knows when it ends: that is for its held-out log-likelihood to say.
+
+    Attributes:
+        task: what is learnt, and ``phase`` of it.
+        done: steps so far, of ``most``.
+        least: steps that are left if no epoch is better than the best one so far.
+        likelihood: of the best epoch so far, and its number from 1; None and 0 in the first one.
+    """
+
+    task: str
+    phase: str
+    step: Step
+    loss: float
+    done: int
+    most: int
+    least: int
+    likelihood: float | None = None
+    best_epoch: int = 0
+
+
+Progress = Callable[[PhaseProgress], None]
+
+
+def silent(_: PhaseProgress) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
 class PhaseResult:
     """A finished phase: the parameters of its best epoch."""
 
@@ -66,6 +95,8 @@ def train_phase(
     seed: int,
     movable: Mapping[str, Tensor] | None = None,
     after_step: AfterStep | None = None,
+    progress: Progress = silent,
+    called: tuple[str, str] = ("", ""),
 ) -> PhaseResult:
     """Train copies of ``start`` and return those of the best epoch; ``start`` itself is never changed.
 
@@ -75,6 +106,8 @@ def train_phase(
         seed: of the shuffling, and of dropout.
         movable: name -> bool mask; elements where it is False keep their value bit for bit.
         after_step: may edit parameters in place under no_grad after each optimiser step.
+        progress: is told of every step.
+        called: (task, phase), for ``progress``.
 
     Raises:
         NonFiniteError: the total loss is NaN or infinite; nothing of the phase is kept.
@@ -94,6 +127,7 @@ def train_phase(
                 if after_step is not None:
                     with torch.no_grad():
                         after_step(parameters, step)
+                progress(_progress(called, step, loss, best, config))
             reached = score_of(parameters)
             if best is None or reached > best.score:
                 best = PhaseResult(updates.copies(), reached, epoch, epoch + 1)
@@ -108,6 +142,19 @@ def _is_over(epoch: int, best_epoch: int, batches: int, config: PhaseConfig) -> 
     waited = epoch - best_epoch
     long_enough = epoch + 1 >= config.min_epochs
     return long_enough and waited >= config.patience and waited * batches >= config.patience_steps
+
+
+def _progress(
+    called: tuple[str, str], step: Step, loss: Tensor, best: PhaseResult | None, config: PhaseConfig
+) -> PhaseProgress:
+    """What is to be said of a step, with the fewest epochs that the patience leaves."""
+    best_epoch, batches = (0, step.batches) if best is None else (best.best_epoch, step.batches)
+    waiting = max(config.patience, -(-config.patience_steps // batches))
+    last = min(max(best_epoch + waiting, config.min_epochs - 1, step.epoch), config.epochs - 1)
+    done = step.epoch * batches + step.batch + 1
+    likelihood = None if best is None else best.score.likelihood
+    least, number = (last + 1) * batches - done, 0 if best is None else best_epoch + 1
+    return PhaseProgress(*called, step, loss.item(), done, config.epochs * batches, least, likelihood, number)
 
 
 class _Updates:

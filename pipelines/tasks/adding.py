@@ -17,6 +17,7 @@ from typing import Any
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.lifelong.training import Progress, silent
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
@@ -72,7 +73,9 @@ def declared(workspace: Workspace, name: str) -> TaskSettings:
     return tasks[name]
 
 
-def pretrain_users(writer: Writer, *, anew: bool = False, call: Call = plainly) -> TaskOutcome:
+def pretrain_users(
+    writer: Writer, *, anew: bool = False, call: Call = plainly, progress: Progress = silent
+) -> TaskOutcome:
     """Learn T1, the next item, on the sequences of all learnt spans: the first version of the line.
 
     A line that has a version is left alone, unless ``anew`` begins another one: its tasks are then due again.
@@ -89,10 +92,10 @@ def pretrain_users(writer: Writer, *, anew: bool = False, call: Call = plainly) 
         chain = learnt_chain(workspace, view)
     base = base_of(chain, "", vocabulary_of(chain).n_items)
     recipe = TaskRecipe(workspace, None, base, tuple(chain), settings.lifelong, settings.method, settings.seed)
-    return learn_recipe(recipe, writer, call)
+    return learn_recipe(recipe, writer, call, progress)
 
 
-def add_task(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
+def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progress = silent) -> TaskOutcome:
     """Learn one declared task on top of the current version; T1 first where the line has no version yet.
 
     A second time it does nothing: the task is in the current version, or the same labels, data and settings were
@@ -111,13 +114,13 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
         if not _is_learnt(view, task.from_span):
             raise TaskError(f"task {name} waits for span {task.from_span}", hint="run it once that span is learnt")
     if parent is None:
-        made = pretrain_users(writer, call=call)
+        made = pretrain_users(writer, call=call, progress=progress)
         if made.rejected:
             return made
         parent = current_version(workspace)
         assert parent is not None
     recipe = call("labels", prepare, workspace, name, parent)
-    return learn_recipe(recipe, writer, call)
+    return learn_recipe(recipe, writer, call, progress)
 
 
 def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskRecipe:
@@ -172,7 +175,9 @@ def due_tasks(workspace: Workspace) -> list[str]:
         ]
 
 
-def add_due_tasks(writer: Writer, *, call: Call = plainly) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
+def add_due_tasks(
+    writer: Writer, *, call: Call = plainly, progress: Progress = silent
+) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
     """Add every due task, in the order of ``imsr.toml``: what was done, and task -> why it failed.
 
     The failure of one stops no other.
@@ -181,7 +186,7 @@ def add_due_tasks(writer: Writer, *, call: Call = plainly) -> tuple[list[TaskOut
     failures: dict[str, ImsrError] = {}
     for name in due_tasks(writer.workspace):
         try:
-            outcomes.append(add_task(writer, name, call=call))
+            outcomes.append(add_task(writer, name, call=call, progress=progress))
         except ImsrError as error:
             failures[name] = error
             note(writer, name, FAILED, error.message)
@@ -205,7 +210,7 @@ def _have(version: UserVersion, name: str) -> TaskOutcome:
     return TaskOutcome(name, version.row, already=True)
 
 
-def learn_recipe(recipe: TaskRecipe, writer: Writer, call: Call) -> TaskOutcome:
+def learn_recipe(recipe: TaskRecipe, writer: Writer, call: Call, progress: Progress = silent) -> TaskOutcome:
     """Make, measure, judge and admit a version, each step once."""
     workspace, started = recipe.workspace, time.perf_counter()
     outcome = TaskOutcome(recipe.task.name, report=recipe.report)
@@ -215,7 +220,7 @@ def learn_recipe(recipe: TaskRecipe, writer: Writer, call: Call) -> TaskOutcome:
             outcome.scores = recorded_scores(view, row)
             outcome.verdict = TaskVerdict.from_json(row.verdict or {})
             outcome.already = row.state is VersionState.REJECTED
-    outcome.version = row if outcome.already else call("learn task", make_version, recipe, writer)
+    outcome.version = row if outcome.already else call("learn task", make_version, recipe, writer, progress)
     assert outcome.version is not None
     if outcome.already:
         return outcome

@@ -10,6 +10,7 @@ from imsr_core.lifelong.config import LifelongConfig, to_json
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.training import PhaseProgress, Progress, silent
 from pipelines.sequences.chain import ChainLink
 from pipelines.tasks.data import history, vocabulary_of
 from pipelines.tasks.gate import PROTOCOL, TaskScores, TaskVerdict, metric_rows, task_data
@@ -19,6 +20,7 @@ from pipelines.tasks.version import LINE, LearntTask, UserVersion, fingerprint_o
 from pipelines.versions.candidates import Making, find_version, new_row, publish_version
 from pipelines.versions.lineage import Lineage, installed_packages
 from pipelines.versions.pointer import record_verdict
+from pipelines.workspace.ending import end_if_asked
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
@@ -63,8 +65,10 @@ class TaskRecipe:
         return name if name not in taken else next(each for each in numbered if each not in taken)
 
 
-def make_version(recipe: TaskRecipe, writer: Writer) -> VersionRow:
+def make_version(recipe: TaskRecipe, writer: Writer, progress: Progress = silent) -> VersionRow:
     """The version that a recipe determines: found if it was made before, else made and recorded as a candidate.
+
+    Training tells ``progress`` of every step, and `imsr status` through the lease.
 
     Raises:
         CapacityError: (Conure) no free weights are left; nothing is recorded.
@@ -78,7 +82,7 @@ def make_version(recipe: TaskRecipe, writer: Writer) -> VersionRow:
         return row
     version_id, started = recipe.version_id(taken), time.perf_counter()
     hit(FailPoint.TASK_STARTED)
-    state, tasks = _state_of(recipe, version_id)
+    state, tasks = _state_of(recipe, version_id, _told(writer, progress))
     lineage = _lineage(recipe, version_id)
     summary = _summary(recipe, state, tasks) | {"train_seconds": round(time.perf_counter() - started, 3)}
     row = new_row(workspace, LINE, lineage, VersionState.CANDIDATE, at=writer.now, summary=summary)
@@ -104,20 +108,29 @@ def admit_task(
     return judged
 
 
-def _state_of(recipe: TaskRecipe, version_id: str) -> tuple[LifelongState, tuple[LearntTask, ...]]:
+def _state_of(recipe: TaskRecipe, version_id: str, progress: Progress) -> tuple[LifelongState, tuple[LearntTask, ...]]:
     """What a recipe gives: the state, and its tasks with their labels."""
     from imsr_core.lifelong.removing import remove_task
 
     method, task = get_method(recipe.method), replace(recipe.task, version_id=version_id)
     n_items = vocabulary_of(recipe.chain).n_items
     if recipe.parent is None:
-        return method.pretrain(history(recipe.chain), recipe.config, recipe.seed, n_items), (task,)
+        return method.pretrain(history(recipe.chain), recipe.config, recipe.seed, n_items, progress), (task,)
     state, tasks = recipe.parent.state, recipe.parent.tasks
     if recipe.how == "remove":
         return remove_task(state, task.name), tuple(each for each in tasks if each.name != task.name)
     grown = grow_items(state, n_items, recipe.seed)
     data = task_data(recipe.workspace, task)
-    return method.add_task(grown, data, recipe.config, recipe.seed), (*tasks, task)
+    return method.add_task(grown, data, recipe.config, recipe.seed, progress), (*tasks, task)
+
+
+def _told(writer: Writer, progress: Progress) -> Progress:
+    def report(at: PhaseProgress) -> None:
+        end_if_asked()
+        writer.lease.doing = f"task {at.task}: {at.phase}, epoch {at.step.epoch + 1}, {at.done:,} steps"
+        progress(at)
+
+    return report
 
 
 def _lineage(recipe: TaskRecipe, version_id: str) -> Lineage:

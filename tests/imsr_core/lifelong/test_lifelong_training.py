@@ -156,3 +156,18 @@ def test_matrices_decay_and_vectors_do_not(optimizer) -> None:
     )
     torch.testing.assert_close(result.parameters["matrix"], torch.full((3, 2), 0.95))
     assert torch.equal(result.parameters["vector"], torch.ones(3))
+
+
+@pytest.mark.parametrize("steps", [1, 6, 7, 10])
+@pytest.mark.parametrize("least_epochs", [1, 7])
+def test_the_steps_that_are_left_at_least_are_those_of_a_phase_that_gets_no_better(steps, least_epochs) -> None:
+    """Told at every step; what is said in the last epoch that was better comes true."""
+    told = []
+    config = dataclasses.replace(PHASE, patience_steps=steps, min_epochs=least_epochs)
+    result, _ = run([0.1, 0.9, *[0.1] * 6], config, progress=told.append, called=("age", "train"))
+    assert [at.done for at in told] == list(range(1, 3 * result.epochs + 1))
+    later = [at for at in told if at.best_epoch == 2]
+    assert all(at.done + at.least == 3 * result.epochs for at in later)
+    assert later[-1].least == 0
+    assert {(at.task, at.phase, at.most, at.likelihood) for at in later} == {("age", "train", 24, 0.9)}
+    assert all(at.likelihood is None for at in told[:3])
