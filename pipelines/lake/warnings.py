@@ -12,6 +12,8 @@ _FAR = 2.0
 _DAY_US = 86_400_000_000
 #: A shorter gap is no reason to warn.
 _LONG_DAYS = 365
+#: A unit of spans -> the next shorter one.
+_SHORTER = {"month": "day", "week": "day", "day": "hour"}
 
 
 class QuarantinedShareError(ImsrError):
@@ -27,6 +29,7 @@ def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tup
                 f"{file.name}: the value of {file.without_value:,} rows cannot be read; the events are kept without"
                 + (' (decimal = "," under [source]?)' if settings.source.decimal == "." else "")
             )
+    found.append(single_span(view.spans(), len(view.batches()), settings))
     return tuple(text for text in found if text)
 
 
@@ -42,6 +45,18 @@ def far_first_span(spans: list[SpanRow]) -> str:
     return (
         f"the first span, {first.span_id}, lies {gap // _DAY_US:,} days before the next one, {second.span_id}: it "
         f"would train the base model. If its times are wrong: imsr withdraw --span {first.span_id}"
+    )
+
+
+def single_span(spans: list[SpanRow], batches: int, settings: Settings) -> str:
+    """A warning if all of a log's first delivery falls into one span of a unit that could be a shorter one."""
+    with_data = [span for span in spans if span.data_version is not None]
+    shorter = _SHORTER.get(settings.spans.unit)
+    if batches != 1 or len(with_data) != 1 or shorter is None:
+        return ""
+    return (
+        f"all events fall into one span, {with_data[0].span_id}: nothing is left to test its model on. If no more are "
+        f'to come, ingest them into a new workspace with unit = "{shorter}" under [spans]'
     )
 
 

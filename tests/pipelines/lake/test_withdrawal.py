@@ -124,6 +124,18 @@ def test_a_log_with_pauses_gets_no_warning(tmp_path):
     assert report.warnings == ()
 
 
+def test_a_first_delivery_that_is_one_span_names_the_shorter_unit(tmp_path):
+    rows = [("u", "i", f"2024-01-{day:02d}") for day in range(1, 9)]
+    workspace = make_workspace(tmp_path / "w")
+    (warning,) = run(workspace, write_csv(tmp_path / "log.csv", rows)).warnings
+    assert "one span, 2024-01" in warning
+    assert 'unit = "day"' in warning
+    assert run(workspace, write_csv(tmp_path / "more.csv", [("v", "i", "2024-01-09")])).warnings == ()
+    for unit in ("day", "cut"):
+        other = make_workspace(tmp_path / unit, f'[spans]\nunit = "{unit}"\n')
+        assert run(other, tmp_path / "log.csv").warnings == ()
+
+
 def test_again_fills_in_what_is_new_of_the_same_events(tmp_path):
     workspace = make_workspace(tmp_path / "w")
     day = "2024-01-01"
