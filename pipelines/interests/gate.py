@@ -31,6 +31,7 @@ from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.version import Version
 from pipelines.settings.sections import GateSettings
 from pipelines.versions import pointer
+from pipelines.workspace.seal import folder_problem
 
 METRICS = {"ndcg": ndcg, "hr": hit_rate}
 #: Users who are asked for when a version is tried out.
@@ -94,13 +95,22 @@ def judge_version(version: Version, settings: GateSettings) -> Verdict:
 
 
 def smoke_test(version: Version) -> str | None:
-    """Load a version as a reader would and ask for lists; what is wrong with it, or None."""
+    """Load a version as a reader would and ask for lists; what is wrong with it, or None.
+
+    Of the interests it looks at those that the version wrote itself, and of everybody else's at whether their files
+    are there: a chain's files are immutable, and each was looked at when it was new.
+    """
 
     def ask() -> str | None:
-        state = version.load()
+        for folder in version.read_folders():
+            problem = folder_problem(folder, deep=False)
+            if problem is not None:
+                return f"{folder.name}, which it reads: {problem}"
+        users = version.some_users(SMOKE_TEST_USERS)
+        state = version.load(users)
         state.require_finite(f"version {version.row.version_id}")
-        users = state.store.users[:SMOKE_TEST_USERS]
-        lists = top_items(state.store, users, state.item_vectors(), 10, bias=state.item_bias())
+        asked = torch.from_numpy(users)
+        lists = top_items(state.store, asked, state.item_vectors(), 10, bias=state.item_bias())
         if len(users) and state.n_items and not bool((torch.isfinite(lists.scores) & (lists.items >= 0)).all()):
             return f"version {version.row.version_id} recommends nothing, or with scores that are no numbers"
         return None

@@ -22,10 +22,13 @@ from torch import Tensor
 
 from imsr_core.interests import InterestStore
 from imsr_core.sorted_keys import is_in, unique
-from pipelines.workspace.parquet_files import ParquetFileError, read_table, write_table
+from pipelines.workspace.parquet_files import ParquetFileError, read_table, row_count, write_table
 
 #: A chain with more rows than this times the living interests is written anew as one file.
 COMPACTION_FACTOR = 2.0
+
+#: Rows of a row group: who reads one user reads so many.
+GROUP_ROWS = 4_096
 
 _QUERY_COLUMNS = ("query", "query_moment1", "query_moment2")
 
@@ -58,7 +61,7 @@ def write_interests(
         for name, part in zip(_QUERY_COLUMNS, (store.queries, moments[:, 0], moments[:, 1]), strict=True):
             columns[name] = _vectors(part)
         columns["query_steps"] = pa.array(store.query_steps.numpy())
-    write_table(pa.table(columns), path, row_group_size=16_384)
+    write_table(pa.table(columns), path, row_group_size=GROUP_ROWS)
 
 
 def read_interests(
@@ -91,7 +94,12 @@ def read_interests(
 
 def rows_in(chain: Sequence[Path]) -> int:
     """Rows of all files of a chain, living or superseded."""
-    return sum(read_table(path, ["user_index"]).num_rows for path in chain)
+    return sum(row_count(path) for path in chain)
+
+
+def owners_in(path: Path) -> NDArray[np.int64]:
+    """The users (U,) whose interests a file has, ascending."""
+    return unique(read_table(path, ["user_index"])["user_index"].to_numpy())
 
 
 def _store(table: pa.Table, dim: int, query_units: int, path: Path) -> InterestStore:

@@ -36,7 +36,7 @@ from imsr_core.score import Score
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
 from imsr_core.strategies.shrinking import Reason
-from pipelines.interests.interest_files import COMPACTION_FACTOR, read_interests, rows_in, write_interests
+from pipelines.interests.interest_files import COMPACTION_FACTOR, owners_in, read_interests, rows_in, write_interests
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
 from pipelines.interests.score_files import ScoreTables, read_score, write_score
 from pipelines.sequences.vocabulary import Vocabulary
@@ -115,6 +115,15 @@ class Version:
     def score_folders(self) -> list[Path]:
         """The folders with the score's tables, oldest first: those of the interests."""
         return [path.parent for path in self.interest_files()]
+
+    def read_folders(self) -> list[Path]:
+        """The folders of other versions that this one reads, oldest first."""
+        return [folder for folder in self.score_folders() if folder != self.folder]
+
+    def some_users(self, limit: int) -> NDArray[np.int64]:
+        """At most ``limit`` users, evenly spread, of those whose interests the version's newest file has."""
+        users = owners_in(self.interest_files()[-1])
+        return users[np.linspace(0, len(users) - 1, min(limit, len(users))).astype(np.int64)]
 
     def continues_in(self, folders: Sequence[Path]) -> bool:
         """Whether users and items have the same indices in this vocabulary, a list of folders, oldest first."""

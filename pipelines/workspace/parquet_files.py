@@ -52,6 +52,16 @@ def column_names(path: Path) -> list[str]:
         raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint=ADVICE) from error
 
 
+def row_count(path: Path) -> int:
+    """How many rows a file has, from its footer. Raises ParquetFileError if it is missing or damaged."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except FileNotFoundError as error:
+        raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint=ADVICE) from error
+
+
 def read_table(
     path: Path,
     columns: Sequence[str],
