@@ -16,12 +16,14 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-from flows.after_learning import Made
+from flows.after_learning import Made, after_learning
 from pipelines.interests.gate import Verdict
 from pipelines.nights.night import SpanOutcome
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import VersionRow
+from pipelines.workspace.steps import Call, plainly
+from pipelines.workspace.writer import Writer
 
 #: Seconds between two updates of a bar: each one is a request and a row in Prefect's database.
 UPDATE_SECONDS = 1.0
@@ -70,11 +72,19 @@ def name_flow_run(spans: str) -> None:
 
 
 def show_report(made: Made) -> None:
-    """Leave a link to the report beside its first sentence; a browser on the machine of the workspace opens it."""
-    assert made.report is not None
+    """Leave a link to a new report beside its first sentence; a browser on the machine of the workspace opens it."""
+    if not made.sentence or made.report is None:
+        return
     text = f"{made.sentence}\n\n[{made.report.name}]({made.report.as_uri()}): `{made.report}`\n"
     key = f"report-{made.report.stem}".lower().translate(str.maketrans("_.", "--"))
     create_markdown_artifact(text, key=key, description=made.sentence)
+
+
+def shown_after_learning(writer: Writer, call: Call = plainly) -> str:
+    """Make everybody's lists and the report, and show a new one; returns its sentence, empty if it is not new."""
+    made = after_learning(writer, call=call)
+    show_report(made)
+    return made.sentence
 
 
 @dataclass

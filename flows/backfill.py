@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prefect import flow
 
+from flows.alert_events import telling_of_flow
+from flows.artifacts import shown_after_learning
 from flows.holding import holding
-from flows.steps import concluded, learn, moment
+from flows.steps import as_task, concluded, learn, moment
 from pipelines.nights.backfill import Which, begin, finish, plan_backfill
 from pipelines.workspace.layout import Workspace
 
@@ -31,9 +33,10 @@ def backfill(
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with holding(opened, "backfill flow", now=at) as writer:
+    with telling_of_flow(opened, "backfill", now=at) as run, holding(opened, "backfill flow", now=at) as writer:
         planned = plan_backfill(opened, first=first, last=last, which=Which(which), now=at)
         begin(writer, planned)
-        versions = learn(writer, planned.runs)
+        run.made += learn(writer, planned.runs)
         finish(writer, planned)
-    return concluded(opened, versions)
+        sentence = shown_after_learning(writer, as_task)
+    return concluded(opened, run.made, sentence)

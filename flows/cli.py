@@ -41,6 +41,7 @@ COMMANDS = (
     Entry("forget", "care:forget", CARE),
     Entry("prune", "care:prune", CARE),
     Entry("doctor", "care:doctor", CARE),
+    Entry("alerts", "alerts:app", CARE),
     Entry("plan", "plan:plan", LOOK),
     Entry("status", "inspect:status", LOOK),
     Entry("versions", "inspect:versions", LOOK),

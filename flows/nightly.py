@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from prefect import flow, get_run_logger
+from prefect.states import Failed
 
-from flows.after_learning import after_learning
-from flows.artifacts import show_report
+from flows.alert_events import telling_of_flow
+from flows.alerts import Run
+from flows.artifacts import shown_after_learning
 from flows.holding import holding
-from flows.steps import as_task, concluded, learn, moment
+from flows.steps import QUARANTINED, as_task, concluded, learn, moment
 from flows.tasks import add_due
 from pipelines.lake.ingest import IngestReport, ingest
 from pipelines.lake.item_metadata import metadata_problem
 from pipelines.lake.landing import check_refused, ingest_landed
-from pipelines.lake.warnings import check_quarantined
+from pipelines.lake.warnings import QuarantinedShareError, check_quarantined
 from pipelines.nights.plan import due
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Writer
@@ -34,22 +37,29 @@ def nightly(
     """
     opened = Workspace.open(workspace)
     at = moment(now)
+    try:
+        with telling_of_flow(opened, "night", now=at) as run:
+            sentence = _night(opened, at, Path(landing) if landing else None, files, run)
+    except QuarantinedShareError as error:
+        return Failed(name=QUARANTINED, message=error.message, data=error)  # type: ignore[return-value]
+    return concluded(opened, run.made, sentence, run.found)
+
+
+def _night(opened: Workspace, at: datetime, landing: Path | None, files: list[str] | None, run: Run) -> str:
+    """All steps, noting in ``run`` what was made; returns the report's sentence if it is new."""
     with holding(opened, "nightly flow", now=at) as writer:
-        folder = Path(landing) if landing else None
-        report = as_task("ingest", _ingest, writer, folder, files)
+        report = as_task("ingest", _ingest, writer, landing, files)
         if report.files:
             _say(report)
             as_task("quarantine", check_quarantined, report, opened.settings)  # recorded: a retry would be green
         if problem := metadata_problem(writer):
             get_run_logger().warning(problem)
-        versions = learn(writer, due(opened, now=at))
+        run.made += learn(writer, due(opened, now=at))
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now
-            versions += add_due(writer)
-        made = after_learning(writer, call=as_task)
-        if made.sentence:
-            show_report(made)
+            run.made += add_due(writer)
+        sentence = shown_after_learning(writer, as_task)
     check_refused(report)
-    return concluded(opened, versions, made.sentence)
+    return sentence
 
 
 def _ingest(writer: Writer, landing: Path | None, files: list[str] | None) -> IngestReport:

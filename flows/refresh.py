@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 
-from flows.artifacts import ProgressArtifact, show_refresh, span_tags, tag_flow_run
+from flows.alert_events import telling_of_flow
+from flows.artifacts import ProgressArtifact, show_refresh, shown_after_learning, span_tags, tag_flow_run
 from flows.holding import holding
 from flows.steps import as_task, moment
 from pipelines.nights.refresh import rebase as rebase_chain
@@ -24,7 +25,7 @@ def full_refresh(workspace: str, rebase: bool = False, now: str | None = None) -
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with holding(opened, "full-refresh flow", now=at) as writer:
+    with telling_of_flow(opened, "refresh", now=at), holding(opened, "full-refresh flow", now=at) as writer:
         with opened.ledger.snapshot() as view:
             spans = [row.span_id for row in view.spans()]
         progress = ProgressArtifact(spans[-1] if spans else "none")
@@ -39,4 +40,5 @@ def full_refresh(workspace: str, rebase: bool = False, now: str | None = None) -
         tag_flow_run(span_tags(row.span_id, row))
         show_refresh(opened, row)
         get_run_logger().info("version %s, %s", row.version_id, row.state)
+        shown_after_learning(writer, as_task)
     return row.version_id

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 
+from flows.alert_events import telling_of_flow
+from flows.artifacts import shown_after_learning
 from flows.holding import holding
-from flows.steps import concluded, learn, moment
+from flows.steps import as_task, concluded, learn, moment
 from pipelines.nights.plan import due
 from pipelines.nights.restate import mark_stale, plan_restatement
 from pipelines.workspace.layout import Workspace
@@ -24,8 +26,10 @@ def restate(workspace: str, span: str, now: str | None = None) -> list[str]:
     """
     opened = Workspace.open(workspace)
     at = moment(now)
-    with holding(opened, "restate flow", now=at) as writer:
+    with telling_of_flow(opened, "restatement", now=at) as run, holding(opened, "restate flow", now=at) as writer:
         stale = plan_restatement(opened, span, now=at).spans
         get_run_logger().info("%d spans become stale: %s", len(stale), ", ".join(stale))
         mark_stale(writer, span)
-        return concluded(opened, learn(writer, due(opened, now=at)))
+        run.made += learn(writer, due(opened, now=at))
+        sentence = shown_after_learning(writer, as_task)
+    return concluded(opened, run.made, sentence)

@@ -6,7 +6,7 @@ is finished by the next one, or by a plain `imsr run`, whatever Prefect believes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from flows.artifacts import ProgressArtifact, name_flow_run, show_outcome, span_tags
+from pipelines.alerts.troubles import Trouble
 from pipelines.nights.night import run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun
@@ -26,6 +27,10 @@ from pipelines.workspace.writer import Writer
 STEP_TIMEOUT = 4 * 3600
 #: The name of a flow run's state when the gate rejected a version.
 REJECTED = "Rejected"
+#: The name when nothing was learnt for longer than [alerts] stale_after, though the run has done its work.
+STALE = "Stale"
+#: The name of a failed flow run's state when too many rows of an ingest were refused.
+QUARANTINED = "Quarantined"
 #: Steps that are tried once more: a disk or a Beam worker may hiccup, a training that diverged will not converge.
 RETRIED = {"ingest": 1, "sequences": 1}
 
@@ -59,19 +64,21 @@ def learn(writer: Writer, runs: Sequence[PlannedRun]) -> list[str]:
     return versions
 
 
-def concluded(workspace: Workspace, versions: list[str], message: str = "") -> Any:
-    """What a flow returns: the new versions, with a ``message`` to people; if the gate rejected one, in a state of its
-    own (``REJECTED``).
+def concluded(workspace: Workspace, versions: list[str], message: str = "", found: Collection[Trouble] = ()) -> Any:
+    """What a flow returns: the new versions, with a ``message`` to people; in a state of its own if the gate rejected
+    one (``REJECTED``), or if nothing was learnt for long, as is ``found`` (``STALE``).
 
     The run has done its work, so the state is of the type Completed; an automation can wait for its name, as the event
     ``prefect.flow-run.Rejected``.
     """
     with workspace.ledger.snapshot() as view:
         rejected = [row.version_id for row in view.versions() if row.version_id in versions and row.state == "rejected"]
-    if not rejected:
+    stale = [trouble.text for trouble in found if trouble.kind == "stale"]
+    if not rejected and not stale:
         return Completed(message=message, data=versions) if message and versions else versions
-    what = f"rejected by the gate: {', '.join(rejected)}"
-    return Completed(name=REJECTED, message=". ".join(filter(None, (what, message))), data=versions)
+    what = [f"rejected by the gate: {', '.join(rejected)}"] if rejected else stale
+    name = REJECTED if rejected else STALE
+    return Completed(name=name, message=". ".join(filter(None, (*what, message))), data=versions)
 
 
 def moment(now: str | None) -> datetime:

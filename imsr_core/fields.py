@@ -73,7 +73,7 @@ def documented(
         like: a regular expression that a text must match, and the words that say so.
         more: anything else that a reader of the fields knows; ``fresh=VALUE`` is what a new workspace gets, where we
             know better by now: a key that is left out keeps the default, so that a configuration which nobody touched
-            stays what it was.
+            stays what it was; ``secret=True`` keeps the value out of every message.
     """
     bounds = Range(at_least, at_most, above, below)
     allowed = {"range": bounds if bounds != Range() else None, "choices": choices, "like": like}
@@ -108,7 +108,9 @@ class Section:
     def __post_init__(self) -> None:
         """Raises `SectionError` with all that is wrong."""
         problems = list(_problems(self))
-        problems += [] if problems else [Problem(key, getattr(self, key), wanted) for key, wanted in self.clashes()]
+        if not problems:
+            kind = type(self)
+            problems = [Problem(key, shown_value(kind, key, getattr(self, key)), why) for key, why in self.clashes()]
         if problems:
             raise SectionError(section_name(type(self)), problems)
 
@@ -130,7 +132,7 @@ def _problems(section: Any) -> Iterator[Problem]:
             continue
         wanted = _wanted(f.metadata, choices_of(kind).get(f.name), value)
         if wanted:
-            yield Problem(f.name, value, wanted)
+            yield Problem(f.name, shown_value(kind, f.name, value), wanted)
 
 
 def _wanted(allowed: Any, choices: Collection[str] | None, value: Any) -> str:
@@ -152,6 +154,19 @@ def choices_of(kind: type) -> dict[str, Collection[str]]:
     literal = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
     named = {f.name: f.metadata["choices"] for f in fields(kind) if "choices" in f.metadata}
     return literal | named
+
+
+class Hidden:
+    """Stands for a value that is not to be seen."""
+
+    def __repr__(self) -> str:
+        return "(not shown)"
+
+
+def shown_value(kind: type, key: str, value: object) -> object:
+    """The value of a section's key as a message may show it."""
+    secret = any(f.name == key and f.metadata.get("secret") for f in fields(kind))
+    return Hidden() if secret else value
 
 
 def shortened(value: object) -> str:

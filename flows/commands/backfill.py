@@ -11,7 +11,7 @@ from flows.answers import answer
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_rebuilding, show_restatement, show_runs
-from flows.commands.runs import exit_if_rejected, learn_all
+from flows.commands.runs import exit_if_rejected, learn_all, lists_and_report
 from flows.console import console, show_outcomes
 from flows.holding import holding
 from pipelines.nights.backfill import BackfillPlan, Which, begin, finish, plan_backfill
@@ -46,6 +46,7 @@ def backfill(
         begin(writer, planned)
         outcomes = learn_all(writer, planned.runs)
         finish(writer, planned)
+        lists_and_report(writer)
     if outcomes:
         show_outcomes(outcomes, opened.settings.evaluation.top_n, part="learnt")
     show_rebuilding(opened)

@@ -16,6 +16,7 @@ from flows.commands.plan import show_missing_nights, show_rebuilding
 from flows.commands.stream_states import show_streams
 from flows.console import console, show_table
 from flows.score import show_score
+from pipelines.alerts.telling import Note, read_note
 from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.lake.warnings import over_the_limit
 from pipelines.nights.plan import due_of
@@ -52,6 +53,7 @@ def status(
     console.print(f"current     {current or 'none yet'}")
     show_rebuilding(opened)
     _show_quarantined(opened, batches)
+    _show_alerts(opened)
     if lease is not None and lease.holder is not None:
         holder = lease.holder
         since = holder["since"][:19].replace("T", " ")
@@ -172,6 +174,16 @@ def _show_quarantined(workspace: Workspace, batches: Sequence[BatchRow]) -> None
         console.print(
             f"quarantine  {share:.0%} of the {last.read:,} rows of the last ingest, {last.batch_id} "
             f"(more than {most:.0%}); look: imsr sql 'FROM quarantine'"
+        )
+
+
+def _show_alerts(workspace: Workspace) -> None:
+    """Which receivers did not take the last alert; a line only then."""
+    note = read_note(workspace) if workspace.settings.alerts.urls else Note()
+    answer.fact(alerts={"tried": note.at or None, "problems": note.problems})
+    for problem in note.problems:
+        console.print(
+            f"alerts      {problem} ({note.at[:16].replace('T', ' ')} UTC); try: imsr alerts test", markup=False
         )
 
 

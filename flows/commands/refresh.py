@@ -10,6 +10,7 @@ import typer
 from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.promotion import show_verdict
+from flows.commands.runs import lists_and_report
 from flows.console import console, span_progress
 from flows.holding import holding
 from pipelines.interests.gate import Verdict
@@ -30,14 +31,13 @@ def refresh(
     itself every [refresh] every_spans spans.
     """
     opened = Workspace.open(workspace)
-    with (
-        holding(opened, "imsr refresh", now=current_time) as writer,
-        span_progress("training from scratch") as progress,
-    ):
-        if rebase_chain:
-            row, move = rebase(writer, progress=progress)
-        else:
-            row, move = shadow_retrain(writer, progress=progress), None
+    with holding(opened, "imsr refresh", now=current_time) as writer:
+        with span_progress("training from scratch") as progress:
+            if rebase_chain:
+                row, move = rebase(writer, progress=progress)
+            else:
+                row, move = shadow_retrain(writer, progress=progress), None
+        lists_and_report(writer)
     answer.fact(version=row.version_id, state=row.state, live=move is not None)
     if move is not None:
         show_verdict(row.version_id, Verdict.from_json(row.verdict or {}))

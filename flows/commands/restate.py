@@ -10,7 +10,7 @@ import typer
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_rebuilding, show_restatement
-from flows.commands.runs import exit_if_rejected, learn_all
+from flows.commands.runs import exit_if_rejected, learn_all, lists_and_report
 from flows.console import console, show_outcomes
 from flows.holding import holding
 from pipelines.nights.plan import due
@@ -38,6 +38,7 @@ def restate(
     with holding(opened, "imsr restate", now=current_time) as writer:
         mark_stale(writer, span)
         outcomes = learn_all(writer, due(opened, now=current_time()))
+        lists_and_report(writer)
     show_outcomes(outcomes, opened.settings.evaluation.top_n, part="learnt")
     show_rebuilding(opened)
     exit_if_rejected(outcomes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flows.alerts import Run, telling
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
@@ -32,6 +34,7 @@ def run(
         typer.Option("--span", autocompletion=completion.spans, help="Only this span; earlier ones must be learnt."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and write nothing.")] = False,
+    alert: Annotated[bool, typer.Option("--alert", help="Tell the receivers of [alerts] what goes wrong.")] = False,
 ) -> None:
     """Learn every closed span that is due, in order: sequences, test, train, publish.
 
@@ -46,7 +49,9 @@ def run(
         show_runs(opened, planned_runs(opened, span))
         console.print("dry run: nothing was changed")
         return
-    outcomes = run_due(opened, span)
+    with telling_if(alert, opened, "run") as told:
+        outcomes = run_due(opened, span)
+        told.made += [outcome.version.version_id for outcome in outcomes if outcome.version]
     if not outcomes:
         what = f"span {span} is learnt already" if span else "nothing is due"
         console.print(f"{what}; see: imsr status")
@@ -76,14 +81,33 @@ def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
         if problem := metadata_problem(writer):
             warn(problem)
         outcomes = learn_all(writer, planned_runs(workspace, span))
-        if workspace.settings.recommend.nightly or workspace.settings.report.nightly:
-            from flows.after_learning import after_learning  # jinja and all that explains: not for `imsr plan`
-
-            with console.status("lists and report"):
-                made = after_learning(writer)
-            if made.sentence and outcomes:
-                console.print(f"{made.sentence}\nreport: {made.report}", markup=False, soft_wrap=True)
+        lists_and_report(writer)
         return outcomes
+
+
+def lists_and_report(writer: Writer) -> None:
+    """What [recommend] and [report] want of the version that is live, if it is not there yet."""
+    settings = writer.workspace.settings
+    if not settings.recommend.nightly and not settings.report.nightly:
+        return
+    from flows.after_learning import after_learning  # jinja and all that explains: not for `imsr plan`
+
+    with console.status("lists and report"):
+        made = after_learning(writer)
+    if made.sentence:
+        console.print(f"{made.sentence}\nreport: {made.report}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def telling_if(wanted: bool, workspace: Workspace, what: str) -> Iterator[Run]:
+    """`flows.alerts.telling` for a command that was asked to; else nobody is told."""
+    if not wanted:
+        yield Run()
+        return
+    if not workspace.settings.alerts.urls:
+        warn("nobody is told: [alerts] urls in imsr.toml is empty")
+    with telling(workspace, what, now=current_time(), say=warn) as run:
+        yield run
 
 
 def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome]:

@@ -31,7 +31,7 @@ def nightly(workspace: WorkspaceOption = Path("."), landing: LandingOption = Non
     """
     opened = Workspace.open(workspace)
     folder = _landing(opened, landing)
-    _prepare_prefect()
+    prepare_prefect()
     from flows.nightly import nightly as flow
 
     versions = flow(str(opened.root), str(folder))
@@ -58,11 +58,16 @@ def serve(
     opened = Workspace.open(workspace)
     folder = _landing(opened, landing)
     first = next_run(cron)
-    _prepare_prefect()
+    prepare_prefect()
 
     with prefect_server(port) as server:
         console.print(f"Prefect: {server.url.removesuffix('/api')}     nightly by cron {cron!r} (UTC), Ctrl-C ends it")
         console.print(f"the first run is at {first:%Y-%m-%d %H:%M} UTC")
+        if opened.settings.alerts.urls:
+            from flows.automation import install_automation
+
+            _, told = install_automation(opened)
+            console.print(f"alerts go to {told} receivers")
         serve_nightly(
             str(opened.root),
             cron=cron,
@@ -79,7 +84,7 @@ def _landing(workspace: Workspace, folder: Path | None) -> Path:
     return chosen
 
 
-def _prepare_prefect() -> None:
+def prepare_prefect() -> None:
     """Set the environment before Prefect is imported; what is set already stays. Loopback needs no proxy."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

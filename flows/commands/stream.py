@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.runs import learn_all
+from flows.commands.runs import learn_all, lists_and_report
 from flows.console import console
 from flows.holding import holding
-from imsr_core.errors import ConfigError
+from imsr_core.errors import ConfigError, ImsrError
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.nights.plan import PlannedRun
 from pipelines.stream.feed import Feed
@@ -72,6 +72,10 @@ def stream(
 
 def _learn(runs: Sequence[PlannedRun], writer: Writer) -> None:
     learn_all(writer, runs)
+    try:
+        lists_and_report(writer)
+    except ImsrError as error:  # the spans are learnt, and events go on; the next span makes them
+        _say(f"lists and report are not made: {error.message}")
 
 
 def _from_settings(workspace: Workspace) -> str:

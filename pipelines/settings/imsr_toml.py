@@ -31,6 +31,7 @@ from imsr_core.config import (
 from imsr_core.errors import ConfigError
 from imsr_core.fields import choices_of
 from imsr_core.parts import STRATEGIES
+from pipelines.settings.alerts import AlertsSettings
 from pipelines.settings.bench import BenchSettings
 from pipelines.settings.edit_toml import with_keys
 from pipelines.settings.items import ItemsSettings
@@ -79,6 +80,7 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     recommend: RecommendSettings = field(default_factory=RecommendSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+    alerts: AlertsSettings = field(default_factory=AlertsSettings)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     bench: BenchSettings = field(default_factory=BenchSettings)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import is_dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from imsr_core.errors import ConfigError
-from imsr_core.fields import SectionError, choices_of, shortened
+from imsr_core.fields import SectionError, choices_of, shortened, shown_value
 from imsr_core.own_settings import settings_of
 
 #: What SQLite, Parquet and the engines hold.
@@ -26,6 +27,7 @@ class Reading:
     def __init__(self, where: str) -> None:
         self.where = where
         self.errors: list[ConfigError] = []
+        self._show: Callable[[object], object] = lambda value: value
 
     def refuse(self, message: str, hint: str) -> Unreadable:
         """Note an error."""
@@ -49,6 +51,7 @@ class Reading:
                 self.refuse(f"[{section}] has no key {key!r}", nearest(key, hints, "keys"))
                 continue
             try:
+                self._show = partial(shown_value, kind, key)
                 values[key] = self._value(hints[key], section, key, value, choices_of(kind).get(key))
             except Unreadable:
                 continue
@@ -69,11 +72,15 @@ class Reading:
             return self.refuse(f"[{name}]: strategy {name} has no settings", f"remove [{name}] from imsr.toml")
         return self.section(kind, name, table)
 
+    def _told(self, value: object) -> str:
+        """A value of the key that is read as an error shows it."""
+        return shortened(self._show(value))
+
     def _value(self, hint: Any, section: str, key: str, value: Any, choices: Collection[str] | None) -> Any:
         where = f"[{section}] {key}"
         if isinstance(hint, type) and is_dataclass(hint):
             if not isinstance(value, dict):
-                raise self.refuse(f"{where} = {shortened(value)}: is a section", f"write [{section}.{key}]")
+                raise self.refuse(f"{where} = {self._told(value)}: is a section", f"write [{section}.{key}]")
             return self.section(hint, f"{section}.{key}", value)
         if isinstance(value, list) and (elements := _elements(hint, tuple)) is not None:
             return tuple(self._plain(elements, where, each, choices) for each in value)
@@ -86,15 +93,15 @@ class Reading:
         kinds = _kinds(hint)
         if isinstance(value, str) and choices is not None:
             if value not in choices:
-                raise self.refuse(f"{where} = {shortened(value)} is no choice", nearest(value, choices, "choices"))
+                raise self.refuse(f"{where} = {self._told(value)} is no choice", nearest(value, choices, "choices"))
             return value
         if type(value) is int and abs(value) >= _LARGEST:
-            raise self.refuse(f"{where} = {shortened(value)}: must be smaller", "it does not fit into 64 bits")
+            raise self.refuse(f"{where} = {self._told(value)}: must be smaller", "it does not fit into 64 bits")
         if type(value) is int and float in kinds and int not in kinds:
             return float(value)
         if type(value) not in kinds:
             wanted = " or ".join(sorted({"text" if kind is str else kind.__name__ for kind in kinds}))
-            raise self.refuse(f"{where} = {shortened(value)}: must be {wanted}", f"it is {type(value).__name__} now")
+            raise self.refuse(f"{where} = {self._told(value)}: must be {wanted}", f"it is {type(value).__name__} now")
         return value
 
 

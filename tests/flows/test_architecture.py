@@ -23,7 +23,7 @@ FLOORS = (
     {"versions"},
     {"interests", "warehouse"},
     {"tasks", "nights", "bench", "insight", "serving"},
-    {"care", "report", "stream"},
+    {"alerts", "care", "report", "stream"},
 )
 #: The same for `imsr_core`; "" is what lies in the package itself.
 CORE_FLOORS = ({"", "extractors", "score"}, {"encoders", "strategies"}, {"lifelong"}, {"testing"})
@@ -33,6 +33,7 @@ ALLOWED = {
     "pipelines": {
         "imsr_core", "torch", "numpy", "safetensors", "pyarrow", "duckdb", "apache_beam", "dask", "distributed",
         "matplotlib", "jinja2", "markupsafe", "confluent_kafka", "fastavro",
+        "apprise",
     },
     "flows": {
         "imsr_core", "pipelines", "sample_data", "prefect", "typer", "rich", "click", "cronsim", "httpx",

@@ -214,7 +214,7 @@ def test_a_full_refresh_leaves_a_shadow_and_can_put_it_live(learnt, copy_of):
 
 def test_the_command_ends_with_code_3_if_the_gate_rejects(tmp_path, monkeypatch):
     workspace = make(tmp_path / "w", log(range(2)), TOML + "[gate]\nholdout = 0.4\nmin_events = 5\nmin_hr = 1.0\n")
-    monkeypatch.setattr("flows.commands.serve._prepare_prefect", lambda: None)  # it is ready, and the process goes on
+    monkeypatch.setattr("flows.commands.serve.prepare_prefect", lambda: None)  # it is ready, and the process goes on
     result = CliRunner().invoke(app, ["nightly", "-w", str(workspace.root)])
     assert result.exit_code == 3, result.output
     assert f"rejected by the gate: {VERSIONS[0]}" in result.output

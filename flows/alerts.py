@@ -1,0 +1,95 @@
+"""A run tells people what went wrong: whoever runs it, at its end, also when it fails.
+
+Nothing here can fail the run: a receiver that does not answer is a line in the log, and in `imsr status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pipelines.alerts.telling import Told, tell
+from pipelines.alerts.troubles import Trouble, failed_night, late_night, troubles
+from pipelines.workspace.layout import Workspace
+
+
+@dataclass
+class Run:
+    """A run as far as people are told of it: versions that it ``made``, and at its end all that is wrong."""
+
+    made: list[str] = field(default_factory=list)
+    found: list[Trouble] = field(default_factory=list)
+
+
+@contextmanager
+def telling(
+    workspace: Workspace,
+    what: str,
+    *,
+    now: datetime,
+    say: Callable[[str], None],
+    scheduled: datetime | None = None,
+    each: Callable[[Trouble], None] = lambda trouble: None,
+) -> Iterator[Run]:
+    """At the end of the block look what is wrong, and tell what is new of it; an error of the block goes on.
+
+    Args:
+        what: what the run is called in a message.
+        now: the time that the run works with.
+        say: logs a line: what was sent, and which receiver did not take it.
+        scheduled: when the run was to begin, if by a schedule.
+        each: is called with each trouble that is new.
+    """
+    run, began, failed = Run(), datetime.now(UTC), list[Trouble]()
+    try:
+        yield run
+    except Exception as error:
+        failed = [failed_night(error, what=what, now=datetime.now(UTC))]
+        raise
+    finally:
+        late = late_night(scheduled, began, workspace.settings) if scheduled else None
+        _tell(workspace, run, [*failed, *([late] if late else [])], now, say, each)
+
+
+def _tell(
+    workspace: Workspace,
+    run: Run,
+    more: Sequence[Trouble],
+    now: datetime,
+    say: Callable[[str], None],
+    each: Callable[[Trouble], None],
+) -> None:
+    try:
+        run.found = once([*troubles(workspace, now=now, made=run.made), *more])
+        told = tell(workspace, run.found, now=now)
+        report(told, say)
+        for trouble in told.troubles:
+            each(trouble)
+    except Exception as error:  # a full disk, a server that is gone: what the run has done stands all the same
+        say(f"alerts could not be sent: {type(error).__name__}")
+
+
+def once(found: Sequence[Trouble]) -> list[Trouble]:
+    """Without a run that failed for a reason which a span or an ingest of the ledger gives, too."""
+    ledger = [trouble for trouble in found if not trouble.text.startswith("the ")]
+    reasons = {trouble.text.partition(" failed: ")[2] for trouble in ledger if trouble.kind == "failed"}
+    quarantined = any(trouble.kind == "quarantined" for trouble in ledger)
+    runs = [
+        trouble
+        for trouble in found
+        if trouble not in ledger
+        if trouble.text.partition(" failed: ")[2] not in reasons
+        if not (trouble.kind == "quarantined" and quarantined)
+    ]
+    return [*ledger, *runs]
+
+
+def report(told: Told, say: Callable[[str], None]) -> None:
+    """Log what was sent, and what did not arrive."""
+    reached = [delivery.receiver for delivery in told.deliveries if not delivery.problem]
+    if reached:
+        say(f"told {', '.join(reached)}: {'; '.join(trouble.text for trouble in told.troubles)}")
+    for problem in told.problems:
+        say(f"an alert was not taken by {problem}")
