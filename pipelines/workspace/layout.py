@@ -10,6 +10,7 @@
     trials/                                  settings that `imsr tune` has tried; may be removed
     staging/                                 work in progress; whatever a dead run left here is rubbish
     catalog.duckdb, views.sql                views for analysts
+    alerts.json                              what people were told (with [alerts]); may be removed
 
 This module knows paths only. Names are checked before they become paths.
 """

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 CODE = Path(flows.__file__).parents[1]
 IMSR = [sys.executable, "-c", "from flows.cli import main; main()"]
-DEPLOYED = {f"{flow}/production" for flow in ("nightly", "backfill", "restate", "full-refresh", "add-task")}
+DEPLOYED = {f"{flow}/production-{flow}" for flow in ("nightly", "backfill", "restate", "full-refresh", "add-task")}
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,13 @@ def test_deploy_all_makes_every_deployment_one_at_a_time(loopback, deployed):
         assert each["parameters"]["workspace"] == str(deployed.root)
         assert each["global_concurrency_limit"]["limit"] == 1
         assert each["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-    (schedule,) = found["nightly/production"]["schedules"]
+    (schedule,) = found["nightly/production-nightly"]["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
     assert loopback.ask("work_pools/imsr")["concurrency_limit"] == 1
 
 
 def test_a_cron_schedule_really_makes_runs(loopback, deployed):
-    wanted = deployment(loopback, "nightly/production")["id"]
+    wanted = deployment(loopback, "nightly/production-nightly")["id"]
 
     def scheduled():
         runs = [run for run in loopback.flow_runs("SCHEDULED") if run["deployment_id"] == wanted]
@@ -74,7 +74,7 @@ def test_a_cron_schedule_really_makes_runs(loopback, deployed):
 
 
 def test_a_worker_runs_a_deployment(loopback, deployed, learnt, tmp_path):
-    started = deployment(loopback, "nightly/production")["id"]
+    started = deployment(loopback, "nightly/production-nightly")["id"]
     run = loopback.ask(f"deployments/{started}/create_flow_run", {})
     with worker(loopback, tmp_path / "worker.log"):
         done = wait_for("the run is over", lambda: _final(loopback, run["id"]))
