@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
-from imsr_core.score.pairs import IntArray, Pairs
+from imsr_core.score.pairs import FloatArray, IntArray, Pairs
 from imsr_core.score.protocol import Term
 from imsr_core.score.weights import SETS, Evidence, Weights
 
@@ -67,7 +67,7 @@ def question(users: IntArray, items: IntArray, popularity: Tensor, had: Pairs, r
     shared = np.concatenate([popular, drawn])
     correction = np.zeros(len(shared))
     correction[len(popular) :] = np.log(max(len(rest), 1) / max(len(drawn), 1))
-    own, real = _own_items(had, people, popular, n)
+    own, weight = _own_items(had, people, popular, n, rng)
     everybody = np.broadcast_to(shared, (len(people), len(shared)))
     is_own = had.find(np.broadcast_to(people[:, None], everybody.shape), everybody) >= 0
     many = np.isin(everybody, popular)
@@ -75,23 +75,32 @@ def question(users: IntArray, items: IntArray, popularity: Tensor, had: Pairs, r
     first = np.where(is_own & ~many, -np.inf, correction)
     unseen = np.where(is_own, -np.inf, correction)
     hidden = np.full(own.shape, -np.inf)
-    offset = np.stack([np.concatenate([first, np.where(real, 0.0, -np.inf)], 1), np.concatenate([unseen, hidden], 1)])
+    offset = np.stack([np.concatenate([first, weight], 1), np.concatenate([unseen, hidden], 1)])
     new = had.find(users, items) < 0
     candidates = np.concatenate([everybody, own], 1)
     return Question(people, place, items, candidates, torch.from_numpy(offset).float(), torch.from_numpy(new))
 
 
-def _own_items(had: Pairs, people: IntArray, popular: IntArray, n: int) -> tuple[IntArray, np.ndarray]:
-    """Items (B, H) that each of ``people`` (B,) had and that are not popular, and which of them are real (B, H)."""
+def _own_items(
+    had: Pairs, people: IntArray, popular: IntArray, n: int, rng: np.random.Generator
+) -> tuple[IntArray, FloatArray]:
+    """Items (B, H) that each of ``people`` (B,) had and that are not popular, and for how many each stands, as a log.
+
+    Where there are more than `OWN` they are drawn: the oldest are taken again too, and count in the sum as the newest.
+    """
     mine = had.of_owners(people)
-    mine = mine.take((mine.other < n) & ~np.isin(mine.other, popular)).newest(OWN)
+    mine = mine.take((mine.other < n) & ~np.isin(mine.other, popular))
     place, rows = mine.rows_of(people)
     count = np.bincount(place, minlength=len(people))
-    width = int(count.max(initial=0))
+    order = rows[np.lexsort((rng.random(len(rows)), place))]
     column = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
-    items, real = np.zeros((len(people), width), dtype=np.int64), np.zeros((len(people), width), dtype=bool)
-    items[place, column], real[place, column] = mine.other[rows], True
-    return items, real
+    kept = column < OWN
+    place, column, order = place[kept], column[kept], order[kept]
+    width = int(count.max(initial=0).clip(max=OWN))
+    items, weight = np.zeros((len(people), width), dtype=np.int64), np.full((len(people), width), -np.inf)
+    items[place, column] = mine.other[order]
+    weight[place, column] = np.log(np.maximum(count / OWN, 1.0))[place]
+    return items, weight
 
 
 def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:

@@ -2,6 +2,7 @@
 
     OUT/cells/<variant>.<extractor>.s<seed>.<fingerprint>.safetensors   ranks of every tested event, R[t, i], K_u
     OUT/bases/<fingerprint>/                                            pre-trained models, shared by variants
+    OUT/chains/<fingerprint>/<n>/                                       versions, to be scored anew: not needed else
 
 A file is named by a fingerprint of the data, the configuration and what the cell is matched with: a bench that is
 run again takes what is there and computes the rest.
@@ -11,11 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +23,20 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from imsr_core.checkpoint import config_identity, load_state, save_state
+from imsr_core.checkpoint import config_identity
 from imsr_core.config import DetectorConfig, InterestsConfig
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
 from imsr_core.strategies import STRATEGIES
 from pipelines.bench.data import BenchError
+from pipelines.bench.kept import MakeModel, SpanRecord, read_model, write_model
 from pipelines.bench.variants import Variant
 from pipelines.workspace.seal import write_atomic
 
-#: Part of each fingerprint: a change of what a cell computes makes new cells.
-FORMAT = 2
+#: Part of the fingerprint of what is trained: raise it when the same settings would give other interests.
+TRAINED = 2
+#: Part of a cell's fingerprint: raise it when the same interests would be scored otherwise. Nothing is trained again.
+SCORED = 3
 #: Arrays that a result holds for each span.
 KINDS = ("ranks", "served", "discover", "discover_served", "counts")
 
@@ -64,14 +64,26 @@ class Cell:
         """16 hex digits over everything that the result follows from."""
         like = self.like.fingerprint if self.like else None
         config = _read_by(self.variant.strategy, self.config) if self.variant.is_model else None
-        return _digest([FORMAT, self.data, self.until, self.top_n, self.variant.strategy, config, like])
+        return _digest([TRAINED, SCORED, self.data, self.until, self.top_n, self.variant.strategy, config, like])
 
     @property
     def base_fingerprint(self) -> str:
         """16 hex digits over everything that the pre-trained model follows from."""
         like = self.like.fingerprint if self.like else None
         base = base_config(self.config, self.pretraining)
-        return _digest([FORMAT, self.data, self.pretraining, _read_by(self.pretraining, base), like])
+        return _digest([TRAINED, self.data, self.pretraining, _read_by(self.pretraining, base), like])
+
+    @property
+    def is_scored_apart(self) -> bool:
+        """Whether the interests are the same whatever the score is, so that a version of them can be scored anew."""
+        return self.config.score.enabled and not self.config.training.residual
+
+    @property
+    def chain_fingerprint(self) -> str:
+        """16 hex digits over everything that the versions follow from, but for their score."""
+        like = self.like.chain_fingerprint if self.like else None
+        config = _read_by(self.variant.strategy, replace(self.config, score=InterestsConfig().score))
+        return _digest([TRAINED, self.data, self.variant.strategy, config, like])
 
     @property
     def pretraining(self) -> str:
@@ -79,21 +91,6 @@ class Cell:
         then; else imsr, as which all others pre-train."""
         strategy = self.variant.strategy
         return strategy if hasattr(self.config, strategy) else "imsr"
-
-
-@dataclass(frozen=True)
-class SpanRecord:
-    """What learning one span took, and what came out of it."""
-
-    span: str
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    peak_mb: float = float("nan")
-    mean_interests: float = float("nan")
-    stored_floats: int = 0
-    born: int = 0
-    trimmed: int = 0
-    forgotten: int = 0
 
 
 @dataclass
@@ -183,14 +180,20 @@ class CellFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, result.to_bytes(cell))
 
-    def base(self, cell: Cell, make: Callable[[], tuple[ModelState, SpanRecord]]) -> tuple[ModelState, SpanRecord]:
+    def base(self, cell: Cell, make: MakeModel) -> tuple[ModelState, SpanRecord]:
         """The cell's pre-trained model with the cell's configuration, and what it took; made once for all cells of
         the same base."""
-        folder = self.root / "bases" / cell.base_fingerprint
+        return self._model(cell, self.root / "bases" / cell.base_fingerprint, make)
+
+    def version(self, cell: Cell, number: int, make: MakeModel) -> tuple[ModelState, SpanRecord]:
+        """The cell's version after span ``number`` without its score, and what it took; made once for all cells that
+        differ in their score alone."""
+        return self._model(cell, self.root / "chains" / cell.chain_fingerprint / str(number), make)
+
+    def _model(self, cell: Cell, folder: Path, make: MakeModel) -> tuple[ModelState, SpanRecord]:
         if not folder.is_dir():
-            state, record = make()
-            _write_base(folder, state, record)
-        state, record = _read_base(folder)
+            write_model(folder, *make())
+        state, record = read_model(folder)
         state.config = cell.config
         return state, record
 
@@ -229,26 +232,3 @@ def _read_by(strategy: str, config: InterestsConfig) -> dict[str, Any]:
 
 def _digest(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _write_base(folder: Path, state: ModelState, record: SpanRecord) -> None:
-    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    staging.mkdir(parents=True)
-    try:
-        save_state(replace(state, score=None), staging)
-        store = {f.name: getattr(state.store, f.name).contiguous() for f in fields(InterestStore)}
-        safetensors.torch.save_file(store, staging / "interests.safetensors")
-        memory = {name: tensor.contiguous() for name, tensor in state.user_memory.items()}
-        safetensors.torch.save_file(memory, staging / "user_memory.safetensors")
-        (staging / "record.json").write_text(json.dumps(asdict(record)))
-        os.rename(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _read_base(folder: Path) -> tuple[ModelState, SpanRecord]:
-    store = safetensors.torch.load_file(folder / "interests.safetensors")
-    record = SpanRecord(**json.loads((folder / "record.json").read_text()))
-    state = load_state(folder, InterestStore(**store))
-    state.user_memory = safetensors.torch.load_file(folder / "user_memory.safetensors")
-    return state, record

@@ -13,15 +13,17 @@ import numpy as np
 import torch
 
 from imsr_core.interests import InterestStore
-from imsr_core.ragged import take_rows
+from imsr_core.ragged import concatenate, take_rows
+from imsr_core.score import Score
 from imsr_core.sorted_keys import is_in, unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import STARTING_OVER, Change, SpanUpdate, strategy_named
 from imsr_core.strategies.imsr import imsr, scores_after
 from imsr_core.strategies.protocol import Progress, silent
-from pipelines.bench.cells import Cell, CellFiles, CellResult, SpanRecord, store_of_counts
+from pipelines.bench.cells import Cell, CellFiles, CellResult, store_of_counts
 from pipelines.bench.data import BenchData, BenchSpan
 from pipelines.bench.floors import FloorRun, rank_floor
+from pipelines.bench.kept import SpanRecord
 from pipelines.bench.scoring import ranks_alone, score_span
 
 
@@ -63,7 +65,7 @@ def _chain(run: CellRun, result: CellResult) -> None:
         span, before = data.spans[number], data.spans[number - 1]
         # what starts over is not learnt for spans that are only tuned on, but for the last, if it fits a score there
         if number > 1 and not (over and number <= data.tuning - cell.config.score.enabled):
-            state, record = _learn(run, state, number - 1)
+            state, record = _version(run, state, number - 1)
             result.records.append(record)
         if state.spans:
             score_span(result, state, span, cell.top_n)
@@ -105,6 +107,35 @@ def _like(run: CellRun, number: int) -> InterestStore | None:
     counts = run.like.counts[run.data.spans[number].id] if number >= 0 else list(run.like.counts.values())[-1]
     model = run.cell.config.model
     return store_of_counts(counts, model.dim, model.query_units)
+
+
+def _version(run: CellRun, before: ModelState, number: int) -> tuple[ModelState, SpanRecord]:
+    """The version after span ``number``: where its interests are the same whatever the score is, they are kept, and
+    scored here."""
+    if not run.cell.is_scored_apart:
+        return _learn(run, before, number)
+    learnt: list[ModelState] = []
+
+    def make() -> tuple[ModelState, SpanRecord]:
+        state, record = _learn(run, before, number)
+        learnt.append(state)
+        return state, record
+
+    state, record = run.files.version(run.cell, number, make)
+    state.score = learnt[0].score if learnt else _score_after(run, before, number)
+    return state, record
+
+
+def _score_after(run: CellRun, before: ModelState, number: int) -> Score | None:
+    """The score of the version after span ``number``, from the version before it."""
+    span = run.data.spans[number]
+    judged = scores_after(before, span.learnt, None, span.n_items)[0] if before.spans else None
+    if run.cell.variant.strategy not in STARTING_OVER:
+        return judged
+    fresh = ModelState.initial(run.cell.config, run.data.span_length)
+    everything = concatenate([run.data.history(number), span.learnt])
+    score, _ = scores_after(fresh, everything, None, span.n_items)
+    return replace(score, weights=judged.weights) if score and judged and judged.weights.evidence else score
 
 
 def _learn(run: CellRun, state: ModelState, number: int) -> tuple[ModelState, SpanRecord]:

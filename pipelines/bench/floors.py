@@ -28,8 +28,9 @@ from imsr_core.config import ScoreConfig
 from imsr_core.metrics import ndcg
 from imsr_core.score import Score
 from imsr_core.score.trend import HALF_LIVES, TrendTerm
-from pipelines.bench.cells import CellResult, SpanRecord
+from pipelines.bench.cells import CellResult
 from pipelines.bench.data import BenchData, BenchSpan
+from pipelines.bench.kept import SpanRecord
 from pipelines.bench.ranking import Ranks, rank_both, rank_everything, rank_what_is_new
 
 #: Scores held at once (users x items).

@@ -24,8 +24,9 @@ from rivals.protocol import Rival
 from rivals.sasrec import SASREC
 from rivals.walk import Trial, Trials, rank_span, train
 
-from pipelines.bench.cells import CellResult, SpanRecord
+from pipelines.bench.cells import CellResult
 from pipelines.bench.data import BenchData, load_bench_data
+from pipelines.bench.kept import SpanRecord
 from pipelines.bench.log import open_log
 from pipelines.bench.rivals import RivalFiles
 

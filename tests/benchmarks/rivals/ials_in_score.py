@@ -22,8 +22,9 @@ from torch import Tensor
 
 from imsr_core.config import ScoreConfig
 from imsr_core.score import Score, Scorer
-from pipelines.bench.cells import CellResult, SpanRecord
+from pipelines.bench.cells import CellResult
 from pipelines.bench.data import BenchData
+from pipelines.bench.kept import SpanRecord
 from pipelines.bench.ranking import rank_everything, rank_what_is_new
 
 NAME = "ials-in-score"

@@ -8,9 +8,10 @@ import pytest
 from bench_cases import bench_data, grid, spans
 
 from imsr_core.errors import ConfigError
-from pipelines.bench.cells import CellResult, SpanRecord
+from pipelines.bench.cells import CellResult
 from pipelines.bench.data import BenchError
 from pipelines.bench.figures import draw
+from pipelines.bench.kept import SpanRecord
 from pipelines.bench.picks import best_rival, picks
 from pipelines.bench.rivals import RivalFiles
 from pipelines.bench.summary import Scope, figures, gain, summaries

@@ -228,3 +228,25 @@ def test_the_estimate_is_an_interval_of_the_rates_that_were_seen():
     assert estimate.left([("imsr", 5.0), ("popularity", 0.0)]) == (10.0, 20.0)
     assert estimate.left([("sml", 1.0)]) == (2.0, 50.0)
     assert estimate.left([]) == (0.0, 0.0)
+
+
+SCORED = with_settings(CONFIG, {"score.enabled": True})
+
+
+@pytest.mark.parametrize("name", ["imsr", "fine_tune", "full_retrain"])
+def test_another_score_trains_nothing_and_ranks_as_if_it_had(data, tmp_path, name, monkeypatch):
+    run(grid(data, name, config=SCORED), CellFiles(tmp_path / "kept"))
+    other = grid(data, name, config=with_settings(SCORED, {"score.neighbours": False}))
+    direct = run(other, CellFiles(tmp_path / "fresh"))
+    monkeypatch.setattr("pipelines.bench.chain._learn", None)
+    monkeypatch.setattr("pipelines.bench.chain.strategy_named", None)
+    again = run(other, CellFiles(tmp_path / "kept"))
+    for kind in ("ranks", "served", "discover", "discover_served"):
+        for span, ranks in getattr(result(direct, name), kind).items():
+            assert getattr(result(again, name), kind)[span].tolist() == ranks.tolist()
+
+
+def test_interests_that_learn_what_a_score_leaves_belong_to_that_score(data):
+    residual = grid(data, "imsr", config=with_settings(SCORED, {"training.residual": True})).cells()[0]
+    assert not residual.is_scored_apart
+    assert grid(data, "imsr", config=SCORED).cells()[0].is_scored_apart
