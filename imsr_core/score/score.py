@@ -23,11 +23,12 @@ from torch import Tensor
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import SpanSequences, between
 from imsr_core.score.fitting import fitted, question, sample_events
+from imsr_core.score.had import TermWithHad, had_columns
 from imsr_core.score.interest import InterestTerm
 from imsr_core.score.neighbours import NeighboursTerm
 from imsr_core.score.pairs import Pairs
 from imsr_core.score.personal import PersonalTerm
-from imsr_core.score.protocol import CountingTerm, Term
+from imsr_core.score.protocol import Term
 from imsr_core.score.serving import Scorer
 from imsr_core.score.trend import HALF_LIVES, TrendTerm
 from imsr_core.score.weights import Evidence, Weights
@@ -121,7 +122,9 @@ class Score:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the terms in use, interest first."""
-        own = InterestTerm.columns if self.config.interest else ()
+        own: tuple[str, ...] = InterestTerm.columns if self.config.interest else ()
+        if self.config.personal:
+            own = had_columns(own)
         return (*own, *(name for term in self.counters() for name in term.columns))
 
     @property
@@ -129,10 +132,11 @@ class Score:
         """N, the size of the catalogue that was counted."""
         return len(self.trend.counts)
 
-    def counters(self) -> list[CountingTerm]:
+    def counters(self) -> list[Term]:
         """The counting terms that are part of the score."""
-        named: tuple[tuple[str, CountingTerm], ...] = (
-            ("trend", self.trend),
+        trend = TermWithHad(self.trend, self.personal) if self.config.personal else self.trend
+        named: tuple[tuple[str, Term], ...] = (
+            ("trend", trend),
             ("personal", self.personal),
             ("neighbours", self.neighbours),
         )
@@ -140,8 +144,9 @@ class Score:
 
     def terms(self, interest: InterestTerm | None) -> list[Term]:
         """All terms of the score, in the order of ``columns``; without ``interest``, the counting ones."""
-        own: list[Term] = [interest] if interest is not None and self.config.interest else []
-        return [*own, *self.counters()]
+        if interest is None or not self.config.interest:
+            return self.counters()
+        return [TermWithHad(interest, self.personal) if self.config.personal else interest, *self.counters()]
 
     def after(self, span: SpanSequences, n_items: int) -> Score:
         """With a span's events counted; the weights stay."""

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imsr_core.score import Score, Scorer
+from imsr_core.score.had import TermWithHad
 from imsr_core.score.interest import InterestTerm
 from imsr_core.score.neighbours import NeighboursTerm
 from imsr_core.score.personal import PersonalTerm
@@ -44,6 +45,7 @@ def reasons(
     texts = _trend(score, items)
     for number, (term, _) in enumerate(scorer.terms):
         mine = which == number
+        term = term.term if isinstance(term, TermWithHad) else term
         if isinstance(term, InterestTerm):
             own = _joined("interest ", pa.array(interest_ids[mine]))
         elif isinstance(term, PersonalTerm):

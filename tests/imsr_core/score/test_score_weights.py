@@ -99,3 +99,40 @@ def test_a_term_that_is_off_has_no_column():
     assert "had" not in Score.empty(config, UNIT).columns
     weights = Score.empty(ON, UNIT).weights.for_columns(Score.empty(config, UNIT).columns)
     assert weights.columns == Score.empty(config, UNIT).columns
+
+
+def test_what_is_in_fashion_does_not_reorder_what_a_user_takes_again():
+    """Two kinds of events: half the time a user takes their own staple again, else what everybody takes that day."""
+    rng = np.random.default_rng(0)
+    users, fads = 40, 20
+
+    def day(first):
+        staples = users + np.arange(users)  # an item of one's own
+        fad = first + rng.integers(0, fads, users)
+        who = np.tile(np.arange(users), 2)
+        return from_events(who, np.concatenate([staples, fad]), np.arange(2 * users) + first * 1000)
+
+    score = Score.empty(ON, unit=1000)
+    for number in range(6):
+        span = day(number)
+        score = (score.asked(span, None, number) if number else score).after(span, 2 * users)
+    row = dict(zip(score.weights.columns, score.weights.values[0].tolist(), strict=True))
+    whole = {name: row[name] + row[f"had_{name}"] for name in ("trend_span", "trend_third")}
+    assert sum(whole.values()) < row["trend_span"] + row["trend_third"]
+
+
+@pytest.mark.parametrize("own", [0, 3, 700])
+def test_the_candidates_stand_for_the_whole_catalogue_each_item_once(own, monkeypatch):
+    """Also where a user had more than is drawn: the oldest are taken again too, and must count as what was not taken."""
+    catalogue = 1_500
+    rng = np.random.default_rng(3)
+    had = Score.empty(ON, UNIT).after(span_of({0: list(range(own)), 1: [5, 8]}), catalogue).personal.pairs
+    popularity = torch.from_numpy(rng.random(catalogue))
+    asked = fitting_module.question(np.array([0, 1]), np.array([1, 2]), popularity, had, rng)
+    stands_for = asked.offset.exp().sum(2)
+    for user, count in enumerate((own, 2)):
+        assert float(stands_for[0, user]) == pytest.approx(catalogue, rel=0.15)
+        assert float(stands_for[1, user]) == pytest.approx(catalogue - count, rel=0.15)
+    if own == 700:
+        drawn = asked.items[0][np.isin(asked.items[0], np.arange(own)) & (asked.offset[0, 0].numpy() > 0)]
+        assert drawn.min() < 100  # not the newest alone

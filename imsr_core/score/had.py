@@ -1,0 +1,63 @@
+"""A term that says something else of what the user had: its columns twice, once for every item, once for those alone.
+
+    columns x_f(u, i), and had_f(u, i) = x_f(u, i) if the user had the item, else 0
+
+What is in fashion says which new thing a user might take, and little of which of their own things they take again. With
+one weight for both, a fit on all events pays for the new ones with the order of the old ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imsr_core.score.pairs import IntArray
+from imsr_core.score.personal import PersonalTerm
+from imsr_core.score.protocol import Term
+
+
+@dataclass(frozen=True)
+class TermWithHad:
+    """``term`` with weights of their own for the items that ``personal`` knows of a user."""
+
+    term: Term
+    personal: PersonalTerm
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the term, and the same for what the user had."""
+        return had_columns(self.term.columns)
+
+    def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
+        """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2F,)."""
+        every, had = weights.chunk(2)
+        self.term.add(scores, users, every)
+        if bool((had != 0).any()):
+            place, column, items = self._items_of(users, scores.shape[1])
+            table = np.zeros((len(users), int(column.max(initial=-1)) + 1), dtype=np.int64)
+            table[place, column] = items
+            part = (self.term.at(users, table) @ had)[torch.from_numpy(place), torch.from_numpy(column)]
+            scores[torch.from_numpy(place), torch.from_numpy(items)] += part
+
+    def at(self, users: IntArray, items: IntArray) -> Tensor:
+        """(B, C, 2F) the columns of ``items`` (B, C) for ``users`` (B,)."""
+        values = self.term.at(users, items)
+        had = self.personal.pairs.find(np.broadcast_to(users[:, None], items.shape), items) >= 0
+        return torch.cat([values, values * torch.from_numpy(had)[..., None]], -1)
+
+    def _items_of(self, users: IntArray, n_items: int) -> tuple[IntArray, IntArray, IntArray]:
+        """What ``users`` (B,) had: position in ``users`` (P,), number among the user's own (P,), item (P,)."""
+        place, rows = self.personal.pairs.rows_of(users)
+        items = self.personal.pairs.other[rows]
+        inside = items < n_items
+        place, items = place[inside], items[inside]
+        count = np.bincount(place, minlength=len(users))
+        return place, np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count), items
+
+
+def had_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of a term, and the same for what the user had."""
+    return (*columns, *(f"had_{name}" for name in columns))
