@@ -123,7 +123,7 @@ def test_what_is_in_fashion_does_not_reorder_what_a_user_takes_again():
 
 @pytest.mark.parametrize("own", [0, 3, 700])
 def test_the_candidates_stand_for_the_whole_catalogue_each_item_once(own, monkeypatch):
-    """Also where a user had more than is drawn: the oldest are taken again too, and must count as what was not taken."""
+    """Also where a user had more than is drawn: the oldest are taken again too, and must count as passed over."""
     catalogue = 1_500
     rng = np.random.default_rng(3)
     had = Score.empty(ON, UNIT).after(span_of({0: list(range(own)), 1: [5, 8]}), catalogue).personal.pairs
