@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ast
 import codecs
-import gzip
 import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.careful_lines import Layout, records
 from pipelines.lake.delimited import Dialect
 from pipelines.lake.event_files import EventFile, ReadError
+from pipelines.lake.packing import open_packing, open_unpacked, packing_of
 from pipelines.lake.readers import dialect_of_file, read_columns
 from pipelines.settings.imsr_toml import SourceSettings
 from pipelines.workspace.engine import duckdb_session
@@ -78,7 +79,7 @@ def _cannot_name(path: Path, source: SourceSettings, user_id: str) -> bool:
     """
     file = EventFile(path, path)
     try:
-        if file.compressed or file.partitions or file.format(source.format) not in ("csv", "inter"):
+        if file.packing or file.partitions or file.format(source.format) not in ("csv", "inter"):
             return False
         plain = user_id.isascii() and user_id.isprintable() and not set(user_id) & set("\"'\\")
         if not plain or codecs.lookup(source.encoding).name not in ("utf-8", "ascii"):
@@ -135,13 +136,11 @@ def _spellings(user_id: str) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    data = path.read_bytes()
-    if path.suffix.lower() == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError):
-            return ""  # damaged: what it holds cannot be known
-    return data.decode("utf-8", "surrogateescape")
+    try:
+        with open_unpacked(path, packing_of(path)) as stream:
+            return stream.read().decode("utf-8", "surrogateescape")
+    except (OSError, EOFError, LZMAError):
+        return ""  # damaged: what it holds cannot be known
 
 
 def _rewrite_parquet(path: Path, gone: list[int], out: Path) -> None:
@@ -156,14 +155,14 @@ def _rewrite_text(
     path: Path, source: SourceSettings, out: Path, kept: Callable[[Iterable[tuple[bytes, bytes]]], Iterator[bytes]]
 ) -> None:
     """Write what ``kept`` keeps of (line as it stands, line as UTF-8 without its end)."""
-    compressed = path.suffix.lower() == ".gz"
+    packing = packing_of(path)
     if ",\n".encode(source.encoding) != b",\n":
         raise LandingError(f"{path}: its lines cannot be told apart in {source.encoding}", hint="edit it by hand")
-    with gzip.open(path) if compressed else path.open("rb") as stream, out.open("wb") as raw:
-        target = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) if compressed else raw
+    with open_unpacked(path, packing) as stream, out.open("wb") as raw:
+        target = open_packing(raw, packing) if packing else raw
         for line in kept((line, _as_utf8(line, source.encoding)) for line in stream):
             target.write(line)
-        if compressed:
+        if packing:
             target.close()
 
 

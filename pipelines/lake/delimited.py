@@ -91,7 +91,9 @@ def locate(path: Path, wanted: Mapping[str, Sequence[ColumnPath]], found: Sequen
         if not here:
             raise missing_column(path, ours, paths, found)
         if found.count(here[0]) > 1:
-            raise ReadError(f"{path}: two columns are called {here[0]!r}")
+            raise ReadError(
+                f"{path}: two columns are called {here[0]!r}", hint="rename one of them; nothing was ingested"
+            )
         positions[ours] = found.index(here[0])
     return positions
 
@@ -106,21 +108,23 @@ def check_header(path: Path, dialect: Dialect, positions: Mapping[str, int]) -> 
         )
 
 
-def missing_column(path: Path, ours: str, paths: Sequence[ColumnPath], found: Sequence[str]) -> ReadError:
-    """The error of a file that has none of the names for one of our columns."""
+def missing_column(
+    path: Path, ours: str, paths: Sequence[ColumnPath], found: Sequence[str], advice: str = ""
+) -> ReadError:
+    """The error of a file that has none of the names for one of our columns; ``advice`` where no name is like it."""
     names = [each[:60] for each in found[:_LISTED]]
     more = f", and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     wanted = " or ".join(repr(each.whole) for each in paths)
     message = f"{path}: no column {wanted} for {ours}; it has {', '.join(map(repr, names))}{more}"
-    return ReadError(message, hint=_advice(paths[0].whole, ours, names))
+    return ReadError(message, hint=_advice(paths[0].whole, ours, names, advice))
 
 
-def _advice(wanted: str, ours: str, found: list[str]) -> str:
-    if found and sum(_is_value(name) for name in found) * 2 >= len(found):
+def _advice(wanted: str, ours: str, found: list[str], advice: str) -> str:
+    if found and not advice and sum(_is_value(name) for name in found) * 2 >= len(found):
         return "is there no header? name all columns, in order: columns = [...] under [source] in imsr.toml"
     close = get_close_matches(wanted, found, n=1, cutoff=0.4)
-    guess = f"did you mean {close[0]!r}? " if close else "(if there is no header: columns = [...]) "
-    if len(found) == 1 and not close:
+    guess = f"did you mean {close[0]!r}? " if close else advice or "(if there is no header: columns = [...]) "
+    if len(found) == 1 and not close and not advice:
         guess = "if another delimiter stands between the columns, set delimiter; else "
     return f"{guess}set {ours} under [source] in imsr.toml"
 
@@ -180,7 +184,7 @@ def _read_fast(
         SELECT row_number() OVER () AS row_number, {wanted.sql}, NULL::VARCHAR AS malformed
         FROM read_csv('{_quoted(str(text.link))}', auto_detect = false, header = {dialect.header},
             delim = '{_quoted(dialect.delimiter)}', quote = '{quote}', escape = '{quote}',
-            columns = {{{columns}}}, strict_mode = true, compression = '{"gzip" if text.compressed else "none"}',
+            columns = {{{columns}}}, strict_mode = true, compression = '{text.packing or "none"}',
             store_rejects = true, rejects_table = '{table}_rejects', rejects_scan = '{table}_scan')""")
     ((good,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
     ((bad,),) = connection.execute(f"SELECT count(DISTINCT line) FROM {table}_rejects").fetchall()

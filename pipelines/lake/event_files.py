@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from imsr_core.errors import ImsrError
+from pipelines.lake.packing import PACKINGS, packing_of
 
 #: Ending -> format.
 FORMATS = {
@@ -91,15 +92,16 @@ class EventFile:
         return cls(path, link)
 
     @property
-    def compressed(self) -> bool:
-        """Whether the file's name ends in ``.gz``."""
-        return self.path.suffix.lower() == ".gz"
+    def packing(self) -> str:
+        """How the file is packed, by its ending; "" if it is not."""
+        return packing_of(self.path)
 
     def format(self, wanted: str = "auto") -> str:
         """csv, inter, json, python or parquet: what is wanted, else by the ending. Raises ReadError for another one."""
         kind = _format_of(self.path) if wanted == "auto" else wanted
-        if kind is None or (kind == "parquet" and self.compressed):
-            hint = f"known endings: {' '.join(FORMATS)}, and .gz after those of text; or set format under [source]"
+        if kind is None or (kind == "parquet" and self.packing):
+            packed = " ".join(PACKINGS)
+            hint = f"known endings: {' '.join(FORMATS)}, and {packed} after those of text; or set format under [source]"
             raise ReadError(f"{self.path}: unknown format", hint=hint)
         return kind
 
@@ -191,7 +193,7 @@ def no_data(path: Path, format: str = "auto") -> str | None:
 
 def _format_of(path: Path) -> str | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    compressed = suffixes[-1:] == [".gz"]
+    compressed = bool(packing_of(path))
     ending = suffixes[-2] if compressed and len(suffixes) > 1 else "".join(suffixes[-1:])
     return FORMATS.get(ending)
 

@@ -13,6 +13,7 @@ from itertools import islice
 import duckdb
 import pyarrow as pa
 
+from pipelines.lake.careful_lines import SHOWN
 from pipelines.lake.column_paths import ColumnPath, lists_of
 from pipelines.lake.delimited import missing_column
 from pipelines.lake.event_files import ReadError
@@ -21,7 +22,8 @@ from pipelines.lake.plain_text import PlainText, physical_lines
 #: DuckDB takes objects of 16 MiB; a file with a longer line is fed to it line by line.
 _OBJECT_BYTES = 1 << 24
 _BATCH = 1 << 14
-_LINES = pa.schema([pa.field("json", pa.string())])
+_SHOWN_BYTES = 4 * SHOWN
+_LINES = pa.schema([pa.field("json", pa.string()), pa.field("line", pa.string())])
 #: Columns without which a row is no event.
 _REQUIRED = ("user_id", "item_id", "timestamp")
 
@@ -42,23 +44,25 @@ def read_json(
         ReadError: no line is an object, a list is not closed, or a wanted key is nowhere.
     """
     link = str(text.link).replace("'", "''")
-    packed = "gzip" if text.compressed else "uncompressed"
+    packed = text.packing or "uncompressed"
     scan = f"read_json_objects('{link}', compression = '{packed}'"
     if not python and text.first_line(1 << 16).lstrip().startswith("["):
         if text.last != b"]":
             raise ReadError(f"{text.path}: its list has no end: the file is cut off", hint="nothing was ingested")
-        relation = f"(SELECT json FROM {scan}, format = 'array'))"
+        relation = f"(SELECT json, '' AS line FROM {scan}, format = 'array'))"
         _extract(connection, text, wanted, columns, constants, relation, table)
         return
     if not python and text.longest < _OBJECT_BYTES:
-        relation = f"(SELECT json FROM {scan}, format = 'newline_delimited', ignore_errors = true))"
-        if connection.execute(f"SELECT count(*) FROM {relation}").fetchall() == [(text.lines,)]:
+        relation = f"(SELECT json, '' AS line FROM {scan}, format = 'newline_delimited', ignore_errors = true))"
+        if connection.execute(f"SELECT count(json) FROM {relation}").fetchall() == [(text.lines,)]:
             _extract(connection, text, wanted, columns, constants, relation, table)
             return
     schema_reader = pa.RecordBatchReader.from_batches(_LINES, _batches(text, _literal if python else _plain))
     connection.register("json_text", schema_reader)
     try:
-        connection.execute(f"CREATE TABLE {table}_lines AS SELECT TRY_CAST(json AS JSON) AS json FROM json_text")
+        connection.execute(f"""
+            CREATE TABLE {table}_lines AS SELECT TRY_CAST(json AS JSON) AS json, left(line, {SHOWN}) AS line
+            FROM json_text""")
     finally:
         connection.unregister("json_text")
     _extract(connection, text, wanted, columns, constants, f"{table}_lines", table)
@@ -74,14 +78,18 @@ def _extract(
     relation: str,
     table: str,
 ) -> None:
-    """Take the wanted values out of the objects of a relation with one column ``json``."""
+    """Take the wanted values out of the objects of a relation.
+
+    It has the columns ``json``, and ``line``, the text of one that is no JSON.
+    """
     lists = lists_of(path for paths in wanted.values() for path in paths)
     elements = "".join(f", {_elements(name)} AS list{n}" for n, name in enumerate(lists))
     selected, complaint = values_sql(wanted, columns, constants)
     connection.execute(f"""
         CREATE TABLE {table} AS
-        SELECT row_number() OVER () AS row_number, {selected}, {complaint} AS malformed
-        FROM (SELECT json{elements} FROM {relation})""")
+        SELECT row_number() OVER () AS row_number, {selected},
+            CASE WHEN json IS NULL THEN 'no JSON: ' || line ELSE {complaint} END AS malformed
+        FROM (SELECT json, line{elements} FROM {relation})""")
     _check_keys(connection, text, wanted, relation, table)
 
 
@@ -135,7 +143,7 @@ def _check_keys(
     names = [name for (name,) in keys.fetchall()]
     for ours, paths in wanted.items():  # a key that is null throughout is there
         if not any(path.whole in names or path.outer[0] in names for path in paths):
-            raise missing_column(text.path, ours, paths, names)
+            raise missing_column(text.path, ours, paths, names, "inside objects and lists: user.id, events[].item; ")
 
 
 def _pointers(path: ColumnPath) -> list[str]:
@@ -178,9 +186,11 @@ def _is_nested(text: str, paths: Sequence[ColumnPath], lists: Sequence[str]) -> 
 
 def _batches(text: PlainText, convert: Callable[[bytes], str | None]) -> Iterator[pa.RecordBatch]:
     with text.open() as stream:
-        lines = (convert(line) for line in physical_lines(stream) if line.strip())
+        lines = (line for line in physical_lines(stream) if line.strip())
         while some := list(islice(lines, _BATCH)):
-            yield pa.record_batch([pa.array(some, pa.string())], schema=_LINES)
+            shown = [line[:_SHOWN_BYTES].decode("utf-8", "backslashreplace") for line in some]
+            columns = [pa.array(map(convert, some), pa.string()), pa.array(shown, pa.string())]
+            yield pa.record_batch(columns, schema=_LINES)
 
 
 def _plain(line: bytes) -> str | None:

@@ -109,7 +109,7 @@ class _Source:
 
     def _as_known(self, column: pa.Array, kind: pa.DataType, name: str) -> pa.Array:
         if column.type == kind:
-            return column
+            return self._as_text(column, name)
         if pa.types.is_fixed_size_binary(column.type):
             if column.type.byte_width == 16:
                 return _uuids(column)
@@ -117,10 +117,22 @@ class _Source:
         try:
             return pc.cast(column, kind)
         except pa.ArrowInvalid as error:
-            raise ReadError(
-                f"{self._file.path}: column {name!r} holds {column.type} that is no UTF-8 text",
-                hint="write it as text, or choose another column under [source] in imsr.toml",
-            ) from error
+            raise self._no_text(column, name) from error
+
+    def _as_text(self, column: pa.Array, name: str) -> pa.Array:
+        """The column, if its text is text: whoever wrote the file may have called bytes a string."""
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise self._no_text(column, name) from error
+        return column
+
+    def _no_text(self, column: pa.Array, name: str) -> ReadError:
+        return ReadError(
+            f"{self._file.path}: column {name!r} holds {column.type} that is no UTF-8 text",
+            hint="write it as text, or choose another column under [source] in imsr.toml",
+        )
 
 
 def _known(kind: pa.DataType) -> pa.DataType:
@@ -171,7 +183,10 @@ def _select(path: ColumnPath, column: str, value: str, kind: pa.DataType, lists:
         value, rest, kind = f"list{lists.index(path.whole)}", path.inner, kind.value_type
     for name in rest:
         if not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
-            raise ReadError(f"{file.path}: {path.text!r} has no field {name!r}: it is {kind}")
+            raise ReadError(
+                f"{file.path}: {path.text!r} has no field {name!r}: it is {kind}",
+                hint="name one of its fields under [source] in imsr.toml",
+            )
         value, kind = f"struct_extract({value}, '{name.replace(chr(39), chr(39) * 2)}')", kind.field(name).type
     return _text_sql(value, kind, path.text, file)
 

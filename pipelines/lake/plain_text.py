@@ -1,21 +1,22 @@
 """A text file as the readers want it: UTF-8, whole, within the budget, and its physical lines counted.
 
 One pass over the bytes tells all that decides how a file is read: how many lines it has, how they end, how long the
-longest is, and whether it is the text that it is said to be. A file in another encoding is copied as UTF-8.
+longest is, and whether it is the text that it is said to be. A file in another encoding is copied as UTF-8, and one
+that is packed in another way than by gzip is unpacked.
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO
 
 from pipelines.lake.event_files import EventFile, ReadError
+from pipelines.lake.packing import kind_by_content, open_unpacked, unpacked
 
 _CHUNK = 1 << 20
 _BLANK = re.compile(rb"\n(?=\r?\n)")
@@ -57,14 +58,14 @@ BUDGET = Budget(200_000_000, 1 << 33)
 
 @dataclass(frozen=True)
 class PlainText:
-    """A text file as UTF-8. ``lines`` are those that are not empty.
+    """A text file as UTF-8. ``lines`` are those that are not empty. ``packing`` is "gzip" or "".
 
     ``even``: all lines end alike; ``marked``: it begins with a byte order mark; ``last``: its last byte but spaces.
     """
 
     path: Path
     link: Path
-    compressed: bool
+    packing: str
     lines: int
     longest: int
     even: bool
@@ -74,7 +75,7 @@ class PlainText:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The bytes, unpacked."""
-        with _open(self.link, self.compressed) as stream:
+        with open_unpacked(self.link, self.packing) as stream:
             yield stream
 
     def first_line(self, most: int = 1 << 26) -> str:
@@ -90,11 +91,15 @@ def plain_text(file: EventFile, encoding: str, budget: Budget) -> PlainText:
     Raises:
         ReadError: over the budget, or not text of this encoding; the message names the one that it seems to be.
     """
-    if codecs.lookup(encoding).name in ("utf-8", "ascii"):
-        return _scan(file, file.link, file.compressed, budget)
+    plain = codecs.lookup(encoding).name in ("utf-8", "ascii")
+    if plain and file.packing in ("", "gzip"):
+        return _scan(file, file.link, file.packing, budget)
     copy = file.link.with_name(f"{file.link.name}.utf8")
-    _transcode(file, copy, encoding, budget)
-    return _scan(file, copy, False, budget)
+    if plain:
+        _unpack(file, copy, budget)
+    else:
+        _transcode(file, copy, encoding, budget)
+    return _scan(file, copy, "", budget)
 
 
 def physical_lines(stream: IO[bytes], most: int = 1 << 26) -> Iterator[bytes]:
@@ -113,12 +118,12 @@ def physical_lines(stream: IO[bytes], most: int = 1 << 26) -> Iterator[bytes]:
         yield from body.split(b"\r") if b"\r" in body and not whole else [body]
 
 
-def _scan(file: EventFile, link: Path, compressed: bool, budget: Budget) -> PlainText:
+def _scan(file: EventFile, link: Path, packing: str, budget: Budget) -> PlainText:
     lines = ends = windows = bare = blank = longest = current = size = 0
     last, first, final = b"\n", b"", b""
-    with _open(link, compressed) as stream:
+    with open_unpacked(link, packing) as stream:
         while part := stream.read(_CHUNK):
-            first = first or part[:4]
+            first = first or part[:16]
             size += len(part)
             found = part.count(b"\n")
             ends += found
@@ -128,7 +133,7 @@ def _scan(file: EventFile, link: Path, compressed: bool, budget: Budget) -> Plai
                 blank += len(_BLANK.findall(last + part))
             current, longest = _lengths(part, current, longest)
             last, final = part[-1:], part.rstrip()[-1:] or final
-            if compressed:
+            if packing:
                 budget.check_bytes(file.path, size)
             budget.check_rows(file.path, ends - 1)  # the header is a line, too
     _check_marks(file, first)
@@ -138,7 +143,7 @@ def _scan(file: EventFile, link: Path, compressed: bool, budget: Budget) -> Plai
     if ends == 0 and lone:  # the lines of an old Macintosh
         lines = lone + (last != b"\r")
     marked = first.startswith(codecs.BOM_UTF8)
-    return PlainText(file.path, link, compressed, lines, max(longest, current), even, marked, final)
+    return PlainText(file.path, link, packing, lines, max(longest, current), even, marked, final)
 
 
 def _lengths(part: bytes, current: int, longest: int) -> tuple[int, int]:
@@ -156,29 +161,39 @@ def _check_marks(file: EventFile, first: bytes) -> None:
                 f"{file.path}: this is {name.upper()}, not UTF-8: it begins with its byte order mark",
                 hint=f'set encoding = "{name}" under [source] in imsr.toml',
             )
-    if len(first) == 4 and 0 in first and first[:4] != b"PAR1":
+    kind, ending = kind_by_content(first)
+    if kind:
+        hint = f"name it {file.path.name}{ending}" if ending else "export it as CSV, JSON lines or Parquet"
+        if ending == ".parquet":
+            hint = f'name it {file.path.stem}{ending}, or set format = "parquet" under [source] in imsr.toml'
+        raise ReadError(f"{file.path}: this is no text: it is {kind}", hint=hint)
+    if len(first) >= 4 and 0 in first[:4]:
         raise ReadError(
             f"{file.path}: this is no UTF-8 text: it has zero bytes, as UTF-16 and binary files do",
             hint='if it is text, set encoding under [source] in imsr.toml: "utf-16-le", ...',
         )
 
 
+def _unpack(file: EventFile, copy: Path, budget: Budget) -> None:
+    size = 0
+    with copy.open("wb") as out:
+        for part in unpacked(file.link, file.packing):
+            size += out.write(part)
+            budget.check_bytes(file.path, size)
+
+
 def _transcode(file: EventFile, copy: Path, encoding: str, budget: Budget) -> None:
     decoder = codecs.getincrementaldecoder(encoding)()
     size = 0
     try:
-        with _open(file.link, file.compressed) as stream, copy.open("w", encoding="utf-8", newline="") as out:
-            while part := stream.read(_CHUNK):
+        with copy.open("w", encoding="utf-8", newline="") as out:
+            for part in unpacked(file.link, file.packing):
                 text = decoder.decode(part)
                 size += out.write(text if size else text.removeprefix("\ufeff"))
-                if file.compressed:
+                if file.packing:
                     budget.check_bytes(file.path, size)
             out.write(decoder.decode(b"", True))
     except UnicodeError as error:
         raise ReadError(
             f"{file.path}: not {encoding}: {error}", hint="set encoding under [source] in imsr.toml"
         ) from error
-
-
-def _open(path: Path, compressed: bool) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path) if compressed else path.open("rb"))

@@ -1,8 +1,8 @@
 """Event files of several formats as one DuckDB table of raw text.
 
 Known by their ending, or by ``[source] format``: columns with a delimiter (``.csv .tsv .txt .dat .data``, RecBole's
-``.inter``; also ``.gz``), JSON (``.jsonl .ndjson .json``: one object a line, or an array; also ``.gz``), Python
-literals (one a line), ``.parquet .pq``.
+``.inter``), JSON (``.jsonl .ndjson .json``: one object a line, or an array), Python literals (one a line), ``.parquet
+.pq``. Files of text may be packed: ``.gz .bz2 .zst .xz``.
 
 Everything becomes text as it stands in the file: ids are never trimmed or changed in case here. Only where a typed
 column holds whole numbers as floats or decimals (a nullable integer that became 17850.0) is the id written as the
@@ -12,6 +12,7 @@ integer.
 from __future__ import annotations
 
 import errno
+import lzma
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def read_columns(
     if not file.path.is_file():
         raise ReadError(f"{file.path}: not a file", hint="name event files, folders of them, or patterns")
     if file.path.stat().st_size == 0:
-        raise ReadError(f"{file.path}: the file is empty, it has not even a header")
+        raise ReadError(f"{file.path}: the file is empty, it has not even a header", hint="nothing was ingested")
     wanted = parsed(dict(names))
     with _one_message(file, kind):
         if kind == "parquet":
@@ -97,7 +98,7 @@ def read_columns(
 
 def dialect_of_file(file: EventFile, source: SourceSettings) -> Dialect:
     """How a file of columns is written."""
-    text = PlainText(file.path, file.link, file.compressed, 0, 0, True, False)
+    text = PlainText(file.path, file.link, file.packing, 0, 0, True, False)
     return _dialect(file, text, source, parsed(source.wanted()))
 
 
@@ -165,8 +166,13 @@ def _one_message(file: EventFile, kind: str) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException:
         raise
-    except (duckdb.Error, pa.ArrowException, OSError, EOFError, zlib.error, ValueError) as error:
+    except (duckdb.Error, pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise  # of our disk, not of the file
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ReadError(f"{file.path}: cannot be read as {kind}: {first}", hint="nothing was ingested") from error
+        first = (
+            (str(error).strip() or type(error).__name__).splitlines()[0].replace(str(file.link), file.path.name)[:300]
+        )
+        raise ReadError(
+            f"{file.path}: cannot be read as {kind}: {first}",
+            hint="is it whole, and of the kind that its name says? nothing was ingested",
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,6 +14,8 @@ from imsr_core.fields import Section, documented
 #: A column, or the names that it had in the course of time.
 Names = str | tuple[str, ...]
 #: What stands for "no value" in any column.
+#: What DuckDB's strptime understands.
+_FORMAT = re.compile(r"([^%]|%-?[aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%])*", re.DOTALL)
 NULL_WORDS = ("NULL", "null", "\\N", "NaN", "nan", "NaT", "None", "NA", "N/A", "#N/A", "<NA>")
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso8601"]
@@ -93,7 +96,13 @@ class SourceSettings(Section):
         if not is_zone(self.time_zone):
             yield "time_zone", "the name of a time zone, such as UTC or Europe/Paris"
         if not _is_pattern(self.item_pattern):
-            yield "item_pattern", "a regular expression"
+            yield "item_pattern", "a regular expression, without looking ahead or back"
+        if not all(map(_FORMAT.fullmatch, self.time_formats)):
+            yield "time_format", "a format of strptime, such as %d/%m/%Y %H:%M, or one of s, ms, us, ns, iso8601"
+        if not all(map(isfinite, self.weight.values())):
+            yield "weight", "finite numbers"
+        if self.min_value is not None and not isfinite(self.min_value):
+            yield "min_value", "a finite number"
         for key in ("keep_events", "weight"):
             if getattr(self, key) and not self.event_type:
                 yield key, "empty, as long as event_type names no column"
@@ -131,7 +140,13 @@ def is_zone(name: str) -> bool:
 
 
 def _is_pattern(text: str) -> bool:
+    """Whether RE2 takes it, which knows less than Python; it is what the engine has."""
+    if not text:
+        return True
+    import pyarrow as pa  # with such a pattern only: every command reads the settings
+    import pyarrow.compute as pc
+
     try:
-        return re.compile(text) is not None
-    except re.error:
+        return pc.match_substring_regex(pa.array([""]), text) is not None
+    except pa.ArrowInvalid:
         return False

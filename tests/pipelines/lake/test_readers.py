@@ -220,6 +220,32 @@ def test_a_json_column_that_is_null_throughout_is_there(tmp_path):
         read(path, SourceSettings(value="price"))
 
 
+def test_a_line_that_is_no_json_stands_in_its_complaint(tmp_path):
+    path = tmp_path / "e.jsonl"
+    good = '{"user_id": "u", "item_id": "i", "timestamp": 1}\n'
+    path.write_bytes(f'{good}{{"user_id": "v", "item\n{good}'.encode() + b'{"user_id": "\xff"}\n')
+    complaints = [row[-1] for row in read(path)]
+    assert complaints == [None, 'no JSON: {"user_id": "v", "item', None, 'no JSON: {"user_id": "\\xff"}']
+
+
+def test_a_missing_key_advises_what_json_has(tmp_path):
+    path = tmp_path / "e.json"
+    path.write_text('{"data": [{"user_id": 1}]}\n')
+    with pytest.raises(ReadError, match="no column 'user_id'") as caught:
+        read(path)
+    assert "events[].item" in caught.value.hint
+    assert "delimiter" not in caught.value.hint
+
+
+def test_bytes_that_a_parquet_file_calls_text(tmp_path):
+    bad = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff\xfe", b"b"]).buffers())
+    path = tmp_path / "e.parquet"
+    pq.write_table(pa.table({"user_id": bad, "item_id": ["i", "i"], "timestamp": [1, 2]}), path)
+    with pytest.raises(ReadError, match="'user_id' holds string that is no UTF-8 text") as caught:
+        read(path)
+    assert caught.value.hint
+
+
 def _damage(path, how):
     data = bytearray(path.read_bytes())
     match how:
