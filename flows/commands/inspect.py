@@ -23,6 +23,7 @@ from pipelines.nights.plan import due_of
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.warehouse.dictionary import dictionary_page
 from pipelines.warehouse.sandbox import run_query
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, VersionRow
@@ -151,9 +152,18 @@ def sql(
         console.print(f"(the first {limit} rows; --limit 0 shows all)")
 
 
-def views(workspace: WorkspaceOption = Path(".")) -> None:
+def views(
+    workspace: WorkspaceOption = Path("."),
+    dictionary: Annotated[
+        bool, typer.Option("--dictionary", help="Print what every view and column is, as Markdown, and write nothing.")
+    ] = False,
+) -> None:
     """Write views.sql and catalog.duckdb anew, and say how to use them from the duckdb shell and from Python."""
     opened = Workspace.open(workspace)
+    if dictionary:
+        with connect(opened) as connection:
+            typer.echo(dictionary_page(connection), nl=False)
+        return
     publish_catalog(opened, anew=True)
     console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}", markup=False)
     console.print(f"or             cd {opened.root} && duckdb -init {opened.views_file.name}", markup=False)

@@ -31,6 +31,7 @@ from pipelines.sequences.chain import SequenceChainError, chain_of, latest_rows
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
+from pipelines.warehouse.dictionary import comments
 from pipelines.warehouse.sandbox import confine, define_views
 from pipelines.warehouse.session import ROOT, literally, literals, open_session
 from pipelines.workspace.failpoints import FailPoint, hit
@@ -162,7 +163,8 @@ def _stamp(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[st
     digest = hashlib.sha256(repr(named).encode())
     for name, table in sorted(tables.items()):
         digest.update(name.encode() + json.dumps(table.to_pydict()).encode())
-    digest.update(resource_files("pipelines.warehouse").joinpath("views.sql").read_bytes())
+    for name in ("views.sql", "dictionary.toml"):
+        digest.update(resource_files("pipelines.warehouse").joinpath(name).read_bytes())
     return f"-- state {digest.hexdigest()}\n"
 
 
@@ -317,7 +319,8 @@ def _lineage_table(view: Snapshot) -> pa.Table:
 
 def _views_text(workspace: Workspace, sources: dict[str, list[Path]]) -> str:
     template = Template(resource_files("pipelines.warehouse").joinpath("views.sql").read_text(encoding="utf-8"))
-    return template.substitute({name: _relation(workspace, name, paths) for name, paths in sources.items()})
+    relations = {name: _relation(workspace, name, paths) for name, paths in sources.items()}
+    return template.substitute(relations) + comments()
 
 
 def _relation(workspace: Workspace, name: str, paths: Sequence[Path]) -> str:
@@ -357,9 +360,9 @@ def _no_rows(name: str) -> str:
 
 
 def _write_catalog(workspace: Workspace, path: Path, text: str) -> None:
-    # an old storage format, so that the DuckDB 1.x that analysts have installed can open it
+    # the oldest storage format: DuckDB 1.1, which knows all that the views use, and everything since can open it
     try:
-        with open_session(workspace, path, storage_compatibility_version="v1.4.0") as connection:
+        with open_session(workspace, path, storage_compatibility_version="v1.0.0") as connection:
             connection.execute(text)
             connection.execute("CHECKPOINT")
     except duckdb.Error as error:

@@ -28,6 +28,10 @@ _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
 _DEFINITION = re.compile(
     r"(?:\s|--[^\n]*\n)*CREATE OR REPLACE (?:VIEW \w+ AS|MACRO \w+\([\w, ]*\) AS TABLE)\s+(?P<query>.*)", re.DOTALL
 )
+#: A comment on one of them, which is a text and nothing else.
+_COMMENT = re.compile(
+    r"(?:\s|--[^\n]*\n)*COMMENT ON (?:VIEW \w+|MACRO TABLE \w+|COLUMN \w+\.\"\w+\") IS '(?:[^']|'')*'\s*;?\s*"
+)
 #: What the engine says of a file that is not there any more.
 _GONE = re.compile(r"No files found|No such file or directory", re.IGNORECASE)
 #: What it says of a file that was replaced while a query read it.
@@ -48,7 +52,7 @@ def confine(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None
 
 
 def define_views(connection: duckdb.DuckDBPyConnection, text: str) -> None:
-    """Make the views and macros of ``views.sql``; nothing else in it is run.
+    """Make the views and macros of ``views.sql``, and the comments on them; nothing else in it is run.
 
     Raises:
         QueryError: it holds something else, or a view that would write.
@@ -56,9 +60,10 @@ def define_views(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     try:
         for statement in connection.extract_statements(text):
             definition = _DEFINITION.fullmatch(statement.query)
-            if definition is None:
+            if definition is not None:
+                require_reading(connection, definition["query"])
+            elif not _COMMENT.fullmatch(statement.query):
                 raise QueryError("views.sql does more than define views", hint="write it anew with: imsr views")
-            require_reading(connection, definition["query"])
             connection.execute(statement)
     except duckdb.Error as error:
         raise QueryError(f"views.sql does not work: {error}", hint="write it anew with: imsr views") from error
