@@ -155,12 +155,13 @@ def sql(
 def views(
     workspace: WorkspaceOption = Path("."),
     dictionary: Annotated[
-        bool, typer.Option("--dictionary", help="Print what every view and column is, as Markdown, and write nothing.")
+        bool, typer.Option("--dictionary", help="Print what every view and column is, as Markdown.")
     ] = False,
 ) -> None:
     """Write views.sql and catalog.duckdb anew, and say how to use them from the duckdb shell and from Python."""
     opened = Workspace.open(workspace)
     if dictionary:
+        publish_catalog(opened)  # as an older release wrote them they have other words
         with connect(opened) as connection:
             typer.echo(dictionary_page(connection), nl=False)
         return
