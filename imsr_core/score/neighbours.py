@@ -11,25 +11,27 @@ Item-based collaborative filtering (Sarwar et al., WWW 2001); by steps as sequen
 Jannach, *Evaluation of session-based recommendation algorithms*, UMUAI 2018). What a user did last is kept beside the
 table, and the user's items are those of the personal term, so that a pair across two spans counts as if they had been
 one.
+
+A span adds its `contexts` to a list, and counts nothing: pairs are counted of them, and of the ``base`` that was counted
+before, for the items that vote for somebody who is asked about. Now and then everything is counted into a new base.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n, restrict_users
-from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, joined
+from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
+from imsr_core.score.contexts import KINDS, WINDOW, Contexts, bits_for, in_pieces
+from imsr_core.score.pairs import FloatArray, IntArray, Pairs, stacked
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.sorted_keys import numbered, unique
 
-#: Steps within which two events of a user count as a pair, and items that share the vote of a new one.
-WINDOW, CONTEXT = 10, 100
 #: How fast an item that the user had loses its vote, by kind, in spans. And how many items of a user vote at most.
 HALF_LIVES, VOTERS = (1.0, 4.0), 50
 #: A vote that counts: about a pair in fifty.
@@ -38,61 +40,99 @@ EPSILON = 0.02
 SERVED = 50
 #: Votes held at once in `NeighboursTerm.at` (users x items).
 CHUNK = 4_000_000
-KINDS = len(HALF_LIVES)
+#: A base is counted anew when the entries since are more than this times its pairs, and more than a few.
+OVERGROWN, FEW = 3, 1_000_000
+#: Entries that are counted together: half a gigabyte.
+ENTRIES = 64_000_000
 
 
 @dataclass(frozen=True)
 class NeighboursTerm:
-    """``pairs``: item, item, and how often they went together, by kind; ``degree`` (N, 2) float64 each item's sum of
-    that, also of pairs that were cut off; ``tail`` the last `WINDOW` events of each user; ``limit`` the neighbours of
-    an item that are kept of each kind, the most frequent (0 = all). ``personal`` holds the items that vote."""
+    """``base``: item, item, and how often they went together, by kind, of the spans before ``since``; of each item the
+    ``limit`` most frequent neighbours of each kind (0 = all). ``degree`` (N, 2) float64 each item's sum of that, also
+    of pairs that were cut off; ``tail`` the last `WINDOW` events of each user. ``personal`` holds the items that vote;
+    ``whole`` says that the base has the pairs of all items, not only of those that vote.
+    """
 
     limit: int
-    pairs: Pairs
+    base: Pairs
     degree: FloatArray
     tail: SpanSequences
     personal: PersonalTerm
+    since: tuple[Contexts, ...] = ()
+    whole: bool = True
 
-    columns = ("neighbours_steps", "neighbours_taste")
+    columns = tuple(f"neighbours_{kind}" for kind in KINDS)
 
     @classmethod
     def empty(cls, personal: PersonalTerm, limit: int = 0) -> NeighboursTerm:
         """Of no item."""
-        return cls(limit, Pairs.empty(KINDS), np.zeros((0, KINDS)), empty_sequences(), personal)
+        return cls(limit, Pairs.empty(len(KINDS)), np.zeros((0, len(KINDS))), empty_sequences(), personal)
 
     def after(self, span: SpanSequences, n_items: int) -> NeighboursTerm:
         """With the events of a span; ``personal`` stays as it was before it."""
-        degree = np.zeros((n_items, KINDS))
-        degree[: len(self.degree)] = self.degree
-        fresh = _summed([*_steps(self.tail, span), *_tastes(self.personal, span)])
-        for kind in range(KINDS):
-            degree[:, kind] += np.bincount(fresh.owner, weights=fresh.values[:, kind], minlength=n_items)
-        merged = self._closest(_sum(self.pairs.of_owners(fresh.owners), fresh))
+        fresh = Contexts.of(self.tail, self.personal.pairs, span)
+        degree = fresh.degree(n_items)
+        degree[: len(self.degree)] += self.degree
         tail = last_n(concatenate([self.tail, span]), WINDOW)
-        return replace(self, pairs=self.pairs.updated(merged), degree=degree, tail=tail)
+        before = self.settled if self.whole and self.overgrown(len(self.base)) else self
+        return replace(before, since=(*before.since, fresh), degree=degree, tail=tail)
 
-    def touched(self, span: SpanSequences) -> IntArray:
-        """Items whose neighbours a span may change, asked before it is learnt."""
-        users = span.users
-        known = self.personal.pairs.of_owners(users).other
-        return unique(np.concatenate([span.items, restrict_users(self.tail, users).items, known]))
+    @property
+    def entries(self) -> int:
+        """How many entries what came since the base is, at most."""
+        return sum(contexts.n_entries for contexts in self.since)
+
+    def overgrown(self, pairs: int) -> bool:
+        """Whether a base of so many pairs is to be counted anew."""
+        return self.entries > max(OVERGROWN * pairs, FEW)
+
+    @cached_property
+    def settled(self) -> NeighboursTerm:
+        """The same with everything counted into the base, which must be whole, and cut to the ``limit``."""
+        parts = max(1, -(-self.entries // ENTRIES))
+        size = np.cumsum(self.degree.sum(1))
+        edges = np.searchsorted(size, size[-1:] * np.arange(1, parts) / parts) if len(size) else []
+        items = np.split(np.arange(len(self.degree)), edges)
+        cut = [self._cut(piece) for part in items for piece in self._pieces(part)]
+        return replace(self, base=stacked(cut) if cut else self.base, since=())
+
+    @property
+    def pairs(self) -> Pairs:
+        """All pairs: those of the base, and all that came since."""
+        return stacked([self.base.take(slice(0)), *self._pieces(np.arange(len(self.degree)))])
+
+    def _pieces(self, items: IntArray) -> Iterator[Pairs]:
+        """The pairs of ``items`` (ascending), a few items at a time."""
+        bits, wanted = bits_for(len(self.degree)), np.zeros(len(self.degree), dtype=bool)
+        wanted[items] = True
+        entries = np.concatenate([np.zeros(0, dtype=np.int64), *(c.entries(bits, wanted) for c in self.since)])
+        entries.sort()
+        yield from in_pieces(self.base.take(wanted[self.base.owner]), entries, bits)
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2,)."""
-        for kind in range(KINDS):
+        flat = scores.view(-1)
+        votes = torch.zeros(scores.numel())
+        for kind in range(len(KINDS)):
             if float(weights[kind]):
-                scores += weights[kind] * self._votes(users, scores.shape[1], kind)
+                voted = self._vote(votes, users, scores.shape[1], kind)
+                flat[voted] += weights[kind] * (votes[voted] / EPSILON).log1p()  # a place that is there twice: once
+                votes[voted] = 0.0
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2) the columns of ``items`` (B, C) for ``users`` (B,)."""
         width = max(len(self.degree), int(items.max(initial=0)) + 1)
         wanted = torch.from_numpy(np.ascontiguousarray(items))
-        found = torch.zeros(*items.shape, KINDS)
+        found = torch.zeros(*items.shape, len(KINDS))
         step = max(1, CHUNK // max(width, 1))
         for first in range(0, len(users), step):
             part = slice(first, first + step)
-            for kind in range(KINDS):
-                found[part, :, kind] = self._votes(users[part], width, kind).gather(1, wanted[part])
+            votes = torch.zeros(len(users[part]) * width)
+            for kind in range(len(KINDS)):
+                voted = self._vote(votes, users[part], width, kind)
+                found[part, :, kind] = votes.view(-1, width).gather(1, wanted[part]).div_(EPSILON).log1p_()
+                votes[voted] = 0.0
         return found
 
     def voters(self, users: IntArray, kind: int) -> tuple[IntArray, IntArray, FloatArray]:
@@ -109,125 +149,64 @@ class NeighboursTerm:
 
     def because(self, users: IntArray, items: IntArray) -> IntArray:
         """(P,) of each pair of user and item, the user's item whose vote for it is the strongest; -1 if none votes."""
-        people, place = np.unique(users, return_inverse=True)
+        people, place = numbered(users)
         best, found = np.zeros(len(users)), np.full(len(users), -1)
-        for kind in range(KINDS):
+        for kind, near in enumerate(self._served):
             owner, voter, strength = self.voters(people, kind)
             count = np.bincount(owner, minlength=len(people))
-            start = np.cumsum(count) - count
+            start, values = np.cumsum(count) - count, np.append(near.values[:, 0], 0.0)
             for nth in range(int(count.max(initial=0))):
                 there = nth < count[place]
                 row = (start[place] + nth)[there]
-                pair = self.pairs.find(voter[row], items[there])
-                vote = np.where(pair >= 0, strength[row] * self.similarity[pair, kind], 0.0)
+                pair = near.find(voter[row], items[there])
+                vote = strength[row] * np.where(pair >= 0, values[pair], 0.0)
                 better = vote > best[there]
                 at = np.flatnonzero(there)[better]
                 best[at], found[at] = vote[better], voter[row][better]
         return found
 
-    def _votes(self, users: IntArray, width: int, kind: int) -> Tensor:
+    def _vote(self, votes: Tensor, users: IntArray, width: int, kind: int) -> Tensor:
+        """Add the votes of ``users`` (B,) to ``votes`` (B x ``width``,), which are 0; the places that got one (V,)."""
         place, items, strength = self.voters(users, kind)
-        start, other, similarity = self._served[kind]
+        near, start = self._served[kind], self._starts[kind]
         count = start[items + 1] - start[items]
         voter = np.repeat(np.arange(len(items)), count)
         rows = np.arange(len(voter)) + np.repeat(start[items] - (np.cumsum(count) - count), count)
-        votes = torch.from_numpy(strength[voter].astype(np.float32) * similarity[rows])
-        flat = torch.zeros(len(users) * width)
-        flat.index_add_(0, torch.from_numpy((place * width)[voter] + other[rows]), votes)
-        return flat.view(len(users), width).div_(EPSILON).log1p_()
+        voted = torch.from_numpy((place * width)[voter] + near.other[rows])
+        share = strength[voter].astype(np.float32) * near.values[rows, 0].astype(np.float32)
+        votes.index_add_(0, voted, torch.from_numpy(share))
+        return voted
 
     @cached_property
-    def _served(self) -> list[tuple[IntArray, IntArray, NDArray[np.float32]]]:
-        """Of each kind the `SERVED` most similar neighbours of every item: first row (N + 1,), item (R,), s (R,)."""
-        found = []
-        for kind in range(KINDS):
-            value = self.similarity[:, [kind]]
-            near = replace(self.pairs, values=value)
-            rows = np.flatnonzero(near.strongest(SERVED) & (value[:, 0] > 0))
-            start = np.searchsorted(self.pairs.owner[rows], np.arange(len(self.degree) + 1))
-            found.append((start, self.pairs.other[rows], value[rows, 0].astype(np.float32)))
-        return found
+    def _served(self) -> list[Pairs]:
+        """Of each kind the `SERVED` most similar neighbours of the items that vote; the value is s."""
+        found: list[list[Pairs]] = [[] for _ in KINDS]
+        degrees = [np.ascontiguousarray(self.degree[:, kind]) for kind in range(len(KINDS))]
+        for pairs in self._pieces(voting(self.personal.pairs)):
+            for kind, degree in enumerate(degrees):
+                together = np.flatnonzero(pairs.values[:, kind] > 0)
+                owner, other, last = pairs.owner[together], pairs.other[together], pairs.last[together]
+                similar = pairs.values[together, kind] / np.sqrt(degree[owner] * degree[other])
+                near = Pairs(owner, other, last, similar[:, None])
+                found[kind].append(near.take(near.strongest(SERVED)))
+        return [stacked([Pairs.empty(1), *parts]) for parts in found]
 
     @cached_property
-    def similarity(self) -> FloatArray:
-        """s (R, 2) of each pair, by kind."""
-        pairs = self.pairs
-        size = np.sqrt(self.degree[pairs.owner] * self.degree[pairs.other])
-        return np.divide(pairs.values, size, out=np.zeros_like(pairs.values), where=size > 0)
+    def _starts(self) -> list[IntArray]:
+        """Of each kind the first row of every item (N + 1,) in what is served."""
+        return [np.searchsorted(near.owner, np.arange(len(self.degree) + 1)) for near in self._served]
 
-    def _closest(self, pairs: Pairs) -> Pairs:
-        """Of each item the ``limit`` most frequent neighbours of each kind."""
+    def _cut(self, pairs: Pairs) -> Pairs:
+        """Of each item the ``limit`` most frequent neighbours of each kind, of those that it has."""
         if not self.limit:
             return pairs
         kept = np.zeros(len(pairs), dtype=bool)
-        for kind in range(KINDS):
-            kept |= pairs.strongest(self.limit, kind)
+        for kind in range(len(KINDS)):
+            together = np.flatnonzero(pairs.values[:, kind] > 0)
+            kept[together[pairs.take(together).strongest(self.limit, kind)]] = True
         return pairs.take(kept)
 
 
-def _steps(tail: SpanSequences, span: SpanSequences) -> list[tuple[IntArray, FloatArray]]:
-    """Pairs of a span's events with what came up to `WINDOW` steps before: keys, and counts by kind."""
-    sequences = concatenate([restrict_users(tail, span.users), span])
-    position = np.arange(sequences.n_events)
-    start = np.repeat(sequences.offsets[:-1], sequences.counts)
-    fresh = np.zeros(sequences.n_events, dtype=bool)  # concatenated: a user's own events of the span are the last
-    ends = sequences.offsets[1:][np.searchsorted(sequences.users, span.users)]
-    fresh[np.arange(span.n_events) + np.repeat(ends - span.offsets[1:], span.counts)] = True
-    found = []
-    for step in range(1, WINDOW + 1):
-        later = position[fresh & (position - step >= start)]
-        one, other = sequences.items[later - step], sequences.items[later]
-        found.append(_counted(one, other, np.ones(len(one)), kind=0))
-    return found
-
-
-def _tastes(personal: PersonalTerm, span: SpanSequences) -> list[tuple[IntArray, FloatArray]]:
-    """Pairs of what is new to a user in a span with what was new before: keys, and shares by kind."""
-    known = personal.pairs.of_owners(span.users)
-    keys, place = numbered(span.users[span.rows] * WIDTH + span.items)
-    first = np.full(len(keys), np.iinfo(np.int64).max)
-    np.minimum.at(first, place, span.timestamps)
-    new = known.find(keys // WIDTH, keys % WIDTH) < 0
-    keys, first = keys[new], first[new]
-    user = np.concatenate([known.owner, keys // WIDTH])
-    item = np.concatenate([known.other, keys % WIDTH])
-    order = np.lexsort((item, np.concatenate([known.values[:, 1].astype(np.int64), first]), user))
-    user, item = user[order], item[order]
-    fresh = order >= len(known)
-    start = np.searchsorted(user, user)
-    earlier = np.minimum(np.arange(len(user)) - start, CONTEXT)
-    found = []
-    for step in range(1, int(earlier[fresh].max(initial=0)) + 1):
-        later = np.flatnonzero(fresh & (earlier >= step))
-        found.append(_counted(item[later - step], item[later], 1.0 / earlier[later], kind=1))
-    return found
-
-
-def _counted(one: IntArray, other: IntArray, share: FloatArray, kind: int) -> tuple[IntArray, FloatArray]:
-    """Each pair in both directions, with its share in the column of its kind."""
-    different = one != other
-    one, other, share = one[different], other[different], share[different]
-    values = np.zeros((2 * len(one), KINDS))
-    values[:, kind] = np.concatenate([share, share])
-    return np.concatenate([one * WIDTH + other, other * WIDTH + one]), values
-
-
-def _summed(parts: list[tuple[IntArray, FloatArray]]) -> Pairs:
-    if not parts:
-        return Pairs.empty(KINDS)
-    keys, place = numbered(np.concatenate([keys for keys, _ in parts]))
-    values = np.concatenate([values for _, values in parts])
-    sums = np.zeros((len(keys), KINDS))
-    for kind in range(KINDS):
-        sums[:, kind] = np.bincount(place, weights=values[:, kind], minlength=len(keys))
-    return Pairs(keys // WIDTH, keys % WIDTH, np.zeros(len(keys), dtype=np.int64), sums)
-
-
-def _sum(old: Pairs, fresh: Pairs) -> Pairs:
-    row = old.find(fresh.owner, fresh.other)
-    both = row >= 0
-    values = fresh.values.copy()
-    values[both] += old.values[row[both]]
-    untouched = np.ones(len(old), dtype=bool)
-    untouched[row[both]] = False
-    return joined([old.take(untouched), replace(fresh, values=values)])
+def voting(had: Pairs) -> IntArray:
+    """The items that vote for one of the users who ``had`` items, ascending."""
+    return unique(had.newest(VOTERS).other)

@@ -53,8 +53,8 @@ class Pairs:
         """Those who own a pair, ascending."""
         return unique(self.owner)
 
-    def take(self, rows: NDArray) -> Pairs:
-        """The rows that an ascending index or a mask (R,) selects."""
+    def take(self, rows: NDArray | slice) -> Pairs:
+        """The rows that an ascending index, a mask (R,) or a slice selects."""
         return Pairs(self.owner[rows], self.other[rows], self.last[rows], self.values[rows])
 
     def of_owners(self, owners: IntArray) -> Pairs:
@@ -91,16 +91,37 @@ class Pairs:
 
     def strongest(self, limit: int, column: int = 0) -> NDArray[np.bool_]:
         """(R,) the ``limit`` pairs of each owner with the most of a value (0 or more), lower others first at a tie."""
+        start, count = self._runs()
+        many = count > limit
+        kept = np.repeat(~many, count)
+        rows = np.flatnonzero(~kept)
+        if not len(rows):
+            return kept
         # the bits of a positive float32 are in the order of its value: owner and value become one number to sort by
-        bits = self.values[:, column].astype(np.float32).view(np.uint32).astype(np.int64)
-        return self._first(np.argsort(self.owner * WIDTH - bits, kind="stable"), limit)
+        bits = self.values[rows, column].astype(np.float32).view(np.uint32).astype(np.int64)
+        first = np.cumsum(count[many]) - count[many]
+        place = np.repeat(np.arange(len(first)), count[many])
+        key = place * 2**32 + (2**32 - 1 - bits)
+        last = np.sort(key)[first + limit - 1]  # the weakest that has a place, by owner
+        stronger, tie = key < last[place], key == last[place]
+        left = limit - np.add.reduceat(stronger.astype(np.int64), first)
+        tied = np.cumsum(tie)
+        rank = tied - (tied[first] - tie[first])[place]  # from 1 among those that are as weak
+        kept[rows] = stronger | (tie & (rank <= left[place]))
+        return kept
+
+    def _runs(self) -> tuple[IntArray, IntArray]:
+        """First row and number of rows of each owner, in their order."""
+        first = np.ones(len(self), dtype=bool)
+        first[1:] = self.owner[1:] != self.owner[:-1]
+        start = np.flatnonzero(first)
+        return start, np.diff(start, append=len(self))
 
     def _first(self, order: IntArray, limit: int) -> NDArray[np.bool_]:
         """(R,) the first ``limit`` pairs of each owner in an order that keeps owners together."""
         kept = np.zeros(len(self), dtype=bool)
         if len(self):
-            start = np.flatnonzero(np.concatenate(([True], self.owner[1:] != self.owner[:-1])))
-            rank = np.arange(len(order)) - np.repeat(start, np.diff(start, append=len(order)))
+            rank = np.arange(len(order)) - np.repeat(*self._runs())
             kept[order[rank < limit]] = True
         return kept
 
@@ -113,6 +134,33 @@ def joined(parts: list[Pairs]) -> Pairs:
     last = np.concatenate([part.last for part in parts])
     values = np.concatenate([part.values for part in parts])
     return Pairs(owner[order], other[order], last[order], values[order])
+
+
+def stacked(parts: list[Pairs]) -> Pairs:
+    """The rows of tables of which each one's owners are above those of the one before."""
+    return Pairs(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("owner", "other", "last", "values"))
+    )
+
+
+def added(one: Pairs, other: Pairs) -> Pairs:
+    """The pairs of both, with the sums of their values. What is sorted is merged: no row looks for its place."""
+    if not len(one) or not len(other):
+        return one if len(one) else other
+    keys = np.concatenate([one.keys * 2, other.keys * 2 + 1])
+    keys.sort()
+    second = (keys & 1).astype(bool)
+    keys >>= 1
+    first = np.concatenate(([True], keys[1:] != keys[:-1]))
+    place = np.cumsum(first) - 1
+    mine, theirs, keys = place[~second], place[second], keys[first]
+    values = np.zeros((len(keys), one.values.shape[1]))
+    values[mine] = one.values
+    values[theirs] += other.values
+    last = np.zeros(len(keys), dtype=np.int64)
+    last[mine] = one.last
+    last[theirs] = np.maximum(last[theirs], other.last)
+    return Pairs(keys >> 31, keys & (WIDTH - 1), last, values)
 
 
 def fading(age: NDArray, half_lives: NDArray) -> FloatArray:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import SpanSequences, between
+from imsr_core.score.contexts import Contexts
 from imsr_core.score.fitting import fitted, question, sample_events
 from imsr_core.score.had import TermWithHad, had_columns
 from imsr_core.score.interest import InterestTerm
@@ -100,12 +101,13 @@ class Score:
             weights=weights.for_columns(self.columns),
         )
 
-    def with_tables(self, personal: Pairs, neighbours: Pairs, tail: SpanSequences) -> Score:
-        """With the tables of pairs: of all users and items, or of those that will be asked about."""
+    def with_tables(
+        self, personal: Pairs, tail: SpanSequences, base: Pairs, since: tuple[Contexts, ...], *, whole: bool
+    ) -> Score:
+        """With the tables of pairs: of everybody and everything, or (not ``whole``) of those that will be asked about."""
         own = replace(self.personal, pairs=personal)
-        return replace(
-            self, personal=own, neighbours=replace(self.neighbours, pairs=neighbours, tail=tail, personal=own)
-        )
+        near = replace(self.neighbours, base=base, since=since, tail=tail, personal=own, whole=whole)
+        return replace(self, personal=own, neighbours=near)
 
     def configured(self, config: ScoreConfig) -> Score:
         """The same counts under another configuration: other columns have their weights, or their start."""

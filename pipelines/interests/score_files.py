@@ -1,82 +1,100 @@
 """The state of a score's counting terms as Parquet, written for what a span touched, beside the interests.
 
-    user_items.parquet        of each user in the span, every item that the user had: how often, first, last, faded
-    item_neighbours.parquet   of each item that the span touched, its neighbours: how often by steps and by taste
-    recent_items.parquet      of each user in the span, the last few events
+    user_items.parquet           of each user in the span, every item that the user had: how often, first, last, faded
+    recent_items.parquet         of each user in the span, the last few events
+    neighbour_contexts.parquet   what the span's events count together with (`imsr_core.score.contexts`), not counted
+    neighbour_counts.parquet     now and then instead: of every item its neighbours, how often by steps and by taste
 
-As of a version, a user's (or an item's) rows are those of the newest file of its chain that has the user (the item);
-the chain is that of the interests (`interest_files`), and starts over with it.
+As of a version, a user's rows are those of the newest file of its chain that has the user. What goes with an item is
+in the newest counts and in the contexts of all versions since. The chain is that of the interests (`interest_files`),
+and starts over with it. Older versions have item_neighbours.parquet, the counts of the items that they touched, and no
+contexts: there the newest file that has an item says its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imsr_core.ragged import SpanSequences, from_events, restrict_users
 from imsr_core.score import Score
+from imsr_core.score.contexts import KINDS, Contexts
+from imsr_core.score.neighbours import voting
 from imsr_core.score.pairs import Pairs, joined
-from imsr_core.sorted_keys import is_in, union, without
+from imsr_core.sorted_keys import is_in, numbered, union, without
 from pipelines.sequences.vocabulary import Vocabulary
-from pipelines.workspace.parquet_files import read_table, write_table
+from pipelines.workspace.parquet_files import read_table, row_count, write_table
 
-USER_ITEMS, ITEM_NEIGHBOURS, RECENT_ITEMS = "user_items.parquet", "item_neighbours.parquet", "recent_items.parquet"
+USER_ITEMS, RECENT_ITEMS = "user_items.parquet", "recent_items.parquet"
+COUNTS, CONTEXTS, OLDER_COUNTS = "neighbour_counts.parquet", "neighbour_contexts.parquet", "item_neighbours.parquet"
 _FADED = ("faded_quarter", "faded_span", "faded_4_spans")
-_KINDS = ("steps", "taste")
-
-#: Rows of a row group of what is kept of users: who reads one user reads so many.
+_RECENT = ("user_index", "item_index", "timestamp_us")
+_CONTEXT = ("kind", "user_index", "item_index", "fresh")
+#: Rows of a row group of what is kept of users, or of items: who reads one reads so many.
 _GROUP_ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class ScoreTables:
-    """What is stored of a score: the pairs of users and items, of items and items, and the last events of users."""
+    """What is stored of a score: the pairs of users and items, the last events of users, and either what goes with
+    what (``base``) or what is to be counted of that (``contexts``)."""
 
     personal: Pairs
-    neighbours: Pairs
     tail: SpanSequences
+    base: Pairs | None = None
+    contexts: Contexts | None = None
 
-    @classmethod
-    def of(cls, score: Score) -> ScoreTables:
-        """The tables that a score holds."""
-        return cls(score.personal.pairs, score.neighbours.pairs, score.neighbours.tail)
 
-    def into(self, score: Score) -> Score:
-        """The score with these tables."""
-        return score.with_tables(self.personal, self.neighbours, self.tail)
+@dataclass(frozen=True)
+class ScoreChanges:
+    """A score after a span, what of it the span touched, and the folders with the tables before it, oldest first.
 
-    def touched(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> ScoreTables:
-        """The rows of some users and items."""
-        return ScoreTables(
-            self.personal.of_owners(users), self.neighbours.of_owners(items), restrict_users(self.tail, users)
-        )
+    Without ``folders`` the score has everybody and everything.
+    """
 
-    def updated(self, changes: ScoreTables) -> ScoreTables:
-        """As of a later span."""
-        old = without(self.tail.users, changes.tail.users)
-        parts = [restrict_users(self.tail, old), changes.tail]
-        users, items, times = (
-            np.concatenate(column)
-            for column in zip(*((p.users[p.rows], p.items, p.timestamps) for p in parts), strict=True)
-        )
-        return ScoreTables(
-            self.personal.updated(changes.personal),
-            self.neighbours.updated(changes.neighbours),
-            from_events(users, items, times),
-        )
+    score: Score
+    users: NDArray[np.int64]
+    folders: tuple[Path, ...] = ()
+
+    def tables(self, *, everybody: bool) -> ScoreTables:
+        """What is to be written: of the users in the span, or of everybody where a chain starts over."""
+        near, mine = self.score.neighbours, self.score.personal.pairs
+        if not self.folders:
+            return ScoreTables(mine, near.tail, near.settled.base)
+        personal, tail = mine.of_owners(self.users), restrict_users(near.tail, self.users)
+        if everybody:
+            known, recent = read_personal(self.folders), read_recent(self.folders)
+            return ScoreTables(known.updated(personal), _updated(recent, tail), self._settled())
+        if near.overgrown(pairs_in(self.folders)):
+            return ScoreTables(personal, tail, self._settled())
+        return ScoreTables(personal, tail, contexts=near.since[-1])
+
+    def _settled(self) -> Pairs:
+        return replace(self.score.neighbours, base=read_base(self.folders), whole=True).settled.base
+
+
+def _updated(tail: SpanSequences, changes: SpanSequences) -> SpanSequences:
+    old = without(tail.users, changes.users)
+    parts = [restrict_users(tail, old), changes]
+    users, items, times = (
+        np.concatenate(column)
+        for column in zip(*((p.users[p.rows], p.items, p.timestamps) for p in parts), strict=True)
+    )
+    return from_events(users, items, times)
 
 
 def write_score(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, folder: Path) -> None:
-    """Write the three files of a version."""
+    """Write the files of a version."""
     mine = tables.personal
-    users, place = np.unique(mine.owner, return_inverse=True)
+    users, place = numbered(mine.owner)
     columns = {
-        "version_id": pa.array([version_id] * len(mine), pa.string()),
+        "version_id": pa.repeat(version_id, len(mine)),
         "user_id": vocabulary.user_ids(users).take(pa.array(place)),
         "user_index": pa.array(mine.owner),
         "item_index": pa.array(mine.other),
@@ -86,41 +104,97 @@ def write_score(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, fo
     }
     columns |= {name: pa.array(mine.values[:, 2 + n].astype(np.float32)) for n, name in enumerate(_FADED)}
     write_table(pa.table(columns), folder / USER_ITEMS, row_group_size=_GROUP_ROWS)
-    near = tables.neighbours
+    tail = tables.tail
+    recent = (tail.users[tail.rows], tail.items, tail.timestamps)
+    write_table(pa.table(dict(zip(_RECENT, recent, strict=True))), folder / RECENT_ITEMS, row_group_size=_GROUP_ROWS)
+    if tables.base is not None:
+        _write_base(tables.base, version_id, folder / COUNTS)
+    if tables.contexts is not None:
+        _write_contexts(tables.contexts, version_id, folder / CONTEXTS)
+
+
+def _write_base(near: Pairs, version_id: str, path: Path) -> None:
     columns = {
-        "version_id": pa.array([version_id] * len(near), pa.string()),
+        "version_id": pa.repeat(version_id, len(near)),
         "item_index": pa.array(near.owner),
         "neighbour_index": pa.array(near.other),
     }
-    columns |= {name: pa.array(near.values[:, n].astype(np.float32)) for n, name in enumerate(_KINDS)}
-    write_table(pa.table(columns), folder / ITEM_NEIGHBOURS)
-    tail = tables.tail
+    columns |= {name: pa.array(near.values[:, n].astype(np.float32)) for n, name in enumerate(KINDS)}
+    write_table(pa.table(columns), path, row_group_size=_GROUP_ROWS, rising=("neighbour_index",))
+
+
+def _write_contexts(contexts: Contexts, version_id: str, path: Path) -> None:
     columns = {
-        "user_index": pa.array(tail.users[tail.rows]),
-        "item_index": pa.array(tail.items),
-        "timestamp_us": pa.array(tail.timestamps),
+        "version_id": pa.repeat(version_id, len(contexts)),
+        "kind": pa.array(KINDS).take(pa.array(contexts.kind)),
+        "user_index": pa.array(contexts.user),
+        "place": pa.array(contexts.place),
+        "item_index": pa.array(contexts.item),
+        "fresh": pa.array(contexts.fresh),
     }
-    write_table(pa.table(columns), folder / RECENT_ITEMS, row_group_size=_GROUP_ROWS)
+    write_table(pa.table(columns), path, row_group_size=_GROUP_ROWS)
 
 
-def read_score(folders: Sequence[Path], users: NDArray[np.int64] | None = None) -> ScoreTables:
-    """The tables as of the last of ``folders`` (oldest first), of ``users`` or of everybody, and of all items.
+def read_score(folders: Sequence[Path], score: Score, users: NDArray[np.int64] | None = None) -> Score:
+    """``score`` with the tables as of the last of ``folders`` (oldest first): of everybody and everything, or of
+    ``users`` and of the items that vote for them.
 
     Raises:
         ParquetFileError: a file is missing or damaged.
     """
+    personal, tail = read_personal(folders, users), read_recent(folders, users)
+    items = None if users is None else voting(personal)
+    since = tuple(_read_contexts(path) for path in contexts_since(folders))
+    return score.with_tables(personal, tail, read_base(folders, items), since, whole=users is None)
+
+
+def read_personal(folders: Sequence[Path], users: NDArray[np.int64] | None = None) -> Pairs:
+    """What ``users``, or everybody, had as of the last of ``folders``."""
     names = ["user_index", "item_index", "last_us", "times", "first_us", *_FADED]
-    personal = _as_of([folder / USER_ITEMS for folder in folders], names, users)
-    names = ["item_index", "neighbour_index", *_KINDS]
-    near = _as_of([folder / ITEM_NEIGHBOURS for folder in folders], names, None)
-    recent = _as_of([folder / RECENT_ITEMS for folder in folders], ["user_index", "item_index", "timestamp_us"], users)
-    owner, other = near[:2]
-    none = np.zeros(len(owner), dtype=np.int64)
-    return ScoreTables(
-        joined([Pairs(personal[0], personal[1], personal[2], _stacked(personal[3:]))]),
-        joined([Pairs(owner, other, none, _stacked(near[2:]))]),
-        from_events(*recent),
-    )
+    owner, other, last, *values = _as_of([folder / USER_ITEMS for folder in folders], names, users)
+    return joined([Pairs(owner, other, last, _stacked(values))])
+
+
+def read_recent(folders: Sequence[Path], users: NDArray[np.int64] | None = None) -> SpanSequences:
+    """The last events of ``users``, or of everybody, as of the last of ``folders``."""
+    return from_events(*_as_of([folder / RECENT_ITEMS for folder in folders], _RECENT, users))
+
+
+def read_base(folders: Sequence[Path], items: NDArray[np.int64] | None = None) -> Pairs:
+    """What goes with ``items``, or with all, in the newest counts of ``folders``."""
+    names = ["item_index", "neighbour_index", *KINDS]
+    owner, other, *values = _as_of(_count_files(folders), names, items)
+    return joined([Pairs(owner, other, np.zeros(len(owner), dtype=np.int64), _stacked(values))])
+
+
+def contexts_since(folders: Sequence[Path]) -> list[Path]:
+    """The contexts that are not in the newest counts, oldest first."""
+    names = (COUNTS, OLDER_COUNTS)
+    has_counts = [n for n, folder in enumerate(folders) if any((folder / name).exists() for name in names)]
+    return [folder / CONTEXTS for folder in folders[max(has_counts, default=-1) + 1 :]]
+
+
+def pairs_in(folders: Sequence[Path]) -> int:
+    """Pairs of the newest counts; 0 where they are in parts, and better written anew."""
+    files = _count_files(folders)
+    return row_count(files[0]) if [path.name for path in files] == [COUNTS] else 0
+
+
+def _count_files(folders: Sequence[Path]) -> list[Path]:
+    """The counts that are in force, oldest first: those of every item, or what came in parts."""
+    found: list[Path] = []
+    for folder in reversed(folders):
+        if (folder / COUNTS).exists():
+            return [folder / COUNTS, *found]
+        found = [path for path in (folder / OLDER_COUNTS,) if path.exists()] + found
+    return found
+
+
+def _read_contexts(path: Path) -> Contexts:
+    table = read_table(path, _CONTEXT, dictionaries=("kind",))
+    names = pa.array(KINDS)
+    kind = pc.index_in(table["kind"].cast(pa.string()), names)
+    return Contexts(*(column.to_numpy() for column in (kind, *(table[name] for name in _CONTEXT[1:]))))
 
 
 def _as_of(chain: Sequence[Path], names: Sequence[str], owners: NDArray[np.int64] | None) -> list[NDArray]:

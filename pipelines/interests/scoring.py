@@ -9,8 +9,8 @@ from imsr_core.score import SETS, Score
 from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import SpanUpdate
-from pipelines.interests.score_files import USER_ITEMS, ScoreTables
-from pipelines.interests.version import ScoreChanges, Version
+from pipelines.interests.score_files import USER_ITEMS, ScoreChanges
+from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences
 from pipelines.workspace.layout import Workspace
 
@@ -63,12 +63,9 @@ def changes_of(
     score = update.state.score
     if score is None or before.score is None:
         return None
-    if parent is None:
-        return ScoreChanges(ScoreTables.of(score))
-    items = before.score.neighbours.touched(span)
-    changes = ScoreTables.of(score).touched(unique(span.users), items)
-    has_tables = all((folder / USER_ITEMS).exists() for folder in parent.score_folders())
-    return ScoreChanges(changes, None if has_tables else ScoreTables.of(before.score))
+    folders = () if parent is None else tuple(parent.score_folders())
+    has_tables = all((folder / USER_ITEMS).exists() for folder in folders)
+    return ScoreChanges(score, unique(span.users), folders if has_tables else ())
 
 
 def described(score: Score) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empt
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
+from pipelines.interests.score_files import ScoreChanges
 from pipelines.interests.scoring import changes_of, described, length_of_a_span, scored
-from pipelines.interests.version import LINE, ScoreChanges, Version, fingerprint_of, write_version
+from pipelines.interests.version import LINE, Version, fingerprint_of, write_version
 from pipelines.sequences.chain import chain_of
 from pipelines.sequences.loader import load_sequences
 from pipelines.sequences.vocabulary import Vocabulary

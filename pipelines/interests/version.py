@@ -4,7 +4,7 @@
         config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint)
         interests.parquet       interests of the users that the span touched (see `interest_files`)
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
-        user_items.parquet, item_neighbours.parquet, recent_items.parquet
+        user_items.parquet, recent_items.parquet, neighbour_contexts.parquet or neighbour_counts.parquet
                                 what the score counts, of what the span touched (see `score_files`)
         memory-*.parquet        what the strategy remembers of users, if anything (see `memory_files`)
         gate.parquet            events that were kept from learning, and their ranks (see `gate_events`)
@@ -32,13 +32,12 @@ from numpy.typing import NDArray
 from imsr_core.checkpoint import config_identity, load_state, save_state
 from imsr_core.config import InterestsConfig
 from imsr_core.interests import InterestStore
-from imsr_core.score import Score
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
 from imsr_core.strategies.shrinking import Reason
 from pipelines.interests.interest_files import COMPACTION_FACTOR, owners_in, read_interests, rows_in, write_interests
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
-from pipelines.interests.score_files import ScoreTables, read_score, write_score
+from pipelines.interests.score_files import ScoreChanges, read_score, write_score
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
@@ -136,18 +135,10 @@ class Version:
         model = state.config.model
         state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
         if state.score is not None:
-            state.score = read_score(self.score_folders(), users).into(state.score)
+            state.score = read_score(self.score_folders(), state.score, users)
         if optimizer:
             state.user_memory = read_user_memory(self.folder)
         return state
-
-
-@dataclass(frozen=True)
-class ScoreChanges:
-    """The tables of a score that a span touched; ``before`` are all others, where the parent has none."""
-
-    changes: ScoreTables
-    before: ScoreTables | None = None
 
 
 def write_version(
@@ -166,15 +157,12 @@ def write_version(
     write_user_memory(update.state.user_memory, folder)
     store, chain = update.interests, lineage.interests
     own = f"versions/{lineage.version_id}/interests.parquet"
-    tables = None if score is None else score.changes
-    if parent is not None and (_overgrown(parent, len(store)) or (score is not None and score.before is not None)):
-        known = parent.load()
-        store, chain = known.store.updated(store), ()
-        if score is not None:
-            whole = score.before or ScoreTables.of(_scored(known))
-            tables = whole.updated(score.changes)
-    if tables is not None:
-        write_score(tables, vocabulary, lineage.version_id, folder)
+    anew = parent is not None and (_overgrown(parent, len(store)) or (score is not None and not score.folders))
+    if parent is not None and anew:
+        known = read_interests(parent.interest_files(), store.dim, store.queries.shape[1])
+        store, chain = known.updated(store), ()
+    if score is not None:
+        write_score(score.tables(everybody=anew), vocabulary, lineage.version_id, folder)
     write_interests(
         store, _user_ids(vocabulary, store), lineage.spans, lineage.version_id, folder / "interests.parquet"
     )
@@ -182,11 +170,6 @@ def write_version(
     complete = Lineage(**(lineage.__dict__ | {"interests": (*chain, own)}))
     (folder / "lineage.json").write_text(complete.to_json(), encoding="utf-8")
     return complete
-
-
-def _scored(state: ModelState) -> Score:
-    assert state.score is not None
-    return state.score
 
 
 def _overgrown(parent: Version, new_rows: int) -> bool:

@@ -67,7 +67,9 @@ COLUMNS = {
     "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
     "user_items": "version_id VARCHAR, user_id VARCHAR, user_index BIGINT, item_index BIGINT, times BIGINT, "
     "first_us BIGINT, last_us BIGINT",
-    "item_neighbours": "version_id VARCHAR, item_index BIGINT, neighbour_index BIGINT, steps FLOAT, taste FLOAT",
+    "neighbour_counts": "version_id VARCHAR, item_index BIGINT, neighbour_index BIGINT, steps FLOAT, taste FLOAT",
+    "neighbour_contexts": "version_id VARCHAR, kind VARCHAR, user_index BIGINT, place BIGINT, item_index BIGINT, "
+    "fresh BOOLEAN",
     "item_metadata": "item_id VARCHAR",
     "interest_items": "version_id VARCHAR, user_id VARCHAR, interest_id BIGINT, rank BIGINT, item_id VARCHAR, "
     "score FLOAT",
@@ -228,7 +230,8 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "interests": _files(folders, "interests.parquet"),
         "changes": _files(folders, "changes.parquet"),
         "user_items": _files(folders, "user_items.parquet"),
-        "item_neighbours": _files(folders, "item_neighbours.parquet"),
+        "neighbour_counts": _files(folders, "*_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),
+        "neighbour_contexts": _files(folders, "neighbour_contexts.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
         "interest_items": [path for path in explained if path.stem not in gone],
         "recommendations": [path for path in lists if path.stem.partition("~")[0] not in gone],

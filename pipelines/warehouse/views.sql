@@ -151,13 +151,33 @@ CREATE OR REPLACE VIEW user_items AS
   WHERE c.version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')
   QUALIFY c.depth = min(c.depth) OVER (PARTITION BY u.user_index);
 
--- ... and what goes with what ([score] neighbours): pairs within ten steps, and shares of what was new to a user.
+-- ... and what goes with what ([score] neighbours): pairs within ten steps, and shares of what was new to a user. They
+-- are those of the newest counts of an item, and of the rows since that say what counts together with what.
 CREATE OR REPLACE VIEW item_neighbours AS
-  SELECT i.item_id, k.item_id AS neighbour_id, n.steps, n.taste
-  FROM ${item_neighbours} n JOIN version_chain c ON c.ancestor = n.version_id
-  JOIN items i USING (item_index) JOIN items k ON k.item_index = n.neighbour_index
-  WHERE c.version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')
-  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY n.item_index);
+  WITH line AS (
+    SELECT ancestor AS version_id, depth FROM version_chain
+    WHERE version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')),
+  counted AS (
+    SELECT n.item_index, n.neighbour_index, n.steps, n.taste, l.depth FROM ${neighbour_counts} n JOIN line l USING (version_id)
+    QUALIFY l.depth = min(l.depth) OVER (PARTITION BY n.item_index)),
+  since AS (
+    SELECT c.* FROM ${neighbour_contexts} c JOIN line l USING (version_id)
+    WHERE l.depth < (SELECT coalesce(min(depth), 2147483647) FROM counted)),
+  met AS (
+    SELECT a.item_index AS earlier, b.item_index AS later, b.kind, CASE b.kind WHEN 'steps' THEN 1 ELSE 1 / least(b.place, 100) END AS share
+    FROM since b JOIN since a USING (version_id, kind, user_index)
+    WHERE b.fresh AND a.item_index <> b.item_index AND a.place < b.place
+      AND a.place >= b.place - CASE b.kind WHEN 'steps' THEN 10 ELSE 100 END),
+  pairs AS (
+    SELECT item_index, neighbour_index, steps, taste FROM counted
+    UNION ALL
+    SELECT unnest([earlier, later]), unnest([later, earlier]), CASE kind WHEN 'steps' THEN share ELSE 0 END,
+           CASE kind WHEN 'taste' THEN share ELSE 0 END
+    FROM met),
+  sums AS (
+    SELECT item_index, neighbour_index, sum(steps) AS steps, sum(taste) AS taste FROM pairs GROUP BY ALL)
+  SELECT i.item_id, k.item_id AS neighbour_id, s.steps::FLOAT AS steps, s.taste::FLOAT AS taste
+  FROM sums s JOIN items i USING (item_index) JOIN items k ON k.item_index = s.neighbour_index;
 
 -- The weights of each version's score, and what they rest on: events of users that the version before had not learnt,
 -- and the mean log loss of them before and after the fit (chance: of a score that knows nothing). shown is what may be

@@ -12,7 +12,7 @@ from imsr_core.config import ScoreConfig
 from imsr_core.ragged import between, concatenate, empty_sequences, from_events
 from imsr_core.score import InterestTerm, Score
 from imsr_core.score.bias import BiasTerm
-from imsr_core.score.neighbours import CONTEXT, WINDOW
+from imsr_core.score.contexts import CONTEXT, WINDOW
 from imsr_core.score.pairs import Pairs
 from imsr_core.score.trend import EPSILON, HALF_LIVES
 from imsr_core.testing.planted_logs import random_span, store_of
@@ -137,7 +137,7 @@ def test_a_limit_keeps_the_newest_items_and_the_closest_neighbours():
     score = score.after(log_of([(0, 1), (0, 2), (0, 3), (0, 2)]), N_ITEMS)
     assert score.personal.pairs.other.tolist() == [2, 3]
     # by steps 1 went with 2 twice, 2 with 3 twice; by taste 2 with 1 the most, and 3 with 1 as much as with 2
-    pairs = score.neighbours.pairs
+    pairs = score.neighbours.settled.pairs
     kept = list(zip(pairs.owner.tolist(), pairs.other.tolist(), strict=True))
     assert kept == [(1, 2), (2, 1), (3, 1), (3, 2)]
 
