@@ -129,9 +129,7 @@ def bits_for(n_items: int) -> int:
     """
     bits = max(1, int(n_items - 1).bit_length())
     if 2 * bits + CODE_BITS > 63:
-        raise ImsrError(
-            f"{n_items} items are more than neighbours can be counted of", hint="[score] neighbours = false"
-        )
+        raise ImsrError(f"neighbours of {n_items} items cannot be counted", hint="set [score] neighbours = false")
     return bits
 
 

@@ -12,8 +12,8 @@ Jannach, *Evaluation of session-based recommendation algorithms*, UMUAI 2018). W
 table, and the user's items are those of the personal term, so that a pair across two spans counts as if they had been
 one.
 
-A span adds its `contexts` to a list, and counts nothing: pairs are counted of them, and of the ``base`` that was counted
-before, for the items that vote for somebody who is asked about. Now and then everything is counted into a new base.
+A span adds its `contexts` to a list, and counts nothing: pairs are counted of them, and of the ``base`` that was
+counted before, for the items that vote for somebody who is asked about. Now and then all are counted into a new base.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class NeighboursTerm:
         """The same with everything counted into the base, which must be whole, and cut to the ``limit``."""
         parts = max(1, -(-self.entries // ENTRIES))
         size = np.cumsum(self.degree.sum(1))
-        edges = np.searchsorted(size, size[-1:] * np.arange(1, parts) / parts) if len(size) else []
-        items = np.split(np.arange(len(self.degree)), edges)
+        edges = np.searchsorted(size, (size[-1] if len(size) else 0.0) * np.arange(1, parts) / parts)
+        items = np.split(np.arange(len(size)), edges)
         cut = [self._cut(piece) for part in items for piece in self._pieces(part)]
         return replace(self, base=stacked(cut) if cut else self.base, since=())
 

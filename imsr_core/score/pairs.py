@@ -91,7 +91,7 @@ class Pairs:
 
     def strongest(self, limit: int, column: int = 0) -> NDArray[np.bool_]:
         """(R,) the ``limit`` pairs of each owner with the most of a value (0 or more), lower others first at a tie."""
-        start, count = self._runs()
+        _, count = self._runs()
         many = count > limit
         kept = np.repeat(~many, count)
         rows = np.flatnonzero(~kept)

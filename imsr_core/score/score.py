@@ -104,7 +104,7 @@ class Score:
     def with_tables(
         self, personal: Pairs, tail: SpanSequences, base: Pairs, since: tuple[Contexts, ...], *, whole: bool
     ) -> Score:
-        """With the tables of pairs: of everybody and everything, or (not ``whole``) of those that will be asked about."""
+        """With the tables of pairs: of everything, or (not ``whole``) of those that will be asked about."""
         own = replace(self.personal, pairs=personal)
         near = replace(self.neighbours, base=base, since=since, tail=tail, personal=own, whole=whole)
         return replace(self, personal=own, neighbours=near)

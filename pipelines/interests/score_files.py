@@ -108,12 +108,13 @@ def write_score(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, fo
     recent = (tail.users[tail.rows], tail.items, tail.timestamps)
     write_table(pa.table(dict(zip(_RECENT, recent, strict=True))), folder / RECENT_ITEMS, row_group_size=_GROUP_ROWS)
     if tables.base is not None:
-        _write_base(tables.base, version_id, folder / COUNTS)
+        write_base(tables.base, version_id, folder / COUNTS)
     if tables.contexts is not None:
         _write_contexts(tables.contexts, version_id, folder / CONTEXTS)
 
 
-def _write_base(near: Pairs, version_id: str, path: Path) -> None:
+def write_base(near: Pairs, version_id: str, path: Path) -> None:
+    """Write the neighbours of every item to ``path``."""
     columns = {
         "version_id": pa.repeat(version_id, len(near)),
         "item_index": pa.array(near.owner),

@@ -230,7 +230,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "interests": _files(folders, "interests.parquet"),
         "changes": _files(folders, "changes.parquet"),
         "user_items": _files(folders, "user_items.parquet"),
-        "neighbour_counts": _files(folders, "*_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),
+        "neighbour_counts": _files(folders, "item_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),
         "neighbour_contexts": _files(folders, "neighbour_contexts.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
         "interest_items": [path for path in explained if path.stem not in gone],

@@ -1,5 +1,6 @@
 """The contract of every term: cut the log as you like, the counts are the same; `add` says what `at` says."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -155,3 +156,55 @@ def test_pairs_of_some_owners_and_of_changes():
 def test_joining_spans_of_equal_times_keeps_their_order():
     first, second = log_of([(0, 1), (0, 2)]), log_of([(0, 3)])
     assert concatenate([first, second]).items.tolist() == [1, 3, 2]
+
+
+@settings(deadline=None)
+@given(LOGS, CUTS, st.integers(1, 4))
+def test_neighbours_are_the_same_however_often_they_are_counted(events, cuts, pieces_a_base):
+    spans = pieces(log_of(events), cuts)
+    lazy = counted = Score.empty(ON, UNIT)
+    for n, span in enumerate(spans):
+        lazy, counted = lazy.after(span, N_ITEMS), counted.after(span, N_ITEMS)
+        if n % pieces_a_base == 0:
+            counted = replace(counted, neighbours=counted.neighbours.settled)
+    assert len(lazy.neighbours.since) == len(spans)
+    one, other = lazy.neighbours.pairs, counted.neighbours.pairs
+    np.testing.assert_array_equal(one.keys, other.keys)
+    np.testing.assert_allclose(one.values, other.values)
+    np.testing.assert_array_equal(lazy.neighbours.settled.base.keys, one.keys)
+
+
+def test_neighbours_are_counted_a_few_items_at_a_time(monkeypatch):
+    score = learnt([random_span(seed, range(6), N_ITEMS) for seed in range(3)])
+    users, items = np.arange(6), np.tile(np.arange(N_ITEMS), (6, 1))
+    whole, served = score.neighbours.settled.base, score.neighbours.at(users, items)
+    monkeypatch.setattr("imsr_core.score.contexts.PIECE", 7)
+    monkeypatch.setattr("imsr_core.score.neighbours.ENTRIES", 20)
+    again = replace(score.neighbours)
+    np.testing.assert_array_equal(again.settled.base.keys, whole.keys)
+    np.testing.assert_allclose(again.settled.base.values, whole.values)
+    torch.testing.assert_close(again.at(users, items), served)
+
+
+def test_a_base_that_is_outgrown_is_counted_anew(monkeypatch):
+    monkeypatch.setattr("imsr_core.score.neighbours.FEW", 0)
+    spans = [random_span(seed, range(6), N_ITEMS) for seed in range(8)]
+    score, lengths = Score.empty(ON, UNIT), []
+    for span in spans:
+        score = score.after(span, N_ITEMS)
+        lengths.append(len(score.neighbours.since))
+    assert max(lengths) < len(spans)
+    part = replace(score.neighbours, whole=False)
+    assert len(part.after(spans[0], N_ITEMS).since) == lengths[-1] + 1, "a part of a base is no base to count anew"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 3)), unique_by=lambda row: row[:2]))
+def test_the_strongest_are_those_of_a_sort(rows):
+    rows = sorted(rows)
+    owner, other, value = (np.array([row[n] for row in rows], dtype=np.int64) for n in range(3))
+    table = Pairs(owner, other, np.zeros(len(rows), np.int64), value[:, None] / 3)
+    for limit in (1, 2, 5):
+        expected = [
+            row in sorted((r for r in rows if r[0] == row[0]), key=lambda r: (-r[2], r[1]))[:limit] for row in rows
+        ]
+        assert table.strongest(limit).tolist() == expected

@@ -6,7 +6,17 @@ from small_world import DAYS, LATER, TOML, VERSIONS, land, log, make, run_all
 
 from imsr_core.ragged import concatenate
 from imsr_core.score import Score
+from imsr_core.score.pairs import Pairs
 from pipelines.care.forget import trace
+from pipelines.interests.score_files import (
+    CONTEXTS,
+    COUNTS,
+    OLDER_COUNTS,
+    contexts_since,
+    pairs_in,
+    read_base,
+    write_base,
+)
 from pipelines.interests.scoring import length_of_a_span
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences
@@ -101,9 +111,72 @@ def test_a_forgotten_user_is_in_no_table(scored):
     assert {path.split("/")[-1] for path in found if path.startswith("versions/")} >= {
         "user_items.parquet",
         "recent_items.parquet",
+        "neighbour_contexts.parquet",
     }
 
 
 def test_days_are_days(scored):
     assert length_of_a_span(scored) == 86_400_000_000
     assert DAYS[0] == "2024-03-01"
+
+
+def pairs_in_sql(workspace):
+    with connect(workspace) as connection:
+        rows = connection.sql("SELECT item_id, neighbour_id, steps, taste FROM item_neighbours ORDER BY ALL").fetchall()
+    return {row[:2]: row[2:] for row in rows}
+
+
+def pairs_of(workspace, score):
+    near = score.neighbours.pairs
+    owner, other = (Version.open(workspace).vocabulary.item_ids(ids).to_pylist() for ids in (near.owner, near.other))
+    return dict(zip(zip(owner, other, strict=True), map(tuple, near.values), strict=True))
+
+
+def test_sql_counts_what_goes_with_what_as_the_model_does(scored):
+    _, expected = counted(scored, None)
+    found, wanted = pairs_in_sql(scored), pairs_of(scored, expected)
+    assert found.keys() == wanted.keys()
+    np.testing.assert_allclose([found[key] for key in wanted], list(wanted.values()), rtol=1e-5)
+
+
+def test_a_span_writes_what_its_events_go_with_and_nothing_else_of_items(scored):
+    first, *later = (Version.open(scored, version_id).folder for version_id in VERSIONS)
+    assert (first / COUNTS).exists()
+    assert not (first / CONTEXTS).exists()
+    for folder in later:
+        assert (folder / COUNTS).exists() != (folder / CONTEXTS).exists()
+    assert any((folder / CONTEXTS).exists() for folder in later)
+
+
+def test_contexts_that_outgrow_the_counts_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("imsr_core.score.neighbours.FEW", 0)
+    monkeypatch.setattr("imsr_core.score.neighbours.OVERGROWN", 1)
+    workspace = make(tmp_path / "w", log(), SCORED)
+    run_all(workspace)
+    folders = [Version.open(workspace, version_id).folder for version_id in VERSIONS]
+    assert sum((folder / COUNTS).exists() for folder in folders) >= 3
+    state, expected = counted(workspace, None)
+    require_same(state.score, expected)
+    found, wanted = pairs_in_sql(workspace), pairs_of(workspace, expected)
+    assert found.keys() == wanted.keys()
+    np.testing.assert_allclose([found[key] for key in wanted], list(wanted.values()), rtol=1e-5)
+
+
+def pairs_table(*rows):
+    owner, other, steps = (np.array(column) for column in zip(*rows, strict=True))
+    return Pairs(owner, other, np.zeros(len(rows), np.int64), np.stack([steps, steps / 2], 1).astype(float))
+
+
+def test_counts_that_an_older_version_wrote_in_parts_are_read_and_counted_anew(tmp_path):
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    for folder, rows in zip(folders, ([(0, 1, 3), (0, 2, 1), (4, 1, 1)], [(0, 1, 4)]), strict=False):
+        write_base(pairs_table(*rows), "v", folder / OLDER_COUNTS)
+    base = read_base(folders)
+    assert list(zip(base.owner, base.other, base.values[:, 0], strict=True)) == [(0, 1, 4.0), (4, 1, 1.0)]
+    assert contexts_since(folders) == [folders[2] / CONTEXTS]
+    assert pairs_in(folders) == 0
+    write_base(pairs_table((7, 8, 1)), "v", folders[2] / COUNTS)
+    assert read_base(folders).owner.tolist() == [7]
+    assert (contexts_since(folders), pairs_in(folders)) == ([], 1)
