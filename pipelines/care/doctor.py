@@ -35,8 +35,12 @@ __all__ = ["Finding", "Severity", "examine"]
 
 BACKUP = "restore {} from a backup"
 VIEWS = "imsr views"
+#: Sources of views that no view is named after.
+_UNNAMED = ("changes", "neighbour_counts", "neighbour_contexts")
 _EVERY_VIEW = "; ".join(
-    f"FROM {name} LIMIT 0" for name in ("spans", "versions", "metrics", *COLUMNS) if name != "changes"
+    f"FROM {name} LIMIT 0"
+    for name in ("spans", "versions", "metrics", "item_neighbours", *COLUMNS)
+    if name not in _UNNAMED
 )
 
 
