@@ -118,6 +118,13 @@ class TrimmerConfig(Section):
     c2: float = documented(
         0.3, "a new interest whose orthogonal part is shorter than this is trimmed (paper: 0.3)", at_least=0
     )
+    merge_cosine: float = documented(
+        0.0,
+        "at the end of a span interests of a user that are at least this similar are merged, old ones too (ours); 0 = "
+        "never",
+        at_least=0,
+        at_most=1,
+    )
 
 
 @dataclass(frozen=True)

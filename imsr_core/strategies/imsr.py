@@ -32,6 +32,7 @@ from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, drop_empty
 from imsr_core.score import Score
 from imsr_core.state import ModelState
+from imsr_core.strategies.merging import merge_twins
 from imsr_core.strategies.protocol import (
     History,
     InterestChanges,
@@ -83,6 +84,9 @@ def imsr(
     state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, known_items, like)
+    trimmer = state.config.trimmer
+    if trimmer.enabled and trimmer.merge_cosine and shrink is as_it_is:
+        shrink = partial(merge_twins, cosine=trimmer.merge_cosine)
     trainer, losses = _train(state, seen, working, before, progress, make_trainer)
 
     def write(sequences: SpanSequences) -> tuple[InterestStore, InterestChanges]:

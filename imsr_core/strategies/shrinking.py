@@ -65,7 +65,7 @@ def shrink(store: InterestStore, keep: Tensor, ordinal: int, last_visit: Tensor,
     shrunk = as_it_is(store, keep, ordinal, last_visit)
     if config.idle_spans:
         rest = torch.where(store.active < ordinal, last_visit - store.active + 1, 0)
-        shrunk = _without(shrunk, keep & (rest >= config.idle_spans), Reason.RESTED)
+        shrunk = without(shrunk, keep & (rest >= config.idle_spans), Reason.RESTED)
     while config.budget:
         over = _users_over(shrunk, config.budget)
         if not len(over):
@@ -74,7 +74,8 @@ def shrink(store: InterestStore, keep: Tensor, ordinal: int, last_visit: Tensor,
     return shrunk
 
 
-def _without(shrunk: Shrunk, gone: Tensor, reason: Reason) -> Shrunk:
+def without(shrunk: Shrunk, gone: Tensor, reason: Reason) -> Shrunk:
+    """The same without the rows that ``gone`` (R,) marks, for a ``reason``."""
     place = torch.where(gone, list(Reason).index(reason), shrunk.reason)
     return Shrunk(shrunk.store, shrunk.keep & ~gone, place)
 
@@ -104,13 +105,13 @@ def _give_up_one(shrunk: Shrunk, users: Tensor, merge_cosine: float) -> Shrunk:
         merged, older, cosine.gather(1, least[:, None, None].expand(-1, 1, alive.shape[1]))[:, 0].argmax(1)
     )
     gone, heir = (found.rows.gather(1, place[:, None])[:, 0] for place in (gone, heir))
-    store = _inherited(store, gone, heir, merged)
+    store = inherited(store, gone, heir, merged)
     lost = torch.zeros_like(shrunk.keep)
     lost[gone] = True
     by_merging = torch.zeros_like(shrunk.keep)
     by_merging[gone[merged]] = True
     shrunk = Shrunk(store, shrunk.keep, shrunk.reason)
-    return _without(_without(shrunk, lost & by_merging, Reason.MERGED), lost & ~by_merging, Reason.BUDGET)
+    return without(without(shrunk, lost & by_merging, Reason.MERGED), lost & ~by_merging, Reason.BUDGET)
 
 
 def _least_active(store: InterestStore, rows: Tensor, alive: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ def _least_active(store: InterestStore, rows: Tensor, alive: Tensor) -> Tensor:
     return order[:, 0]
 
 
-def _inherited(store: InterestStore, gone: Tensor, heir: Tensor, merged: Tensor) -> InterestStore:
+def inherited(store: InterestStore, gone: Tensor, heir: Tensor, merged: Tensor) -> InterestStore:
     """The heirs (B,) with the items of those that go (B,), and where ``merged`` with their vectors."""
     support, active, vectors = store.support.clone(), store.active.clone(), store.vectors.clone()
     own, other = ((store.support[rows] + 1.0)[:, None] for rows in (heir, gone))

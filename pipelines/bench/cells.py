@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from imsr_core.checkpoint import config_identity
-from imsr_core.config import DetectorConfig, InterestsConfig
+from imsr_core.config import DetectorConfig, InterestsConfig, TrimmerConfig
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
 from imsr_core.strategies import STRATEGIES
@@ -210,6 +210,7 @@ def base_config(config: InterestsConfig, strategy: str = "imsr") -> InterestsCon
         "model": replace(config.model, prior_mass=0.0),
         "training": training,
         "detector": DetectorConfig(new_scale=config.detector.new_scale),
+        "trimmer": TrimmerConfig(merge_cosine=config.trimmer.merge_cosine if config.trimmer.enabled else 0.0),
     }
     own: dict[str, Any] = {strategy: getattr(config, strategy)} if hasattr(config, strategy) else {}
     return replace(plain, **read, **own)

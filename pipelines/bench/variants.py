@@ -78,6 +78,15 @@ VARIANTS: dict[str, Variant] = {
             for n, over in enumerate(("over items", "over a user's interests", "over items for the user"), 1)
         ),
         Variant("fixed-k", "imsr", "EIR alone, with imsr's final K created up front", _NO_NID, like="imsr"),
+        *(
+            Variant(
+                f"imsr-merged-{cosine}",
+                "imsr",
+                f"interests that have become one are merged (cosine .{cosine})",
+                {"trimmer.merge_cosine": cosine / 100},
+            )
+            for cosine in (90, 95)
+        ),
         # published incremental methods, on the same model
         Variant("sml", "sml", "SML: a learnt transfer merges the old and the newly trained parameters"),
         Variant("ader", "ader", "ADER: replay of herded exemplars with adaptive distillation"),

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from imsr_core.overlap import overlap
 from pipelines.insight.catalogue import Catalogue
-from pipelines.insight.meaning import NEIGHBOURHOOD, Standout, nearest_items, overlap, standouts
+from pipelines.insight.meaning import NEIGHBOURHOOD, Standout, nearest_items, standouts
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
@@ -77,7 +78,7 @@ class Explainer:
         vectors = torch.from_numpy(np.array(table["vector"].to_pylist(), dtype=np.float32))
         nearest = nearest_items(vectors, self.recommender.state.item_vectors(), max(NEIGHBOURHOOD, items))
         told = standouts(nearest.items[:, :NEIGHBOURHOOD], self.catalogue)
-        older = overlap(vectors, torch.zeros(len(vectors), dtype=torch.int64))
+        older = overlap(vectors, torch.zeros(len(vectors), dtype=torch.int64)).numpy()
         drifts, brought = self._drifts(user_id), self._brought(user_id, of)
         ids, names = (
             column.take(pa.array(nearest.items[:, :items].ravel())).to_pylist()

@@ -85,17 +85,3 @@ def _of_category(nearest: NDArray[np.int64], category: Category) -> list[tuple[i
         for k, w, s, x in zip(key, weight, share, lift, strict=True)
         if x >= LEAST_LIFT
     ]
-
-
-def overlap(vectors: Tensor, first: Tensor) -> NDArray[np.float32]:
-    """Cosine of each interest to the nearest older one of the same user (R,); NaN for a user's oldest.
-
-    ``vectors`` (R, d) in the order of (user, interest_id); ``first`` (R,) is the row of the user's first interest.
-    """
-    unit = torch.nn.functional.normalize(vectors, dim=1)
-    order = torch.arange(len(vectors))
-    best = torch.full((len(vectors),), torch.nan)
-    for back in range(1, int((order - first).max()) + 1 if len(vectors) else 1):
-        here = order[order - back >= first]
-        best[here] = torch.fmax(best[here], (unit[here] * unit[here - back]).sum(1))
-    return best.numpy()

@@ -1,7 +1,8 @@
 """Interests as Parquet: one row an interest, written for the users whose interests a span touched.
 
-    version_id, span_id, user_id, user_index, interest_id, born_span, active_span, support, norm,
-    vector FLOAT[d], and for self-attention query FLOAT[q], query_moment1, query_moment2, query_steps
+    version_id, span_id, user_id, user_index, interest_id, born_span, active_span, support, norm, vector FLOAT[d],
+    overlap with the nearest older interest of the user, and for self-attention query FLOAT[q], query_moment1,
+    query_moment2, query_steps
 
 The interests *as of* a version are, for each user, the rows of the newest file in its chain that has the user. A
 chain starts over with a file of everybody when its files hold more than twice what is alive, so that reading stays
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.interests import InterestStore
+from imsr_core.overlap import overlap
 from imsr_core.sorted_keys import is_in, unique
 from pipelines.workspace.parquet_files import ParquetFileError, read_table, row_count, write_table
 
@@ -54,6 +56,7 @@ def write_interests(
         "active_span": labels.take(_integers(store.active)),
         "support": _integers(store.support),
         "norm": pa.array(store.vectors.norm(dim=1).numpy()),
+        "overlap": pa.array(overlap(store.vectors, _first_rows(store)).numpy(), from_pandas=True),  # NaN: NULL
         "vector": _vectors(store.vectors),
     }
     if store.queries.shape[1]:
@@ -62,6 +65,11 @@ def write_interests(
             columns[name] = _vectors(part)
         columns["query_steps"] = pa.array(store.query_steps.numpy())
     write_table(pa.table(columns), path, row_group_size=GROUP_ROWS)
+
+
+def _first_rows(store: InterestStore) -> Tensor:
+    """The row (R,) of the first interest of each row's user."""
+    return torch.repeat_interleave(store.counts.cumsum(0) - store.counts, store.counts)
 
 
 def read_interests(

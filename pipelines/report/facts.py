@@ -8,8 +8,7 @@ from typing import Any
 
 import duckdb
 
-#: Overlap (cosine to an older interest) from which on an interest is not counted as distinct.
-TWIN = 0.9
+from imsr_core.overlap import TWIN
 
 _CHAIN = """
 WITH RECURSIVE chain AS (
@@ -40,6 +39,11 @@ twins AS (
 SELECT (SELECT count(*) FROM held)::DOUBLE / count(DISTINCT user_id) AS mean,
        ((SELECT count(*) FROM held) - (SELECT count(*) FROM twins))::DOUBLE / count(DISTINCT user_id) AS distinct_mean
 FROM held"""
+_APART = (
+    _CHAIN
+    + """SELECT span_id, CASE WHEN count(*) = count(distinct_interests) THEN avg(distinct_interests) END AS apart
+FROM interest_counts WHERE version_id IN (SELECT version_id FROM chain) GROUP BY 1"""
+)
 _VERDICTS = (
     _CHAIN
     + """SELECT v.version_id, v."check", v.slice, v.metric, v."current", v.candidate, v.difference, v.low, v.high, v.n,
@@ -76,7 +80,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Facts:
-    """All figures of a report on one version. ``learnt`` has a row for each version of its chain, oldest first."""
+    """All figures of a report on one version. ``learnt`` has a row for each version of its chain, oldest first;
+    ``apart`` the mean number of distinct interests after each span, where the files say it."""
 
     version_id: str
     learnt: Rows
@@ -84,6 +89,7 @@ class Facts:
     histogram: Rows
     mean: float
     distinct_mean: float
+    apart: dict[str, float | None]
     verdicts: Rows
     promotions: Rows
     quarantine: Rows
@@ -109,6 +115,7 @@ def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) 
         histogram=_ask(connection, _HISTOGRAM, chain),
         mean=counts[0] or 0.0,
         distinct_mean=counts[1] or 0.0,
+        apart=dict(_ask(connection, _APART, chain).rows),
         verdicts=_ask(connection, _VERDICTS, chain),
         promotions=_ask(connection, _PROMOTIONS),
         quarantine=_ask(connection, _QUARANTINE),

@@ -17,10 +17,11 @@ import duckdb
 from jinja2 import Environment
 from markupsafe import Markup
 
+from imsr_core.overlap import TWIN
 from pipelines.insight.explain import Explainer, Meaning
 from pipelines.insight.meaning import NEIGHBOURHOOD
 from pipelines.report.charts import WIDE, bars, lines, number, paths, percent
-from pipelines.report.facts import TWIN, Facts, Rows, gather
+from pipelines.report.facts import Facts, Rows, gather
 from pipelines.report.floors import Floor, floors
 from pipelines.report.ingests import ingests
 from pipelines.report.path_of_interests import path_of
@@ -129,7 +130,10 @@ def _score(facts: Facts, counted: dict[str, Floor], top_n: int) -> Section:
 def _interests(facts: Facts) -> Section:
     means = facts.learnt.column("mean_interests")
     says = f"Mean over all users after each span. Distinct (overlap below {TWIN}): {facts.distinct_mean:.2f} now."
-    return Section("Interests a user", says, Markup(lines(facts.spans, {"interests a user": means})))
+    series = {"interests a user": means}
+    if any(value is not None for value in facts.apart.values()):
+        series["distinct"] = [facts.apart.get(span) for span in facts.spans]
+    return Section("Interests a user", says, Markup(lines(facts.spans, series)))
 
 
 def _histogram(facts: Facts) -> Section:

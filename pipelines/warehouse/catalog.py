@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from imsr_core.errors import CheckpointError
+from imsr_core.overlap import TWIN
 from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.chain import SequenceChainError, chain_of, latest_rows
 from pipelines.versions.ancestry import chain_of_versions
@@ -62,7 +63,7 @@ COLUMNS = {
     "items": "item_id VARCHAR, item_index BIGINT, span VARCHAR",
     "sequences": "span VARCHAR, user_index BIGINT, items BIGINT[], timestamps BIGINT[], truncated BIGINT",
     "interests": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, user_index BIGINT, interest_id BIGINT, "
-    "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, vector FLOAT[]",
+    "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, overlap FLOAT, vector FLOAT[]",
     "changes": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, interest_id BIGINT, change VARCHAR, "
     "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
     "user_items": "version_id VARCHAR, user_id VARCHAR, user_index BIGINT, item_index BIGINT, times BIGINT, "
@@ -323,7 +324,7 @@ def _lineage_table(view: Snapshot) -> pa.Table:
 def _views_text(workspace: Workspace, sources: dict[str, list[Path]]) -> str:
     template = Template(resource_files("pipelines.warehouse").joinpath("views.sql").read_text(encoding="utf-8"))
     relations = {name: _relation(workspace, name, paths) for name, paths in sources.items()}
-    return template.substitute(relations) + comments()
+    return template.substitute(relations, twin=TWIN) + comments()
 
 
 def _relation(workspace: Workspace, name: str, paths: Sequence[Path]) -> str:

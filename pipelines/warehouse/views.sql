@@ -98,7 +98,8 @@ CREATE OR REPLACE VIEW sequences AS
 
 -- Interests as each version wrote them: of the users in its span (of everybody, where a chain starts over).
 CREATE OR REPLACE VIEW interest_history AS
-  SELECT version_id, span_id, user_id, user_index, interest_id, born_span, active_span, support, norm, vector
+  SELECT version_id, span_id, user_id, user_index, interest_id, born_span, active_span, support, norm, overlap,
+         vector
   FROM ${interests};
 
 -- All interests as of any version: SELECT * FROM interests_as_of('2017-09.1').
@@ -125,14 +126,18 @@ CREATE OR REPLACE VIEW interest_counts AS
     GROUP BY ALL),
   counts AS (
     SELECT version_id, user_index, any_value(user_id) AS user_id, count(*) AS interests,
-           count(*) FILTER (born_span = span_id) AS born
+           count(*) FILTER (born_span = span_id) AS born,
+           -- files of earlier releases have no overlap: it is not known then
+           CASE WHEN count(*) = 1 OR count(overlap) > 0 THEN count(*) FILTER (coalesce(overlap, 0) <= ${twin}) END
+             AS distinct_interests
     FROM interest_history GROUP BY version_id, user_index),
   touched AS (SELECT DISTINCT version_id, user_id FROM ${changes}),
   held AS (
-    SELECT k.user_id, k.interests, k.born, t.user_id IS NOT NULL AS active, l.place AS since,
+    SELECT k.user_id, k.interests, k.distinct_interests, k.born, t.user_id IS NOT NULL AS active, l.place AS since,
            lead(l.place) OVER (PARTITION BY k.user_index ORDER BY l.place) AS until
     FROM counts k JOIN ${lineage} l USING (version_id) LEFT JOIN touched t USING (version_id, user_id))
-  SELECT p.span_id, p.version_id, h.user_id, h.interests, CASE WHEN h.since = p.place THEN h.born ELSE 0 END AS born,
+  SELECT p.span_id, p.version_id, h.user_id, h.interests, h.distinct_interests,
+         CASE WHEN h.since = p.place THEN h.born ELSE 0 END AS born,
          h.since = p.place AND h.active AS active
   FROM places p
   JOIN held h ON p.place >= h.since AND p.place < coalesce(h.until, 2147483647) AND h.since >= p.first_place;
