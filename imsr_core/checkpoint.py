@@ -3,6 +3,7 @@
     config.json             the configuration, the number of spans learnt, what the score's weights rest on
     model.safetensors       items.weight (N, d), extractor.*, trend.*, score.* where [score] is on
     optimizer.safetensors   Adam's moments and clocks, of item rows and of the extractor
+                            (of items, both files may hold only what changed since another checkpoint: `changed_rows`)
     memory.safetensors      what the strategy carries besides the model (`ModelState.memory`); often nothing
 
 Interests are data, not weights: the pipeline keeps them as Parquet beside these files, so that SQL can read them. So
@@ -14,7 +15,8 @@ Loading checks every tensor's name, shape and type against the configuration, an
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -23,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from imsr_core.changed_rows import Chain, changed_rows, link_of, only_changes, with_changes
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.interests import InterestStore
@@ -35,11 +38,20 @@ from imsr_core.state import ModelState
 from imsr_core.trend import Trend
 
 FORMAT = 1
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 SECTIONS: dict[str, type] = {
     name: hint for name, hint in get_type_hints(InterestsConfig).items() if isinstance(hint, type) and name != "own"
 }
 #: What an error about a damaged checkpoint advises.
 ADVICE = "run `imsr doctor`, or roll back to another version with `imsr rollback`"
+
+
+@dataclass(frozen=True)
+class Before:
+    """The checkpoint that a state was made from: all that it held, and the chain that it ends."""
+
+    state: ModelState
+    chain: Chain
 
 
 def config_to_dict(config: InterestsConfig) -> dict[str, dict[str, Any]]:
@@ -97,22 +109,61 @@ def _require_types(config: InterestsConfig) -> None:
                 raise TypeError(f"[{name}] {f.name} = {value!r}")
 
 
-def save_state(state: ModelState, folder: Path) -> None:
-    """Write the four files into ``folder``, which must exist. Interests and user memory are not among them."""
+def save_state(state: ModelState, folder: Path, before: Before | None = None) -> Chain:
+    """Write the four files into ``folder``, which must exist. Interests and user memory are not among them.
+
+    With ``before``, the checkpoint that ``state`` was made from, only the rows of items that changed are written, if
+    they are few (see `changed_rows`). Returns what a reader has to read: no links if the files are whole.
+    """
+    rows = {} if before is None else changed_rows(before.state, state)
+    chain = Chain() if before is None else before.chain.longer(rows["items"])
+    model, moments = _model_tensors(state), _moments(state)
+    if before is not None and chain.is_worth_it(state.n_items):
+        model, moments = (only_changes(each, rows, before.state, state, chain.links) for each in (model, moments))
+    else:
+        chain = Chain()
+    _write_config(state, folder, {"changes": asdict(chain)} if chain.links else {})
+    write_tensors(model, folder / MODEL)
+    write_tensors(moments, folder / OPTIMIZER)
+    write_tensors(state.memory, folder / "memory.safetensors")
+    return chain
+
+
+def save_model(state: ModelState, folder: Path) -> None:
+    """Write what is needed to score, whole: config.json and model.safetensors."""
+    _write_config(state, folder, {})
+    write_tensors(_model_tensors(state), folder / MODEL)
+
+
+def _write_config(state: ModelState, folder: Path, more: dict[str, Any]) -> None:
     config: dict[str, Any] = {"format": FORMAT, "spans": state.spans, "config": config_to_dict(state.config)}
     if state.score is not None:
         config["score"] = state.score.described()
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config | more, indent=2) + "\n")
+
+
+def chain_at(folder: Path) -> Chain:
+    """What a checkpoint lies upon. Raises `CheckpointError` if its config.json is damaged."""
+    path = folder / "config.json"
+    try:
+        return Chain(**_read_json(path).get("changes", {}))
+    except TypeError as error:
+        raise CheckpointError(f"{path}: does not say what was changed: {error}", hint=ADVICE) from error
+
+
+def _model_tensors(state: ModelState) -> dict[str, Tensor]:
     extractor = {f"extractor.{name}": tensor for name, tensor in state.extractor.state_dict().items()}
     trend = {f"trend.{name}": tensor for name, tensor in state.trend.tensors().items()}
     score = {} if state.score is None else {f"score.{name}": t for name, t in state.score.tensors().items()}
-    write_tensors({"items.weight": state.items.weight} | extractor | trend | score, folder / "model.safetensors")
+    return {"items.weight": state.items.weight} | extractor | trend | score
+
+
+def _moments(state: ModelState) -> dict[str, Tensor]:
     moments = {f"items.{name}": t for name, t in state.items.tensors().items() if name != "weight"}
     for name, parts in state.extractor_optimizer.items():
         for key, tensor in zip(("moment1", "moment2", "step"), parts, strict=True):
             moments[f"extractor.{name}.{key}"] = tensor
-    write_tensors(moments, folder / "optimizer.safetensors")
-    write_tensors(state.memory, folder / "memory.safetensors")
+    return moments
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -123,34 +174,53 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise CheckpointError(f"{path}: cannot be written: {error}", hint="is the disk full, or broken?") from error
 
 
-def load_state(folder: Path, store: InterestStore | None = None, *, optimizer: bool = True) -> ModelState:
+def load_state(
+    folder: Path | Sequence[Path], store: InterestStore | None = None, *, optimizer: bool = True
+) -> ModelState:
     """The state saved in ``folder``, with the interests of ``store``, without user memory.
 
+    ``folder`` may be a chain of checkpoints, oldest first: a whole one, and those that hold the changes since.
     ``optimizer = False`` skips moments and memory: enough to score, not to learn on. Raises `CheckpointError` naming
     the file if one is missing, damaged, or not of the shape that the configuration says.
     """
-    config, spans, described = _read_config(folder / "config.json")
+    folders = [folder] if isinstance(folder, Path) else list(folder)
+    own = folders[-1]
+    config, spans, described = _read_config(own / "config.json")
     state = ModelState.initial(config)
     state.spans = spans
-    path = folder / "model.safetensors"
-    tensors = _read_tensors(path)
+    path = own / MODEL
+    tensors = _as_of(folders, MODEL)
     has_trend = any(name.startswith(LATER_TENSORS) for name in tensors)
     weight = _take(tensors, "items.weight", (None, config.model.dim), path)
-    own = state.extractor.state_dict()
+    shapes = {name: tuple(like.shape) for name, like in state.extractor.state_dict().items()}
     state.extractor.load_state_dict(
-        {name: _take(tensors, f"extractor.{name}", tuple(like.shape), path) for name, like in own.items()}
+        {name: _take(tensors, f"extractor.{name}", shape, path) for name, shape in shapes.items()}
     )
     state.items = RowTable.of(weight)
     state.trend = _take_trend(tensors, state.n_items, path) if has_trend else Trend.empty()
     state.score = _take_score(config, described, tensors, state.n_items, path)
     _require_no_more(tensors, path)
     if optimizer:
-        _load_moments(state, folder)
+        _load_moments(state, _as_of(folders, OPTIMIZER), own / OPTIMIZER)
         # what strategies carry came with the trend
-        state.memory = _read_memory(folder / "memory.safetensors") if has_trend else {}
+        state.memory = _read_memory(own / "memory.safetensors") if has_trend else {}
     if store is not None:
         state.store = store
     return state
+
+
+def _as_of(folders: Sequence[Path], name: str) -> dict[str, Tensor]:
+    """The tensors of a file as of the last checkpoint of a chain."""
+    whole: dict[str, Tensor] = {}
+    for number, folder in enumerate(folders):
+        tensors = _read_tensors(folder / name)
+        try:
+            if (link := link_of(tensors)) != number:
+                raise CheckpointError(f"is link {link} of a chain of changes (0 = whole), expected {number}")
+            whole = with_changes(whole, tensors) if number else tensors
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder / name}: {error.message}", hint=ADVICE) from error
+    return whole
 
 
 def _take_trend(tensors: dict[str, Tensor], n_items: int, path: Path) -> Trend:
@@ -187,9 +257,7 @@ def _read_memory(path: Path) -> dict[str, Tensor]:
     return memory
 
 
-def _load_moments(state: ModelState, folder: Path) -> None:
-    path = folder / "optimizer.safetensors"
-    tensors = _read_tensors(path)
+def _load_moments(state: ModelState, tensors: dict[str, Tensor], path: Path) -> None:
     shape = tuple(state.items.weight.shape)
     moment1, moment2 = (_take(tensors, f"items.{name}", shape, path) for name in ("moment1", "moment2"))
     steps = _take(tensors, "items.steps", shape[:1], path)

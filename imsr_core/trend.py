@@ -105,17 +105,23 @@ class Trend:
 
     def after(self, span: SpanSequences, n_items: int) -> Trend:
         """With the span's events; all counts as of the last event that was ever seen."""
-        counts = _padded(self.counts, n_items)
         if not span.n_events:
-            return replace(self, counts=counts)
+            return replace(self, counts=_padded(self.counts, n_items))
         until = max(self.until, int(span.timestamps.max()))
-        faded = []
-        for row, half_life in zip(counts, HALF_LIVES, strict=True):
+        faded = self._faded(until, n_items)
+        for row, half_life in zip(faded, HALF_LIVES, strict=True):
             weights = np.exp2((span.timestamps - until) / (half_life * DAY))
-            fresh = np.bincount(span.items, weights=weights, minlength=n_items)
-            kept = 2.0 ** ((self.until - until) / (half_life * DAY)) if self.until else 0.0
-            faded.append(row.double() * kept + torch.from_numpy(fresh))
-        return replace(self, counts=torch.stack(faded).float(), until=until)
+            row += torch.from_numpy(np.bincount(span.items, weights=weights, minlength=n_items))
+        return replace(self, counts=faded.float(), until=until)
+
+    def as_of(self, until: int, n_items: int) -> Trend:
+        """As of a later time (microseconds), without another event."""
+        return replace(self, counts=self._faded(until, n_items).float(), until=until)
+
+    def _faded(self, until: int, n_items: int) -> Tensor:
+        """(S, N) float64."""
+        kept = [2.0 ** ((self.until - until) / (half_life * DAY)) if self.until else 0.0 for half_life in HALF_LIVES]
+        return _padded(self.counts, n_items).double() * torch.tensor(kept, dtype=torch.float64)[:, None]
 
     def with_counts_of(self, other: Trend) -> Trend:
         """This evidence with the counts of ``other``."""

@@ -43,16 +43,21 @@ class TrendTerm:
 
     def after(self, span: SpanSequences, n_items: int) -> TrendTerm:
         """With the events of a span; the counts as of the last event that was ever seen."""
+        if not span.n_events:
+            return self.as_of(self.until, n_items)
+        until = max(self.until, int(span.timestamps.max()))
+        faded = self.as_of(until, n_items)
+        weights = fading((until - span.timestamps) / self.unit, np.array(HALF_LIVES))
+        for column in range(len(HALF_LIVES)):
+            faded.counts[:, column] += np.bincount(span.items, weights=weights[:, column], minlength=n_items)
+        return faded
+
+    def as_of(self, until: int, n_items: int) -> TrendTerm:
+        """As of a later time (microseconds), without another event."""
         counts = np.zeros((n_items, len(HALF_LIVES)))
         counts[: len(self.counts)] = self.counts
-        if not span.n_events:
-            return replace(self, counts=counts)
-        half_lives = np.array(HALF_LIVES)
-        until = max(self.until, int(span.timestamps.max()))
-        counts *= fading(np.array([(until - self.until) / self.unit]), half_lives) if self.until else 0.0
-        weights = fading((until - span.timestamps) / self.unit, half_lives)
-        for column in range(len(HALF_LIVES)):
-            counts[:, column] += np.bincount(span.items, weights=weights[:, column], minlength=n_items)
+        if until != self.until:
+            counts *= fading(np.array([(until - self.until) / self.unit]), np.array(HALF_LIVES)) if self.until else 0.0
         return replace(self, counts=counts, until=until)
 
     def values(self) -> Tensor:

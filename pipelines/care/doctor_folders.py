@@ -13,6 +13,7 @@ from pipelines.care.finding import DAMAGED, PRUNE, Finding, Severity
 from pipelines.care.orphans import LISTS, lists_of_versions, version_of_list
 from pipelines.care.receipts import read_journal
 from pipelines.interests.interest_files import read_interests
+from pipelines.interests.version import Version
 from pipelines.lake.span_files import content_of
 from pipelines.sequences.chain import link_of, parent_folder
 from pipelines.sequences.vocabulary import Vocabulary
@@ -168,7 +169,7 @@ def _version_problem(workspace: Workspace, row: VersionRow, deep: bool) -> str |
 
 def _tensor_problem(workspace: Workspace, row: VersionRow, lineage: Lineage, vocabulary: Vocabulary) -> str | None:
     """Damage that a hash cannot show: it was there when the folder was sealed."""
-    state = load_state(workspace.resolve(row.path), optimizer=True)
+    state = load_state(Version(workspace, row, lineage).model_folders(), optimizer=True)
     if state.n_items > vocabulary.validate().n_items:
         return f"it has {state.n_items} items, its vocabulary {vocabulary.n_items}"
     model = state.config.model

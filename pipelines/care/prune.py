@@ -5,10 +5,10 @@ events would have to be learnt from again, the last ``keep_versions`` that were 
 to them) and the last that were made, the newest shadow, and whatever is younger than ``keep_days``. From these follows
 the rest:
 
-* a version whose interests a kept version still reads is *archived*: its interests, changes and lineage stay, its
-  model, optimiser and gate events go; all other versions are *pruned*, folder and lists. Their rows stay in the ledger,
-  so that its log still answers; opening one is an error that says so. A span further back than the kept versions can
-  only be learnt again from the first span on;
+* a version of which a kept version still reads is *archived*: its interests and what else is read by user stay, its
+  gate events go, and its model and optimiser, unless the kept version holds changes of those; all other versions are
+  *pruned*, folder and lists. Their rows stay in the ledger, so that its log still answers; opening one is an error that
+  says so. A span further back than the kept versions can only be learnt again from the first span on;
 * sequences stay that are in force, or that a kept version takes its ids from;
 * of a span's data versions the one in force stays;
 * folders that the ledger does not name, unfinished files and ``staging/`` go.
@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 
 from pipelines.care.damage import discard_damaged
@@ -41,13 +42,16 @@ from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
 from pipelines.workspace.states import GONE, VersionState
 from pipelines.workspace.writer import Writer, lent
 
-#: What stays of an archived version, besides READY.
-ARCHIVE = frozenset({"interests.parquet", "changes.parquet", "lineage.json", "READY", "READY.next"})
+#: The files of a version that hold its model: read by it alone, and by versions that hold changes of it.
+CHECKPOINT = frozenset({"config.json", "model.safetensors", "optimizer.safetensors"})
+#: Files that are read by the version itself alone, as patterns.
+OWN = ("gate.parquet", "memory*")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing, whether it stays, and why. ``bytes`` are those that it has, or of an archived version loses."""
+    """One thing, whether it stays, and why. ``bytes`` are those that it has, or of an archived version loses: its
+    ``files``."""
 
     kind: str
     name: str
@@ -55,6 +59,7 @@ class Item:
     bytes: int
     stays: bool
     why: str
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def prune(
         hit(FailPoint.PRUNE_AFTER_COMMIT)
         publish_catalog(workspace)
         for item in pruning.going("model"):
-            _archive(workspace.resolve(item.path))
+            _archive(workspace.resolve(item.path), item.files)
         for item in pruning.going("lists"):
             workspace.resolve(item.path).unlink(missing_ok=True)
         remove_orphans(held)
@@ -117,12 +122,14 @@ def _plan(workspace: Workspace, view: Snapshot, now: datetime) -> Pruning:
         if row.state not in GONE:
             whole.setdefault(row.version_id, "late events may need it")
     readers: dict[str, str] = {}
+    models: set[str] = set()
     folders: dict[str, str] = {}
     for name in whole:
         reads = read_by(workspace, workspace.version_folder(name))
         folders |= dict.fromkeys(reads.sequences, f"version {name} reads it")
         readers |= dict.fromkeys(reads.versions, name)
-    items = [*_versions(workspace, view, whole, readers), *_sequences(workspace, view, folders, since)]
+        models |= set(reads.models)
+    items = [*_versions(workspace, view, whole, readers, models), *_sequences(workspace, view, folders, since)]
     items += _data(workspace, view, since)
     going = {item.path for item in items if not item.stays}
     items += [_item(workspace, "orphan", path, "the ledger does not name it") for path in orphans(workspace, view)]
@@ -155,7 +162,9 @@ def _reasons(
     yield "current", [row for row in rows if row.version_id == view.pointer(line)]
 
 
-def _versions(workspace: Workspace, view: Snapshot, whole: dict[str, str], readers: dict[str, str]) -> Iterable[Item]:
+def _versions(
+    workspace: Workspace, view: Snapshot, whole: dict[str, str], readers: dict[str, str], models: set[str]
+) -> Iterable[Item]:
     for row in view.versions():
         name, folder = row.version_id, workspace.resolve(row.path)
         if row.state == VersionState.PRUNED:
@@ -166,10 +175,11 @@ def _versions(workspace: Workspace, view: Snapshot, whole: dict[str, str], reade
             yield Item("version", name, row.path, _bytes(folder), False, "nothing needs it")
         else:
             yield Item("interests", name, row.path, _bytes(folder), True, f"version {readers[name]} reads them")
-            model = [path for path in folder.iterdir() if path.name not in ARCHIVE]
+            model = sorted(path for path in folder.iterdir() if _is_for_itself(path.name, name in models))
             if model or row.state != VersionState.ARCHIVED or is_unfinished(folder):
                 size = sum(path.stat().st_size for path in model)
-                yield Item("model", name, row.path, size, False, "only its interests are read")
+                why = "only its interests are read" if name not in models else "only its interests and model are read"
+                yield Item("model", name, row.path, size, False, why, tuple(path.name for path in model))
 
 
 def _sequences(workspace: Workspace, view: Snapshot, folders: dict[str, str], since: str) -> Iterable[Item]:
@@ -218,10 +228,15 @@ def _record(tx: Transaction, pruning: Pruning, now: datetime) -> None:
                 tx.put_version(replace(row, state=state).noting(removed=removed))
 
 
-def _archive(folder: Path) -> None:
-    """Drop everything but the interests, and seal what is left."""
-    changes: dict[str, Path | None] = {path.name: None for path in folder.iterdir() if path.name not in ARCHIVE}
-    rewrite_folder(folder, changes)
+def _is_for_itself(name: str, model_is_read: bool) -> bool:
+    """Whether a file of a version is read by nobody else."""
+    return any(fnmatch(name, pattern) for pattern in OWN) or (name in CHECKPOINT and not model_is_read)
+
+
+def _archive(folder: Path, files: tuple[str, ...]) -> None:
+    """Drop what nobody else reads, and seal what is left."""
+    there = [name for name in files if (folder / name).exists()]
+    rewrite_folder(folder, dict.fromkeys(there))
 
 
 def _item(workspace: Workspace, kind: str, path: Path, why: str) -> Item:

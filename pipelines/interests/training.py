@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from imsr_core.checkpoint import config_to_dict
+from imsr_core.checkpoint import MODEL, OPTIMIZER, config_to_dict
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import ConfigError
 from imsr_core.holdout import hide_last
@@ -95,6 +95,8 @@ class TrainingInput:
         """Compare all that is learnt from with what was published: a weight that flipped is still a number."""
         for folder in (*self.folders(), *([self.parent.folder] if self.parent else [])):
             verify_folder(folder)
+        for folder in self.parent.model_folders()[:-1] if self.parent else ():
+            verify_folder(folder, only=(MODEL, OPTIMIZER))
 
     def load(self) -> list[SpanSequences]:
         """What is learnt of each span: all events, or all but each user's last two under the paper's protocol."""
@@ -119,24 +121,35 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
         return row
     source.verify()
     started = time.perf_counter()
-    update, events, score = _learn(source, progress)
+    learnt = _learn(source, progress)
     lineage = _lineage(source, f"{source.span_id}.{len(attempts) + 1}")
 
     def write(folder: Path) -> None:
-        events.write(folder)
-        write_version(folder, update, lineage, source.parent, Vocabulary.open(source.vocabulary_folders()), score)
+        learnt.events.write(folder)
+        vocabulary = Vocabulary.open(source.vocabulary_folders())
+        write_version(folder, learnt.update, lineage, source.parent, vocabulary, learnt.score, learnt.before)
 
     def mark_trained(tx: Transaction) -> None:
         for span_id in source.spans if source.like is None else ():
             tx.set_span_state(span_id, SpanState.TRAINED, at=writer.now)
 
-    row = _row(source, lineage, update, writer.now, time.perf_counter() - started)
+    row = _row(source, lineage, learnt.update, writer.now, time.perf_counter() - started)
     publish_version(writer, row, write, MAKING, also=mark_trained)
     return row
 
 
-def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateEvents, ScoreChanges | None]:
-    """The update, how it ranks the events that were kept from it, and what of the score's tables has changed."""
+@dataclass(frozen=True)
+class _Learnt:
+    """The update, how it ranks the ``events`` that were kept from it, what of the score's tables has changed, and
+    the model ``before``, as the parent's files have it (None without a parent, or where they have no score yet)."""
+
+    update: SpanUpdate
+    events: GateEvents
+    score: ScoreChanges | None
+    before: ModelState | None
+
+
+def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
     parts, n_items = source.load(), _catalogue_size(source)
     past = concatenate(parts[:-1]) if source.like else None
     span = concatenate(parts) if past is None else parts[-1]
@@ -157,7 +170,9 @@ def _learn(source: TrainingInput, progress: Progress) -> tuple[SpanUpdate, GateE
     events = rank_hidden(hidden, current, update.unseen(), source.top_n)
     if source.like is not None:
         events = events.compared_with(GateEvents.read(source.like.folder))
-    return update, events, changes_of(source.parent, before, update, span)
+    score = changes_of(source.parent, before, update, span)
+    on_disk = source.parent is not None and (score is None or bool(score.folders))
+    return _Learnt(update, events, score, before if on_disk else None)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Model versions of the `interests` line: what a version folder holds, how one is written and read.
 
     versions/<span>.<attempt>/
-        config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint)
+        config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint); of items what
+                                changed since the parent's, where that is little (imsr_core.changed_rows)
         interests.parquet       interests of the users that the span touched (see `interest_files`)
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
         user_items.parquet, recent_items.parquet, neighbour_contexts.parquet or neighbour_counts.parquet
@@ -29,7 +30,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from imsr_core.checkpoint import config_identity, load_state, save_state
+from imsr_core.checkpoint import Before, chain_at, config_identity, load_state, save_state
 from imsr_core.config import InterestsConfig
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
@@ -117,7 +118,12 @@ class Version:
 
     def read_folders(self) -> list[Path]:
         """The folders of other versions that this one reads, oldest first."""
-        return [folder for folder in self.score_folders() if folder != self.folder]
+        folders = dict.fromkeys([*self.model_folders(), *self.score_folders()])
+        return [folder for folder in folders if folder != self.folder]
+
+    def model_folders(self) -> list[Path]:
+        """The checkpoints that the model is read from, oldest first: a whole one, and changes up to the own."""
+        return [self.workspace.resolve(path) for path in self.lineage.model] or [self.folder]
 
     def some_users(self, limit: int) -> NDArray[np.int64]:
         """At most ``limit`` users, evenly spread, of those whose interests the version's newest file has."""
@@ -131,7 +137,7 @@ class Version:
 
     def load(self, users: NDArray[np.int64] | None = None, *, optimizer: bool = False) -> ModelState:
         """The model, with the interests of ``users`` (indices) or of everybody."""
-        state = load_state(self.folder, optimizer=optimizer)
+        state = load_state(self.model_folders(), optimizer=optimizer)
         model = state.config.model
         state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
         if state.score is not None:
@@ -148,12 +154,14 @@ def write_version(
     parent: Version | None,
     vocabulary: Vocabulary,
     score: ScoreChanges | None = None,
+    before: ModelState | None = None,
 ) -> Lineage:
-    """Write all files of a version but READY into ``folder``; returns the lineage with its chain of interests.
+    """Write all files of a version but READY into ``folder``; returns the lineage with its chains of files.
 
-    ``lineage.interests`` must be the parent's chain; ``folder`` will be ``versions/<version id>`` in the end.
+    ``lineage.interests`` must be the parent's chain; ``folder`` will be ``versions/<version id>`` in the end. With
+    ``before``, the parent's model as it was loaded, moments and all, the model is written as changes if they are few.
     """
-    save_state(update.state, folder)
+    model = _write_model(folder, update.state, lineage.version_id, parent, before)
     write_user_memory(update.state.user_memory, folder)
     store, chain = update.interests, lineage.interests
     own = f"versions/{lineage.version_id}/interests.parquet"
@@ -167,9 +175,21 @@ def write_version(
         store, _user_ids(vocabulary, store), lineage.spans, lineage.version_id, folder / "interests.parquet"
     )
     _write_changes(update, lineage, vocabulary, folder / "changes.parquet")
-    complete = Lineage(**(lineage.__dict__ | {"interests": (*chain, own)}))
+    complete = Lineage(**(lineage.__dict__ | {"interests": (*chain, own), "model": model}))
     (folder / "lineage.json").write_text(complete.to_json(), encoding="utf-8")
     return complete
+
+
+def _write_model(
+    folder: Path, state: ModelState, version_id: str, parent: Version | None, before: ModelState | None
+) -> tuple[str, ...]:
+    """Write the checkpoint; returns the folders that it is read from, none where it is whole."""
+    if parent is None or before is None:
+        save_state(state, folder)
+        return ()
+    chain = save_state(state, folder, Before(before, chain_at(parent.folder)))
+    earlier = tuple(parent.workspace.relative(path) for path in parent.model_folders())
+    return (*earlier, f"versions/{version_id}") if chain.links else ()
 
 
 def _overgrown(parent: Version, new_rows: int) -> bool:

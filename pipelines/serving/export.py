@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from imsr_core.checkpoint import save_model
 from imsr_core.errors import ImsrError
 from pipelines.interests.recommend import Recommender
 from pipelines.serving.card import model_card
@@ -70,8 +71,7 @@ def export(
         write_table(_interests(recommender), work / "interests.parquet")
         if lists:
             _write_lists(_lists(recommender, lists, new, progress), work, csv)
-        for name in ("model.safetensors", "config.json"):
-            shutil.copyfile(recommender.version.folder / name, work / name)
+        save_model(recommender.state, work)
         (work / "README.md").write_text(model_card(recommender.version, workspace), encoding="utf-8")
         work.rename(out)
     finally:

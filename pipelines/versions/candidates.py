@@ -85,7 +85,10 @@ def publish_version(
         hit(making.staged)
         with writer.transaction() as tx:
             final = workspace.version_folder(row.version_id)
-            discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
+            if (
+                final.exists() or final.is_symlink()
+            ):  # what is needed is asked of every version: not where nothing is in the way
+                discard_orphan(workspace, final, tx, needed=needed_folders(workspace, tx))
             move_into_place(staging, final)
             hit(making.before_commit)
             tx.add_version(row)

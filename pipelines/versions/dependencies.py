@@ -21,10 +21,11 @@ TASKS_FILE = "tasks.json"
 
 @dataclass(frozen=True)
 class Reads:
-    """Paths of sequences, and ids of other versions whose interests are read."""
+    """Paths of sequences, and ids of other versions that are read; of ``models`` among them the checkpoints, too."""
 
     sequences: tuple[str, ...]
     versions: tuple[str, ...]
+    models: tuple[str, ...] = ()
 
 
 def read_by(workspace: Workspace, folder: Path) -> Reads:
@@ -37,8 +38,9 @@ def read_by(workspace: Workspace, folder: Path) -> Reads:
     sequences = list(lineage.vocabulary)
     for span_id, fingerprint in _task_data(folder):
         sequences += [workspace.relative(link.folder) for link in chain_of(workspace, span_id, fingerprint)]
-    others = tuple(name for name in dict.fromkeys(lineage.interest_versions) if name != lineage.version_id)
-    return Reads(tuple(dict.fromkeys(sequences)), others)
+    models = tuple(name for name in lineage.model_versions if name != lineage.version_id)
+    others = (name for name in dict.fromkeys((*lineage.interest_versions, *models)) if name != lineage.version_id)
+    return Reads(tuple(dict.fromkeys(sequences)), tuple(others), models)
 
 
 def needed_folders(workspace: Workspace, view: Snapshot) -> set[Path]:

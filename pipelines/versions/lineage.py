@@ -24,7 +24,8 @@ class Lineage:
 
     ``spans`` names the span of each ordinal: spans[0] is the last span of pre-training. ``data`` maps the spans that
     this version learnt to the fingerprint of their sequences. ``vocabulary`` are the delta folders and ``interests``
-    the interest files, oldest first.
+    the interest files, oldest first; ``model`` are the folders of the checkpoints that its model is read from, oldest
+    first and its own last, and empty where its own is whole.
     """
 
     version_id: str
@@ -39,15 +40,24 @@ class Lineage:
     interests: tuple[str, ...]
     config: dict[str, Any]
     packages: dict[str, str] = field(default_factory=dict)
+    model: tuple[str, ...] = ()
 
     @property
     def interest_versions(self) -> tuple[str, ...]:
         """The versions whose interest files are read, oldest first; each file lies in ``versions/<id>/``."""
         return tuple(PurePosixPath(path).parts[1] for path in self.interests)
 
+    @property
+    def model_versions(self) -> tuple[str, ...]:
+        """The versions whose checkpoints are read, oldest first."""
+        return tuple(PurePosixPath(path).parts[1] for path in self.model)
+
     def to_json(self) -> str:
         """The lineage as it is stored."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        values = asdict(self)
+        if not self.model:
+            del values["model"]
+        return json.dumps(values, indent=1) + "\n"
 
     @classmethod
     def read(cls, folder: Path) -> Lineage:
@@ -55,7 +65,8 @@ class Lineage:
         path = folder / "lineage.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            tuples = {name: tuple(map(str, values[name])) for name in ("spans", "vocabulary", "interests")}
+            values.setdefault("model", ())  # it came later
+            tuples = {name: tuple(map(str, values[name])) for name in ("spans", "vocabulary", "interests", "model")}
             if not isinstance(values["data"], dict):
                 raise ValueError("it does not say what was learnt")
             return cls(**(values | tuples))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypedDict
 
@@ -103,8 +104,8 @@ def write_seal(path: Path, entries: Entries) -> None:
     write_atomic(path, (json.dumps({"files": entries}, indent=1, sort_keys=True) + "\n").encode())
 
 
-def verify_folder(folder: Path) -> None:
-    """Compare a published folder with its ``READY``.
+def verify_folder(folder: Path, only: Collection[str] = ()) -> None:
+    """Compare a published folder, or ``only`` some of its files, with its ``READY``.
 
     Raises:
         PublishError: not sealed, or a file is missing, of another size, or of other content.
@@ -113,6 +114,8 @@ def verify_folder(folder: Path) -> None:
         raise PublishError(f"{folder} has no {READY}: it was never completed", hint="run: imsr doctor")
     for name, entry in read_seal(folder / READY).items():
         path = folder / name
+        if only and name not in only:
+            continue
         if not path.is_file():
             raise PublishError(f"{path} is missing", hint="restore it from a backup or run: imsr doctor")
         if not matches(path, entry):
