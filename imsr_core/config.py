@@ -146,6 +146,13 @@ class TrainingConfig(Section):
         5, "a target is drawn up to this many steps ahead of its history; 1 = the next item", at_least=1, fresh=1
     )
     negatives: int = documented(500, "negatives shared by a batch; 0 = full softmax over the catalogue", at_least=0)
+    negatives_per_target: int = documented(
+        0,
+        "a batch of few targets draws at most this many negatives for each of them, so that a span of few events "
+        "moves few rows; 0 = always all negatives. Not where full_softmax takes all items",
+        at_least=0,
+        fresh=8,
+    )
     full_softmax: int = documented(
         0,
         "up to this many items in the catalogue all of them are negatives; beyond, each drawn one stands for several. "

@@ -190,7 +190,7 @@ class SpanTrainer:
     def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list[Leaf]]:
         """L_SS + lambda L_EIR of a batch, and the rows that the step must update."""
         model = self.config.model
-        negatives = self._negatives(generator)
+        negatives = self._negatives(generator, len(batch))
         # a padded place stands for the target, which is in the batch anyway: no other row may be touched
         history = batch.history.where(batch.mask, batch.target[:, None])
         extra = self.extra_items(batch, generator)
@@ -247,9 +247,12 @@ class SpanTrainer:
         of a span that had events. Nothing by default."""
         return {}, {}
 
-    def _negatives(self, generator: torch.Generator) -> Tensor:
-        known, wanted = self.state.n_items, self.config.training.negatives
-        if not wanted or max(wanted, self.config.training.full_softmax) >= known:
+    def _negatives(self, generator: torch.Generator, targets: int) -> Tensor:
+        """Items (n,) that a batch of so many ``targets`` is told from."""
+        training, known = self.config.training, self.state.n_items
+        most = training.negatives_per_target * targets
+        wanted = min(training.negatives, most) if most else training.negatives
+        if not wanted or max(wanted, training.full_softmax) >= known:
             # shuffled, since the retainer distils the first few: in order it would only ever see the oldest items
             return torch.randperm(known, generator=generator)
         return torch.randint(known, (wanted,), generator=generator)

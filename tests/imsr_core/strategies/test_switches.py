@@ -218,7 +218,7 @@ def test_items_in_no_batch_do_not_move_by_a_bit_not_even_item_0(extractor, monke
     state = learnt(tiny_config(extractor))
     assert state.items.moment1[0].any()  # momentum that a step of zero gradient would let loose
     negatives = torch.tensor([20, 21])
-    monkeypatch.setattr(trainer_module.SpanTrainer, "_negatives", lambda self, generator: negatives)
+    monkeypatch.setattr(trainer_module.SpanTrainer, "_negatives", lambda self, generator, targets: negatives)
     span = span_of({0: [5, 6, 7, 8, 9], 2: [6], 3: [7, 5, 7]})
     after = imsr(state, span, ITEMS).state
     used = torch.tensor([5, 6, 7, 8, 9, 20, 21])

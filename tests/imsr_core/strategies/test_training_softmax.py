@@ -31,7 +31,7 @@ def learnt(spans=2, **training):
 
 def test_up_to_its_limit_all_items_are_negatives():
     _, trainer = learnt(full_softmax=N)
-    drawn = trainer._negatives(torch.Generator().manual_seed(0))
+    drawn = trainer._negatives(torch.Generator().manual_seed(0), 32)
     assert sorted(drawn.tolist()) == list(range(N))
     whole, zero = learnt(full_softmax=N)[0], learnt(negatives=0)[0]
     assert torch.equal(whole.items.weight, zero.items.weight)
@@ -39,7 +39,7 @@ def test_up_to_its_limit_all_items_are_negatives():
 
 def test_beyond_it_each_drawn_one_stands_for_several():
     _, trainer = learnt(full_softmax=N - 1)
-    drawn = trainer._negatives(torch.Generator().manual_seed(0))
+    drawn = trainer._negatives(torch.Generator().manual_seed(0), 32)
     assert len(drawn) == 10
     batch = type("Batch", (), {"target": torch.tensor([0])})
     target, negatives = trainer._offsets(batch, drawn)
@@ -58,6 +58,14 @@ def test_the_correction_makes_a_sample_worth_the_catalogue():
         offsets = (torch.zeros(1, 1), torch.full((1, 50), math.log(399 / 50)))
         losses.append(float(sampled_softmax(users, targets, items[drawn], hits[:, drawn], 1.0, offsets)))
     assert sum(losses) / len(losses) == pytest.approx(whole, abs=0.02)
+
+
+def test_a_batch_of_few_targets_draws_few_negatives():
+    _, trainer = learnt(full_softmax=0, negatives=20, negatives_per_target=4)
+    generator = torch.Generator().manual_seed(0)
+    assert [len(trainer._negatives(generator, targets)) for targets in (1, 4, 5, 32)] == [4, 16, 20, 20]
+    _, unlimited = learnt(full_softmax=0, negatives=20)
+    assert len(unlimited._negatives(generator, 1)) == 20
 
 
 def test_counts_as_an_offset_in_updates_alone():

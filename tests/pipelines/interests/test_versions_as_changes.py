@@ -1,4 +1,4 @@
-"""Versions that hold what their span changed: read, checked, pruned, rolled back, exported and killed like whole ones."""
+"""Versions that hold what their span changed: read, checked, pruned, rolled back, exported and killed as whole ones."""
 
 from __future__ import annotations
 
