@@ -61,8 +61,8 @@ class Nights:
     def read(self) -> ModelState:
         state = load_state(self.folders, self.state.store)
         if self.state.score is not None:  # its tables of pairs are data, kept elsewhere
-            own = self.state.score
-            state.score = state.score.with_tables(own.personal.pairs, own.neighbours.pairs, own.neighbours.tail)
+            own, near = self.state.score.personal.pairs, self.state.score.neighbours
+            state.score = state.score.with_tables(own, near.tail, near.base, near.since, whole=near.whole)
         return replace(state, user_memory=self.state.user_memory)
 
 
