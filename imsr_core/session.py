@@ -7,6 +7,8 @@ of each user; a stranger's are the means of everybody's queries of the same rank
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,13 @@ def session_interests(state: ModelState, items: Tensor) -> InterestStore:
     vectors = state.extractor(embedded[None], torch.ones(1, len(recent), dtype=torch.bool), prior)[0]
     support = torch.bincount((embedded @ vectors.T).argmax(1), minlength=count)
     return store.replaced(vectors=vectors, support=support)
+
+
+def session_state(state: ModelState, items: Tensor) -> ModelState:
+    """The model as it stands for one stranger (user 0) who had ``items`` (n,): interests and all counting terms are
+    read from them, and of anybody else's it keeps what goes with what."""
+    score = None if state.score is None else state.score.of_items(items.numpy())
+    return replace(state, store=session_interests(state, items), score=score)
 
 
 def _mean_queries(store: InterestStore, fresh: Tensor) -> Tensor:

@@ -78,6 +78,12 @@ class NeighboursTerm:
         before = self.settled if self.whole and self.overgrown(len(self.base)) else self
         return replace(before, since=(*before.since, fresh), degree=degree, tail=tail)
 
+    def asked_of(self, personal: PersonalTerm) -> NeighboursTerm:
+        """The same table, with the items of other people as voters; an item that nobody here had has no vote."""
+        other = replace(self, personal=personal)
+        vars(other).update(_served=self._served, _starts=self._starts)  # they are of this table's items, and stay
+        return other
+
     @property
     def entries(self) -> int:
         """How many entries what came since the base is, at most."""

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from imsr_core.config import ScoreConfig
-from imsr_core.ragged import SpanSequences, between
+from imsr_core.ragged import SpanSequences, between, from_events
 from imsr_core.score.contexts import Contexts
 from imsr_core.score.fitting import fitted, question, sample_events
 from imsr_core.score.had import TermWithHad, had_columns
 from imsr_core.score.interest import InterestTerm
 from imsr_core.score.neighbours import NeighboursTerm
-from imsr_core.score.pairs import Pairs
+from imsr_core.score.pairs import IntArray, Pairs
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.score.protocol import Term
 from imsr_core.score.serving import Scorer
@@ -37,6 +37,7 @@ from imsr_core.sorted_keys import is_in, union
 
 #: What a span lasts where nobody says otherwise: a month of 30 days, in microseconds.
 MONTH = 30 * 86_400_000_000
+SECOND = 1_000_000  # microseconds
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,14 @@ class Score:
         past, last = between(span, first, cut), between(span, cut, end)
         weights = self.after(past, n_items).asked(last, None, seed).weights if past.n_events else self.weights
         return replace(self.after(span, n_items), weights=weights)
+
+    def of_items(self, items: IntArray) -> Score:
+        """The same score for one user alone (number 0), who had ``items`` (n,) just now, the most recent last."""
+        times = self.personal.until - SECOND * np.arange(len(items))[::-1]
+        session = from_events(np.zeros(len(items), dtype=np.int64), items, times)
+        own = PersonalTerm.empty(self.unit, self.personal.limit).after(session, self.n_items)
+        own = replace(own, until=self.personal.until)
+        return replace(self, personal=own, neighbours=self.neighbours.asked_of(own))
 
     def scorer(self, interest: InterestTerm | None, which: str = "everything") -> Scorer:
         """What serves: all terms with the weights of one of `imsr_core.score.weights.SETS`."""

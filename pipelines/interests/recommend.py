@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.score.serving import Scorer, with_places_kept
+from imsr_core.session import session_state
 from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from pipelines.interests.reasons import reasons
@@ -150,6 +152,17 @@ class Recommender:
         if strangers:
             parts.append(self._popular(strangers, n, allowed))
         return pa.concat_tables(parts)
+
+    def top_n_of_items(self, items: NDArray[np.int64], n: int, *, new: bool = True) -> pa.Table:
+        """The ``n`` best items for somebody who had ``items`` (indices, the most recent last): rank, item_id, score,
+        reason. Every term of the score reads them as it reads a user's; ``new`` leaves the items themselves out."""
+        stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items)))
+        nobody, which = np.zeros(1, dtype=np.int64), "new" if new else "everything"
+        hidden = (np.zeros(len(items), dtype=np.int64), items) if new else None
+        lists = stranger._scorer(which).best(nobody, n, hidden)
+        table = stranger._rows([""], nobody, *lists, which)
+        told = pc.replace_substring_regex(table["reason"], "^interest.*", "near the items given")
+        return table.select(["rank", "item_id", "score"]).append_column("reason", told)
 
     def write_all(self, n: int = 20, *, chunk: int = 4096, variant: str = "", **how: Any) -> Path:
         """Write everybody's lists, behind the view `recommendations`; returns the file (see `list_path`).

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
-from imsr_core.retrieval import top_items
-from imsr_core.session import session_interests
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import READY
@@ -27,12 +25,11 @@ class UnknownItemError(ImsrError):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version with what every answer needs: ``items`` (N, d) item vectors, ``bias`` (N,) the trend's part, and when
-    the folders of its interests were ``seals``-ed."""
+    """A version with what every answer needs: ``items`` (N, d) item vectors, and when the folders of its interests were
+    ``seals``-ed."""
 
     recommender: Recommender
     items: Tensor
-    bias: Tensor
     seals: tuple[int, ...]
 
     @classmethod
@@ -43,7 +40,7 @@ class ServedModel:
             VersionError, CheckpointError: it is not there, or damaged.
         """
         recommender = Recommender.open(workspace, version_id)
-        model = cls(recommender, recommender.state.item_vectors(), recommender.state.item_bias(), _seals(recommender))
+        model = cls(recommender, recommender.state.item_vectors(), _seals(recommender))
         recommender.top_n([""], 1)  # what is loaded on first use is loaded now
         return model
 
@@ -64,8 +61,8 @@ class ServedModel:
     def recommend_session(self, item_ids: Sequence[str], n: int, *, new: bool = True) -> tuple[list[Row], int]:
         """The ``n`` best items for somebody who had these (the most recent last), and how many of them are known.
 
-        Nothing is trained or stored: the interests are read from the items (`imsr_core.session`). ``new`` leaves the
-        items themselves out.
+        Nothing is trained or stored: every term reads the items as it would a user's (`imsr_core.session`). ``new``
+        leaves the items themselves out.
 
         Raises:
             UnknownItemError: none of them is known.
@@ -77,10 +74,8 @@ class ServedModel:
             raise UnknownItemError(
                 f"version {self.version_id} knows none of these items", hint="the view `items` lists those it knows"
             )
-        store = session_interests(self.recommender.state, known)
-        seen = (torch.zeros_like(known), known) if new else None
-        lists = top_items(store, torch.zeros(1, dtype=torch.int64), self.items, n, seen, self.bias)
-        return self._named(lists.items[0], lists.scores[0]), len(known)
+        table = self.recommender.top_n_of_items(known.numpy(), n, new=new)
+        return table.to_pylist(), len(known)
 
     def similar(self, item_id: str, n: int) -> list[Row]:
         """The ``n`` items whose vectors point most nearly the same way, best first; ``score`` is the cosine.

@@ -27,6 +27,7 @@ from small_world import (
     tree,
 )
 
+from imsr_core.overlap import TWIN
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences
@@ -157,6 +158,15 @@ def test_interest_counts_equal_the_stores_after_every_span(learnt):
         wanted |= {(day, user): [count, born[user], user in touched] for user, count in counts.items()}
     assert found == wanted
     assert {active for _, _, active in found.values()} == {True, False}
+
+
+def test_distinct_interests_are_those_without_a_twin_among_the_older(learnt):
+    held = "SELECT user_id, distinct_interests FROM interest_counts WHERE version_id = ?"
+    counted = query(learnt, held, VERSIONS[-1])
+    apart = "SELECT user_id, count(*) FILTER (coalesce(overlap, 0) <= ?) FROM interest_overlap GROUP BY 1"
+    assert dict(counted) == dict(query(learnt, apart, TWIN))
+    stored = query(learnt, "SELECT user_id, interest_id, round(overlap, 4) FROM interests ORDER BY ALL")
+    assert stored == query(learnt, "SELECT user_id, interest_id, round(overlap, 4) FROM interest_overlap ORDER BY ALL")
 
 
 def test_interest_changes_and_metrics_equal_files_and_ledger(learnt):

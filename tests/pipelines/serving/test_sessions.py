@@ -1,0 +1,50 @@
+"""A session against a model with a score: all terms read the items that are given."""
+
+from __future__ import annotations
+
+import pytest
+from small_world import TOML, log, make, run_all
+
+from pipelines.serving.model import ServedModel, UnknownItemError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    toml = TOML.replace("[evaluation]", "window = 1\n[score]\nenabled = true\n[evaluation]")
+    workspace = make(tmp_path_factory.mktemp("scored") / "w", log(range(3)), toml)
+    run_all(workspace)
+    return ServedModel.load(workspace)
+
+
+def test_a_session_has_reasons_and_leaves_its_items_out(model):
+    items, known = model.recommend_session(["i1", "unheard of", "i2"], 6)
+    assert (known, len(items)) == (2, 6)
+    assert [row["rank"] for row in items] == [1, 2, 3, 4, 5, 6]
+    assert [row["score"] for row in items] == sorted((row["score"] for row in items), reverse=True)
+    assert not {"i1", "i2"} & {row["item_id"] for row in items}
+    words = ("goes with", "near the items given", "popular of late", "rising", "new to the user")
+    assert all(row["reason"].startswith(words) for row in items)
+    assert model.recommend_session(["i1", "unheard of", "i2"], 6) == (items, known)
+
+
+def test_what_was_given_counts_as_had_where_it_may_be_shown(model):
+    shown, _ = model.recommend_session(["i1", "i1", "i2"], 40, new=False)
+    had = {row["item_id"]: row["reason"] for row in shown if row["reason"].startswith("had")}
+    assert had.get("i1", "had 2 times, last today") == "had 2 times, last today"
+    assert {"i1", "i2"} <= {row["item_id"] for row in shown}
+
+
+def test_another_session_has_another_list(model):
+    lists = [model.recommend_session([f"i{n}"], 5)[0] for n in (1, 13, 25)]
+    assert len({tuple(row["score"] for row in rows) for rows in lists}) == 3
+
+
+def test_a_user_is_answered_as_before_a_session(model):
+    before = model.recommend("u1", 5)
+    model.recommend_session(["i1"], 5)
+    assert model.recommend("u1", 5) == before
+
+
+def test_items_that_nobody_knows_are_an_error(model):
+    with pytest.raises(UnknownItemError):
+        model.recommend_session(["unheard of"], 4)
