@@ -139,6 +139,32 @@ class TestQuality:
         assert verdict.passed
         assert "too few to tell even a model that finds nothing" in verdict.reasons[0]
 
+    def test_a_bar_that_is_just_reached_is_reached(self, verdict_on):
+        """40 of 100 events are hits: a bar of 0.4 holds, the next number above it does not."""
+        first = events_of([-1] * 100, [TOP - 1] * 40 + [TOP] * 60)  # the last place of the list is a hit
+        assert verdict_on(first, replace(SETTINGS, min_hr=0.4)).passed
+        assert not verdict_on(first, replace(SETTINGS, min_hr=float(np.nextafter(0.4, 1)))).passed
+
+    def test_as_many_events_as_are_asked_for_are_judged(self, verdict_on):
+        assert not verdict_on(events_of([0] * 30, [TOP] * 30)).passed
+
+    def test_a_slice_of_as_many_events_as_are_asked_for_is_judged(self, verdict_on):
+        for few, judged in ((29, False), (30, True)):
+            events = events_of([0] * 100, [0] * 100, new_user=[True] * few + [False] * (100 - few))
+            assert ("new users" in {check.slice for check in verdict_on(events).checks}) is judged
+
+    def test_a_drop_of_just_what_is_allowed_passes(self, verdict_on):
+        """Every event drops from a hit to none: the interval is exactly -1 .. -1."""
+        worse = replace(SETTINGS, metric="hr")
+        events = events_of([0] * 100, [TOP] * 100)
+        assert verdict_on(events, replace(worse, max_drop=1.0, slice_max_drop=1.0)).passed
+        below = float(np.nextafter(1.0, 0))
+        for key in ("max_drop", "slice_max_drop"):
+            verdict = verdict_on(events, replace(worse, **{"max_drop": 1.0, "slice_max_drop": 1.0, key: below}))
+            assert not verdict.passed
+            slices = {check.slice for check in verdict.checks if check.name == "change" and not check.passed}
+            assert slices == ({"all"} if key == "max_drop" else {"old users", "old items"})
+
     def test_a_gate_that_is_off_looks_only_whether_the_version_answers(self, verdict_on):
         verdict = verdict_on(events_of([0] * 200, [TOP] * 200), replace(SETTINGS, enabled=False))
         assert verdict.passed

@@ -172,6 +172,28 @@ def test_a_loss_counts_where_the_whole_interval_is_beyond(taught, copy_of):
     assert "95% interval over its test users 6.0% .. 20.0%" in narrow.reasons[0]
 
 
+@pytest.mark.parametrize(("low", "passed"), [(0.125, True), (float(np.nextafter(0.125, 1)), False)])
+def test_an_interval_that_begins_at_the_limit_is_not_beyond_it(taught, copy_of, low, passed):
+    workspace = copy_of(taught("teracon"))
+    first, second, third = versions(workspace)
+    with_recorded(workspace, first, T1=0.5)
+    with_recorded(workspace, second, T1=0.5, club=0.5)
+    scores = scores_of(third, T1=0.5, club=0.25, shop=0.9)
+    assert judge_task(third, second, scores, 0.125, lambda version, task: Interval(0.5, low, 0.6)).passed is passed
+
+
+def test_a_loss_of_just_what_is_allowed_passes_without_an_interval(taught, copy_of):
+    workspace = copy_of(taught("teracon"))
+    first, second, third = versions(workspace)
+    with_recorded(workspace, first, T1=0.5)
+    with_recorded(workspace, second, T1=0.5, club=0.5)
+    scores = scores_of(third, T1=0.5, club=0.375, shop=0.9)
+    at_the_limit = judge_task(third, second, scores, 0.25, POINT)
+    assert at_the_limit.passed
+    assert not at_the_limit.intervals
+    assert not judge_task(third, second, scores, float(np.nextafter(0.25, 0)), POINT).passed
+
+
 def test_the_interval_is_paired_over_test_users(taught, copy_of, monkeypatch):
     workspace = copy_of(taught("teracon"))
     _, second, third = versions(workspace)
