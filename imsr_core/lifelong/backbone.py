@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from imsr_core.encoders.build import build_encoder, initial_rows, initial_weights
-from imsr_core.encoders.protocol import Encoder, Pooling
+from imsr_core.encoders.protocol import Encoder
 from imsr_core.lifelong.config import TokenMode
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.heads import initial_head
+from imsr_core.lifelong.pooling import wanted_pooling
 from imsr_core.lifelong.problems import BaseProblem, Problem, TaskProblem
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, TaskRecord, head_in, named, subset
 from imsr_core.lifelong.training import Tensors
-from imsr_core.lifelong.view import Reading, View
+from imsr_core.lifelong.view import Pooled, Reading, View
 
 
 def fresh_base(problem: BaseProblem) -> Tensors:
@@ -59,15 +60,9 @@ def task_reading(mode: TokenMode) -> Reading:
     return "items" if mode == "none" else "token"
 
 
-def pooling_of(problem: TaskProblem) -> Pooling | None:
-    """How a new task reads the states: None = as the papers do, at the end of the sequence."""
-    wanted = problem.config.objective.pooling
-    return "mean" if wanted == "mean" or (wanted == "auto" and problem.kind == "classes") else None
-
-
-def learnt_pooling(record: TaskRecord) -> Pooling | None:
-    """How a learnt task reads the states; versions from before there was a choice read at the end."""
-    return record.details.get("pooling")
+def pooling_of(problem: TaskProblem) -> Pooled:
+    """How a new task reads the states."""
+    return wanted_pooling(problem.kind, problem.config.objective)
 
 
 def learn_plain_base(method: str, problem: BaseProblem) -> LifelongState:
@@ -92,7 +87,8 @@ def first_state(method: str, problem: BaseProblem, record: TaskRecord, tensors: 
 def record_of(problem: Problem, phases: dict[str, dict[str, float]], **details: object) -> TaskRecord:
     """The record of a task that was just learnt."""
     if isinstance(problem, TaskProblem):
-        details["pooling"] = pooling_of(problem)
+        pooling = pooling_of(problem)
+        details |= {"pooling": pooling.how, "windows": pooling.windows}
     return TaskRecord(
         problem.name,
         problem.kind,

@@ -100,6 +100,12 @@ class ObjectiveConfig(Section):
         "what a task reads of a user: last = the last state (papers), mean = the mean of all states, auto = mean for "
         "classes, which say who the user is, last for items, which say what comes next",
     )
+    windows: int = documented(
+        4,
+        "where the mean is read, it is that of this many windows of L most recent items (papers: one)",
+        at_least=1,
+        at_most=10_000,
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from imsr_core.encoders.tokens import windows
 from imsr_core.lifelong.config import LifelongConfig, SplitConfig
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.heads import head_loss
+from imsr_core.lifelong.pooling import wanted_pooling
 from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import LifelongState
@@ -134,7 +135,8 @@ def task_problem(
     """
     if task.name in state.task_names:
         raise TaskError(f"task {task.name} is already in this version", hint="choose another name")
-    examples = task_examples(task, state.encoder.length)
+    windows = wanted_pooling(task.kind, config.objective).windows
+    examples = task_examples(task, state.encoder.length * windows)
     train = examples.part("train", state.split)
     if not len(train):
         raise TaskError(f"task {task.name}: no labelled user is in the training part", hint="label more users")

@@ -103,7 +103,7 @@ class LifelongMethod(ABC):
         """Each user's vector as the task sees it, (U, d)."""
         self._check_owner(state)
         view = self.view(state, task_name)
-        inputs = left_pad(sequences, state.encoder.length).to(view.head.weight.device)
+        inputs = left_pad(sequences, view.length).to(view.head.weight.device)
         return batched_vectors(view, inputs)
 
     @torch.no_grad()
@@ -113,8 +113,8 @@ class LifelongMethod(ABC):
 
     def evaluate(self, state: LifelongState, task: TaskData, part: Part = "test") -> dict[str, float]:
         """Metrics of a task on one part of its labelled users; empty where the part is."""
-        examples = task_examples(task, state.encoder.length).part(part, state.split)
         view = self.view(state, task.name)
+        examples = task_examples(task, view.length).part(part, state.split)
         return evaluate(view, examples.to(str(view.head.weight.device)), task.kind)
 
     def evaluate_base(self, state: LifelongState, sequences: SpanSequences, part: Part = "test") -> dict[str, float]:
@@ -132,7 +132,8 @@ class LifelongMethod(ABC):
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(users, main metric) of every example of a task, or of T1 where only sequences are given, of one part."""
         if isinstance(task, TaskData):
-            view, examples = self.view(state, task.name), task_examples(task, state.encoder.length)
+            view = self.view(state, task.name)
+            examples = task_examples(task, view.length)
         else:
             view, examples = self.view(state, BASE_TASK), next_item_examples(task, state.encoder.length)
             examples = examples.with_labels_below(len(view.head.weight))

@@ -4,7 +4,7 @@
                     popular last       items by how often a training user's history ends with them
                     table of pairs     what followed the last item before (a first-order Markov chain), then popular
     classes, items  most frequent      labels by how many training users have them
-    classes         linear on items    softmax regression on which of their last L items users had
+    classes         linear on items    softmax regression on which items users had, of those the task reads
 
 All are fitted on the training users and scored on one part of the split, on the examples and by the ranking that the
 encoder's tasks are scored by.

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.protocol import NO_CHANGE, Encoder, Pooling, Weights, run
-from imsr_core.encoders.tokens import MASK, TASK, append_token, hide_newer, wrap_with_token
+from imsr_core.encoders.tokens import MASK, PAD, TASK, append_token, hide_newer, wrap_with_token
 from imsr_core.lifelong.heads import Head
 
 Reading = Literal["items", "token", "mask"]
 """What ends a sequence: its last item, the task token, or a hole to fill."""
+
+
+class Pooled(NamedTuple):
+    """How a task makes a user vector of the states.
+
+    ``how``: None = the last state or, seeing both sides, as GRec does. ``windows``: the mean is taken over this many
+    windows of L items, each read by itself, the most recent first: who somebody is shows in all that they did.
+    """
+
+    how: Pooling | None = None
+    windows: int = 1
+
+
+AT_THE_END = Pooled()
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +44,7 @@ class View:
             cannot change it.
         adapter: the task's additions.
         reading: where the user vector is read.
-        pooling: how the states become it; None = the last state or, seeing both sides, as GRec does.
+        pooling: how the states become it.
     """
 
     encoder: Encoder
@@ -38,16 +53,37 @@ class View:
     n_items: int
     adapter: Adapter = NO_CHANGE
     reading: Reading = "items"
-    pooling: Pooling | None = None
+    pooling: Pooled = AT_THE_END
+
+    @property
+    def length(self) -> int:
+        """How many of a user's most recent items are read."""
+        return self.encoder.config.length * self.pooling.windows
 
     def hidden(self, items: Tensor) -> Tensor:
         """Table rows (B, L) -> hidden states (B, L, d), without a token."""
         return run(self.encoder, self.weights, hide_newer(items, self.n_items), self.adapter)
 
     def vectors(self, items: Tensor) -> Tensor:
-        """Table rows (B, L) -> user vectors (B, d)."""
-        rows, pooling = self._read(hide_newer(items, self.n_items))
-        return run(self.encoder, self.weights, rows, self.adapter, self.pooling or pooling)
+        """Table rows (B, N), of which the last ``length`` are read -> user vectors (B, d)."""
+        rows = hide_newer(items[:, -self.length :], self.n_items)
+        if rows.shape[1] > self.encoder.config.length:
+            return self._mean_of_windows(rows)
+        rows, pooling = self._read(rows)
+        return run(self.encoder, self.weights, rows, self.adapter, self.pooling.how or pooling)
+
+    def _mean_of_windows(self, rows: Tensor) -> Tensor:
+        """The mean of the states of all windows; those that hold nothing but padding are not run."""
+        batch, length = len(rows), self.encoder.config.length
+        rows = F.pad(rows, (-rows.shape[1] % length, 0), value=PAD).view(-1, length)
+        users = torch.arange(batch, device=rows.device).repeat_interleave(len(rows) // max(1, batch))
+        kept = (rows[:, -1] != PAD) | (users != users.roll(-1))  # at least the most recent window of each user
+        kept[-1:] = True
+        rows, _ = self._read(rows[kept])
+        means = run(self.encoder, self.weights, rows, self.adapter, "mean")  # (windows, d)
+        states = (rows != PAD).sum(dim=1, keepdim=True)
+        totals = means.new_zeros(batch, means.shape[1]).index_add(0, users[kept], means * states)
+        return totals / states.new_zeros(batch, 1).index_add(0, users[kept], states).clamp(min=1)
 
     def logits(self, items: Tensor) -> Tensor:
         """Table rows (B, L) -> scores of all labels (B, Y)."""
@@ -63,7 +99,8 @@ class View:
 
 @torch.no_grad()
 def batched_vectors(view: View, inputs: Tensor, batch_size: int = 1024) -> Tensor:
-    """User vectors of all inputs (U, L) -> (U, d), in batches of bounded memory."""
+    """User vectors of all inputs (U, N) -> (U, d), in batches of bounded memory."""
     view.encoder.eval()
+    batch_size = max(1, batch_size // view.pooling.windows)
     parts = [view.vectors(inputs[start : start + batch_size]) for start in range(0, len(inputs), batch_size)]
     return torch.cat(parts) if parts else inputs.new_zeros((0, view.head.weight.shape[1]), dtype=torch.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imsr_core.lifelong.evaluation import main_metric
+from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.references import main_values, next_item_references, task_references
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK
@@ -25,10 +26,11 @@ def references_of(
 
 
 def _measure(workspace: Workspace, state: LifelongState, task: LearntTask) -> dict[str, float]:
-    length, split = state.encoder.length, state.split
+    record, split = state.task(task.name), state.split
+    length = state.encoder.length * learnt_pooling(record).windows
     if task.name == BASE_TASK:
         sequences = history(task.chain(workspace))
-        found = next_item_references(sequences, state.task(BASE_TASK).n_labels, split, length)
+        found = next_item_references(sequences, record.n_labels, split, length)
         return main_values(found, main_metric("next_item"))
     data = task_data(workspace, task)
     return main_values(task_references(data, split, length), main_metric(data.kind))

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder, initial_weights
-from imsr_core.encoders.protocol import ITEM_TABLE, Encoder, Pooling
+from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
 from imsr_core.lifelong.backbone import (
     base_reading,
     base_view,
     fresh_head,
     learn_plain_base,
-    learnt_pooling,
     on_device,
     pooling_of,
     record_of,
@@ -30,6 +29,7 @@ from imsr_core.lifelong.config import LifelongConfig
 from imsr_core.lifelong.fitting import ExtraLoss, fit
 from imsr_core.lifelong.growing import first_open_row, merged_table, open_rows
 from imsr_core.lifelong.heads import Head, initial_head
+from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
@@ -37,7 +37,7 @@ from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, head_in, named, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Step, Tensors
-from imsr_core.lifelong.view import View
+from imsr_core.lifelong.view import AT_THE_END, Pooled, View
 
 
 class FineTune(LifelongMethod):
@@ -152,7 +152,7 @@ class MTL(SinMo):
             encoder.train()
             base = Head(tensors["auxiliary/weight"], tensors["auxiliary/bias"])
             view = dataclasses.replace(view, head=base, reading=base_reading(encoder))
-            return next_item_loss(view, inputs, problem.config.objective, generator)
+            return next_item_loss(view, inputs[:, -encoder.config.length :], problem.config.objective, generator)
 
         return head, next_item
 
@@ -163,7 +163,7 @@ def _task_view(
     tensors: Mapping[str, Tensor],
     task: str,
     n_items: int,
-    pooling: Pooling | None = None,
+    pooling: Pooled = AT_THE_END,
 ) -> View:
     """T1's backbone with the parameters that the task tuned."""
     weights = {**state.group("encoder"), **subset(f"tuned/{task}", tensors)}

@@ -33,7 +33,6 @@ from imsr_core.lifelong.backbone import (
     fresh_base,
     fresh_head,
     fresh_token,
-    learnt_pooling,
     on_device,
     pooling_of,
     record_of,
@@ -44,6 +43,7 @@ from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.growing import first_open_row, merged_table, open_rows
 from imsr_core.lifelong.methods.ownership import check_capacity, claim, ledger, visible, wanted_of
 from imsr_core.lifelong.methods.patches import initial_item_patch, item_patch_in
+from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder
-from imsr_core.encoders.protocol import ITEM_TABLE, Encoder, Pooling
+from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.backbone import (
@@ -28,7 +28,6 @@ from imsr_core.lifelong.backbone import (
     fresh_head,
     fresh_token,
     learn_plain_base,
-    learnt_pooling,
     on_device,
     pooling_of,
     record_of,
@@ -43,13 +42,14 @@ from imsr_core.lifelong.methods.patches import (
     patched_sites,
     patches_in,
 )
+from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, fingerprint, head_in, named, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Tensors
-from imsr_core.lifelong.view import View
+from imsr_core.lifelong.view import Pooled, View
 
 
 class PeterRec(LifelongMethod):
@@ -155,7 +155,7 @@ def _task_view(
     task: str,
     n_items: int,
     facts: Mapping[str, Any],
-    pooling: Pooling | None,
+    pooling: Pooled,
 ) -> View:
     """A later task: the version's frozen backbone, with the task's own tensors taken from ``tensors``."""
     own = subset(f"patch/{task}", tensors)

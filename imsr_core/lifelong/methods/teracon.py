@@ -22,13 +22,12 @@ from torch import Tensor
 
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder
-from imsr_core.encoders.protocol import Encoder, Pooling
+from imsr_core.encoders.protocol import Encoder
 from imsr_core.lifelong.backbone import (
     base_reading,
     first_state,
     fresh_base,
     fresh_head,
-    learnt_pooling,
     on_device,
     pooling_of,
     record_of,
@@ -42,13 +41,14 @@ from imsr_core.lifelong.methods.relation_masks import (
     initial_relations,
     task_mask,
 )
+from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, head_in, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Step, Tensors
-from imsr_core.lifelong.view import View
+from imsr_core.lifelong.view import AT_THE_END, Pooled, View
 
 
 class Teracon(LifelongMethod):
@@ -63,7 +63,7 @@ class Teracon(LifelongMethod):
         generator = torch.Generator().manual_seed(phase_seed(problem.seed, task, "initial masks"))
         embedding = initial_embedding(encoder.sites, problem.encoder.dim, generator)
         start = fresh_base(problem) | on_device({f"embedding/{task}": embedding}, problem)
-        view_at = _views(encoder, {task: None}, problem.n_items)
+        view_at = _views(encoder, {task: AT_THE_END}, problem.n_items)
 
         def clamp(tensors: Tensors, _: Step) -> None:
             clamp_embeddings(tensors, settings.clamp)
@@ -137,7 +137,7 @@ class Teracon(LifelongMethod):
     ) -> View:
         """A task as these tensors would serve it among ``tasks``; ``view`` is the case of the version's own."""
         learnt = {task.name: learnt_pooling(task) for task in state.tasks}
-        poolings = {task: learnt.get(task) for task in tasks}
+        poolings = {task: learnt.get(task, AT_THE_END) for task in tasks}
         view_at = _views(build_encoder(state.encoder), poolings, state.n_items)
         return view_at(tensors, task_name, state.tasks[0].details["s_max"])
 
@@ -153,7 +153,7 @@ def _steepness(step: Step | None, s_max: float) -> float:
     return s_max if step is None else annealed(step, s_max)
 
 
-def _views(encoder: Encoder, poolings: Mapping[str, Pooling | None], n_items: int) -> ViewAt:
+def _views(encoder: Encoder, poolings: Mapping[str, Pooled], n_items: int) -> ViewAt:
     """How a network of the tasks in ``poolings``, in their order, serves one of them at a given s."""
     tasks = tuple(poolings)
 
