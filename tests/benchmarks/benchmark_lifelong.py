@@ -27,8 +27,9 @@ from imsr_core.encoders.config import EncoderConfig
 from imsr_core.lifelong.config import ConureConfig, LifelongConfig, PeterRecConfig, SplitConfig, TeraconConfig
 from imsr_core.lifelong.evaluation import main_metric
 from imsr_core.lifelong.methods import get_method
+from imsr_core.lifelong.pooling import wanted_pooling
 from imsr_core.lifelong.protocol import LifelongMethod
-from imsr_core.lifelong.references import main_values, next_item_references, task_references
+from imsr_core.lifelong.references import FREQUENT, LINEAR, main_values, next_item_references, task_references
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
@@ -188,7 +189,8 @@ def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongC
     cell.test_examples = [int((parts_of(each, split) == 2).sum()) for each in users]
     found = [next_item_references(sequences, world.n_items, split, length)]
     cell.next_item = dict(found[0])
-    found += [task_references(task, split, length) for task in tasks]
+    read = [length * wanted_pooling(task.kind, config.objective).windows for task in tasks]
+    found += [task_references(task, split, each) for task, each in zip(tasks, read, strict=True)]
     cell.references = [main_values(each, metric) for each, metric in zip(found, cell.metrics, strict=True)]
 
 
@@ -221,6 +223,20 @@ def cells_to_run(worlds: list[str], seeds: int, done: set[tuple[str, str, str, i
                     yield cell
 
 
+def linear_lines(world: World, lengths: list[int], seeds: int) -> Iterator[str]:
+    """What a linear model on the last so many items makes of each class, mean over the splits."""
+    classes = [task for task in world.tasks if task.kind == "classes"]
+    for length in lengths:
+        found = [
+            [task_references(task, SplitConfig(seed=seed, train=0.65, validation=0.1), length) for task in classes]
+            for seed in range(seeds)
+        ]
+        for name in (FREQUENT, LINEAR):
+            means = [sum(each[n][name]["accuracy"] for each in found) / seeds for n in range(len(classes))]
+            told = ", ".join(f"{task.name} {mean:.4f}" for task, mean in zip(classes, means, strict=True))
+            yield f"{world.name}, last {length} items, {name}: {told}"
+
+
 def read_cells(path: Path) -> list[Cell]:
     """The results so far."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -235,9 +251,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("lifelong.jsonl"), help="JSON lines; read and added to")
     parser.add_argument("--only", default="*", help="run only cells like this: DATASET/STUDY/METHOD/SEED, * for any")
     parser.add_argument("--report", action="store_true", help="only print the tables")
+    parser.add_argument("--linear", default="", help="only the linear model of classes, on the last N,N,... items")
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in WORLDS if (options.data / name).is_dir()]
+    if options.linear:
+        for name in names:
+            lengths = [int(length) for length in options.linear.split(",")]
+            print(*linear_lines(WORLDS[name](options.data / name), lengths, options.seeds), sep="\n")
+        return
     arms = {(arm.study, arm.method): arm for arm in ARMS}
     worlds: dict[str, World] = {}
     bases: dict[tuple[str, int], dict[str, tuple[LifelongState, float]]] = {}

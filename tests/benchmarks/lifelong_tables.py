@@ -28,6 +28,9 @@ NAMES = {
     "teracon": ("TERACON", "1"),
 }
 
+#: A model of its own for each task, which T1 gives nothing to.
+ALONE = ("sinmo", "dnn")
+
 
 def report(cells: Sequence[Cell]) -> str:
     """All tables of all data sets."""
@@ -40,6 +43,7 @@ def report(cells: Sequence[Cell]) -> str:
             _next_item(known),
             _scores(main),
             _costs(main),
+            _sharing(main),
             _pruned(main),
             _overparameterised(known),
         ]
@@ -117,6 +121,34 @@ def _costs(cells: Sequence[Cell]) -> str:
             ]
         )
     return _table(header, rows)
+
+
+def _sharing(cells: Sequence[Cell]) -> str:
+    """What it costs to be shared: T2.. against the best model of the same size that is a task's alone (SinMo or DNN).
+
+    Scores are means over the tasks after T1 of the final score against that model's; seconds and parameters are shares
+    of SinMo's. A method that starts from T1 pays for it once: "with T1" spreads that over the tasks.
+    """
+    alone: dict[int, list[Cell]] = {}
+    for cell in cells:
+        if cell["method"] in ALONE:
+            alone.setdefault(cell["seed"], []).append(cell)
+    singles = {cell["seed"]: cell for cell in cells if cell["method"] == "sinmo"}
+    rows = []
+    for method, group in _by_method([cell for cell in cells if cell["seed"] in singles]):
+        shares = []
+        for cell in group:
+            single = singles[cell["seed"]]
+            best = np.max([matrix_of(each)[-1, 1:] for each in alone[cell["seed"]]], axis=0)
+            later, whole = np.mean(cell["seconds"][1:]), np.sum(cell["seconds"]) / (len(cell["seconds"]) - 1)
+            whole = later if method in ALONE else whole
+            spent, size = np.mean(single["seconds"][1:]), np.mean(single["parameters"][1:])
+            score = np.mean(matrix_of(cell)[-1, 1:] / best) - 1
+            shares.append([score, later / spent, whole / spent, np.mean(cell["parameters"][1:]) / size])
+        score, *costs = np.mean(shares, axis=0)
+        rows.append([NAMES[method][0], f"{score:+.1%}", *(f"{cost:.0%}" for cost in costs)])
+    header = ["T2.. to be shared", "score", "seconds", "seconds with T1", "parameters"]
+    return _table(header, rows) if rows else ""
 
 
 def _forward(cell: Cell, alone: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
