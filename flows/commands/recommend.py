@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from flows.answers import answer
 from flows.commands.options import VersionOption, WorkspaceOption, current_time
-from flows.console import console, show_table
+from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.interests.recommend import Recommender
@@ -41,16 +42,21 @@ def recommend(
     """
     opened = Workspace.open(workspace)
     how: dict[str, Any] = {"exclude_seen": new, "new_share": new_share}
-    how |= {"exclude": item_ids_of(exclude) if exclude else [], "only": item_ids_of(only) if only else None}
+    lists = {name: (path, item_ids_of(path)) for name, path in (("exclude", exclude), ("only", only)) if path}
+    how |= {name: ids for name, (_, ids) in lists.items()}
     if everybody:
         with holding(opened, "imsr recommend --all", now=current_time):  # not while a user is being forgotten
-            path = Recommender.open(opened, version).write_all(n, **how)
+            recommender = Recommender.open(opened, version)
+            say_what_is_unknown(recommender, lists.values())
+            path = recommender.write_all(n, **how)
         answer.add([{"written": path}])
         console.print(f"written: {path}; see them: imsr sql 'FROM recommendations'")
         return
     if not user:
         raise ConfigError("recommend for whom?", hint="imsr recommend --user ID, or --all")
-    table = Recommender.open(opened, version, users=user).top_n(user, n, **how)
+    recommender = Recommender.open(opened, version, users=user)
+    say_what_is_unknown(recommender, lists.values())
+    table = recommender.top_n(user, n, **how)
     show_table("", table.column_names, zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 
 
@@ -61,3 +67,19 @@ def item_ids_of(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="a text file with one item id a line") from error
     return [line.strip() for line in lines if line.strip()]
+
+
+def say_what_is_unknown(recommender: Recommender, lists: Iterable[tuple[Path, Sequence[str]]]) -> None:
+    """Say how many ids of each file the version does not know. Raises `ConfigError` for a file in which it knows none:
+    that is hardly what was meant."""
+    for path, ids in lists:
+        unknown = recommender.unknown_items(ids)
+        if ids and len(unknown) == len(set(ids)):
+            raise ConfigError(
+                f"{path}: none of its {len(unknown):,} item ids is known to this version, the first is {unknown[0]!r}",
+                hint="ids are compared letter by letter; the `items` view lists them",
+            )
+        if unknown:
+            shown = ", ".join(repr(each) for each in unknown[:3])
+            more = ", ..." if len(unknown) > 3 else ""
+            warn(f"{path}: {len(unknown):,} of {len(set(ids)):,} item ids are not known to this version: {shown}{more}")

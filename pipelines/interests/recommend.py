@@ -216,6 +216,13 @@ class Recommender:
             )
         return allowed
 
+    def unknown_items(self, item_ids: Sequence[str]) -> list[str]:
+        """Those of ``item_ids`` that the version does not know, each once."""
+        ids = list(dict.fromkeys(item_ids))
+        found = self.version.vocabulary.items_of(pa.array(ids, pa.string()))
+        known = (found >= 0) & (found < self.state.n_items)
+        return [each for each, there in zip(ids, known.tolist(), strict=True) if not there]
+
     def _indices(self, user_ids: Sequence[str]) -> NDArray[np.int64]:
         return self.version.vocabulary.users_of(pa.array(list(user_ids), pa.string()))
 

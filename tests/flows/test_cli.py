@@ -221,6 +221,19 @@ def test_recommend(learnt, copy_of):
     assert int(count) == version_rows(workspace)[VERSIONS[-1]].summary["users"]
 
 
+def test_ids_that_are_unknown_are_counted_and_a_file_of_them_is_refused(learnt, tmp_path):
+    known = Recommender.open(learnt).top_n(["u1"], 2)["item_id"].to_pylist()
+    stock, typos = tmp_path / "stock.txt", tmp_path / "typos.txt"
+    stock.write_text("\n".join([*known, "zz1", "zz2", "zz1"]))
+    typos.write_text("ZZ1\nZZ2\n")
+    shown = imsr("recommend", "-w", learnt.root, "--user", "u1", "--only", stock)
+    assert "2 of 4 item ids are not known to this version: 'zz1', 'zz2'" in shown
+    assert all(item in shown for item in known)
+    for option in ("--only", "--exclude"):
+        with pytest.raises(ConfigError, match=r"typos.txt: none of its 2 item ids is known .* 'ZZ1'"):
+            imsr("recommend", "-w", learnt.root, "--user", "u1", option, typos)
+
+
 # ---------------------------------------------------------------- saying no
 
 
