@@ -244,10 +244,11 @@ def _take_score(
         empty = Score.of_description(config.score, described)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path.parent}: config.json does not describe a score: {error}", hint=ADVICE) from error
-    shapes = {name: (n_items, *tensor.shape[1:]) for name, tensor in empty.tensors().items()}
+    named = {name: t for name, t in empty.tensors().items() if name != "factors" or "score.factors" in tensors}
+    shapes = {name: (n_items, *tensor.shape[1:]) for name, tensor in named.items()}
     shapes["weights"] = tuple(empty.weights.values.shape)
     return empty.with_tensors(
-        {name: _take(tensors, f"score.{name}", shape, path, torch.float64) for name, shape in shapes.items()}
+        {name: _take(tensors, f"score.{name}", shapes[name], path, tensor.dtype) for name, tensor in named.items()}
     )
 
 

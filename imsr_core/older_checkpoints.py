@@ -18,12 +18,14 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
     "trimmer": {"merge_cosine": 0.0},  # what had become one stayed two
     # there was one strategy; negatives were what was drawn, and interests learnt everything
     "training": {"strategy": "imsr", "residual": False, "full_softmax": 0, "negatives_per_target": 0},
+    "score": {"factors": False},
 }
 #: Keys and sections that do not identify a configuration while they are at their defaults: configurations were
 #: identified before there were any, and must stay the same.
 UNNAMED_KEYS: dict[str, tuple[str, ...]] = {
     "training": ("residual", "full_softmax", "negatives_per_target"),
     "trimmer": ("merge_cosine",),
+    "score": ("factors",),
 }
 UNNAMED_SECTIONS = ("score",)
 
@@ -49,5 +51,6 @@ def identified(config: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, M
     named = {k: dict(v) for k, v in config.items() if k not in UNNAMED_SECTIONS or v != defaults[k]}
     for name, keys in UNNAMED_KEYS.items():
         unused = {key for key in keys if config[name][key] == defaults[name][key]}
-        named[name] = {key: value for key, value in named[name].items() if key not in unused}
+        if name in named:
+            named[name] = {key: value for key, value in named[name].items() if key not in unused}
     return named

@@ -6,8 +6,10 @@
     trend        how many took it of late, at six half-lives              trend.py        counted
     personal     how often and how lately this user had it                personal.py     counted
     neighbours   what goes with what the user had of late                 neighbours.py   counted
+    factors      what users with the same things have                     factors.py      least squares
 
-The counting terms learn a span exactly: one span after the other or all at once gives the same. The weights come from
+The counting terms learn a span exactly: one span after the other or all at once gives the same; factors are moved by
+it. The weights come from
 the events of a span that the model has not learnt yet (`fitting`), before it learns them.
 """
 
@@ -23,6 +25,7 @@ from torch import Tensor
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import SpanSequences, between, from_events
 from imsr_core.score.contexts import Contexts
+from imsr_core.score.factors import FactorsTerm
 from imsr_core.score.fitting import fitted, question, sample_events
 from imsr_core.score.had import TermWithHad, had_columns
 from imsr_core.score.interest import InterestTerm
@@ -52,6 +55,7 @@ class Score:
     trend: TrendTerm
     personal: PersonalTerm
     neighbours: NeighboursTerm
+    factors: FactorsTerm
     weights: Weights
 
     @classmethod
@@ -59,13 +63,14 @@ class Score:
         """Nothing counted; ``unit`` is the length of a span in microseconds, which half-lives are measured in."""
         personal = PersonalTerm.empty(unit, config.history)
         neighbours = NeighboursTerm.empty(personal, config.neighbours_kept)
-        score = cls(config, TrendTerm.empty(unit), personal, neighbours, Weights.start(()))
+        factors = FactorsTerm.empty(personal)
+        score = cls(config, TrendTerm.empty(unit), personal, neighbours, factors, Weights.start(()))
         return replace(score, weights=Weights.start(score.columns))
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved of it as tensors, by name; the tables of pairs are data and kept apart."""
         counts, degree = torch.from_numpy(self.trend.counts), torch.from_numpy(self.neighbours.degree)
-        return {"trend": counts, "degree": degree, "weights": self.weights.values}
+        return {"trend": counts, "degree": degree, "weights": self.weights.values, "factors": self.factors.factors}
 
     def described(self) -> dict[str, Any]:
         """What is saved of it as JSON."""
@@ -88,17 +93,19 @@ class Score:
             trend=replace(score.trend, until=until),
             personal=personal,
             neighbours=replace(score.neighbours, personal=personal),
+            factors=replace(score.factors, personal=personal),
             weights=replace(Weights.start(tuple(described["columns"])), evidence=evidence),
         )
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Score:
-        """With the tensors of `tensors`, and with columns that came later at their start."""
+        """With the tensors of `tensors`; what came later, factors or columns, is at its start."""
         counts, degree = tensors["trend"].numpy(), tensors["degree"].numpy()
         weights = replace(self.weights, values=tensors["weights"])
         return replace(
             self,
             trend=replace(self.trend, counts=counts),
             neighbours=replace(self.neighbours, degree=degree),
+            factors=replace(self.factors, factors=tensors.get("factors", self.factors.factors)),
             weights=weights.for_columns(self.columns),
         )
 
@@ -108,13 +115,14 @@ class Score:
         """With the tables of pairs: of everything, or (not ``whole``) of those that will be asked about."""
         own = replace(self.personal, pairs=personal)
         near = replace(self.neighbours, base=base, since=since, tail=tail, personal=own, whole=whole)
-        return replace(self, personal=own, neighbours=near)
+        return replace(self, personal=own, neighbours=near, factors=replace(self.factors, personal=own))
 
     def configured(self, config: ScoreConfig) -> Score:
         """The same counts under another configuration: other columns have their weights, or their start."""
         personal = replace(self.personal, limit=config.history)
         near = replace(self.neighbours, limit=config.neighbours_kept, personal=personal)
-        score = replace(self, config=config, personal=personal, neighbours=near)
+        factors = replace(self.factors, personal=personal)
+        score = replace(self, config=config, personal=personal, neighbours=near, factors=factors)
         return replace(score, weights=self.weights.for_columns(score.columns))
 
     @property
@@ -137,25 +145,30 @@ class Score:
 
     def counters(self) -> list[Term]:
         """The counting terms that are part of the score."""
-        trend = TermWithHad(self.trend, self.personal) if self.config.personal else self.trend
         named: tuple[tuple[str, Term], ...] = (
-            ("trend", trend),
+            ("trend", self._with_had(self.trend)),
             ("personal", self.personal),
             ("neighbours", self.neighbours),
+            ("factors", self._with_had(self.factors)),
         )
         return [term for name, term in named if getattr(self.config, name)]
+
+    def _with_had(self, term: Term) -> Term:
+        return TermWithHad(term, self.personal) if self.config.personal else term
 
     def terms(self, interest: InterestTerm | None) -> list[Term]:
         """All terms of the score, in the order of ``columns``; without ``interest``, the counting ones."""
         if interest is None or not self.config.interest:
             return self.counters()
-        return [TermWithHad(interest, self.personal) if self.config.personal else interest, *self.counters()]
+        return [self._with_had(interest), *self.counters()]
 
     def after(self, span: SpanSequences, n_items: int) -> Score:
         """With a span's events counted; the weights stay."""
         personal = self.personal.after(span, n_items)
         neighbours = replace(self.neighbours.after(span, n_items), personal=personal)
-        return replace(self, trend=self.trend.after(span, n_items), personal=personal, neighbours=neighbours)
+        factors = replace(self.factors, personal=personal).after(span, n_items)
+        trend = self.trend.after(span, n_items)
+        return replace(self, trend=trend, personal=personal, neighbours=neighbours, factors=factors)
 
     def asked(self, span: SpanSequences, interest: InterestTerm | None, seed: int) -> Score:
         """With weights fitted on a span that neither this score nor ``interest`` has learnt; see `fitting`.

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imsr_core.score import Score, Scorer
+from imsr_core.score.factors import FactorsTerm
 from imsr_core.score.had import TermWithHad
 from imsr_core.score.interest import InterestTerm
 from imsr_core.score.neighbours import NeighboursTerm
@@ -32,7 +33,7 @@ def reasons(
 ) -> pa.Array:
     """(P,) texts for pairs of users (P,) and items (P,); ``interest_ids`` (P,) are the interests nearest to the items.
 
-    had 6 times, last 9 days ago | interest 3 | rising | popular of late | goes with 1082185
+    had 6 times, last 9 days ago | interest 3 | rising | popular of late | goes with 1082185 | liked by similar users
     """
     people, place = np.unique(users, return_inverse=True)
     order = np.argsort(place, kind="stable")
@@ -52,6 +53,8 @@ def reasons(
             own = _personal(term, users[mine], items[mine])
         elif isinstance(term, NeighboursTerm):
             own = _neighbours(term, users[mine], items[mine], item_ids)
+        elif isinstance(term, FactorsTerm):
+            own = pa.array(["liked by similar users"] * int(mine.sum()), pa.string())
         else:
             continue
         texts = pc.replace_with_mask(texts, pa.array(mine), own)

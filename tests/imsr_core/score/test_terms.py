@@ -20,6 +20,7 @@ from imsr_core.testing.planted_logs import random_span, store_of
 
 UNIT, N_ITEMS, USERS = 100, 9, 5
 ON = ScoreConfig(enabled=True)
+COUNTED = ScoreConfig(enabled=True, factors=False)
 #: Events at distinct times, so that a cut in time is a cut of the log.
 LOGS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=1, max_size=60)
 CUTS = st.lists(st.integers(0, 600), max_size=4)
@@ -35,8 +36,8 @@ def pieces(log, cuts):
     return [between(log, first, last) for first, last in pairwise(edges)]
 
 
-def learnt(spans):
-    score = Score.empty(ON, UNIT)
+def learnt(spans, config=COUNTED):
+    score = Score.empty(config, UNIT)
     for span in spans:
         score = score.after(span, N_ITEMS)
     return score
@@ -55,10 +56,10 @@ def test_span_by_span_or_at_once(events, cuts):
         torch.testing.assert_close(once.tensors()[name], stepwise.tensors()[name])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(LOGS, CUTS, st.integers(0, 99))
 def test_serving_adds_what_the_columns_say(events, cuts, seed):
-    score = learnt(pieces(log_of(events), cuts))
+    score = learnt(pieces(log_of(events), cuts), ON)
     generator = torch.Generator().manual_seed(seed)
     store = store_of({0: [[0.2, 0.9], [1.0, 0.1]], 3: [[-0.5, 0.5]]})
     interest = InterestTerm(store, torch.randn(N_ITEMS, 2, generator=generator), 3.0)

@@ -11,7 +11,10 @@ from imsr_core.errors import ConfigError
 from pipelines.interests.recommend import Recommender
 from pipelines.warehouse.catalog import connect
 
-KINDS = r"had once, last .*|had \d+ times, last .*|interest \d+|rising|popular of late|goes with .*|new to the user"
+KINDS = (
+    r"had once, last .*|had \d+ times, last .*|interest \d+|rising|popular of late|goes with .*|new to the user|"
+    "liked by similar users"
+)
 
 
 @pytest.fixture(scope="module")

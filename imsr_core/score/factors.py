@@ -1,0 +1,166 @@
+"""The term `factors`: what users with the same things have. Item factors by least squares; users are read, not stored.
+
+    minimise  sum over users u of the span and items i of c_ui (p_ui - x_u . y_i)^2  +  ridge |x_u|^2  +  ridge |y_i|^2
+    p_ui = 1 if the user had the item, else 0        c_ui = 1 + WEIGHT log(1 + p_ui(T) / EPSILON)
+
+with the user's decayed counts p_ui(T) of the term `personal`, by alternating least squares over the whole catalogue
+(Hu, Koren and Volinsky, *Collaborative filtering for implicit feedback datasets*, ICDM 2008). A span moves the factors
+that it found: the sum is over its users (everything that they had), and items are pulled to where they were. A user is
+one solution of k equations from what is known of it at the time, so nothing of a user is stored here.
+
+column: SCALE x_u . y_i
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imsr_core.ragged import SpanSequences
+from imsr_core.score.pairs import IntArray, Pairs
+from imsr_core.score.personal import EPSILON, PersonalTerm
+from imsr_core.score.personal import HALF_LIVES as PERSONAL_HALF_LIVES
+
+#: k, how much more an item counts that was had, and the penalty on the length of factors.
+RANK, WEIGHT, RIDGE = 32, 0.3, 10.0
+#: How much an item is held to where it was, in the unit of the ridge.
+PULL = 10.0
+#: Rounds of users and items: for a first span, and for a later one, which begins near its end.
+FIRST_SWEEPS, SWEEPS = 6, 2
+#: Users of a span that are read at most.
+USERS = 10_000
+SCALE = 10.0
+#: Which of the personal counts is meant, in spans; the length of a fresh factor; pairs that are held at once.
+HALF_LIFE, FRESH, CHUNK = 4.0, 0.1, 65_536
+
+
+@dataclass(frozen=True)
+class FactorsTerm:
+    """``factors`` (N, RANK) float32 of the items; ``personal`` says what users had."""
+
+    factors: Tensor
+    personal: PersonalTerm
+
+    columns = ("factors",)
+
+    @classmethod
+    def empty(cls, personal: PersonalTerm) -> FactorsTerm:
+        """Of no item."""
+        return cls(torch.zeros(0, RANK), personal)
+
+    def after(self, span: SpanSequences, n_items: int) -> FactorsTerm:
+        """With a span, which ``personal`` has counted already."""
+        before = _padded(self.factors, n_items)
+        users = span.users[span.counts > 0]
+        if len(users) > USERS:
+            users = users[np.linspace(0, len(users) - 1, USERS).astype(np.int64)]
+        mine = self.personal.pairs.of_owners(users)
+        if not len(mine):
+            return replace(self, factors=before)
+        place = np.searchsorted(users, mine.owner)
+        weight = self._weights(mine)
+        order = np.lexsort((place, mine.other))
+        items, rows = np.unique(mine.other[order], return_inverse=True)
+        first = not len(self.factors)
+        factors = before.clone()
+        new = torch.from_numpy(items[items >= len(self.factors)])
+        factors[new] = _fresh(len(self.factors), n_items)[new - len(self.factors)]
+        for _ in range(FIRST_SWEEPS if first else SWEEPS):
+            people = _solved(place, mine.other, weight, factors, len(users))
+            held = torch.zeros(len(items), RANK) if first else before[torch.from_numpy(items)]
+            found = _solved(rows, place[order], weight[order], people, len(items), held, 0.0 if first else PULL)
+            factors[torch.from_numpy(items)] = found
+        return replace(self, factors=factors)
+
+    def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
+        """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
+        if not len(self.factors):
+            return
+        scores += SCALE * float(weights[0]) * (self.vectors(users) @ self.factors[: scores.shape[1]].T)
+
+    def at(self, users: IntArray, items: IntArray) -> Tensor:
+        """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
+        people, place = np.unique(users, return_inverse=True)
+        vectors = self.vectors(people)
+        factors = _padded(self.factors, int(items.max(initial=-1)) + 1)
+        found = torch.zeros(*items.shape, 1)
+        step = max(1, CHUNK // max(items.shape[1], 1))
+        for first in range(0, len(users), step):
+            part = slice(first, first + step)
+            chosen = factors[torch.from_numpy(np.ascontiguousarray(items[part]))]  # (b, C, k)
+            found[part] = SCALE * (chosen @ vectors[torch.from_numpy(place[part])][:, :, None])
+        return found
+
+    def vectors(self, users: IntArray) -> Tensor:
+        """(B, RANK) x_u of ``users`` (B,), ascending or not: from what they had."""
+        place, rows = self.personal.pairs.rows_of(users)
+        mine = self.personal.pairs.take(rows)
+        inside = mine.other < len(self.factors)
+        weight = self._weights(mine)
+        return _solved(place[inside], mine.other[inside], weight[inside], self.factors, len(users))
+
+    def _weights(self, pairs: Pairs) -> Tensor:
+        """(R,) c - 1 of pairs."""
+        column = 2 + PERSONAL_HALF_LIVES.index(HALF_LIFE)
+        age = (self.personal.until - pairs.last) / self.personal.unit
+        faded = pairs.values[:, column] * np.exp2(-age / HALF_LIFE)
+        return torch.from_numpy(WEIGHT * np.log1p(faded / EPSILON)).float()
+
+
+def _padded(factors: Tensor, n_items: int) -> Tensor:
+    """With zeros for items that nobody had yet."""
+    return torch.cat([factors, torch.zeros(max(0, n_items - len(factors)), RANK)])
+
+
+def _fresh(first: int, n_items: int) -> Tensor:
+    """(n_items - first, RANK) where new items begin: drawn, the same for the same numbers."""
+    generator = torch.Generator().manual_seed(first)
+    return FRESH * torch.randn(n_items - first, RANK, generator=generator)
+
+
+def _solved(
+    owner: IntArray,
+    other: IntArray,
+    weight: Tensor,
+    known: Tensor,
+    owners: int,
+    held: Tensor | None = None,
+    pull: float = 0.0,
+) -> Tensor:
+    """(owners, k) the factors of ``owner`` (R,), ascending, that fit the ``known`` (M, k) of their ``other`` (R,) best;
+    ``held`` (owners, k) is where they are pulled to. Who has nothing gets zero, or stays there."""
+    rank = known.shape[1]
+    ridge = (RIDGE + pull) * torch.eye(rank, dtype=torch.float64)
+    base = known.double().T @ known.double() + ridge
+    found = torch.zeros(owners, rank)
+    count = np.bincount(owner, minlength=owners)
+    start = np.cumsum(count) - count
+    for chosen in _batches(count):
+        width = int(count[chosen[-1]])
+        column = np.arange(width)
+        real = column < count[chosen, None]  # (b, W)
+        rows = np.where(real, start[chosen, None] + column, 0)
+        mask = torch.from_numpy(real).float()
+        vectors = known[torch.from_numpy(other[rows])] * mask[..., None]  # (b, W, k)
+        extra = weight[torch.from_numpy(rows)] * mask
+        left = base + (vectors.transpose(1, 2) @ (vectors * extra[..., None])).double()
+        right = ((1 + extra)[:, None, :] @ vectors)[:, 0].double()
+        if held is not None:
+            right = right + pull * held[torch.from_numpy(chosen)].double()
+        found[torch.from_numpy(chosen)] = torch.linalg.solve(left, right).float()
+    return found
+
+
+def _batches(count: IntArray) -> Iterator[IntArray]:
+    """Owners with pairs, those with about as many together, so that a table of them has few empty places."""
+    order = np.argsort(count, kind="stable")
+    order = order[count[order] > 0]
+    end = len(order)
+    while end > 0:
+        size = max(1, CHUNK // int(count[order[end - 1]]))
+        yield order[max(0, end - size) : end]
+        end -= size

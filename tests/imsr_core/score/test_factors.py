@@ -1,0 +1,100 @@
+"""Factors against a loop over users; who has the same things; a span that moves little; order and repeats."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from imsr_core.ragged import concatenate, empty_sequences
+from imsr_core.score.factors import EPSILON, RANK, RIDGE, WEIGHT, FactorsTerm
+from imsr_core.score.personal import PersonalTerm
+from imsr_core.testing.planted_logs import random_span, span_of
+
+UNIT = 1_000
+
+
+def counted(*spans, n_items):
+    personal = PersonalTerm.empty(UNIT)
+    term = FactorsTerm.empty(personal)
+    for span in spans:
+        personal = personal.after(span, n_items)
+        term = replace(term, personal=personal).after(span, n_items)
+    return term
+
+
+@pytest.fixture
+def two_crowds():
+    """Half of the users take even items, half odd ones; each lacks a few of their own kind."""
+    rng = np.random.default_rng(1)
+    items = {u: (2 * rng.permutation(10)[:6] + u % 2).tolist() for u in range(40)}
+    return counted(span_of(items), n_items=21), items
+
+
+def test_a_user_solves_its_own_equations(two_crowds):
+    term, _ = two_crowds
+    known = term.factors.double().numpy()
+    for user in (0, 7):
+        mine = term.personal.pairs.of_owners(np.array([user]))
+        age = (term.personal.until - mine.last) / UNIT
+        more = WEIGHT * np.log1p(mine.values[:, 4] * 2 ** (-age / 4) / EPSILON)
+        left, right = RIDGE * np.eye(RANK) + known.T @ known, np.zeros(RANK)
+        for item, extra in zip(mine.other, more, strict=True):
+            left = left + extra * np.outer(known[item], known[item])
+            right = right + (1 + extra) * known[item]
+        np.testing.assert_allclose(
+            term.vectors(np.array([user]))[0], np.linalg.solve(left, right), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_what_the_others_of_ones_kind_have_is_near(two_crowds):
+    term, items = two_crowds
+    scores = torch.zeros(40, 21)
+    term.add(scores, np.arange(40), torch.ones(1))
+    for user, own in items.items():
+        lacking = [i for i in range(20) if i % 2 == user % 2 and i not in own]
+        others = [i for i in range(20) if i % 2 != user % 2]
+        assert scores[user, lacking].min() > scores[user, others].max()
+    assert not scores[:, 20].any()  # nobody had it
+
+
+def test_users_in_any_order_and_more_than_once(two_crowds):
+    term, _ = two_crowds
+    users, items = np.array([9, 3, 9]), np.array([[1, 2], [3, 4], [20, 0]])
+    columns = term.at(users, items)[..., 0]
+    scores = torch.zeros(3, 21)
+    term.add(scores, users, torch.ones(1))
+    torch.testing.assert_close(columns, scores.gather(1, torch.from_numpy(items)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_spans_give_the_same_and_an_empty_one_changes_nothing():
+    spans = [random_span(seed=n, users=range(12), items=30) for n in range(2)]
+    one, other = (counted(*spans, n_items=30) for _ in range(2))
+    assert torch.equal(one.factors, other.factors)
+    assert torch.equal(one.after(empty_sequences(), 30).factors, one.factors)
+    assert torch.equal(one.after(empty_sequences(), 33).factors[:30], one.factors)
+
+
+def test_who_is_unknown_has_no_opinion():
+    term = counted(span_of({1: [0, 1, 2]}), n_items=4)
+    assert torch.equal(term.vectors(np.array([5])), torch.zeros(1, RANK))
+    nothing = FactorsTerm.empty(term.personal)
+    scores = torch.zeros(1, 4)
+    nothing.add(scores, np.array([1]), torch.ones(1))
+    assert not scores.any()
+    assert not nothing.at(np.array([1]), np.array([[3, 0]])).any()
+
+
+def test_span_by_span_comes_near_to_all_at_once():
+    """Not equal, as counts are: but what the crowds have is found either way."""
+    rng = np.random.default_rng(5)
+    spans = [
+        span_of({u: (2 * rng.permutation(10)[:4] + u % 2).tolist() for u in range(40)}, start=1_000 * n)
+        for n in range(3)
+    ]
+    users = np.arange(40)
+    steps, once = counted(*spans, n_items=20), counted(concatenate(spans), n_items=20)
+    scores = [torch.zeros(40, 20) for _ in range(2)]
+    for term, found in zip((steps, once), scores, strict=True):
+        term.add(found, users, torch.ones(1))
+    assert torch.corrcoef(torch.stack([each.flatten() for each in scores]))[0, 1] > 0.9
