@@ -22,7 +22,7 @@ from imsr_core.score.protocol import Term
 from imsr_core.score.weights import SETS, Evidence, Weights
 
 #: Events that a fit rests on at most, of so many users at most; with fewer than `ENOUGH` the weights stay.
-EVENTS, USERS, ENOUGH = 1_500, 400, 30
+EVENTS, USERS, ENOUGH = 4_000, 1_000, 30
 #: Items of the catalogue that stand for themselves (the most popular of late), and that stand for all others.
 POPULAR, SAMPLED, OWN = 200, 400, 200
 #: How many events' worth the weights before are.
@@ -105,10 +105,13 @@ def _own_items(
 
 def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
     """The weights after what the events say, started from ``weights`` and pulled to them."""
-    values = torch.cat([term.at(asked.users, asked.items) for term in terms], -1)  # (B, C, F)
-    own = torch.cat([term.at(asked.users[asked.place], asked.wanted[:, None]) for term in terms], -1)[:, 0]  # (E, F)
+    taken, column = _by_user(asked)
+    items = np.concatenate([asked.items, taken], 1)  # asked for together: a term may look at all of a user's items once
+    both = torch.cat([term.at(asked.users, items) for term in terms], -1)
+    place, width = torch.from_numpy(asked.place), asked.items.shape[1]
+    values = both[:, :width]  # (B, C, F)
+    own = both[place, width + torch.from_numpy(column)]  # (E, F)
     columns = tuple(name for term in terms for name in term.columns)
-    place = torch.from_numpy(asked.place)
     for number, which in enumerate(SETS):
         chosen = torch.ones_like(asked.new) if which == "everything" else asked.new
         if int(chosen.sum()) >= ENOUGH:
@@ -116,6 +119,17 @@ def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
             found, evidence = _fit(values, asked.offset[number], own[chosen], place[chosen], before)
             weights = weights.with_row(which, columns, found, evidence)
     return weights
+
+
+def _by_user(asked: Question) -> tuple[IntArray, IntArray]:
+    """The items that each user took, as a table (B, W), and the column of each event (E,) in it."""
+    count = np.bincount(asked.place, minlength=len(asked.users))
+    order = np.argsort(asked.place, kind="stable")
+    column = np.empty(len(order), dtype=np.int64)
+    column[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    table = np.zeros((len(asked.users), int(count.max(initial=0))), dtype=np.int64)
+    table[asked.place, column] = asked.wanted
+    return table, column
 
 
 def _fit(values: Tensor, offset: Tensor, own: Tensor, place: Tensor, before: Tensor) -> tuple[Tensor, Evidence]:

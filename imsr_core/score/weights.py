@@ -12,7 +12,7 @@ SETS = ("everything", "new")
 
 #: With what a chain begins, until the first span has been held against it.
 START = {
-    "interest": 0.5,
+    "interest": 0.2,
     "trend_span": 0.2,
     "trend_4_spans": 0.2,
     "personal_span": 0.3,
