@@ -1,8 +1,8 @@
 """The term `neighbours`: what goes with what the user had. Two kinds of together, in one table.
 
     steps     C_ij = events of i and j within WINDOW steps of each other in a user's sequence, in either order
-    taste     C_ij = sum over users: when one has a new item j, each of the (at most CONTEXT) items i that were new
-              last gets an equal share of 1, and j as much from i: whoever has few items says more with each
+    taste     C_ij = sum over users: when one has a new item j, each of (at most) 20 items i, spread over the CONTEXT
+              that were new last, gets an equal share of 1, and j as much from i: who has few says more with each
 
     s_ij = C_ij / sqrt(d_i d_j),  d_i = sum_j C_ij                                   (cosine-like: no fame by size)
     v_ui = sum over the user's last items j of 2^(-age / half-life) s_ji             column: log(1 + v_ui / EPSILON)
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
 from imsr_core.score.contexts import KINDS, WINDOW, Contexts, bits_for, in_pieces
-from imsr_core.score.pairs import FloatArray, IntArray, Pairs, stacked
+from imsr_core.score.pairs import FloatArray, IntArray, Pairs, fading, stacked
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.sorted_keys import numbered, unique
 
@@ -113,16 +113,15 @@ class NeighboursTerm:
         bits, wanted = bits_for(len(self.degree)), np.zeros(len(self.degree), dtype=bool)
         wanted[items] = True
         entries = np.concatenate([np.zeros(0, dtype=np.int64), *(c.entries(bits, wanted) for c in self.since)])
-        entries.sort()
         yield from in_pieces(self.base.take(wanted[self.base.owner]), entries, bits)
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2,)."""
         flat = scores.view(-1)
-        votes = torch.zeros(scores.numel())
+        votes, voters = torch.zeros(scores.numel()), self.voters(users)
         for kind in range(len(KINDS)):
             if float(weights[kind]):
-                voted = self._vote(votes, users, scores.shape[1], kind)
+                voted = self._vote(votes, voters, scores.shape[1], kind)
                 flat[voted] += weights[kind] * (votes[voted] / EPSILON).log1p()  # a place that is there twice: once
                 votes[voted] = 0.0
 
@@ -134,15 +133,15 @@ class NeighboursTerm:
         step = max(1, CHUNK // max(width, 1))
         for first in range(0, len(users), step):
             part = slice(first, first + step)
-            votes = torch.zeros(len(users[part]) * width)
+            votes, voters = torch.zeros(len(users[part]) * width), self.voters(users[part])
             for kind in range(len(KINDS)):
-                voted = self._vote(votes, users[part], width, kind)
+                voted = self._vote(votes, voters, width, kind)
                 found[part, :, kind] = votes.view(-1, width).gather(1, wanted[part]).div_(EPSILON).log1p_()
                 votes[voted] = 0.0
         return found
 
-    def voters(self, users: IntArray, kind: int) -> tuple[IntArray, IntArray, FloatArray]:
-        """Position in ``users`` (V,), item (V,) and strength (V,) of the items that vote."""
+    def voters(self, users: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
+        """Position in ``users`` (V,), item (V,) and strength by kind (V, 2) of the items that vote."""
         mine = self.personal.pairs
         place, rows = mine.rows_of(users)
         order = np.lexsort((-mine.other[rows], -mine.last[rows], place))
@@ -151,35 +150,36 @@ class NeighboursTerm:
         kept = order[rank < VOTERS]
         place, rows = place[kept], rows[kept]
         age = (self.personal.until - mine.last[rows]) / self.personal.unit
-        return place, mine.other[rows], np.exp2(-age / HALF_LIVES[kind])
+        return place, mine.other[rows], fading(age, np.array(HALF_LIVES))
 
     def because(self, users: IntArray, items: IntArray) -> IntArray:
         """(P,) of each pair of user and item, the user's item whose vote for it is the strongest; -1 if none votes."""
         people, place = numbered(users)
         best, found = np.zeros(len(users)), np.full(len(users), -1)
+        owner, voter, strength = self.voters(people)
+        count = np.bincount(owner, minlength=len(people))
+        start = np.cumsum(count) - count
         for kind, near in enumerate(self._served):
-            owner, voter, strength = self.voters(people, kind)
-            count = np.bincount(owner, minlength=len(people))
-            start, values = np.cumsum(count) - count, np.append(near.values[:, 0], 0.0)
+            values = np.append(near.values[:, 0], 0.0)
             for nth in range(int(count.max(initial=0))):
                 there = nth < count[place]
                 row = (start[place] + nth)[there]
                 pair = near.find(voter[row], items[there])
-                vote = strength[row] * np.where(pair >= 0, values[pair], 0.0)
+                vote = strength[row, kind] * np.where(pair >= 0, values[pair], 0.0)
                 better = vote > best[there]
                 at = np.flatnonzero(there)[better]
                 best[at], found[at] = vote[better], voter[row][better]
         return found
 
-    def _vote(self, votes: Tensor, users: IntArray, width: int, kind: int) -> Tensor:
-        """Add the votes of ``users`` (B,) to ``votes`` (B x ``width``,), which are 0; the places that got one (V,)."""
-        place, items, strength = self.voters(users, kind)
+    def _vote(self, votes: Tensor, voters: tuple[IntArray, IntArray, FloatArray], width: int, kind: int) -> Tensor:
+        """Add the votes of ``voters`` to ``votes`` (B x ``width``,), which are 0; the places that got one (V,)."""
+        place, items, strength = voters
         near, start = self._served[kind], self._starts[kind]
         count = start[items + 1] - start[items]
         voter = np.repeat(np.arange(len(items)), count)
         rows = np.arange(len(voter)) + np.repeat(start[items] - (np.cumsum(count) - count), count)
         voted = torch.from_numpy((place * width)[voter] + near.other[rows])
-        share = strength[voter].astype(np.float32) * near.values[rows, 0].astype(np.float32)
+        share = strength[voter, kind].astype(np.float32) * near.values[rows, 0].astype(np.float32)
         votes.index_add_(0, voted, torch.from_numpy(share))
         return voted
 

@@ -128,39 +128,18 @@ class Pairs:
 
 def joined(parts: list[Pairs]) -> Pairs:
     """All rows of tables that share no pair."""
-    owner = np.concatenate([part.owner for part in parts])
-    other = np.concatenate([part.other for part in parts])
-    order = np.argsort(owner * WIDTH + other, kind="stable")  # merges what is sorted already
-    last = np.concatenate([part.last for part in parts])
-    values = np.concatenate([part.values for part in parts])
-    return Pairs(owner[order], other[order], last[order], values[order])
+    rows = stacked(parts)
+    keys = rows.keys
+    if bool((keys[1:] > keys[:-1]).all()):
+        return rows
+    return rows.take(np.argsort(keys, kind="stable"))  # merges what is sorted already
 
 
 def stacked(parts: list[Pairs]) -> Pairs:
-    """The rows of tables of which each one's owners are above those of the one before."""
+    """The rows of tables, one after the other: the owners of each one must be above those of the one before."""
     return Pairs(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("owner", "other", "last", "values"))
     )
-
-
-def added(one: Pairs, other: Pairs) -> Pairs:
-    """The pairs of both, with the sums of their values. What is sorted is merged: no row looks for its place."""
-    if not len(one) or not len(other):
-        return one if len(one) else other
-    keys = np.concatenate([one.keys * 2, other.keys * 2 + 1])
-    keys.sort()
-    second = (keys & 1).astype(bool)
-    keys >>= 1
-    first = np.concatenate(([True], keys[1:] != keys[:-1]))
-    place = np.cumsum(first) - 1
-    mine, theirs, keys = place[~second], place[second], keys[first]
-    values = np.zeros((len(keys), one.values.shape[1]))
-    values[mine] = one.values
-    values[theirs] += other.values
-    last = np.zeros(len(keys), dtype=np.int64)
-    last[mine] = one.last
-    last[theirs] = np.maximum(last[theirs], other.last)
-    return Pairs(keys >> 31, keys & (WIDTH - 1), last, values)
 
 
 def fading(age: NDArray, half_lives: NDArray) -> FloatArray:

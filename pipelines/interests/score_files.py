@@ -27,7 +27,7 @@ from imsr_core.score import Score
 from imsr_core.score.contexts import KINDS, Contexts
 from imsr_core.score.neighbours import voting
 from imsr_core.score.pairs import Pairs, joined
-from imsr_core.sorted_keys import is_in, numbered, union, without
+from imsr_core.sorted_keys import is_in, numbered, union, unique, without
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.workspace.parquet_files import read_table, row_count, write_table
 
@@ -201,15 +201,20 @@ def _read_contexts(path: Path) -> Contexts:
 def _as_of(chain: Sequence[Path], names: Sequence[str], owners: NDArray[np.int64] | None) -> list[NDArray]:
     """Columns of the rows that are in force, the first column being the owner."""
     found = np.zeros(0, dtype=np.int64)
-    parts = []
+    parts: list[list[NDArray]] = []
     for path in reversed(chain):
         table = read_table(path, list(names), having=None if owners is None else (names[0], owners))
         columns = [table[name].to_numpy() for name in names]
-        wanted = ~is_in(columns[0], found)
+        mine = unique(columns[0])  # the files are sorted by owner: few keys are looked up, not every row
+        wanted = ~is_in(mine, found)
         if owners is not None:
-            wanted &= is_in(columns[0], owners)
-        found = union(found, columns[0])
-        parts.append([column[wanted] for column in columns])
+            wanted &= is_in(mine, owners)
+        if not wanted.all():
+            first, count = np.searchsorted(columns[0], mine), np.searchsorted(columns[0], mine, side="right")
+            rows = np.repeat(wanted, count - first)
+            columns = [column[rows] for column in columns]
+        found = union(found, mine)
+        parts.append(columns)
         if owners is not None and is_in(owners, found).all():
             break
     return [np.concatenate(column) for column in zip(*parts, strict=True)]

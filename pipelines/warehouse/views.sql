@@ -163,21 +163,24 @@ CREATE OR REPLACE VIEW item_neighbours AS
     SELECT ancestor AS version_id, depth FROM version_chain
     WHERE version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')),
   counted AS (
-    SELECT n.item_index, n.neighbour_index, n.steps, n.taste, l.depth FROM ${neighbour_counts} n JOIN line l USING (version_id)
+    SELECT n.item_index, n.neighbour_index, n.steps, n.taste, l.depth
+    FROM ${neighbour_counts} n JOIN line l USING (version_id)
     QUALIFY l.depth = min(l.depth) OVER (PARTITION BY n.item_index)),
   since AS (
     SELECT c.* FROM ${neighbour_contexts} c JOIN line l USING (version_id)
     WHERE l.depth < (SELECT coalesce(min(depth), 2147483647) FROM counted)),
+  later AS (
+    SELECT version_id, kind, user_index, item_index, place, least(place, if(kind = 'steps', 10, 100)) AS earlier,
+           least(place, if(kind = 'steps', 10, 20)) AS partners
+    FROM since WHERE fresh),
   met AS (
-    SELECT a.item_index AS earlier, b.item_index AS later, b.kind, CASE b.kind WHEN 'steps' THEN 1 ELSE 1 / least(b.place, 100) END AS share
-    FROM since b JOIN since a USING (version_id, kind, user_index)
-    WHERE b.fresh AND a.item_index <> b.item_index AND a.place < b.place
-      AND a.place >= b.place - CASE b.kind WHEN 'steps' THEN 10 ELSE 100 END),
+    SELECT a.item_index AS earlier, b.item_index AS later, b.kind, if(b.kind = 'steps', 1, 1 / b.partners) AS share
+    FROM (SELECT *, unnest(range(partners)) AS n FROM later) b JOIN since a USING (version_id, kind, user_index)
+    WHERE a.place = b.place - 1 - (2 * b.n + 1) * b.earlier // (2 * b.partners) AND a.item_index <> b.item_index),
   pairs AS (
     SELECT item_index, neighbour_index, steps, taste FROM counted
     UNION ALL
-    SELECT unnest([earlier, later]), unnest([later, earlier]), CASE kind WHEN 'steps' THEN share ELSE 0 END,
-           CASE kind WHEN 'taste' THEN share ELSE 0 END
+    SELECT unnest([earlier, later]), unnest([later, earlier]), if(kind = 'steps', share, 0), if(kind = 'taste', share, 0)
     FROM met),
   sums AS (
     SELECT item_index, neighbour_index, sum(steps) AS steps, sum(taste) AS taste FROM pairs GROUP BY ALL)

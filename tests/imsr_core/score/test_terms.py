@@ -13,7 +13,7 @@ from imsr_core.config import ScoreConfig
 from imsr_core.ragged import between, concatenate, empty_sequences, from_events
 from imsr_core.score import InterestTerm, Score
 from imsr_core.score.bias import BiasTerm
-from imsr_core.score.contexts import CONTEXT, WINDOW
+from imsr_core.score.contexts import CONTEXT, PARTNERS, TASTE, WINDOW
 from imsr_core.score.pairs import Pairs
 from imsr_core.score.trend import EPSILON, HALF_LIVES
 from imsr_core.testing.planted_logs import random_span, store_of
@@ -107,20 +107,38 @@ def test_neighbours_are_within_a_few_steps(events):
     np.testing.assert_array_equal(score.neighbours.degree[:, 0], together.sum(1))
 
 
-@given(LOGS)
-def test_tastes_share_the_vote_of_what_is_new(events):
-    score = learnt([log_of(events)])
-    together = np.zeros((N_ITEMS, N_ITEMS))
-    for user in range(USERS):
+def tastes(events, n_items):
+    together = np.zeros((n_items, n_items))
+    for user in {u for u, _ in events}:
         own = list(dict.fromkeys(i for u, i in events if u == user))
         for n, new in enumerate(own):
-            for earlier in own[max(0, n - CONTEXT) : n]:
-                together[earlier, new] += 1 / min(n, CONTEXT)
-                together[new, earlier] += 1 / min(n, CONTEXT)
-    pairs = score.neighbours.pairs
-    found = np.zeros_like(together)
+            back, shares = min(n, CONTEXT), min(n, PARTNERS[TASTE])
+            for part in range(shares):  # the middle of each part of what lies back
+                earlier = own[n - 1 - int((part + 0.5) * back / shares)]
+                together[earlier, new] += 1 / shares
+                together[new, earlier] += 1 / shares
+    return together
+
+
+@given(LOGS)
+def test_tastes_share_the_vote_of_what_is_new(events):
+    pairs = learnt([log_of(events)]).neighbours.pairs
+    found = np.zeros((N_ITEMS, N_ITEMS))
     found[pairs.owner, pairs.other] = pairs.values[:, 1]
-    np.testing.assert_allclose(found, together)
+    np.testing.assert_allclose(found, tastes(events, N_ITEMS))
+
+
+@pytest.mark.parametrize("cut", [0, 30, 500])
+def test_tastes_of_a_long_list_are_spread_over_it(cut):
+    n_items, rng = 140, np.random.default_rng(0)
+    events = [(user, int(item)) for user in range(2) for item in rng.permutation(n_items)]
+    score = Score.empty(ON, UNIT)
+    for span in pieces(log_of(events), [10 * cut]):
+        score = score.after(span, n_items)
+    pairs = score.neighbours.pairs
+    found = np.zeros((n_items, n_items))
+    found[pairs.owner, pairs.other] = pairs.values[:, 1]
+    np.testing.assert_allclose(found, tastes(events, n_items))
 
 
 def test_a_user_without_events_and_an_empty_span_change_nothing():
