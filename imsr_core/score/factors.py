@@ -65,15 +65,13 @@ class FactorsTerm:
         weight = self._weights(mine)
         order = np.lexsort((place, mine.other))
         items, rows = np.unique(mine.other[order], return_inverse=True)
-        first = not len(self.factors)
+        chosen, known = torch.from_numpy(items), len(self.factors)
         factors = before.clone()
-        new = torch.from_numpy(items[items >= len(self.factors)])
-        factors[new] = _fresh(len(self.factors), n_items)[new - len(self.factors)]
-        for _ in range(FIRST_SWEEPS if first else SWEEPS):
+        factors[chosen[chosen >= known]] = _fresh(known, n_items)[chosen[chosen >= known] - known]
+        pull = PULL * (chosen < known)
+        for _ in range(SWEEPS if known else FIRST_SWEEPS):
             people = _solved(place, mine.other, weight, factors, len(users))
-            held = torch.zeros(len(items), RANK) if first else before[torch.from_numpy(items)]
-            found = _solved(rows, place[order], weight[order], people, len(items), held, 0.0 if first else PULL)
-            factors[torch.from_numpy(items)] = found
+            factors[chosen] = _solved(rows, place[order], weight[order], people, len(items), before[chosen], pull)
         return replace(self, factors=factors)
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
@@ -128,30 +126,30 @@ def _solved(
     weight: Tensor,
     known: Tensor,
     owners: int,
-    held: Tensor | None = None,
-    pull: float = 0.0,
+    before: Tensor | None = None,
+    pull: Tensor | None = None,
 ) -> Tensor:
     """(owners, k) the factors of ``owner`` (R,), ascending, that fit the ``known`` (M, k) of their ``other`` (R,) best;
-    ``held`` (owners, k) is where they are pulled to. Who has nothing gets zero, or stays there."""
+    each is pulled to ``before`` (owners, k) by ``pull`` (owners,). Who has nothing gets zero."""
     rank = known.shape[1]
-    ridge = (RIDGE + pull) * torch.eye(rank, dtype=torch.float64)
-    base = known.double().T @ known.double() + ridge
+    before = torch.zeros(owners, rank) if before is None else before
+    pull = torch.zeros(owners) if pull is None else pull
+    one = torch.eye(rank, dtype=torch.float64)
+    base = known.double().T @ known.double() + RIDGE * one
     found = torch.zeros(owners, rank)
     count = np.bincount(owner, minlength=owners)
     start = np.cumsum(count) - count
-    for chosen in _batches(count):
-        width = int(count[chosen[-1]])
-        column = np.arange(width)
-        real = column < count[chosen, None]  # (b, W)
-        rows = np.where(real, start[chosen, None] + column, 0)
+    for batch in _batches(count):
+        column = np.arange(int(count[batch[-1]]))
+        real = column < count[batch, None]  # (b, W)
+        rows, chosen = np.where(real, start[batch, None] + column, 0), torch.from_numpy(batch)
         mask = torch.from_numpy(real).float()
         vectors = known[torch.from_numpy(other[rows])] * mask[..., None]  # (b, W, k)
         extra = weight[torch.from_numpy(rows)] * mask
-        left = base + (vectors.transpose(1, 2) @ (vectors * extra[..., None])).double()
-        right = ((1 + extra)[:, None, :] @ vectors)[:, 0].double()
-        if held is not None:
-            right = right + pull * held[torch.from_numpy(chosen)].double()
-        found[torch.from_numpy(chosen)] = torch.linalg.solve(left, right).float()
+        held = pull[chosen, None].double()
+        left = base + held[..., None] * one + (vectors.transpose(1, 2) @ (vectors * extra[..., None])).double()
+        right = ((1 + extra)[:, None, :] @ vectors)[:, 0].double() + held * before[chosen].double()
+        found[chosen] = torch.linalg.solve(left, right).float()
     return found
 
 
