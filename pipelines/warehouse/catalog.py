@@ -173,17 +173,17 @@ def _stamp(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[st
 
 def _is_movable(workspace: Workspace) -> bool:
     """Whether the views name files from the workspace on; an earlier release named them by their whole path."""
-    if not workspace.views_file.exists():
+    if not workspace.views_file.is_file():
         return False
-    with workspace.views_file.open(encoding="utf-8") as file:
-        return not [file.readline(), file.readline()][1].startswith("-- workspace ")
+    with workspace.views_file.open("rb") as file:
+        return not [file.readline(), file.readline()][1].startswith(b"-- workspace ")
 
 
 def _is_current(workspace: Workspace, stamp: str) -> bool:
-    if not workspace.views_file.exists() or not workspace.catalog_file.exists():
+    if not workspace.views_file.is_file() or not workspace.catalog_file.is_file():
         return False
-    with workspace.views_file.open(encoding="utf-8") as file:
-        if file.readline() != stamp:
+    with workspace.views_file.open("rb") as file:
+        if file.readline() != stamp.encode():
             return False
     # a run that died between the two replacements left a catalog that is older than the text
     return workspace.catalog_file.stat().st_mtime_ns >= workspace.views_file.stat().st_mtime_ns
@@ -203,10 +203,10 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
     if not _is_movable(workspace):
         publish_catalog(workspace)
     connection = open_session(workspace)
-    if sandbox:
-        confine(connection, workspace)
     try:
-        define_views(connection, workspace.views_file.read_text(encoding="utf-8"))
+        if sandbox:
+            confine(connection, workspace)
+        define_views(connection, workspace.views_file.read_text(encoding="utf-8", errors="replace"))
     except BaseException:
         connection.close()
         raise

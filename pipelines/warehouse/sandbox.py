@@ -8,8 +8,11 @@ DuckDB 2.0 a COPY can also hide in a WITH.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import duckdb
 
@@ -44,11 +47,28 @@ class QueryError(ImsrError):
 
 
 def confine(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
-    """Keep a session to the workspace's folders, with no way back."""
+    """Keep a session to the workspace's folders, with no way back.
+
+    Raises:
+        QueryError: a folder in them is a link. The engine takes ``link/..`` for the folder that the link is in, but the
+            system goes on from where the link leads, which may be anywhere.
+    """
+    link = next(_linked_folders([workspace.root / name for name in ROOMS]), None)
+    if link is not None:
+        raise QueryError(
+            f"{workspace.relative(link)} is a link to another folder, and queries of people follow none",
+            hint="remove it, or put the folder itself there",
+        )
     folders = [f"{workspace.root / name}/" for name in ROOMS]
     connection.execute(f"SET allowed_directories = {literals(folders)}")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def _linked_folders(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        for where, names, _ in os.walk(folder):
+            yield from (path for name in names if (path := Path(where, name)).is_symlink())
 
 
 def define_views(connection: duckdb.DuckDBPyConnection, text: str) -> None:
@@ -88,6 +108,10 @@ def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDB
             "files that this session reads were pruned since it was opened",
             hint="open it again (imsr sql: give the command again); if they are missing then, too: imsr doctor",
         ) from error
+    except duckdb.PermissionException as error:
+        raise QueryError(
+            str(error), hint="this session reads the views and the folders of the workspace, and no other file"
+        ) from error
     except duckdb.Error as error:
         raise QueryError(str(error), hint="the views are listed by: imsr sql --help") from error
 
@@ -111,10 +135,11 @@ def require_reading(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     if not statements:
         raise QueryError("there is no query", hint="for example: imsr sql 'FROM spans'")
     for statement in statements:
-        if statement.type == duckdb.StatementType.MULTI:  # PIVOT without IN, which creates a type on the way
+        kind = _kind(statement)
+        if kind == "MULTI":  # PIVOT without IN, which creates a type on the way
             raise QueryError("PIVOT has to name its values here", hint="for example: PIVOT spans ON state IN ('stale')")
-        if statement.type != duckdb.StatementType.SELECT:
-            raise _writes(statement.type.name)
+        if kind != "SELECT":
+            raise _writes(kind)
     kinds: set[str] = set()
 
     def note(node: dict[str, object]) -> dict[str, object]:
@@ -128,6 +153,14 @@ def require_reading(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     writing = sorted(kind for kind in kinds if kind.endswith("_NODE") and kind not in READING)
     if writing:
         raise _writes(writing[0].removesuffix("_NODE").removesuffix("_QUERY"))
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    """The name of a statement's type; the engine has some that its Python side does not know."""
+    try:
+        return str(statement.type.name)
+    except ValueError:
+        return "this statement"
 
 
 def _writes(name: str) -> QueryError:

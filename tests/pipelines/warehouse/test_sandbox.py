@@ -74,6 +74,15 @@ WRITES = [
     "DROP VIEW spans",
     "INSTALL httpfs",
     "LOAD httpfs",
+    "UPDATE EXTENSIONS",
+    "ATTACH IF NOT EXISTS '{folder}x.db' AS y",
+    "COPY (FROM spans) TO '{folder}x.parquet' (FORMAT parquet)",
+    "WITH a AS (DELETE FROM spans RETURNING *) FROM a",
+    "CREATE TEMP MACRO m() AS 1",
+    "CREATE SECRET s (TYPE s3)",
+    "SET VARIABLE workspace = '/'",
+    "IMPORT DATABASE '{folder}'",
+    "COMMENT ON VIEW spans IS 'x'",
     "SET threads = 1",
     "RESET allowed_directories",
     "PRAGMA enable_profiling",
@@ -110,6 +119,14 @@ OUTSIDE = [
     "FROM read_parquet('https://example.org/x.parquet')",
     "FROM read_text('.tmp/x')",
     "FROM read_text('../x')",
+    "FROM glob('{root}/lake/../*')",
+    "FROM read_text('/proc/self/environ')",
+    "FROM read_text('file:///etc/passwd')",
+    "FROM parquet_schema('{root}/ledger.sqlite')",
+    "FROM query('FROM read_text(''/etc/passwd'')')",
+    "FROM json_execute_serialized_sql(json_serialize_sql('FROM read_text(''/etc/passwd'')'))",
+    "FROM duckdb_secrets()",
+    "SELECT getenv('HOME')",
 ]
 
 
@@ -121,6 +138,29 @@ def test_other_files_are_out_of_reach(learnt, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / ".tmp" if ".." in text else tmp_path)
     with connect(learnt) as connection, pytest.raises(QueryError):
         run_query(connection, text.format(root=learnt.root))
+
+
+LINKED = [
+    "FROM read_text('{root}/lake/link')",
+    "FROM read_blob('{root}/lake/folder/secret')",
+    "FROM glob('{root}/lake/folder/*')",
+    "FROM read_text('{root}/lake/folder/../secret')",
+    "FROM read_text('{root}/lake/folder/x/../../secret')",
+]
+
+
+@pytest.mark.parametrize("text", LINKED)
+def test_a_link_in_the_workspace_leads_nowhere_else(learnt, copy_of, tmp_path, text):
+    workspace, elsewhere = copy_of(learnt), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for secret in (elsewhere / "secret", tmp_path / "secret"):
+        secret.write_text("mine")
+    (workspace.root / "lake" / "link").symlink_to(elsewhere / "secret")
+    if "folder" in text:
+        (workspace.root / "lake" / "folder").symlink_to(elsewhere)
+    with pytest.raises(QueryError) as caught, connect(workspace) as connection:
+        run_query(connection, text.format(root=workspace.root))
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
