@@ -18,6 +18,7 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -57,24 +58,27 @@ def mention_pattern(user_id: str) -> str:
 def find_user(files: list[Path], source: SourceSettings, user_id: str) -> list[LandingFile]:
     """Those of ``files`` that hold rows of the user."""
     found = []
-    for path in files:
-        if _cannot_name(path, source, user_id):
-            continue
-        try:
-            rows = len(_rows_of(path, source, user_id)[0])
-        except ReadError:
-            if re.search(mention_pattern(user_id), _text(path)):
-                found.append(LandingFile(path, None))
-            continue
-        if rows:
-            found.append(LandingFile(path, rows))
+    word = re.compile(mention_pattern(user_id).encode())
+    with tempfile.TemporaryDirectory() as folder, duckdb_session() as connection:
+        for path in files:
+            if _cannot_name(path, source, user_id, word):
+                continue
+            try:
+                rows = len(_numbers_of(connection, Path(folder), path, source, user_id)[0])
+            except ReadError:
+                if re.search(mention_pattern(user_id), _text(path)):
+                    found.append(LandingFile(path, None))
+                continue
+            if rows:
+                found.append(LandingFile(path, rows))
     return found
 
 
-def _cannot_name(path: Path, source: SourceSettings, user_id: str) -> bool:
+def _cannot_name(path: Path, source: SourceSettings, user_id: str, word: re.Pattern[bytes]) -> bool:
     """Whether a file cannot hold the user's rows, by a look at its bytes: of thousands of files few name a user.
 
-    Sure only of an id that stands in a file as it is: plain characters, in columns of UTF-8 that are not packed.
+    Sure only of an id that stands in a file as it is, as a ``word``: plain characters, in columns of UTF-8 that are not
+    packed, with no letter between them.
     JSON may escape each of its characters, and a folder (``user_id=7``) may name the user for a whole file.
     """
     file = EventFile(path, path)
@@ -82,9 +86,13 @@ def _cannot_name(path: Path, source: SourceSettings, user_id: str) -> bool:
         if file.packing or file.partitions or file.format(source.format) not in ("csv", "inter"):
             return False
         plain = user_id.isascii() and user_id.isprintable() and not set(user_id) & set("\"'\\")
+        plain = plain and not any(letter.isalnum() or letter == "_" for letter in source.delimiter)
         if not plain or codecs.lookup(source.encoding).name not in ("utf-8", "ascii"):
             return False
-        return path.stat().st_size <= _LOOKED_AT_BYTES and user_id.encode() not in path.read_bytes()
+        if path.stat().st_size > _LOOKED_AT_BYTES:
+            return False
+        data = path.read_bytes()
+        return user_id.encode() not in data or not word.search(data)
     except (ReadError, OSError):
         return False
 
@@ -121,13 +129,27 @@ def without_user(path: Path, source: SourceSettings, user_id: str, out: Path) ->
 def _rows_of(path: Path, source: SourceSettings, user_id: str) -> tuple[list[int], int]:
     """Numbers (from 1) of the user's records, malformed ones that mention the id included, and of all records."""
     with tempfile.TemporaryDirectory() as folder, duckdb_session() as connection:
-        file, names = EventFile.linked(path, Path(folder) / "file"), {"user_id": source.names("user_id")}
+        return _numbers_of(connection, Path(folder), path, source, user_id)
+
+
+def _numbers_of(
+    connection: duckdb.DuckDBPyConnection, folder: Path, path: Path, source: SourceSettings, user_id: str
+) -> tuple[list[int], int]:
+    """See ``_rows_of``; the session and the folder for links are the caller's, and as before afterwards."""
+    link = folder / "file"
+    try:
+        file, names = EventFile.linked(path, link), {"user_id": source.names("user_id")}
         read_columns(connection, file, source, names, ("user_id",), "raw")
         own = "list_contains($ids, user_id) OR (malformed IS NOT NULL AND regexp_matches(malformed, $pattern))"
         values = {"ids": _spellings(user_id), "pattern": mention_pattern(user_id)}
         rows = connection.execute(f"SELECT row_number FROM raw WHERE {own} ORDER BY 1", values).fetchall()
         ((total,),) = connection.execute("SELECT count(*) FROM raw").fetchall()
-    return [row[0] for row in rows], total
+        return [row[0] for row in rows], total
+    finally:
+        for left in folder.iterdir():
+            left.unlink()
+        for table in ("raw", "raw_packed", "raw_lines", "raw_rejects", "raw_scan"):
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 def _spellings(user_id: str) -> list[str]:

@@ -48,18 +48,22 @@ def dialect_of(text: PlainText, source: SourceSettings, wanted: Sequence[str], t
         wanted: names of columns that the header is searched for.
         typed: RecBole's header, ``name:type``.
     """
-    line = text.first_line(MAX_LINE_BYTES)
+    return dialect_of_line(text.first_line(MAX_LINE_BYTES), source, wanted, typed)
+
+
+def dialect_of_line(line: str, source: SourceSettings, wanted: Sequence[str], typed: bool) -> Dialect:
+    """How a file with this first line is written; see ``dialect_of``."""
     candidates = [source.delimiter] if source.delimiter else _DELIMITERS
     if typed and not source.delimiter:
         candidates = ["\t", *(each for each in _DELIMITERS if each != "\t")]
     if source.columns:
         split_up = [(line.count(each) + 1 == len(source.columns), each) for each in candidates]
         delimiter = max(split_up, key=lambda found: found[0])[1]
-        return Dialect(delimiter, _quote(source, text, delimiter, typed, []), source.columns, header=False)
+        return Dialect(delimiter, _quote(source, delimiter, typed, []), source.columns, header=False)
     best = max((_header(line, each, source, wanted, typed) for each in candidates), key=lambda found: found[:2])
     _, _, delimiter, names = best
     raw = line.split(delimiter)
-    return Dialect(delimiter, _quote(source, text, delimiter, typed, raw), tuple(names), header=True)
+    return Dialect(delimiter, _quote(source, delimiter, typed, raw), tuple(names), header=True)
 
 
 def _header(
@@ -71,7 +75,7 @@ def _header(
     return len(set(wanted).intersection(names)), len(names), delimiter, names
 
 
-def _quote(source: SourceSettings, text: PlainText, delimiter: str, typed: bool, header: list[str]) -> str:
+def _quote(source: SourceSettings, delimiter: str, typed: bool, header: list[str]) -> str:
     if source.quote != "auto":
         return "" if source.quote == "none" else source.quote
     if header and all(len(name) > 1 and name[0] == name[-1] == '"' for name in header):
@@ -164,7 +168,7 @@ def read_delimited(
     """
     if text.even and text.longest < _LINE_BYTES and not (text.marked and not dialect.header):
         try:
-            if _read_fast(connection, text, dialect, wanted, table) == text.lines - dialect.header:
+            if read_fast(connection, text, dialect, wanted, table) == text.lines - dialect.header:
                 return
         except (duckdb.InvalidInputException, duckdb.ConversionException):
             pass  # what DuckDB cannot make out is read carefully
@@ -173,7 +177,7 @@ def read_delimited(
     _read_carefully(connection, text, dialect, wanted, table)
 
 
-def _read_fast(
+def read_fast(
     connection: duckdb.DuckDBPyConnection, text: PlainText, dialect: Dialect, wanted: Wanted, table: str
 ) -> int:
     """Let DuckDB read; returns how many lines it accounted for."""

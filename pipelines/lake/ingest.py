@@ -26,9 +26,10 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.delivery import Delivery
 from pipelines.lake.event_files import Given, ReadError, find
 from pipelines.lake.frozen import check_frozen, frozen_calendar, whole_numbers, zone_of
-from pipelines.lake.intake import Intake, Loaded
+from pipelines.lake.intake import Intake
 from pipelines.lake.lookback import boundary_us
-from pipelines.lake.report import FileReport, IngestReport
+from pipelines.lake.report import FileReport, IngestReport, Loaded
+from pipelines.lake.small_files import Small, is_small
 from pipelines.lake.span_versions import Also, files_in_force, next_version, publish, stage
 from pipelines.lake.spans import Calendar, from_us
 from pipelines.lake.times import TimeUnitError
@@ -46,6 +47,8 @@ from pipelines.workspace.writer import Writer, lent
 __all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest", "withdraw"]
 
 _LABEL = "ingest"
+#: From so many on, small files are read together.
+_MANY = 8
 
 
 class IngestError(ImsrError):
@@ -265,7 +268,10 @@ def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileR
     """Load every fresh file; the reports' ``kept`` are the good rows until duplicates are known."""
     first_span_us = plan.calendar.origin_us if plan.calendar and plan.calendar.unit == "cut" else None
     reports = list(plan.files)
+    done = _load_small(intake, plan, first_span_us, reports, say)
     for number, file in plan.fresh.items():
+        if number in done:
+            continue
         report = reports[number - 1]
         try:
             loaded = intake.load(number, file, report.name, first_span_us)
@@ -281,6 +287,27 @@ def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileR
         reports[number - 1] = _loaded(report, loaded)
         say(f"{report.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
     return reports
+
+
+def _load_small(
+    intake: Intake, plan: _Plan, first_span_us: int | None, reports: list[FileReport], say: Callable[[str], None]
+) -> set[int]:
+    """Load what many small files have in common in one go; the numbers of those that are done."""
+    small = [
+        (Small(number, file, reports[number - 1].sha256), reports[number - 1].name)
+        for number, file in plan.fresh.items()
+        if isinstance(file, Path) and is_small(file)
+    ]
+    if len(small) < _MANY:
+        return set()
+    done: set[int] = set()
+    for group in intake.load_together(small, first_span_us):
+        for number, loaded in group.items():
+            reports[number - 1] = _loaded(reports[number - 1], loaded)
+        done |= group.keys()
+        rows = sum(loaded.read for loaded in group.values())
+        say(f"{len(group):,} small files: {rows:,} rows, {rows - sum(each.good for each in group.values()):,} refused")
+    return done
 
 
 def _loaded(report: FileReport, loaded: Loaded) -> FileReport:

@@ -18,9 +18,7 @@ given, then rows in the order of the file.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,13 +27,23 @@ import pyarrow as pa
 
 from pipelines.lake.delivery import Delivery, read_delivery
 from pipelines.lake.event_files import EventFile
+from pipelines.lake.event_sql import EMPTY_LAKE, columns_sql, wanted_sql
 from pipelines.lake.plain_text import Budget
 from pipelines.lake.readers import read_file
+from pipelines.lake.report import Loaded
 from pipelines.lake.schemas import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
+from pipelines.lake.small_files import Small, doubtful, groups_of, read_together
 from pipelines.lake.span_files import split_runs
 from pipelines.lake.spans import Calendar, Span, to_us
-from pipelines.lake.times import TimeReading, check_readable, decide_times, number_sql, timestamp_sql
-from pipelines.lake.validation import Limits, id_sql, present_sql, reason_sql
+from pipelines.lake.times import (
+    TimeReading,
+    check_readable,
+    decide_times,
+    number_sql,
+    readings_by_file,
+    timestamp_sql,
+)
+from pipelines.lake.validation import Limits, present_sql, reason_sql
 from pipelines.lake.withdrawal import Withdrawal
 from pipelines.settings.imsr_toml import Settings
 from pipelines.settings.source import SourceSettings
@@ -61,27 +69,6 @@ CREATE TABLE changed (number INTEGER, rows BIGINT);
 _DROP_RAW = "; ".join(
     f"DROP TABLE IF EXISTS {table}" for table in ("raw", "raw_packed", "raw_lines", "raw_rejects", "raw_scan")
 )
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What became of a file's rows before de-duplication.
-
-    Attributes:
-        read: rows, without those that were left out.
-        good: rows that may enter the lake; the others are quarantined.
-        left_out: rows of no interest, by ``keep_events``, ``min_value`` or ``item_pattern``.
-        without_value: rows whose value cannot be read; the event counts all the same.
-        time_unit: how the times were read.
-        newest_us: the time of the newest good row (microseconds since 1970; None without one).
-    """
-
-    read: int
-    good: int
-    left_out: int
-    without_value: int
-    time_unit: str
-    newest_us: int | None
 
 
 class Intake:
@@ -123,6 +110,42 @@ class Intake:
         finally:
             self._connection.execute(_DROP_RAW)
 
+    def load_together(
+        self, files: Sequence[tuple[Small, str]], first_span_us: int | None
+    ) -> Iterator[dict[int, Loaded]]:
+        """Load those of many small files that can be read together; all others are for ``load``, with its errors.
+
+        Args:
+            files: each with the name under which the lake knows it.
+            first_span_us: start of a frozen cut calendar.
+        """
+        source, names = self._settings.source, {small.number: name for small, name in files}
+        for layout, group in groups_of([small for small, _ in files], source, self._settings.ingest.max_rows_per_file):
+            try:
+                if read_together(self._connection, layout, group, source, self._folder / "together", "raw"):
+                    yield self._accept_all(names, first_span_us)
+            finally:
+                self._connection.execute(_DROP_RAW)
+
+    def _accept_all(self, names: dict[int, str], first_span_us: int | None) -> dict[int, Loaded]:
+        """Judge the rows of a raw table of many files."""
+        source, loaded = self._settings.source, dict[int, Loaded]()
+        readings = readings_by_file(self._connection, "raw", source, self._now)
+        unclear = {*doubtful(self._connection, source, "raw"), *(n for n, reading in readings.items() if not reading)}
+        for reading in set(readings.values()) - {None}:
+            assert reading is not None
+            numbers = [n for n, found in readings.items() if found == reading and n not in unclear]
+            self._connection.register("wanted_files", pa.table({"file": pa.array(numbers, pa.int32())}))
+            try:
+                loaded |= self._accept("(FROM raw SEMI JOIN wanted_files USING (file))", reading, first_span_us)
+            finally:
+                self._connection.unregister("wanted_files")
+        sources = pa.table({"file": pa.array(loaded, pa.int32()), "source": pa.array([names[n] for n in loaded])})
+        self._connection.register("new_sources", sources)
+        self._connection.execute("INSERT INTO sources SELECT file, source, 0 FROM new_sources")
+        self._connection.unregister("new_sources")
+        return loaded
+
     def _load(self, number: int, file: Path | Delivery, name: str, first_span_us: int | None) -> Loaded:
         source = self._settings.source
         if isinstance(file, Delivery):
@@ -135,32 +158,57 @@ class Intake:
             before = 0
             times = decide_times(self._connection, "raw", source, self._now, str(file))
             check_readable(self._connection, "raw", times, self._now, str(file), source.null_values)
+        found = self._accept(f"(SELECT {number}::INTEGER AS file, * FROM raw)", times, first_span_us)
+        self._connection.execute("INSERT INTO sources VALUES (?, ?, ?)", [number, name, before])
+        return found.get(number, Loaded(0, 0, 0, 0, str(times), None))
+
+    def _accept(self, rows: str, times: TimeReading, first_span_us: int | None) -> dict[int, Loaded]:
+        """Sort rows (``file``, the raw columns) into ``good`` and ``bad``; file -> what became of them."""
+        source = self._settings.source
         microseconds, coarse = timestamp_sql(times)
-        wanted = _wanted_sql(source)
-        left_out = self._count(f"raw WHERE {wanted[1]}") if wanted else 0
-        judged = f"(SELECT *, {microseconds} AS us, {coarse} AS coarse FROM raw {wanted[0] if wanted else ''})"
+        wanted = wanted_sql(source)
+        left_out = self._by_file(f"{rows} WHERE {wanted[1]}") if wanted else {}
+        judged = f"(SELECT *, {microseconds} AS us, {coarse} AS coarse FROM {rows} {wanted[0] if wanted else ''})"
         reason = reason_sql(Limits.of(self._settings.ingest, self._now, first_span_us, source.null_values))
         self._connection.execute(f"""
             INSERT INTO good
-            SELECT ({number}::BIGINT << {_FILE_SHIFT}) + row_number, {_columns_sql(source, self._whole)}
+            SELECT (file::BIGINT << {_FILE_SHIFT}) + row_number, {columns_sql(source, self._whole)}
             FROM {judged} WHERE {reason} IS NULL""")
-        read = self._count("raw") - left_out
-        ((good, newest),) = self._connection.execute(
-            f"SELECT count(*), max(us) FROM good WHERE ordinal >> {_FILE_SHIFT} = {number}"
-        ).fetchall()
-        if good < read:
+        every = self._by_file(rows)
+        read = {number: count - left_out.get(number, 0) for number, count in every.items()}
+        good, newest = self._accepted(every)
+        if sum(good.values()) < sum(read.values()):
             self._connection.execute(f"""
-                INSERT INTO bad SELECT {number}, row_number, {reason} AS reason, user_id, item_id, timestamp,
+                INSERT INTO bad SELECT file, row_number, {reason} AS reason, user_id, item_id, timestamp,
                     event_type, value, event_id, malformed
                 FROM {judged} WHERE reason IS NOT NULL""")
-        self._connection.execute("INSERT INTO sources VALUES (?, ?, ?)", [number, name, before])
-        return Loaded(read, good, left_out, self._without_value(judged, source), str(times), newest)
+        bare = self._without_value(judged, source)
+        return {
+            n: Loaded(read[n], good.get(n, 0), left_out.get(n, 0), bare.get(n, 0), str(times), newest.get(n))
+            for n in every
+        }
 
-    def _without_value(self, judged: str, source: SourceSettings) -> int:
+    def _accepted(self, files: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """File -> its good rows, and the time of the newest."""
+        numbers = sorted(files)
+        if not numbers:
+            return {}, {}
+        found = self._connection.execute(
+            f"""SELECT ordinal >> {_FILE_SHIFT} AS file, count(*), max(us) FROM good
+                WHERE ordinal BETWEEN {numbers[0] << _FILE_SHIFT} AND {numbers[-1] + 1 << _FILE_SHIFT} GROUP BY file"""
+        ).fetchall()
+        own = [each for each in found if each[0] in files]  # others of these numbers are of another kind
+        return {n: count for n, count, _ in own}, {n: newest for n, _, newest in own}
+
+    def _without_value(self, judged: str, source: SourceSettings) -> dict[int, int]:
         if not source.value:
-            return 0
+            return {}
         value, number = present_sql("value", source.null_values), number_sql("value", source.decimal)
-        return self._count(f"{judged} WHERE ({value}) IS NOT NULL AND ({number}) IS NULL")
+        return self._by_file(f"{judged} WHERE ({value}) IS NOT NULL AND ({number}) IS NULL")
+
+    def _by_file(self, relation: str) -> dict[int, int]:
+        """File -> rows of a relation."""
+        return dict(self._connection.execute(f"SELECT file, count(*) FROM {relation} GROUP BY file").fetchall())
 
     def forget(self, number: int) -> None:
         """Drop what was loaded of a file."""
@@ -186,7 +234,7 @@ class Intake:
     def deduplicate(self, existing: Sequence[Path], withdrawal: Withdrawal | None = None) -> int:
         """Find the good rows to keep, given the lake files of the touched spans; returns how many rows these lose."""
         files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in existing)
-        rows = f"read_parquet([{files}], hive_partitioning = false)" if existing else _EMPTY_LAKE
+        rows = f"read_parquet([{files}], hive_partitioning = false)" if existing else EMPTY_LAKE
         columns = "user_id, item_id, event_type, value, event_id, tie, source"
         gone = withdrawal.condition("span") if withdrawal else "false"
         self._connection.execute(f"""
@@ -332,51 +380,3 @@ class Intake:
 
     def _count(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
-
-
-_EMPTY_LAKE = """(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS item_id, NULL::TIMESTAMPTZ AS timestamp,
-    NULL::VARCHAR AS event_type, NULL::DOUBLE AS value, NULL::VARCHAR AS event_id, NULL::UBIGINT AS tie,
-    NULL::VARCHAR AS source, NULL::TIMESTAMPTZ AS ingest_time WHERE false)"""
-
-
-def _columns_sql(source: SourceSettings, whole_numbers: bool) -> str:
-    """The columns of ``good`` after the ordinal, from the raw ones."""
-    nulls = source.null_values
-    kind = present_sql("event_type", nulls)
-    item = id_sql("item_id", nulls, whole_numbers)
-    if source.item_pattern and re.compile(source.item_pattern).groups:
-        item = f"regexp_extract({item}, '{_quoted(source.item_pattern)}', 1)"
-    value = _value_sql(source) if source.value else "NULL"
-    if source.weight:
-        weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
-        value = f"coalesce({value}, CASE {kind} {weights} END)"
-    return f"""{id_sql("user_id", nulls, whole_numbers)}, {item}, us, {kind}, {value},
-        {id_sql("event_id", nulls, whole_numbers)}"""
-
-
-def _value_sql(source: SourceSettings) -> str:
-    return number_sql("value", source.decimal)
-
-
-def _wanted_sql(source: SourceSettings) -> tuple[str, str] | None:
-    """WHERE for the rows that are taken, and the condition of the others; None if all are."""
-    conditions = []
-    if source.keep_events:
-        kinds = ", ".join(f"'{_quoted(kind)}'" for kind in source.keep_events)
-        conditions.append(f"coalesce(event_type IN ({kinds}), false)")
-    if source.min_value is not None:
-        value = _value_sql(source) if source.value else "NULL"
-        if source.weight:
-            weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
-            value = f"coalesce({value}, CASE event_type {weights} END)"
-        conditions.append(f"coalesce({value} >= {source.min_value!r}, false)")
-    if source.item_pattern:
-        conditions.append(f"coalesce(regexp_full_match(item_id, '{_quoted(source.item_pattern)}'), true)")
-    if not conditions:
-        return None
-    taken = f"(malformed IS NOT NULL OR ({' AND '.join(conditions)}))"
-    return f"WHERE {taken}", f"NOT {taken}"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

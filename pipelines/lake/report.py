@@ -8,6 +8,27 @@ from pipelines.workspace.ledger import SpanVersionRow
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """What became of a file's rows before de-duplication.
+
+    Attributes:
+        read: rows, without those that were left out.
+        good: rows that may enter the lake; the others are quarantined.
+        left_out: rows of no interest, by ``keep_events``, ``min_value`` or ``item_pattern``.
+        without_value: rows whose value cannot be read; the event counts all the same.
+        time_unit: how the times were read.
+        newest_us: the time of the newest good row (microseconds since 1970; None without one).
+    """
+
+    read: int
+    good: int
+    left_out: int
+    without_value: int
+    time_unit: str
+    newest_us: int | None
+
+
+@dataclass(frozen=True)
 class FileReport:
     """One file.
 

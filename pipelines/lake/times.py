@@ -119,21 +119,54 @@ def decide_times(
     return TimeReading((unit,), source.time_zone, source.decimal)
 
 
-def _find_unit(
-    connection: duckdb.DuckDBPyConnection, table: str, source: SourceSettings, now: datetime, name: str
-) -> str:
+def readings_by_file(
+    connection: duckdb.DuckDBPyConnection, table: str, source: SourceSettings, now: datetime
+) -> dict[int, TimeReading | None]:
+    """How the times of each ``file`` of a raw table are read; None where it cannot be told, or none can be read."""
+    files = [number for (number,) in connection.execute(f"SELECT DISTINCT file FROM {table}").fetchall()]
+    if source.time_formats or source.time_unit != "auto":
+        readings = dict.fromkeys(files, decide_times(connection, table, source, now, ""))
+    else:
+        votes = connection.execute(f"SELECT file, {_votes_sql(source, now)} GROUP BY file".format(table=table))
+        units = {number: _elected(*counts)[0] for number, *counts in votes.fetchall()}
+        readings = {n: TimeReading((unit,), source.time_zone, source.decimal) for n, unit in units.items() if unit}
+    found: dict[int, TimeReading | None] = dict.fromkeys(files)
+    for reading in set(readings.values()):
+        _, coarse = timestamp_sql(reading)
+        times = f"malformed IS NULL AND {coarse} IS NOT NULL AND isfinite({coarse})"
+        readable = connection.execute(f"SELECT file FROM {table} WHERE {times} GROUP BY file")
+        found |= {number: reading for (number,) in readable.fetchall() if readings.get(number) == reading}
+    return found
+
+
+def _votes_sql(source: SourceSettings, now: datetime) -> str:
+    """SQL, but for ``{table}``: how many times are ISO, how many are readable, and how many lie where in each unit."""
     low, high = _EARLIEST_AUTO.timestamp(), (now + _FUTURE_AUTO).timestamp()
     counts = ", ".join(
         f"count(*) FILTER (number BETWEEN {low * factor} AND {high * factor})" for factor in _PER_SECOND.values()
     )
-    iso, readable, *by_unit = connection.execute(f"""
-        SELECT count(*) FILTER (iso), count(*) FILTER (iso OR number IS NOT NULL), {counts}
+    iso = _ISO.replace("{", "{{").replace("}", "}}")
+    return f"""count(*) FILTER (iso), count(*) FILTER (iso OR number IS NOT NULL), {counts}
         FROM (SELECT {_number(source.decimal, "DOUBLE")} AS number,
-                     number IS NULL AND regexp_full_match(timestamp, '{_ISO}') AS iso
-              FROM {table})""").fetchall()[0]
+                     number IS NULL AND regexp_full_match(timestamp, '{iso}') AS iso, *
+              FROM {{table}})"""
+
+
+def _elected(iso: int, readable: int, *by_unit: int) -> tuple[str | None, dict[str, int]]:
+    """The unit on which enough times agree, and the votes."""
     votes = {"iso8601": iso, **dict(zip(_PER_SECOND, by_unit, strict=True))}
     best = max(votes, key=lambda unit: votes[unit])
-    if votes[best] >= AGREEMENT * readable:
+    return best if votes[best] >= AGREEMENT * readable else None, votes
+
+
+def _find_unit(
+    connection: duckdb.DuckDBPyConnection, table: str, source: SourceSettings, now: datetime, name: str
+) -> str:
+    ((iso, readable, *by_unit),) = connection.execute(
+        f"SELECT {_votes_sql(source, now)}".format(table=table)
+    ).fetchall()
+    best, votes = _elected(iso, readable, *by_unit)
+    if best is not None:
         return best
     found = ", ".join(f"{count} as {unit}" for unit, count in votes.items() if count) or "none in any unit"
     raise TimeUnitError(

@@ -1,0 +1,57 @@
+"""SQL over the raw table: the columns of an event, and which rows are wanted as events."""
+
+from __future__ import annotations
+
+import re
+
+from pipelines.lake.times import number_sql
+from pipelines.lake.validation import id_sql, present_sql
+from pipelines.settings.source import SourceSettings
+
+#: The lake, as long as there is nothing in it.
+EMPTY_LAKE = """(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS item_id, NULL::TIMESTAMPTZ AS timestamp,
+    NULL::VARCHAR AS event_type, NULL::DOUBLE AS value, NULL::VARCHAR AS event_id, NULL::UBIGINT AS tie,
+    NULL::VARCHAR AS source, NULL::TIMESTAMPTZ AS ingest_time WHERE false)"""
+
+
+def columns_sql(source: SourceSettings, whole_numbers: bool) -> str:
+    """The columns of ``good`` after the ordinal, from the raw ones."""
+    nulls = source.null_values
+    kind = present_sql("event_type", nulls)
+    item = id_sql("item_id", nulls, whole_numbers)
+    if source.item_pattern and re.compile(source.item_pattern).groups:
+        item = f"regexp_extract({item}, '{_quoted(source.item_pattern)}', 1)"
+    value = _value_sql(source) if source.value else "NULL"
+    if source.weight:
+        weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
+        value = f"coalesce({value}, CASE {kind} {weights} END)"
+    return f"""{id_sql("user_id", nulls, whole_numbers)}, {item}, us, {kind}, {value},
+        {id_sql("event_id", nulls, whole_numbers)}"""
+
+
+def _value_sql(source: SourceSettings) -> str:
+    return number_sql("value", source.decimal)
+
+
+def wanted_sql(source: SourceSettings) -> tuple[str, str] | None:
+    """WHERE for the rows that are taken, and the condition of the others; None if all are."""
+    conditions = []
+    if source.keep_events:
+        kinds = ", ".join(f"'{_quoted(kind)}'" for kind in source.keep_events)
+        conditions.append(f"coalesce(event_type IN ({kinds}), false)")
+    if source.min_value is not None:
+        value = _value_sql(source) if source.value else "NULL"
+        if source.weight:
+            weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
+            value = f"coalesce({value}, CASE event_type {weights} END)"
+        conditions.append(f"coalesce({value} >= {source.min_value!r}, false)")
+    if source.item_pattern:
+        conditions.append(f"coalesce(regexp_full_match(item_id, '{_quoted(source.item_pattern)}'), true)")
+    if not conditions:
+        return None
+    taken = f"(malformed IS NOT NULL OR ({' AND '.join(conditions)}))"
+    return f"WHERE {taken}", f"NOT {taken}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
