@@ -50,8 +50,13 @@ def test_of_many_files_only_those_that_may_name_the_user_are_read(tmp_path, monk
     for path, source, user in hidden:
         assert [file.path for file in find_user([path], source, user)] == [path]
     few = [written(tmp_path, f"part-{n}.csv", f"user_id,item_id,timestamp\nu{n},x,1\n".encode()) for n in range(9)]
-    read, inner = [], landing_files._rows_of
-    monkeypatch.setattr(landing_files, "_rows_of", lambda path, *rest: read.append(path) or inner(path, *rest))
+    few += [written(tmp_path, f"like-{n}.csv", f"user_id,item_id,timestamp\nu7{n},xu7,1\n".encode()) for n in range(9)]
+    read, inner = [], landing_files.read_columns
+    monkeypatch.setattr(
+        landing_files,
+        "read_columns",
+        lambda session, file, *rest: read.append(file.path) or inner(session, file, *rest),
+    )
     assert [file.path for file in find_user(few, SOURCE, "u7")] == [few[7]]
     assert read == [few[7]]
 
