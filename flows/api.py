@@ -1,5 +1,6 @@
 """The lists over HTTP: what a product fetches. One process, the live version in memory, the next one as it goes live.
 
+    GET  /                                   a page that asks, for people
     GET  /users/{user_id}/recommendations?n=20&new=false
     POST /recommendations                    {"items": ["a", "b"], "n": 20, "new": true}
     GET  /items/{item_id}/similar?n=20
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Awaitable, Callable
+from importlib.resources import files as resource_files
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
@@ -58,7 +60,7 @@ class _Measures:
 
 
 def application(live: Live, key: str | None = None) -> FastAPI:
-    """The application over one workspace; with a ``key`` every request but /health must bring it as X-API-Key."""
+    """The application over one workspace; with a ``key`` every request but / and /health must bring it as X-API-Key."""
     app = FastAPI(title="imsr", description="Recommendations of the live version.", version="1")
     measures = _Measures(live)
 
@@ -69,6 +71,12 @@ def application(live: Live, key: str | None = None) -> FastAPI:
     _measure(app, measures)
     _answer_errors(app)
     guarded = [Depends(allowed)]
+
+    @app.get("/", include_in_schema=False)
+    def try_it() -> Response:
+        """The page; it has nothing of the workspace in it and asks with the key that a person gives."""
+        page = resource_files("flows").joinpath("try_it.html").read_bytes()
+        return Response(page, media_type="text/html; charset=utf-8")
 
     @app.get("/users/{user_id}/recommendations", dependencies=guarded)
     def recommendations(

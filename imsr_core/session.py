@@ -18,8 +18,9 @@ from imsr_core.state import ModelState
 
 
 @torch.no_grad()
-def session_interests(state: ModelState, items: Tensor) -> InterestStore:
-    """The interests of one user (number 0) who had ``items`` (n,) int64, the most recent last.
+def session_interests(state: ModelState, items: Tensor, vectors: Tensor | None = None) -> InterestStore:
+    """The interests of one user (number 0) who had ``items`` (n,) int64, the most recent last; ``vectors`` (N, d) are
+    the model's `item_vectors`, if they are at hand.
 
     Reads the ``history`` most recent ones; as many interests as a new user has. Empty without items.
     """
@@ -46,17 +47,17 @@ def session_interests(state: ModelState, items: Tensor) -> InterestStore:
         stored=torch.zeros(1, count, dtype=torch.bool),
         queries=_mean_queries(state.store, store.queries)[None],
     )
-    embedded = state.item_vectors()[recent]
-    vectors = state.extractor(embedded[None], torch.ones(1, len(recent), dtype=torch.bool), prior)[0]
-    support = torch.bincount((embedded @ vectors.T).argmax(1), minlength=count)
-    return store.replaced(vectors=vectors, support=support)
+    embedded = (state.item_vectors() if vectors is None else vectors)[recent]
+    interests = state.extractor(embedded[None], torch.ones(1, len(recent), dtype=torch.bool), prior)[0]
+    support = torch.bincount((embedded @ interests.T).argmax(1), minlength=count)
+    return store.replaced(vectors=interests, support=support)
 
 
-def session_state(state: ModelState, items: Tensor) -> ModelState:
+def session_state(state: ModelState, items: Tensor, vectors: Tensor | None = None) -> ModelState:
     """The model as it stands for one stranger (user 0) who had ``items`` (n,): interests and all counting terms are
     read from them, and of anybody else's it keeps what goes with what."""
     score = None if state.score is None else state.score.of_items(items.numpy())
-    return replace(state, store=session_interests(state, items), score=score)
+    return replace(state, store=session_interests(state, items, vectors), score=score)
 
 
 def _mean_queries(store: InterestStore, fresh: Tensor) -> Tensor:

@@ -70,16 +70,18 @@ class ModelState:
         """(N,) what the trend adds to the inner products with `item_vectors`."""
         return self.trend.bias(self.config.trend, self.n_items, self.config.model.logit_scale)
 
-    def interest_term(self) -> InterestTerm:
-        """The interests and item vectors as a term of the score."""
-        return InterestTerm(self.store, self.item_vectors(), self.config.model.logit_scale)
+    def interest_term(self, items: Tensor | None = None) -> InterestTerm:
+        """The interests and item vectors as a term of the score; ``items`` are those of `item_vectors`, if at hand."""
+        vectors = self.item_vectors() if items is None else items
+        return InterestTerm(self.store, vectors, self.config.model.logit_scale)
 
-    def scorer(self, which: str = "everything") -> Scorer:
+    def scorer(self, which: str = "everything", items: Tensor | None = None) -> Scorer:
         """What scores the catalogue for a user, with the weights of one of `imsr_core.score.SETS`."""
+        term = self.interest_term(items)
         if self.score is not None:
-            return self.score.scorer(self.interest_term(), which)
+            return self.score.scorer(term, which)
         one = torch.ones(1)
-        interest = InterestTerm(self.store, self.item_vectors(), 1.0)
+        interest = replace(term, scale=1.0)
         terms: list[tuple[Term, Tensor]] = [(interest, one), (BiasTerm(self.item_bias()), one)]
         return Scorer(terms, self.n_items, self.store.users.numpy())
 

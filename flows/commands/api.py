@@ -41,7 +41,8 @@ def api(
     torch.set_num_threads(1)  # one request, one thread: two at once would wait for each other
     live = Live.open(workspace)
     console.print(
-        f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{port}/docs", soft_wrap=True
+        f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{port}",
+        soft_wrap=True,
     )
     uvicorn.run(application(live, key), host=host, port=port, log_level=os.environ.get("IMSR_LOG", "warning"))
 

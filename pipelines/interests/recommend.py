@@ -156,7 +156,8 @@ class Recommender:
     def top_n_of_items(self, items: NDArray[np.int64], n: int, *, new: bool = True) -> pa.Table:
         """The ``n`` best items for somebody who had ``items`` (indices, the most recent last): rank, item_id, score,
         reason. Every term of the score reads them as it reads a user's; ``new`` leaves the items themselves out."""
-        stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items)))
+        stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items), self._items))
+        vars(stranger)["_items"] = self._items  # a catalogue is not made anew for each request
         nobody, which = np.zeros(1, dtype=np.int64), "new" if new else "everything"
         hidden = (np.zeros(len(items), dtype=np.int64), items) if new else None
         lists = stranger._scorer(which).best(nobody, n, hidden)
@@ -186,7 +187,7 @@ class Recommender:
 
     @cache  # noqa: B019 - a recommender is one version, and lives as long as it is used
     def _scorer(self, which: str) -> Scorer:
-        return self.state.scorer(which)
+        return self.state.scorer(which, self._items)
 
     def _lists(
         self, users: NDArray[np.int64], n: int, exclude_seen: bool, share: float, allowed: NDArray[np.bool_] | None
@@ -286,6 +287,8 @@ class Recommender:
 
     def _seen(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(row, item) pairs of what each of the users (B,) had in any span that the version knows."""
+        if (remembered := self._remembered(indices)) is not None:
+            return remembered
         workspace = self.version.workspace
         folders = [workspace.resolve(path) for path in self.version.lineage.vocabulary]
         history = load_history(folders, users=unique(indices[indices >= 0]))
@@ -293,3 +296,15 @@ class Recommender:
         slot = np.searchsorted(indices[order], history.users)
         pairs = np.unique(np.stack([order[slot][history.rows], history.items], 1), axis=0)
         return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+    def _remembered(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """The same from the counts of the score, which are in memory; None if they may not be all that there was."""
+        score, lineage = self.state.score, self.version.lineage
+        if score is None or lineage.protocol == "holdout":
+            return None
+        pairs, limit = score.personal.pairs, score.personal.limit
+        _, count = pairs.spans_of(indices)
+        if limit and int(count.max(initial=0)) >= limit:
+            return None
+        place, rows = pairs.rows_of(indices)
+        return place, pairs.other[rows]

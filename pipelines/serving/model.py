@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.objectives import unit
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import READY
@@ -25,11 +26,11 @@ class UnknownItemError(ImsrError):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version with what every answer needs: ``items`` (N, d) item vectors, and when the folders of its interests were
-    ``seals``-ed."""
+    """A version with what every answer needs: the ``directions`` (N, d) of its items, at length 1, and when the folders
+    of its interests were ``seals``-ed."""
 
     recommender: Recommender
-    items: Tensor
+    directions: Tensor
     seals: tuple[int, ...]
 
     @classmethod
@@ -40,9 +41,10 @@ class ServedModel:
             VersionError, CheckpointError: it is not there, or damaged.
         """
         recommender = Recommender.open(workspace, version_id)
-        model = cls(recommender, recommender.state.item_vectors(), _seals(recommender))
-        recommender.top_n([""], 1)  # what is loaded on first use is loaded now
-        return model
+        seals, directions = _seals(recommender), unit(recommender.state.item_vectors())
+        for new in (False, True):
+            recommender.top_n([""], 1, exclude_seen=new)  # what is loaded on first use is loaded now
+        return cls(recommender, directions, seals)
 
     @property
     def version_id(self) -> str:
@@ -88,15 +90,14 @@ class ServedModel:
             raise UnknownItemError(
                 f"version {self.version_id} does not know item {item_id!r}", hint="ids are compared letter by letter"
             )
-        unit = torch.nn.functional.normalize(self.items, dim=1)
-        cosine = unit @ unit[known[0]]
+        cosine = self.directions @ self.directions[known[0]]
         cosine[known[0]] = -torch.inf
         best = cosine.topk(min(n, len(cosine) - 1))
         return self._named(best.indices, best.values)
 
     def _known(self, item_ids: Sequence[str]) -> Tensor:
         indices = self.recommender.version.vocabulary.items_of(pa.array(list(item_ids), pa.string()))
-        return torch.from_numpy(indices[(indices >= 0) & (indices < len(self.items))].astype(np.int64))
+        return torch.from_numpy(indices[(indices >= 0) & (indices < len(self.directions))].astype(np.int64))
 
     def _named(self, items: Tensor, scores: Tensor) -> list[Row]:
         shown = items >= 0

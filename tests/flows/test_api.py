@@ -24,6 +24,13 @@ def test_a_users_list_names_its_version(client):
     assert all(row["reason"] for row in answer["items"])
 
 
+def test_a_page_for_people_asks_the_service_and_nobody_else(client):
+    answer = client.get("/")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "http" not in answer.text
+    assert "recommendations" in answer.text
+
+
 def test_new_leaves_out_what_the_user_had(client):
     had = {row["item_id"] for row in client.get("/users/u1/recommendations", params={"n": 60}).json()["items"]}
     new = {row["item_id"] for row in client.get("/users/u1/recommendations?n=60&new=true").json()["items"]}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from small_world import TOML, log, make, run_all
 
+from pipelines.interests.recommend import Recommender
 from pipelines.serving.model import ServedModel, UnknownItemError
 
 
@@ -43,6 +45,16 @@ def test_a_user_is_answered_as_before_a_session(model):
     before = model.recommend("u1", 5)
     model.recommend_session(["i1"], 5)
     assert model.recommend("u1", 5) == before
+
+
+def test_what_a_user_had_is_in_memory_and_is_what_the_sequences_say(model, monkeypatch):
+    recommender = model.recommender
+    users = np.array([3, -1, 0, 7])
+    found = recommender._seen(users)
+    monkeypatch.setattr(Recommender, "_remembered", lambda *_: None)
+    read = recommender._seen(users)
+    assert set(zip(*map(np.ndarray.tolist, found), strict=True)) == set(zip(*map(np.ndarray.tolist, read), strict=True))
+    assert set(found[0].tolist()) <= {0, 2, 3}
 
 
 def test_items_that_nobody_knows_are_an_error(model):
