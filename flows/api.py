@@ -69,14 +69,9 @@ def application(live: Live, key: str | None = None) -> FastAPI:
             raise HTTPException(401, "this service wants its key in the header X-API-Key")
 
     _measure(app, measures)
+    _show_page(app)
     _answer_errors(app)
     guarded = [Depends(allowed)]
-
-    @app.get("/", include_in_schema=False)
-    def try_it() -> Response:
-        """The page; it has nothing of the workspace in it and asks with the key that a person gives."""
-        page = resource_files("flows").joinpath("try_it.html").read_bytes()
-        return Response(page, media_type="text/html; charset=utf-8")
 
     @app.get("/users/{user_id}/recommendations", dependencies=guarded)
     def recommendations(
@@ -135,6 +130,14 @@ def _measure(app: FastAPI, measures: _Measures) -> None:
         measures.requests.labels(route, response.status_code).inc()
         measures.seconds.labels(route).observe(time.perf_counter() - began)
         return response
+
+
+def _show_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    def try_it() -> Response:
+        """The page; it has nothing of the workspace in it and asks with the key that a person gives."""
+        page = resource_files("flows").joinpath("try_it.html").read_bytes()
+        return Response(page, media_type="text/html; charset=utf-8")
 
 
 def _answer_errors(app: FastAPI) -> None:
