@@ -95,14 +95,14 @@ class ObjectiveConfig(Section):
         0.01, "share of T1's inputs replaced by UNKNOWN, so that its row means something", at_least=0, below=1
     )
     mask_rate: float = documented(0.3, "share of items hidden in masked pre-training (GRec: 0.3)", above=0, below=1)
-    pooling: Literal["auto", "last", "mean"] = documented(
+    pooling: Literal["auto", "last", "mean", "root"] = documented(
         "auto",
-        "what a task reads of a user: last = the last state (papers), mean = the mean of all states, auto = mean for "
-        "classes, which say who the user is, last for items, which say what comes next",
+        "what a task reads of a user: last = the last state (papers), mean = the mean of all n states, root = their "
+        "sum / sqrt(n L), auto = root for classes, which say who the user is, last for items: what comes next",
     )
     windows: int = documented(
         4,
-        "where the mean is read, it is that of this many windows of L most recent items (papers: one)",
+        "where all states are read, they are those of this many windows of L most recent items (papers: one)",
         at_least=1,
         at_most=10_000,
     )

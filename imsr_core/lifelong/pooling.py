@@ -9,9 +9,10 @@ from imsr_core.lifelong.view import Pooled
 
 
 def wanted_pooling(kind: TaskKind, config: ObjectiveConfig) -> Pooled:
-    """How a new task reads the states: as the papers do at the end of the sequence, or the mean of all windows."""
-    mean = config.pooling == "mean" or (config.pooling == "auto" and kind == "classes")
-    return Pooled("mean", config.windows) if mean else Pooled()
+    """How a new task reads the states: as the papers do at the end of the sequence, or all states of some windows."""
+    if config.pooling == "last" or (config.pooling == "auto" and kind != "classes"):
+        return Pooled()
+    return Pooled("mean" if config.pooling == "mean" else "root", config.windows)
 
 
 def learnt_pooling(record: TaskRecord) -> Pooled:

@@ -21,11 +21,13 @@ Reading = Literal["items", "token", "mask"]
 class Pooled(NamedTuple):
     """How a task makes a user vector of the states.
 
-    ``how``: None = the last state or, seeing both sides, as GRec does. ``windows``: the mean is taken over this many
-    windows of L items, each read by itself, the most recent first: who somebody is shows in all that they did.
+    ``how``: None = the last state or, seeing both sides, as GRec does; mean = the mean of all n states; root = their
+    sum / sqrt(n L), with which more items are more evidence, as in a linear model on items, and n = L is the mean.
+    ``windows``: mean and root read this many windows of L items, each by itself, the most recent first: who somebody
+    is shows in all that they did.
     """
 
-    how: Pooling | None = None
+    how: Pooling | Literal["root"] | None = None
     windows: int = 1
 
 
@@ -67,13 +69,14 @@ class View:
     def vectors(self, items: Tensor) -> Tensor:
         """Table rows (B, N), of which the last ``length`` are read -> user vectors (B, d)."""
         rows = hide_newer(items[:, -self.length :], self.n_items)
-        if rows.shape[1] > self.encoder.config.length:
-            return self._mean_of_windows(rows)
+        how = self.pooling.how
+        if how == "root" or rows.shape[1] > self.encoder.config.length:
+            return self._over_windows(rows)
         rows, pooling = self._read(rows)
-        return run(self.encoder, self.weights, rows, self.adapter, self.pooling.how or pooling)
+        return run(self.encoder, self.weights, rows, self.adapter, how or pooling)
 
-    def _mean_of_windows(self, rows: Tensor) -> Tensor:
-        """The mean of the states of all windows; those that hold nothing but padding are not run."""
+    def _over_windows(self, rows: Tensor) -> Tensor:
+        """The states of all windows, pooled; windows that hold nothing but padding are not run."""
         batch, length = len(rows), self.encoder.config.length
         rows = F.pad(rows, (-rows.shape[1] % length, 0), value=PAD).view(-1, length)
         users = torch.arange(batch, device=rows.device).repeat_interleave(len(rows) // max(1, batch))
@@ -83,7 +86,8 @@ class View:
         means = run(self.encoder, self.weights, rows, self.adapter, "mean")  # (windows, d)
         states = (rows != PAD).sum(dim=1, keepdim=True)
         totals = means.new_zeros(batch, means.shape[1]).index_add(0, users[kept], means * states)
-        return totals / states.new_zeros(batch, 1).index_add(0, users[kept], states).clamp(min=1)
+        n = states.new_zeros(batch, 1).index_add(0, users[kept], states).clamp(min=1)
+        return totals / (torch.sqrt(n * length) if self.pooling.how == "root" else n)
 
     def logits(self, items: Tensor) -> Tensor:
         """Table rows (B, L) -> scores of all labels (B, Y)."""

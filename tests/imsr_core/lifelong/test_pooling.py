@@ -34,10 +34,11 @@ def histories(width: int) -> torch.Tensor:
     return rows
 
 
+@pytest.mark.parametrize("how", ["mean", "root"])
 @pytest.mark.parametrize("reading", ["items", "token"])
 @pytest.mark.parametrize("name", ["nextitnet", "sasrec", "gru4rec", "dssm"])
-def test_windows_are_read_each_by_itself_and_every_state_counts_once(name: str, reading: str) -> None:
-    view = view_of(name, Pooled("mean", 3), reading)
+def test_windows_are_read_each_by_itself_and_every_state_counts_once(name: str, reading: str, how: str) -> None:
+    view = view_of(name, Pooled(how, 3), reading)  # type: ignore[arg-type]
     found = view.vectors(histories(3 * LENGTH))
     for n, vector in enumerate(found):
         items = histories(3 * LENGTH)[n, 3 * LENGTH - n :]
@@ -48,7 +49,9 @@ def test_windows_are_read_each_by_itself_and_every_state_counts_once(name: str, 
             window = window if reading == "items" else torch.cat([window, torch.tensor([TASK])])
             states.append(run(view.encoder, view.weights, window.unsqueeze(0))[0])
         if states:
-            torch.testing.assert_close(vector, torch.cat(states).mean(dim=0))
+            joined = torch.cat(states)
+            shrunk = joined.mean(dim=0) if how == "mean" else joined.sum(dim=0) / (len(joined) * LENGTH) ** 0.5
+            torch.testing.assert_close(vector, shrunk)
         elif reading == "items":
             assert not vector.any()
 
@@ -68,6 +71,14 @@ def test_a_history_within_one_window_is_read_as_without_windows() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["nextitnet", "gru4rec"])
+def test_a_full_window_is_its_mean_and_a_short_one_less(name: str) -> None:
+    rows = histories(LENGTH)
+    mean, root = (view_of(name, Pooled(how, 2)).vectors(rows) for how in ("mean", "root"))  # type: ignore[arg-type]
+    shares = (torch.arange(LENGTH + 1) / LENGTH).sqrt().unsqueeze(1)
+    torch.testing.assert_close(root, mean * shares)
+
+
 def test_batches_do_not_change_what_is_read() -> None:
     view, rows = view_of("gru4rec", Pooled("mean", 3)), histories(3 * LENGTH)
     torch.testing.assert_close(batched_vectors(view, rows, 6), view.vectors(rows))
@@ -76,7 +87,7 @@ def test_batches_do_not_change_what_is_read() -> None:
 
 def test_classes_read_windows_and_items_the_end() -> None:
     config = ObjectiveConfig(windows=5)
-    assert wanted_pooling("classes", config) == Pooled("mean", 5)
+    assert wanted_pooling("classes", config) == Pooled("root", 5)
     assert wanted_pooling("items", config) == Pooled(None, 1)
     assert wanted_pooling("items", dataclasses.replace(config, pooling="mean")) == Pooled("mean", 5)
     assert wanted_pooling("classes", dataclasses.replace(config, pooling="last")) == Pooled(None, 1)
