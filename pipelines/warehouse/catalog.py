@@ -125,6 +125,9 @@ def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[s
         text = stamp + _views_text(workspace, readable)  # damage is the doctor's to say, and no reason for no views
         _write_catalog(workspace, temporary, text)
     hit(FailPoint.CATALOG_STAGED)
+    for path in (workspace.views_file, workspace.catalog_file):
+        if path.is_dir():
+            raise PublishError(f"{path} is a folder, and the views belong there", hint="remove it; then: imsr views")
     write_atomic(workspace.views_file, text.encode())
     os.utime(temporary)  # not older than the text: see _is_current
     os.replace(temporary, workspace.catalog_file)
@@ -148,15 +151,21 @@ def catalog_is_current(workspace: Workspace) -> bool:
 
 
 def drop_generations_with(workspace: Workspace, pattern: str) -> None:
-    """Remove older generations whose text (of errors, for one) matches a regular expression (RE2)."""
+    """Remove older generations whose text (of errors, for one) matches a regular expression (RE2).
+
+    Those that are damaged go, too: nobody can say what is in them, nor read it.
+    """
     for folder in _generations(workspace)[:-1]:
         if any(_matches(path, pattern) for path in sorted(folder.glob("*.parquet"))):
             shutil.rmtree(folder)
 
 
 def _matches(path: Path, pattern: str) -> bool:
-    names = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
-    texts = read_table(path, names).columns
+    try:
+        names = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
+        texts = read_table(path, names).columns
+    except (ParquetFileError, pa.ArrowException, OSError):
+        return True
     return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for column in texts)
 
 
