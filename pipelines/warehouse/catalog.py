@@ -33,6 +33,7 @@ from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
 from pipelines.warehouse.dictionary import comments
+from pipelines.warehouse.explained import explained
 from pipelines.warehouse.sandbox import confine, define_views
 from pipelines.warehouse.session import ROOT, literally, literals, open_session
 from pipelines.workspace.failpoints import FailPoint, hit
@@ -206,6 +207,8 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
     else has made can do no more than show its own files. In the folders DuckDB would still write; for queries of other
     people use `pipelines.warehouse.sandbox.run_query`.
 
+    A query whose files were pruned since, or are rewritten at this moment, says so (see `explained`).
+
     Raises:
         QueryError: ``views.sql`` is not what was written there.
     """
@@ -219,7 +222,7 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
     except BaseException:
         connection.close()
         raise
-    return connection
+    return explained(connection)
 
 
 def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import duckdb
 
-from imsr_core.errors import ImsrError
+from pipelines.warehouse.explained import QueryError, asked_again, explanation
 from pipelines.warehouse.session import literals
 from pipelines.workspace.layout import Workspace
+
+__all__ = ["QueryError", "confine", "define_views", "require_reading", "run_query"]
 
 #: Kinds of query nodes that only read. All other kinds (COPY, INSERT, ...) write, and are refused.
 READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
@@ -35,15 +37,6 @@ _DEFINITION = re.compile(
 _COMMENT = re.compile(
     r"(?:\s|--[^\n]*\n)*COMMENT ON (?:VIEW \w+|MACRO TABLE \w+|COLUMN \w+\.\"\w+\") IS '(?:[^']|'')*'\s*;?\s*"
 )
-#: What the engine says of a file that is not there any more.
-_GONE = re.compile(r"No files found|No such file or directory", re.IGNORECASE)
-#: What it says of a file that was replaced while a query read it.
-_REPLACED = "Out of buffer"
-_TRIES, _PAUSE_SECONDS = 3, 0.1
-
-
-class QueryError(ImsrError):
-    """A query that DuckDB does not understand, or that does more than read."""
 
 
 def confine(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
@@ -100,33 +93,17 @@ def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDB
     """
     try:
         require_reading(connection, _EXPLAIN.sub("", text, count=1) if _EXPLAIN.match(text) else text)
-        return _execute(connection, text)
+        return cast(duckdb.DuckDBPyConnection, asked_again(lambda: connection.execute(text)))
     except duckdb.IOException as error:
-        if not _GONE.search(str(error)):
-            raise QueryError(str(error), hint="is a file damaged? run: imsr doctor") from error
-        raise QueryError(
-            "files that this session reads were pruned since it was opened",
-            hint="open it again (imsr sql: give the command again); if they are missing then, too: imsr doctor",
-        ) from error
+        damaged = QueryError(str(error), hint="is a file damaged? run: imsr doctor")
+        raise explanation(error) or damaged from error
     except duckdb.PermissionException as error:
         raise QueryError(
             str(error), hint="this session reads the views and the folders of the workspace, and no other file"
         ) from error
     except duckdb.Error as error:
-        raise QueryError(str(error), hint="the views are listed by: imsr sql --help") from error
-
-
-def _execute(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDBPyConnection:
-    """Run queries that only read. A forgetting puts a new file in an old one's place: a query that has read the end of
-    the one and the pages of the other is asked again."""
-    for _ in range(_TRIES - 1):
-        try:
-            return connection.execute(text)
-        except duckdb.Error as error:
-            if _REPLACED not in str(error):
-                raise
-            time.sleep(_PAUSE_SECONDS)
-    return connection.execute(text)
+        unknown = QueryError(str(error), hint="the views are listed by: imsr sql --help")
+        raise explanation(error) or unknown from error
 
 
 def require_reading(connection: duckdb.DuckDBPyConnection, text: str) -> None:

@@ -57,6 +57,37 @@ def test_a_query_whose_file_was_replaced_meanwhile_is_asked_again(learnt):
             run_query(Replaced(connection, 3), "FROM spans")
 
 
+def test_a_session_of_ones_own_says_what_happened_to_its_files(learnt, copy_of):
+    workspace = copy_of(learnt)
+    with connect(workspace) as connection:
+        relation = connection.sql("SELECT user_id FROM interactions").order("user_id")
+        assert len(relation.limit(3).fetchall()) == 3
+        for path in workspace.root.glob("lake/**/bucket=*.parquet"):
+            path.unlink()
+        for ask in (
+            lambda: relation.fetchall(),
+            lambda: connection.sql("FROM interactions").fetchall(),
+            lambda: connection.execute("SELECT count(user_id) FROM interactions"),
+            lambda: connection.cursor().execute("FROM interactions"),
+        ):
+            with pytest.raises(QueryError, match="pruned since it was opened") as caught:
+                ask()
+            assert "open it again" in caught.value.hint
+        with pytest.raises(duckdb.CatalogException):
+            connection.sql("FROM nowhere")
+
+
+def test_a_session_of_ones_own_asks_again_where_a_file_was_replaced(learnt):
+    with connect(learnt) as connection:
+        inner = connection._inner
+        connection._inner = Replaced(inner, 2)
+        assert connection.execute("FROM spans") is not None
+        connection._inner = Replaced(inner, 3)
+        with pytest.raises(QueryError, match="rewritten while the query read it") as caught:
+            connection.execute("FROM spans")
+        assert caught.value.hint.startswith("ask again")
+
+
 WRITES = [
     "COPY (SELECT 1) TO '{file}'",
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}'",
