@@ -59,7 +59,8 @@ from pipelines.lake.readers import ReadError
 from pipelines.lake.span_files import SpanContent, content_of
 from pipelines.sequences.chain import MANIFEST, link_of, write_manifest_of
 from pipelines.sequences.vocabulary import tombstone
-from pipelines.warehouse.catalog import drop_generations_with, publish_catalog
+from pipelines.warehouse.catalog import publish_catalog
+from pipelines.warehouse.generations import drop_generations_with
 from pipelines.workspace.failpoints import FailPoint, InjectedFailure, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import LeaseLost, iso

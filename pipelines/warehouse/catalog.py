@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -22,7 +21,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from imsr_core.errors import CheckpointError
@@ -34,6 +32,7 @@ from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
 from pipelines.warehouse.dictionary import comments
 from pipelines.warehouse.explained import explained
+from pipelines.warehouse.generations import drop_old_generations, make_generation
 from pipelines.warehouse.sandbox import confine, define_views
 from pipelines.warehouse.session import ROOT, literally, literals, open_session
 from pipelines.workspace.failpoints import FailPoint, hit
@@ -46,12 +45,9 @@ from pipelines.workspace.ledger import (
     SpanVersionRow,
     VersionRow,
 )
-from pipelines.workspace.parquet_files import ParquetFileError, column_names, read_table, write_table
+from pipelines.workspace.parquet_files import ParquetFileError, column_names, write_table
 from pipelines.workspace.seal import PublishError, fsync_path, write_atomic
 from pipelines.workspace.states import GONE, VersionState
-
-#: Older generations are kept for sessions that still read them.
-KEPT_GENERATIONS = 20
 
 #: Columns of each source of views.sql, for the time when it has no file yet.
 COLUMNS = {
@@ -110,7 +106,7 @@ def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
 
 def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[str, pa.Table], stamp: str) -> None:
     """Write a generation and let the views name it."""
-    generation = _make_generation(workspace)
+    generation = make_generation(workspace)
     for name, table in tables.items():
         path = generation / f"{name}.parquet"
         write_table(table, path)
@@ -134,7 +130,7 @@ def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[s
     os.replace(temporary, workspace.catalog_file)
     fsync_path(workspace.root)
     hit(FailPoint.CATALOG_REPLACED)
-    _drop_old_generations(workspace)
+    drop_old_generations(workspace)
 
 
 def _is_readable(path: Path) -> bool:
@@ -149,25 +145,6 @@ def catalog_is_current(workspace: Workspace) -> bool:
     with workspace.ledger.snapshot() as view:
         stamp = _stamp(workspace, _data_files(workspace, view), _ledger_tables(workspace, view))
     return _is_current(workspace, stamp)
-
-
-def drop_generations_with(workspace: Workspace, pattern: str) -> None:
-    """Remove older generations whose text (of errors, for one) matches a regular expression (RE2).
-
-    Those that are damaged go, too: nobody can say what is in them, nor read it.
-    """
-    for folder in _generations(workspace)[:-1]:
-        if any(_matches(path, pattern) for path in sorted(folder.glob("*.parquet"))):
-            shutil.rmtree(folder)
-
-
-def _matches(path: Path, pattern: str) -> bool:
-    try:
-        names = [field.name for field in pq.read_schema(path) if pa.types.is_string(field.type)]
-        texts = read_table(path, names).columns
-    except (ParquetFileError, pa.ArrowException, OSError):
-        return True
-    return any(pc.any(pc.match_substring_regex(column, pattern)).as_py() for column in texts)
 
 
 def _stamp(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[str, pa.Table]) -> str:
@@ -386,23 +363,3 @@ def _write_catalog(workspace: Workspace, path: Path, text: str) -> None:
             f"{path}: the views cannot be written: {error}", hint="once the disk is in order: imsr views"
         ) from error
     fsync_path(path)
-
-
-def _make_generation(workspace: Workspace) -> Path:
-    while True:
-        numbers = [int(path.name[1:]) for path in _generations(workspace)]
-        folder = workspace.root / "catalog" / f"g{max(numbers, default=0) + 1:08d}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:  # another process publishes, too
-            continue
-        return folder
-
-
-def _generations(workspace: Workspace) -> list[Path]:
-    return sorted((workspace.root / "catalog").glob("g" + "[0-9]" * 8))
-
-
-def _drop_old_generations(workspace: Workspace) -> None:
-    for folder in _generations(workspace)[:-KEPT_GENERATIONS]:
-        shutil.rmtree(folder)

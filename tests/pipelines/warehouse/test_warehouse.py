@@ -31,8 +31,9 @@ from imsr_core.overlap import TWIN
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences
-from pipelines.warehouse import catalog as warehouse
-from pipelines.warehouse.catalog import COLUMNS, KEPT_GENERATIONS, connect, publish_catalog
+from pipelines.warehouse import generations
+from pipelines.warehouse.catalog import COLUMNS, connect, publish_catalog
+from pipelines.warehouse.generations import KEPT_GENERATIONS
 from pipelines.workspace.layout import Workspace
 
 VIEWS = [
@@ -278,7 +279,7 @@ def test_old_generations_are_dropped(tmp_path):
 
 def test_two_publishers_at_once_both_end_well(learnt, copy_of, monkeypatch):
     workspace = copy_of(learnt)
-    real, taken = warehouse._generations, []
+    real, taken = generations.generations, []
 
     def late(ws):
         found = real(ws)
@@ -287,7 +288,7 @@ def test_two_publishers_at_once_both_end_well(learnt, copy_of, monkeypatch):
             taken[0].mkdir()
         return found
 
-    monkeypatch.setattr(warehouse, "_generations", late)
+    monkeypatch.setattr(generations, "generations", late)
     assert publish_catalog(workspace, anew=True)
     assert query(workspace, "SELECT count(*) FROM spans") == [(6,)]
 
