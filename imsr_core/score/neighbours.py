@@ -30,7 +30,7 @@ from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
 from imsr_core.score.contexts import KINDS, WINDOW, Contexts, bits_for, in_pieces
 from imsr_core.score.pairs import FloatArray, IntArray, Pairs, fading, stacked
 from imsr_core.score.personal import PersonalTerm
-from imsr_core.sorted_keys import numbered, unique
+from imsr_core.sorted_keys import numbered, union, unique
 
 #: How fast an item that the user had loses its vote, by kind, in spans. And how many items of a user vote at most.
 HALF_LIVES, VOTERS = (1.0, 4.0), 50
@@ -83,6 +83,11 @@ class NeighboursTerm:
         other = replace(self, personal=personal)
         vars(other).update(_served=self._served, _starts=self._starts)  # they are of this table's items, and stay
         return other
+
+    def shared_with(self, personal: PersonalTerm) -> NeighboursTerm:
+        """The same table for people who have gone on since: what votes for them is found with what votes now."""
+        vars(self)["_served"] = self._nearest(union(voting(self.personal.pairs), voting(personal.pairs)))
+        return self.asked_of(personal)
 
     @property
     def entries(self) -> int:
@@ -173,7 +178,8 @@ class NeighboursTerm:
 
     def _vote(self, votes: Tensor, voters: tuple[IntArray, IntArray, FloatArray], width: int, kind: int) -> Tensor:
         """Add the votes of ``voters`` to ``votes`` (B x ``width``,), which are 0; the places that got one (V,)."""
-        place, items, strength = voters
+        inside = voters[1] < len(self.degree)
+        place, items, strength = (column[inside] for column in voters)
         near, start = self._served[kind], self._starts[kind]
         count = start[items + 1] - start[items]
         voter = np.repeat(np.arange(len(items)), count)
@@ -185,10 +191,13 @@ class NeighboursTerm:
 
     @cached_property
     def _served(self) -> list[Pairs]:
-        """Of each kind the `SERVED` most similar neighbours of the items that vote; the value is s."""
+        return self._nearest(voting(self.personal.pairs))
+
+    def _nearest(self, items: IntArray) -> list[Pairs]:
+        """Of each kind the `SERVED` most similar neighbours of ``items`` (ascending); the value is s."""
         found: list[list[Pairs]] = [[] for _ in KINDS]
         degrees = [np.ascontiguousarray(self.degree[:, kind]) for kind in range(len(KINDS))]
-        for pairs in self._pieces(voting(self.personal.pairs)):
+        for pairs in self._pieces(items[items < len(self.degree)]):
             for kind, degree in enumerate(degrees):
                 together = np.flatnonzero(pairs.values[:, kind] > 0)
                 owner, other, last = pairs.owner[together], pairs.other[together], pairs.last[together]

@@ -170,6 +170,14 @@ class Score:
         trend = self.trend.after(span, n_items)
         return replace(self, trend=trend, personal=personal, neighbours=neighbours, factors=factors)
 
+    def asked_after(self, span: SpanSequences, n_items: int) -> Score:
+        """The score to be asked after a span, and never to be stored: as `after`, but what items have to do with each
+        other (neighbours, factors) is as it was, which saves most of the work."""
+        personal = self.personal.after(span, n_items)
+        factors, near = replace(self.factors, personal=personal), self.neighbours.shared_with(personal)
+        trend = self.trend.after(span, n_items)
+        return replace(self, trend=trend, personal=personal, neighbours=near, factors=factors)
+
     def asked(self, span: SpanSequences, interest: InterestTerm | None, seed: int) -> Score:
         """With weights fitted on a span that neither this score nor ``interest`` has learnt; see `fitting`.
 

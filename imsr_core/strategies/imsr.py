@@ -134,7 +134,7 @@ def trend_after(before: ModelState, span: SpanSequences, n_items: int) -> Trend:
 def scores_after(
     before: ModelState, span: SpanSequences, visible: SpanSequences | None, n_items: int
 ) -> tuple[Score | None, Score | None]:
-    """The score with a span, and the same without the events that are not in ``visible`` (None if all are).
+    """The score with a span; and for the gate without the events that are not in ``visible`` (None if all are).
 
     First what the events that may be learnt from say of the weights, asked of the model that has not learnt them; then
     all counts. A model that has learnt nothing keeps the last stretch of its first span back for that.
@@ -144,11 +144,12 @@ def scores_after(
         return None, None
     seed = before.config.training.seed * 1_000_003 + before.spans
     if before.spans == 0:
-        weights = score.begun(seen, n_items, seed).weights
-    else:
-        weights = score.asked(seen, before.interest_term(), seed).weights
-    weighed = replace(score, weights=weights)
-    return weighed.after(span, n_items), None if visible is None else weighed.after(visible, n_items)
+        weighed = replace(score, weights=score.begun(seen, n_items, seed).weights)
+        return weighed.after(span, n_items), None if visible is None else weighed.after(visible, n_items)
+    blind = None if visible is None else score.asked_after(visible, n_items)
+    weights = score.asked(seen, before.interest_term(), seed).weights
+    after = replace(score, weights=weights).after(span, n_items)
+    return after, None if blind is None else replace(blind, weights=weights)
 
 
 @dataclass(frozen=True)

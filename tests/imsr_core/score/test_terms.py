@@ -227,3 +227,18 @@ def test_the_strongest_are_those_of_a_sort(rows):
             row in sorted((r for r in rows if r[0] == row[0]), key=lambda r: (-r[2], r[1]))[:limit] for row in rows
         ]
         assert table.strongest(limit).tolist() == expected
+
+
+def test_a_score_that_is_only_asked_has_the_counts_of_users_and_the_neighbours_of_before():
+    before = learnt([random_span(seed, range(6), N_ITEMS) for seed in range(3)])
+    span = random_span(7, range(4, 9), N_ITEMS + 3)
+    after, asked = before.after(span, N_ITEMS + 3), before.asked_after(span, N_ITEMS + 3)
+    users, items = np.arange(9), np.tile(np.arange(N_ITEMS + 3), (9, 1))
+    for name in ("trend", "personal"):
+        torch.testing.assert_close(getattr(asked, name).at(users, items), getattr(after, name).at(users, items))
+    known = items[:, :N_ITEMS]
+    alone = replace(before.neighbours, personal=after.personal)
+    torch.testing.assert_close(asked.neighbours.at(users, known), alone.at(users, known))
+    assert float(asked.neighbours.at(users, items)[:, N_ITEMS:].abs().sum()) == 0
+    fresh = replace(before.neighbours)
+    torch.testing.assert_close(before.neighbours.at(users[:6], known[:6]), fresh.at(users[:6], known[:6]))
