@@ -52,6 +52,10 @@ class FactorsTerm:
         """Of no item."""
         return cls(torch.zeros(0, RANK), personal)
 
+    def asked_of(self, personal: PersonalTerm, n_items: int) -> FactorsTerm:
+        """The same factors for other people; items that came since have none."""
+        return replace(self, factors=_padded(self.factors, n_items), personal=personal)
+
     def after(self, span: SpanSequences, n_items: int) -> FactorsTerm:
         """With a span, which ``personal`` has counted already."""
         before = _padded(self.factors, n_items)

@@ -174,7 +174,7 @@ class Score:
         """The score to be asked after a span, and never to be stored: as `after`, but what items have to do with each
         other (neighbours, factors) is as it was, which saves most of the work."""
         personal = self.personal.after(span, n_items)
-        factors, near = replace(self.factors, personal=personal), self.neighbours.shared_with(personal)
+        factors, near = self.factors.asked_of(personal, n_items), self.neighbours.shared_with(personal)
         trend = self.trend.after(span, n_items)
         return replace(self, trend=trend, personal=personal, neighbours=near, factors=factors)
 
@@ -210,7 +210,8 @@ class Score:
         session = from_events(np.zeros(len(items), dtype=np.int64), items, times)
         own = PersonalTerm.empty(self.unit, self.personal.limit).after(session, self.n_items)
         own = replace(own, until=self.personal.until)
-        return replace(self, personal=own, neighbours=self.neighbours.asked_of(own))
+        factors = self.factors.asked_of(own, self.n_items)
+        return replace(self, personal=own, neighbours=self.neighbours.asked_of(own), factors=factors)
 
     def scorer(self, interest: InterestTerm | None, which: str = "everything") -> Scorer:
         """What serves: all terms with the weights of one of `imsr_core.score.weights.SETS`."""
