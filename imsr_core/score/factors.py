@@ -5,8 +5,8 @@
 
 with the user's decayed counts p_ui(T) of the term `personal`, by alternating least squares over the whole catalogue
 (Hu, Koren and Volinsky, *Collaborative filtering for implicit feedback datasets*, ICDM 2008). A span moves the factors
-that it found: the sum is over its users (everything that they had), and items are pulled to where they were. A user is
-one solution of k equations from what is known of it at the time, so nothing of a user is stored here.
+of its items: the sum is over its users (everything that they had), and each is pulled to where it was. A user is one
+solution of k equations from what is known of it at the time, so nothing of a user is stored here.
 
 column: SCALE x_u . y_i
 """
@@ -24,6 +24,7 @@ from imsr_core.ragged import SpanSequences
 from imsr_core.score.pairs import IntArray, Pairs
 from imsr_core.score.personal import EPSILON, PersonalTerm
 from imsr_core.score.personal import HALF_LIVES as PERSONAL_HALF_LIVES
+from imsr_core.sorted_keys import is_in, unique
 
 #: k, how much more an item counts that was had, and the penalty on the length of factors.
 RANK, WEIGHT, RIDGE = 32, 0.3, 10.0
@@ -34,8 +35,10 @@ FIRST_SWEEPS, SWEEPS = 6, 2
 #: Users of a span that are read at most.
 USERS = 10_000
 SCALE = 10.0
-#: Which of the personal counts is meant, in spans; the length of a fresh factor; pairs that are held at once.
-HALF_LIFE, FRESH, CHUNK = 4.0, 0.1, 65_536
+#: Which of the personal counts is meant, in spans, and the length of a fresh factor.
+HALF_LIFE, FRESH = 4.0, 0.1
+#: Pairs that are held at once, and systems of equations.
+CHUNK, LARGEST = 65_536, 2_048
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,18 @@ class FactorsTerm:
         mine = self.personal.pairs.of_owners(users)
         if not len(mine):
             return replace(self, factors=before)
-        place = np.searchsorted(users, mine.owner)
-        weight = self._weights(mine)
-        order = np.lexsort((place, mine.other))
-        items, rows = np.unique(mine.other[order], return_inverse=True)
-        chosen, known = torch.from_numpy(items), len(self.factors)
+        known = len(self.factors)
+        items = unique(span.items) if known else unique(mine.other)
+        place, weight = np.searchsorted(users, mine.owner), self._weights(mine)
+        moved = np.flatnonzero(is_in(mine.other, items))
+        moved = moved[np.argsort(mine.other[moved], kind="stable")]
+        rows, chosen = np.searchsorted(items, mine.other[moved]), torch.from_numpy(items)
         factors = before.clone()
         factors[chosen[chosen >= known]] = _fresh(known, n_items)[chosen[chosen >= known] - known]
         pull = PULL * (chosen < known)
         for _ in range(SWEEPS if known else FIRST_SWEEPS):
             people = _solved(place, mine.other, weight, factors, len(users))
-            factors[chosen] = _solved(rows, place[order], weight[order], people, len(items), before[chosen], pull)
+            factors[chosen] = _solved(rows, place[moved], weight[moved], people, len(items), before[chosen], pull)
         return replace(self, factors=factors)
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
@@ -153,7 +157,7 @@ def _solved(
         held = pull[chosen, None].double()
         left = base + held[..., None] * one + (vectors.transpose(1, 2) @ (vectors * extra[..., None])).double()
         right = ((1 + extra)[:, None, :] @ vectors)[:, 0].double() + held * before[chosen].double()
-        found[chosen] = torch.linalg.solve(left, right).float()
+        found[chosen] = torch.cholesky_solve(right[..., None], torch.linalg.cholesky(left))[..., 0].float()
     return found
 
 
@@ -163,6 +167,6 @@ def _batches(count: IntArray) -> Iterator[IntArray]:
     order = order[count[order] > 0]
     end = len(order)
     while end > 0:
-        size = max(1, CHUNK // int(count[order[end - 1]]))
+        size = min(LARGEST, max(1, CHUNK // int(count[order[end - 1]])))
         yield order[max(0, end - size) : end]
         end -= size
