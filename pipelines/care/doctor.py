@@ -23,7 +23,7 @@ from pipelines.sequences.chain import latest_rows
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans, lost_ancestor
 from pipelines.versions.line import Line
 from pipelines.versions.rebuilding import chain_aside
-from pipelines.warehouse.catalog import COLUMNS, catalog_is_current, connect
+from pipelines.warehouse.catalog import catalog_is_current, connect, view_names
 from pipelines.warehouse.sandbox import confine
 from pipelines.warehouse.session import open_session
 from pipelines.workspace.layout import Workspace
@@ -35,13 +35,7 @@ __all__ = ["Finding", "Severity", "examine"]
 
 BACKUP = "restore {} from a backup"
 VIEWS = "imsr views"
-#: Sources of views that no view is named after.
-_UNNAMED = ("changes", "neighbour_counts", "neighbour_contexts")
-_EVERY_VIEW = "; ".join(
-    f"FROM {name} LIMIT 0"
-    for name in ("spans", "versions", "metrics", "item_neighbours", *COLUMNS)
-    if name not in _UNNAMED
-)
+_EVERY_VIEW = "; ".join(f"FROM {name} LIMIT 0" for name in view_names())
 
 
 def examine(workspace: Workspace, *, deep: bool = False) -> list[Finding]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
@@ -200,6 +201,12 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
         connection.close()
         raise
     return explained(connection)
+
+
+def view_names() -> list[str]:
+    """The names of all views, without the macros."""
+    text = resource_files("pipelines.warehouse").joinpath("views.sql").read_text(encoding="utf-8")
+    return re.findall(r"^CREATE OR REPLACE VIEW (\w+) AS", text, re.MULTILINE)
 
 
 def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:

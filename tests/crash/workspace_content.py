@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from pipelines.care.doctor import examine
 from pipelines.interests.gate import smoke_test
 from pipelines.interests.version import LINE, Version
-from pipelines.warehouse.catalog import COLUMNS, connect
+from pipelines.warehouse.catalog import connect, view_names
 from pipelines.workspace.layout import Workspace
 
 TIMES = {
@@ -31,7 +31,6 @@ TIMES = {
     "active_us",
 }
 RANDOM = {"salt", "user_hash"}
-VIEWS = ("spans", "versions", "promotions", "metrics", *COLUMNS)
 
 _TOMBSTONE = re.compile(r"forgotten:[0-9a-f]+\\x00")
 
@@ -94,9 +93,8 @@ def differences(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
 
 
 def _require_views(connection: duckdb.DuckDBPyConnection) -> None:
-    for name in VIEWS:
-        if name != "changes":
-            connection.execute(f"FROM {name}").fetchall()
+    for name in view_names():
+        connection.execute(f"FROM {name}").fetchall()
     live = connection.execute("SELECT line FROM versions WHERE current ORDER BY line").fetchall()
     assert live == connection.execute("SELECT DISTINCT line FROM promotions ORDER BY line").fetchall()
 
