@@ -13,6 +13,7 @@ from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
+from pipelines.interests.list_job import write_lists
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 
@@ -46,9 +47,8 @@ def recommend(
     how |= {name: ids for name, (_, ids) in lists.items()}
     if everybody:
         with holding(opened, "imsr recommend --all", now=current_time):  # not while a user is being forgotten
-            recommender = Recommender.open(opened, version)
-            say_what_is_unknown(recommender, lists.values())
-            path = recommender.write_all(n, **how)
+            say_what_is_unknown(Recommender.open(opened, version, users=[]), lists.values())
+            path = write_lists(opened, version, n, **how)
         answer.add([{"written": path}])
         console.print(f"written: {path}; see them: imsr sql 'FROM recommendations'")
         return

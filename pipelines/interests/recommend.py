@@ -170,15 +170,18 @@ class Recommender:
 
         ``how`` is what `top_n` takes; lists of another ``variant`` stay beside these.
         """
+        path = list_path(self.version.workspace, self.version.row.version_id, variant)
+        path.parent.mkdir(exist_ok=True)
+        write_table(self.lists_of_all(n, chunk=chunk, **how), path)
+        return path
+
+    def lists_of_all(self, n: int = 20, *, chunk: int = 4096, **how: Any) -> pa.Table:
+        """The lists of all users that the version was opened for, as `top_n` gives them, with a column version_id."""
         users = self.state.store.users.numpy()
         ids = self.version.vocabulary.user_ids(users).to_pylist()
         parts = [self.top_n(ids[i : i + chunk], n, **how) for i in range(0, len(ids), chunk)]
-        version_id = self.version.row.version_id
         table = pa.concat_tables(parts) if parts else self._popular([], n, None)
-        path = list_path(self.version.workspace, version_id, variant)
-        path.parent.mkdir(exist_ok=True)
-        write_table(table.append_column("version_id", pa.array([version_id] * table.num_rows, pa.string())), path)
-        return path
+        return table.append_column("version_id", pa.repeat(self.version.row.version_id, table.num_rows))
 
     def _saying_if_pruned(self) -> AbstractContextManager[None]:
         """Ids and histories are read when they are asked for: by then the version may be gone."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.interests.recommend import Recommender, list_path
+from pipelines.interests.list_job import write_lists
+from pipelines.interests.recommend import list_path
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.writer import Writer
@@ -24,7 +25,7 @@ def write_nightly_lists(writer: Writer) -> Path | None:
         return None
     path = list_path(workspace, current, wanted.name)
     if not path.exists():
-        Recommender.open(workspace, current).write_all(wanted.n, variant=wanted.name, exclude_seen=wanted.new_only)
+        write_lists(workspace, current, wanted.n, variant=wanted.name, exclude_seen=wanted.new_only)
     before = next((move.previous for move in reversed(moves) if move.version_id == current), None)
     kept = {path, *([list_path(workspace, before, wanted.name)] if before else [])}
     old = [each for each in path.parent.glob(f"*~{wanted.name}.parquet") if each not in kept]

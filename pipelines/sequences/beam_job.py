@@ -1,17 +1,18 @@
-"""The Beam graph of the sequences job: Create(buckets) | Reshuffle | ParDo(build a bucket).
+"""The Beam graph of all work over buckets: Create(buckets) | Reshuffle | ParDo(do a bucket).
 
-One element is one bucket, never one event: a worker reads, sorts and writes a whole file with numpy. The
+One element is one bucket, never one event or user: a worker reads, computes and writes a whole file with numpy. The
 graph keeps to what every runner, Dask's among them, executes rightly: one terminal branch, no output from
 ``finish_bundle``, no tagged outputs, no windows or state, and nothing read from metrics. Some runners run
-an element twice; the sink (see ``bucket_sequences``) does not mind.
+an element twice; what writes the file (`pipelines.workspace.parquet_files.write_table`) does not mind.
 
 Import this module only where a job runs: it imports Apache Beam.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any, Protocol
 
 from imsr_core.errors import ImsrError
 from pipelines.sequences.beam_runner import (
@@ -26,17 +27,30 @@ from pipelines.sequences.bucket import BucketTask, build_bucket
 
 beam = import_beam()
 
-#: What asked the process to end while it built a bucket: Beam would pass it on as a RuntimeError.
+#: What asked the process to end while it did a bucket: Beam would pass it on as a RuntimeError.
 _asked_to_end: list[SystemExit | KeyboardInterrupt] = []
 
 
-class BuildBucket(beam.DoFn):  # type: ignore[name-defined]
-    """Build one bucket and pass on the name of its file."""
+class Task(Protocol):
+    """What a worker needs to do one bucket; ``out`` is the file that it writes. It is pickled, so paths are strings."""
 
-    def process(self, task: BucketTask) -> Iterator[str]:
+    @property
+    def out(self) -> str:
+        """The file to write."""
+        ...
+
+
+class DoBucket(beam.DoFn):  # type: ignore[name-defined]
+    """Do one bucket and pass on the name of its file."""
+
+    def __init__(self, do: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._do = do
+
+    def process(self, task: Task) -> Iterator[str]:
         """Yield ``task.out`` once the file is there, whole."""
         try:
-            build_bucket(task)
+            self._do(task)
         except (SystemExit, KeyboardInterrupt) as asked:
             _asked_to_end.append(asked)
             raise
@@ -44,9 +58,15 @@ class BuildBucket(beam.DoFn):  # type: ignore[name-defined]
 
 
 def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> None:
-    """Build all buckets with Beam, and return when the runner says that it is done.
+    """Build the buckets of sequences with Beam; see `run_tasks`."""
+    run_tasks(tasks, build_bucket, options, "sequences")
 
-    What was done is read from the files afterwards, never taken from the runner.
+
+def run_tasks(tasks: Sequence[Task], do: Callable[[Any], None], options: RunnerOptions, label: str) -> None:
+    """Do all tasks with Beam, and return when the runner says that it is done.
+
+    ``do`` is a function of a module, which workers import. What was done is read from the files afterwards, never taken
+    from the runner.
 
     Raises:
         ConfigError: a runner flag that Beam does not know.
@@ -60,13 +80,13 @@ def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> Non
         stack.enter_context(importable_workers())
         stack.enter_context(silent_workers())
         if options.can_lose_workers:
-            stack.enter_context(deadline(options.timeout_seconds, "sequences"))
+            stack.enter_context(deadline(options.timeout_seconds, label))
         pipeline = beam.Pipeline(options=flags)
         (
             pipeline
             | "Buckets" >> beam.Create(list(tasks), reshuffle=False)
             | "Spread over workers" >> beam.Reshuffle()
-            | "Build bucket" >> beam.ParDo(BuildBucket())
+            | "Do bucket" >> beam.ParDo(DoBucket(do))
         )
         try:
             result = pipeline.run()
@@ -78,7 +98,7 @@ def run_bucket_tasks(tasks: Sequence[BucketTask], options: RunnerOptions) -> Non
             if _asked_to_end:
                 raise _asked_to_end.pop() from None
             raise BeamJobError(
-                f"sequences: the Beam job failed on {options.runner}: {_reason(error)}",
+                f"{label}: the Beam job failed on {options.runner}: {_reason(error)}",
                 hint=error.hint if isinstance(error, ImsrError) else "",
             ) from error
 

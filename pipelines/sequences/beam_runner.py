@@ -85,9 +85,14 @@ class RunnerOptions:
         """Whether the work is done in other processes, which can die alone."""
         return not self.is_fn_api or self.mode == "multi_processing"
 
+    @property
+    def is_one_process(self) -> bool:
+        """Whether all the work is done here, one task after the other: then nothing needs Beam."""
+        return self.is_fn_api and self.workers == 1 and not self.beam_flags
+
     def is_too_little_for_beam(self, events: int) -> bool:
         """Whether so many events are built sooner than Beam is imported."""
-        return events < self.few_events and self.is_fn_api and self.workers == 1 and not self.beam_flags
+        return events < self.few_events and self.is_one_process
 
     def flags(self, partitions: int) -> list[str]:
         """The Beam command line of a job with this many elements.

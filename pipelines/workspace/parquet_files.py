@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -34,18 +37,37 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int = 131_072, r
     """
     how = {"column_encoding": dict.fromkeys(rising, "DELTA_BINARY_PACKED")} if rising else {}
     plain = [name for name in table.column_names if name not in rising] if rising else True
+    with _replacing(path) as file:
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            write_page_checksum=True,
+            row_group_size=row_group_size,
+            use_dictionary=plain,
+            **how,
+        )
+
+
+def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
+    """As `write_table`, one table after the other, of one schema: no more than one of them is held. At least one."""
+    rest = iter(tables)
+    first = next(rest)
+    with (
+        _replacing(path) as file,
+        pq.ParquetWriter(file, first.schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for table in chain([first], rest):
+            writer.write_table(table)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``path`` when it is whole."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
         with open(temporary, "wb") as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                write_page_checksum=True,
-                row_group_size=row_group_size,
-                use_dictionary=plain,
-                **how,
-            )
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

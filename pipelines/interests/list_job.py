@@ -1,0 +1,109 @@
+"""Everybody's lists, by buckets of users: in this process, or where the sequences are built (``[sequences] runner``).
+
+A bucket is a range of user indices. A worker reads the version for its users alone, ranks the catalogue for them and
+writes one file; in the end the files are joined in the order of users. Nothing but the workspace's folder is shared,
+and a bucket that is done twice, after a worker was lost, is the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.interests.recommend import Recommender, list_path
+from pipelines.interests.version import Version
+from pipelines.sequences.beam_runner import BeamJobError, RunnerOptions
+from pipelines.sequences.build import runner_options
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import read_table, write_table, write_tables
+from pipelines.workspace.publish import open_staging
+
+#: Users of a bucket: enough that reading the item vectors does not matter, few enough to be held.
+BUCKET_USERS = 16_384
+
+
+@dataclass(frozen=True)
+class ListTask:
+    """The lists of the users with index ``first`` to ``last`` (exclusive) go to ``out``; ``how`` is JSON, what
+    `Recommender.top_n` takes."""
+
+    workspace: str
+    version_id: str
+    first: int
+    last: int
+    n: int
+    how: str
+    out: str
+
+
+def write_bucket(task: ListTask) -> None:
+    """Write ``task.out``: the lists of a bucket of users; a bucket of users without interests is an empty file."""
+    version = Version.open(Workspace.open(task.workspace), task.version_id)
+    recommender = Recommender(version, version.load(np.arange(task.first, task.last)))
+    write_table(recommender.lists_of_all(task.n, **json.loads(task.how)), Path(task.out))
+
+
+def write_lists(
+    workspace: Workspace,
+    version_id: str | None = None,
+    n: int = 20,
+    *,
+    variant: str = "",
+    options: RunnerOptions | None = None,
+    bucket_users: int = BUCKET_USERS,
+    **how: Any,
+) -> Path:
+    """Write everybody's lists, behind the view `recommendations`; returns the file (see `list_path`).
+
+    ``how`` is what `Recommender.top_n` takes; ``options`` says where it is done, unset: the ``[sequences]`` settings.
+
+    Raises:
+        VersionError, CheckpointError: the version is not there, or damaged.
+        BeamJobError: the job failed, or a bucket is missing: there are no new lists then.
+    """
+    options = options or runner_options(workspace.settings.sequences)
+    version = Version.open(workspace, version_id)
+    path = list_path(workspace, version.row.version_id, variant)
+    path.parent.mkdir(exist_ok=True)
+    if options.is_one_process:
+        return Recommender(version, version.load()).write_all(n, variant=variant, **how)
+    staging = open_staging(workspace, "lists")
+    try:
+        tasks = _tasks(version, n, how, staging, bucket_users)
+        _run(tasks, options)
+        write_tables(_parts(tasks, options), path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return path
+
+
+def _tasks(version: Version, n: int, how: dict[str, Any], staging: Path, bucket_users: int) -> list[ListTask]:
+    where, users = str(version.workspace.root.absolute()), version.vocabulary.n_users
+    version_id, asked = version.row.version_id, json.dumps(how)
+    return [
+        ListTask(where, version_id, first, min(first + bucket_users, users), n, asked, str(staging.absolute() / name))
+        for number, first in enumerate(range(0, max(users, 1), bucket_users))
+        for name in (f"bucket={number:06}.parquet",)
+    ]
+
+
+def _run(tasks: Sequence[ListTask], options: RunnerOptions) -> None:
+    from pipelines.sequences.beam_job import run_tasks  # imports Beam: only where it is needed
+
+    run_tasks(tasks, write_bucket, options, "lists")
+
+
+def _parts(tasks: Sequence[ListTask], options: RunnerOptions) -> Iterator[pa.Table]:
+    for task in tasks:
+        if not Path(task.out).exists():
+            lost = f"the runner {options.runner} reported success, but users {task.first} .. {task.last - 1} have none"
+            raise BeamJobError(f"lists: {lost}", hint='use runner = "FnApiRunner"')
+        names = ["user_id", "rank", "item_id", "score", "interest_id", "reason", "version_id"]
+        yield read_table(Path(task.out), names)
