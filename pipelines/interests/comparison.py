@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.interests.drift import MetricPair, pairs_of
-from pipelines.interests.evaluation import score
+from pipelines.interests.rank_job import score
 from pipelines.interests.version import Version
 from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans

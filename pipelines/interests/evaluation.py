@@ -27,12 +27,8 @@ from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
 from imsr_core.ragged import SpanSequences
 from imsr_core.sorted_keys import is_in
 from imsr_core.state import ModelState
-from pipelines.interests.version import Version
-from pipelines.sequences.chain import chain_of
-from pipelines.sequences.loader import load_sequences
 from pipelines.workspace.engine import duckdb_session
-from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import MetricRow, SequencesRow
+from pipelines.workspace.ledger import MetricRow
 from pipelines.workspace.parquet_files import ParquetFileError
 
 SLICES = ("all", "last", "repeat", "explore", "everything", "validation")
@@ -71,7 +67,14 @@ def evaluate(state: ModelState, span: SpanSequences, seen: Tensor, *, top_n: int
     ``state.store`` must hold the interests of the span's users. ``seen`` (E,) marks events whose item the user had
     before (see `seen_before`).
     """
-    ranks, scorable = rank_events(state, span, top_n)
+    return evaluate_ranks(rank_events(state, span, top_n), span, seen, top_n=top_n, protocol=protocol)
+
+
+def evaluate_ranks(
+    ranked: tuple[Tensor, Tensor], span: SpanSequences, seen: Tensor, *, top_n: int, protocol: str
+) -> Evaluation:
+    """As `evaluate`, of the ranks that `rank_events` gave."""
+    ranks, scorable = ranked
     ends = torch.from_numpy(span.offsets[1:] - 1)[torch.from_numpy(span.counts > 0)]
     last = torch.zeros(span.n_events, dtype=torch.bool)
     last[ends] = True
@@ -159,13 +162,3 @@ def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[
             return connection.execute(query, values).fetchnumpy()["pair"].astype(np.int64)
     except duckdb.Error as error:
         raise ParquetFileError(f"sequences of an earlier span: {error}", hint="run: imsr doctor --deep") from error
-
-
-def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
-    """Metrics of a version on a span's sequences."""
-    sequences = load_sequences(workspace.resolve(row.path))
-    earlier = [link.folder for link in chain_of(workspace, row.span_id, row.fingerprint)[:-1]]
-    state = Version.open(workspace, version_id).load(sequences.users)
-    top_n = workspace.settings.evaluation.top_n
-    result = evaluate(state, sequences, seen_before(sequences, earlier), top_n=top_n, protocol=protocol)
-    return result.rows(version_id, row.span_id, protocol)

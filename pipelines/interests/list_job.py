@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pipelines.interests.recommend import Recommender, list_path
 from pipelines.interests.version import Version
-from pipelines.sequences.beam_runner import BeamJobError, RunnerOptions
+from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.build import runner_options
+from pipelines.sequences.everywhere import do_everywhere
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table, write_tables
 from pipelines.workspace.publish import open_staging
 
+COLUMNS = ("user_id", "rank", "item_id", "score", "interest_id", "reason", "version_id")
 #: Users of a bucket: enough that reading the item vectors does not matter, few enough to be held.
 BUCKET_USERS = 16_384
 
@@ -77,8 +77,8 @@ def write_lists(
     staging = open_staging(workspace, "lists")
     try:
         tasks = _tasks(version, n, how, staging, bucket_users)
-        _run(tasks, options)
-        write_tables(_parts(tasks, options), path)
+        do_everywhere(tasks, write_bucket, options, "lists")
+        write_tables((read_table(Path(task.out), COLUMNS) for task in tasks), path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return path
@@ -92,18 +92,3 @@ def _tasks(version: Version, n: int, how: dict[str, Any], staging: Path, bucket_
         for number, first in enumerate(range(0, max(users, 1), bucket_users))
         for name in (f"bucket={number:06}.parquet",)
     ]
-
-
-def _run(tasks: Sequence[ListTask], options: RunnerOptions) -> None:
-    from pipelines.sequences.beam_job import run_tasks  # imports Beam: only where it is needed
-
-    run_tasks(tasks, write_bucket, options, "lists")
-
-
-def _parts(tasks: Sequence[ListTask], options: RunnerOptions) -> Iterator[pa.Table]:
-    for task in tasks:
-        if not Path(task.out).exists():
-            lost = f"the runner {options.runner} reported success, but users {task.first} .. {task.last - 1} have none"
-            raise BeamJobError(f"lists: {lost}", hint='use runner = "FnApiRunner"')
-        names = ["user_id", "rank", "item_id", "score", "interest_id", "reason", "version_id"]
-        yield read_table(Path(task.out), names)

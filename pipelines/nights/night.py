@@ -13,9 +13,9 @@ from typing import Any
 
 from imsr_core.errors import ImsrError
 from imsr_core.strategies.protocol import silent
-from pipelines.interests.evaluation import score
 from pipelines.interests.gate import Verdict, judge_version
 from pipelines.interests.promotion import admit
+from pipelines.interests.rank_job import score
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import Version
 from pipelines.nights.plan import PlannedRun, parent_of
