@@ -17,7 +17,7 @@ import torch
 
 from imsr_core.overlap import overlap
 from pipelines.insight.catalogue import Catalogue
-from pipelines.insight.meaning import NEIGHBOURHOOD, Standout, nearest_items, standouts
+from pipelines.insight.meaning import Standout, nearest_items, neighbourhood, standouts
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
@@ -76,8 +76,9 @@ class Explainer:
         """
         table = self.recommender.interests(user_id)
         vectors = torch.from_numpy(np.array(table["vector"].to_pylist(), dtype=np.float32))
-        nearest = nearest_items(vectors, self.recommender.state.item_vectors(), max(NEIGHBOURHOOD, items))
-        told = standouts(nearest.items[:, :NEIGHBOURHOOD], self.catalogue)
+        near = neighbourhood(self.recommender.state.n_items)
+        nearest = nearest_items(vectors, self.recommender.state.item_vectors(), max(near, items))
+        told = standouts(nearest.items[:, :near], self.catalogue)
         older = overlap(vectors, torch.zeros(len(vectors), dtype=torch.int64)).numpy()
         drifts, brought = self._drifts(user_id), self._brought(user_id, of)
         ids, names = (

@@ -18,8 +18,8 @@ from torch import Tensor
 from imsr_core.retrieval import BLOCK_SCORES
 from pipelines.insight.catalogue import Catalogue, Category
 
-#: Nearest items whose categories are counted.
-NEIGHBOURHOOD = 50
+#: Nearest items whose categories are counted; in a small catalogue, where most items would be near, a sixth of it.
+NEIGHBOURHOOD, SMALL = 50, 6
 #: A category of fewer nearest items than this says nothing.
 FEWEST = 3
 #: Nor does one that is not at least so much more frequent than in the catalogue.
@@ -46,6 +46,11 @@ class Nearest:
 
     items: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+
+def neighbourhood(n_items: int) -> int:
+    """How many of the nearest items of an interest say what it stands for, in a catalogue of ``n_items``."""
+    return min(NEIGHBOURHOOD, max(FEWEST, n_items // SMALL))
 
 
 @torch.no_grad()

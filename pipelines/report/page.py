@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from imsr_core.overlap import TWIN
 from pipelines.insight.explain import Explainer, Meaning
-from pipelines.insight.meaning import NEIGHBOURHOOD
+from pipelines.insight.meaning import neighbourhood
 from pipelines.report.charts import WIDE, bars, lines, number, paths, percent
 from pipelines.report.facts import Facts, Rows, gather
 from pipelines.report.floors import Floor, floors
@@ -174,7 +174,7 @@ def _quarantined(rows: Rows) -> str:
 
 
 def _of_user(connection: duckdb.DuckDBPyConnection, explainer: Explainer, user_id: str) -> list[Section]:
-    meanings = explainer.user(user_id)
+    meanings, near = explainer.user(user_id), neighbourhood(explainer.recommender.state.n_items)
     columns = ("interest", "born", "last active", "items", "overlap", "drift", "brings", "stands for", "nearest items")
     picture = Section(
         f"The interests of user {user_id}",
@@ -185,7 +185,7 @@ def _of_user(connection: duckdb.DuckDBPyConnection, explainer: Explainer, user_i
     )
     table = Section(
         f"What the interests of user {user_id} stand for",
-        f"Categories that stand out among the {NEIGHBOURHOOD} nearest items, with their share and lift over the "
+        f"Categories that stand out among the {near} nearest items, with their share and lift over the "
         "catalogue; brings: of the user's first 20 recommendations.",
         table=Rows(columns, tuple(_meaning_row(each) for each in meanings)),
         wide=True,

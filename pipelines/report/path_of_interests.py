@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pipelines.insight.explain import Explainer
-from pipelines.insight.meaning import NEIGHBOURHOOD, nearest_items, standouts
+from pipelines.insight.meaning import nearest_items, neighbourhood, standouts
 from pipelines.report.charts import Dot
 
 #: Every vector that a version's chain wrote for a user. A file of everybody repeats the vectors that did not move.
@@ -64,7 +64,8 @@ def _two_dimensions(points: torch.Tensor) -> torch.Tensor:
 
 def _labels(explainer: Explainer, vectors: torch.Tensor) -> list[str]:
     """What each vector stands for: the category that stands out most, else its nearest item."""
-    nearest = nearest_items(vectors, explainer.recommender.state.item_vectors(), NEIGHBOURHOOD)
+    state = explainer.recommender.state
+    nearest = nearest_items(vectors, state.item_vectors(), neighbourhood(state.n_items))
     told = standouts(nearest.items, explainer.catalogue, most=1)
     names = explainer.catalogue.names
     return [
