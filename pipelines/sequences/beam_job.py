@@ -27,6 +27,8 @@ from pipelines.sequences.bucket import BucketTask, build_bucket
 
 beam = import_beam()
 
+from apache_beam.options.pipeline_options import PipelineOptions  # noqa: E402  (beam is imported in its own way)
+
 #: What asked the process to end while it did a bucket: Beam would pass it on as a RuntimeError.
 _asked_to_end: list[SystemExit | KeyboardInterrupt] = []
 
@@ -72,8 +74,6 @@ def run_tasks(tasks: Sequence[Task], do: Callable[[Any], None], options: RunnerO
         ConfigError: a runner flag that Beam does not know.
         BeamJobError: the job failed or ran out of time; the message ends with the worker's error.
     """
-    from apache_beam.options.pipeline_options import PipelineOptions
-
     _asked_to_end.clear()
     flags = PipelineOptions(options.flags(partitions=len(tasks)))
     with ExitStack() as stack:
@@ -81,15 +81,8 @@ def run_tasks(tasks: Sequence[Task], do: Callable[[Any], None], options: RunnerO
         stack.enter_context(silent_workers())
         if options.can_lose_workers:
             stack.enter_context(deadline(options.timeout_seconds, label))
-        pipeline = beam.Pipeline(options=flags)
-        (
-            pipeline
-            | "Buckets" >> beam.Create(list(tasks), reshuffle=False)
-            | "Spread over workers" >> beam.Reshuffle()
-            | "Do bucket" >> beam.ParDo(DoBucket(do))
-        )
         try:
-            result = pipeline.run()
+            result = pipeline_of(tasks, do, flags).run()
             stack.callback(_close_client, result)
             result.wait_until_finish()
         except BeamJobError:
@@ -101,6 +94,18 @@ def run_tasks(tasks: Sequence[Task], do: Callable[[Any], None], options: RunnerO
                 f"{label}: the Beam job failed on {options.runner}: {_reason(error)}",
                 hint=error.hint if isinstance(error, ImsrError) else "",
             ) from error
+
+
+def pipeline_of(tasks: Sequence[Task], do: Callable[[Any], None], flags: PipelineOptions) -> Any:
+    """The graph, a `beam.Pipeline` that has not run yet."""
+    pipeline = beam.Pipeline(options=flags)
+    (
+        pipeline
+        | "Buckets" >> beam.Create(list(tasks), reshuffle=False)
+        | "Spread over workers" >> beam.Reshuffle()
+        | "Do bucket" >> beam.ParDo(DoBucket(do))
+    )
+    return pipeline
 
 
 def _reason(error: Exception) -> str:
