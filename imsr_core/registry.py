@@ -38,18 +38,19 @@ class Registry(Mapping[str, T]):
 
     def __getitem__(self, name: str) -> T:
         """The part of this name. Raises `KeyError`; `named` is for names that a user wrote."""
-        module, _, attribute = self.places[name].partition(":")
+        place = self._own[name] if name in self._own else self.places[name]
+        module, _, attribute = place.partition(":")
         try:
             part: T = getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise ConfigError(
-                f"{self.kind} {name!r} cannot be loaded from {self.places[name]}: {error}",
+                f"{self.kind} {name!r} cannot be loaded from {place}: {error}",
                 hint="install or repair the package that brings it, or choose another",
             ) from error
         return part
 
     def __contains__(self, name: object) -> bool:
-        return name in self.places
+        return name in self._own or name in self.places  # installed packages are asked only for what is not ours
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
