@@ -28,6 +28,7 @@ from torch import Tensor
 from imsr_core.changed_rows import Chain, changed_rows, link_of, only_changes, with_changes
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import CheckpointError, ConfigError
+from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
 from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_TENSORS, completed, identified
 from imsr_core.own_settings import settings_of
@@ -327,5 +328,5 @@ def _take(
 
 def _require_finite(tensors: dict[str, Tensor], path: Path) -> None:
     for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise CheckpointError(f"{path}: tensor {name!r} holds NaN or infinite values", hint=ADVICE)

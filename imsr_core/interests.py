@@ -132,7 +132,7 @@ class InterestStore:
         mask = order < count[:, None]
         return InterestRows(torch.where(mask, start[:, None] + order, 0), mask)
 
-    def take(self, rows: Tensor) -> InterestStore:
+    def take(self, rows: Tensor | slice) -> InterestStore:
         """The rows that an index or boolean mask (R,) selects; the index must keep the order of rows."""
         return InterestStore(*(getattr(self, f.name)[rows] for f in fields(self)))
 
@@ -142,6 +142,8 @@ class InterestStore:
 
     def union(self, other: InterestStore) -> InterestStore:
         """All rows of both stores, in (user, interest_id) order. The two must not share an interest."""
+        if not len(self) or not len(other):
+            return other if not len(self) else self
         joined = [torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)]
         by_id = torch.argsort(joined[1], stable=True)
         order = by_id[torch.argsort(joined[0][by_id], stable=True)]

@@ -11,6 +11,7 @@ from imsr_core.config import InterestsConfig
 from imsr_core.draws import Purpose, seeded
 from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Extractor, build_extractor
+from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
 from imsr_core.objectives import unit
 from imsr_core.rows import RowTable
@@ -128,7 +129,7 @@ class ModelState:
         named |= {f"memory {name}": t for name, t in (self.memory | self.user_memory).items() if t.is_floating_point()}
         named |= dict(self.extractor.named_parameters())
         for name, tensor in named.items():
-            if not bool(torch.isfinite(tensor).all()):
+            if not is_finite(tensor):
                 raise NonFiniteError(
                     f"{when}: the {name} holds NaN or infinite values",
                     hint="the current version stays in place; try a lower [training] learning_rate",

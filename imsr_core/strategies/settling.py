@@ -17,6 +17,9 @@ from imsr_core.strategies.shrinking import Shrunk
 from imsr_core.trainer import WorkingInterests
 from imsr_core.trimmer import survives
 
+#: Rows of doubles that are held at once.
+CHUNK = 65_536
+
 #: Decides which interests stay; see `imsr_core.strategies.shrinking`.
 Shrink = Callable[[InterestStore, Tensor, int, Tensor], Shrunk]
 
@@ -53,7 +56,6 @@ def settle(
     change[stored] = names.index(Change.KEPT)
     change[~keep] = names.index(Change.TRIMMED)
     change[~keep & stored] = names.index(Change.FORGOTTEN)
-    cosine = functional.cosine_similarity(store.vectors.double(), updated.vectors.double(), dim=-1)
     place = torch.repeat_interleave(torch.arange(len(store.users)), store.counts)
     changes = InterestChanges(
         user=store.user,
@@ -61,10 +63,18 @@ def settle(
         change=change,
         clarity=clarity[place],
         residual=torch.where(working.proposed, vectors.norm(dim=-1).double(), math.nan),
-        drift=torch.where(stored, 1 - cosine, math.nan),
+        drift=_drift(store.vectors, updated.vectors, stored),
         reason=shrunk.reason,
     )
     return updated.replaced(interest_id=ids).take(keep), changes
+
+
+def _drift(before: Tensor, after: Tensor, stored: Tensor) -> Tensor:
+    """1 - cosine (R,) between vectors (R, d), in double, of the ``stored`` rows; NaN of all others."""
+    drift = torch.full((len(before),), math.nan, dtype=torch.float64)
+    for rows in stored.nonzero().squeeze(1).split(CHUNK):
+        drift[rows] = 1 - functional.cosine_similarity(before[rows].double(), after[rows].double(), dim=-1)
+    return drift
 
 
 def _last_visit(store: InterestStore, stored: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ proportional to the users and not to the age of the chain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,13 @@ from torch import Tensor
 from imsr_core.interests import InterestStore
 from imsr_core.overlap import overlap
 from imsr_core.sorted_keys import is_in, unique
-from pipelines.workspace.parquet_files import ParquetFileError, read_table, row_count, write_table
+from pipelines.workspace.parquet_files import ParquetFileError, read_table, row_count, write_tables
 
 #: A chain with more rows than this times the living interests is written anew as one file.
 COMPACTION_FACTOR = 2.0
 
+#: Users whose rows are made ready to be written at once.
+CHUNK_USERS = 16_384
 #: Rows of a row group: who reads one user reads so many.
 GROUP_ROWS = 4_096
 
@@ -38,10 +40,24 @@ _QUERY_COLUMNS = ("query", "query_moment1", "query_moment2")
 def write_interests(
     store: InterestStore, user_ids: pa.ChunkedArray, spans: Sequence[str], version_id: str, path: Path
 ) -> None:
-    """Write a store to ``path``.
+    """Write a store to ``path``, a chunk of users at a time.
 
     ``user_ids`` are the ids of ``store.users``, in that order; ``spans`` names the span of each ordinal.
     """
+    tables = (_table(part, ids, spans, version_id) for part, ids in chunks(store, user_ids))
+    write_tables(tables, path, row_group_size=GROUP_ROWS)
+
+
+def chunks(store: InterestStore, user_ids: pa.ChunkedArray) -> Iterator[tuple[InterestStore, pa.ChunkedArray]]:
+    """The store in pieces of whole users, at least one piece, with the users' ids."""
+    ends = store.counts.cumsum(0)
+    for first in range(0, max(len(ends), 1), CHUNK_USERS):
+        last = min(first + CHUNK_USERS, len(ends))
+        rows = slice(int(ends[first - 1]) if first else 0, int(ends[last - 1]) if last else 0)
+        yield store.take(rows), user_ids.slice(first, last - first)
+
+
+def _table(store: InterestStore, user_ids: pa.ChunkedArray, spans: Sequence[str], version_id: str) -> pa.Table:
     counts = store.counts.numpy()
     labels = pa.array(spans, pa.string())
     columns: dict[str, pa.Array] = {
@@ -56,7 +72,7 @@ def write_interests(
         "active_span": labels.take(_integers(store.active)),
         "support": _integers(store.support),
         "norm": pa.array(store.vectors.norm(dim=1).numpy()),
-        "overlap": pa.array(overlap(store.vectors, _first_rows(store)).numpy(), from_pandas=True),  # NaN: NULL
+        "overlap": pa.array(overlaps(store).numpy(), from_pandas=True),  # NaN: NULL
         "vector": _vectors(store.vectors),
     }
     if store.queries.shape[1]:
@@ -64,12 +80,12 @@ def write_interests(
         for name, part in zip(_QUERY_COLUMNS, (store.queries, moments[:, 0], moments[:, 1]), strict=True):
             columns[name] = _vectors(part)
         columns["query_steps"] = pa.array(store.query_steps.numpy())
-    write_table(pa.table(columns), path, row_group_size=GROUP_ROWS)
+    return pa.table(columns)
 
 
-def _first_rows(store: InterestStore) -> Tensor:
-    """The row (R,) of the first interest of each row's user."""
-    return torch.repeat_interleave(store.counts.cumsum(0) - store.counts, store.counts)
+def overlaps(store: InterestStore) -> Tensor:
+    """The overlap (R,) of each interest with the older ones of its user; see `imsr_core.overlap`."""
+    return overlap(store.vectors, torch.repeat_interleave(store.counts.cumsum(0) - store.counts, store.counts))
 
 
 def read_interests(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,7 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
         events = events.compared_with(GateEvents.read(source.like.folder))
     score = changes_of(source.parent, before, update, span)
     on_disk = source.parent is not None and (score is None or bool(score.folders))
+    update = replace(update, blind=None, blind_score=None)  # as large as the interests, and asked for no more
     return _Learnt(update, events, score, before if on_disk else None)
 
 

@@ -4,6 +4,7 @@
         config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint); of items what
                                 changed since the parent's, where that is little (imsr_core.changed_rows)
         interests.parquet       interests of the users that the span touched (see `interest_files`)
+        interest_counts.parquet how many those are, of each user (see `count_files`)
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
         user_items.parquet, recent_items.parquet, neighbour_contexts.parquet or neighbour_counts.parquet
                                 what the score counts, of what the span touched (see `score_files`)
@@ -33,9 +34,11 @@ from numpy.typing import NDArray
 from imsr_core.checkpoint import Before, chain_at, config_identity, load_state, save_state
 from imsr_core.config import InterestsConfig
 from imsr_core.interests import InterestStore
+from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
 from imsr_core.strategies.shrinking import Reason
+from pipelines.interests.count_files import write_counts
 from pipelines.interests.interest_files import COMPACTION_FACTOR, owners_in, read_interests, rows_in, write_interests
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
 from pipelines.interests.score_files import ScoreChanges, read_score, write_score
@@ -171,9 +174,9 @@ def write_version(
         store, chain = known.updated(store), ()
     if score is not None:
         write_score(score.tables(everybody=anew), vocabulary, lineage.version_id, folder)
-    write_interests(
-        store, _user_ids(vocabulary, store), lineage.spans, lineage.version_id, folder / "interests.parquet"
-    )
+    user_ids, active = _user_ids(vocabulary, store), unique(update.changes.user.numpy())
+    write_interests(store, user_ids, lineage.spans, lineage.version_id, folder / "interests.parquet")
+    write_counts(store, user_ids, active, lineage.version_id, (lineage.span_id, len(lineage.spans) - 1), folder)
     _write_changes(update, lineage, vocabulary, folder / "changes.parquet")
     complete = Lineage(**(lineage.__dict__ | {"interests": (*chain, own), "model": model}))
     (folder / "lineage.json").write_text(complete.to_json(), encoding="utf-8")

@@ -50,6 +50,8 @@ from pipelines.workspace.parquet_files import ParquetFileError, column_names, wr
 from pipelines.workspace.seal import PublishError, fsync_path, write_atomic
 from pipelines.workspace.states import GONE, VersionState
 
+#: The file of a version that has the counts of its interests.
+COUNTS = "interest_counts.parquet"
 #: Columns of each source of views.sql, for the time when it has no file yet.
 COLUMNS = {
     "interactions": "span VARCHAR, user_id VARCHAR, item_id VARCHAR, timestamp TIMESTAMPTZ, event_type VARCHAR, "
@@ -62,6 +64,8 @@ COLUMNS = {
     "sequences": "span VARCHAR, user_index BIGINT, items BIGINT[], timestamps BIGINT[], truncated BIGINT",
     "interests": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, user_index BIGINT, interest_id BIGINT, "
     "born_span VARCHAR, active_span VARCHAR, support BIGINT, norm FLOAT, overlap FLOAT, vector FLOAT[]",
+    "counts": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, user_index BIGINT, interests BIGINT, "
+    "distinct_interests BIGINT, born BIGINT, active BOOLEAN",
     "changes": "version_id VARCHAR, span_id VARCHAR, user_id VARCHAR, interest_id BIGINT, change VARCHAR, "
     "clarity DOUBLE, residual DOUBLE, drift DOUBLE, reason VARCHAR",
     "user_items": "version_id VARCHAR, user_id VARCHAR, user_index BIGINT, item_index BIGINT, times BIGINT, "
@@ -75,6 +79,8 @@ COLUMNS = {
     "recommendations": "version_id VARCHAR, user_id VARCHAR, rank BIGINT, item_id VARCHAR, score FLOAT, "
     "interest_id BIGINT, reason VARCHAR, filename VARCHAR",
 }
+
+COLUMNS |= {"uncounted": COLUMNS["interests"], "uncounted_changes": COLUMNS["changes"]}
 
 _ARROW = {"str": pa.string(), "str | None": pa.string(), "int": pa.int64(), "int | None": pa.int64()}
 _ARROW |= {"float": pa.float64(), "SpanState": pa.string(), "VersionState": pa.string(), "dict[str, Any]": pa.string()}
@@ -214,6 +220,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
     versions = view.versions(Line.INTERESTS)
     folders = [workspace.resolve(row.path) for row in versions if row.state != VersionState.PRUNED]
+    older = [folder for folder in folders if not (folder / COUNTS).exists()]
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
     lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
     explained = sorted((workspace.root / "explanations").glob("*.parquet"))
@@ -225,6 +232,9 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "items": _files(sequences, "items.parquet"),
         "sequences": _files(sequences, "bucket=*.parquet"),
         "interests": _files(folders, "interests.parquet"),
+        "counts": _files(folders, COUNTS),
+        "uncounted": _files(older, "interests.parquet"),
+        "uncounted_changes": _files(older, "changes.parquet"),
         "changes": _files(folders, "changes.parquet"),
         "user_items": _files(folders, "user_items.parquet"),
         "neighbour_counts": _files(folders, "item_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),

@@ -117,30 +117,35 @@ CREATE OR REPLACE VIEW interests AS
   QUALIFY c.depth = min(c.depth) OVER (PARTITION BY h.user_index);
 
 -- K_u of every user after every span of the current version's history; active: the user had events in the span. A file
--- has the users of its span, and holds until the next one that has the user: places are joined to these stretches, so
--- that nothing is sorted that is as large as spans times users, and one span reads no more than the stretches.
+-- has the users of its span, and holds until the next one that has the user. These stretches are cut where a block of 16
+-- places ends, and joined to the places of the block: nothing is sorted that is as large as spans times users, and one
+-- span reads no more than the stretches. Versions of earlier releases have no counts: theirs come from their vectors.
 CREATE OR REPLACE VIEW interest_counts AS
   WITH places AS (
-    SELECT l.span_id, l.version_id, l.place, min(a.place) AS first_place
+    SELECT l.span_id, l.version_id, l.place, l.place // 16 AS block, min(a.place) AS first_place
     FROM ${lineage} l JOIN version_chain c USING (version_id) JOIN ${lineage} a ON a.version_id = c.ancestor
     GROUP BY ALL),
   counts AS (
+    SELECT version_id, user_index, user_id, interests, distinct_interests, born, active FROM ${counts}
+    UNION ALL BY NAME
     SELECT version_id, user_index, any_value(user_id) AS user_id, count(*) AS interests,
            count(*) FILTER (born_span = span_id) AS born,
            -- files of earlier releases have no overlap: it is not known then
            CASE WHEN count(*) = 1 OR count(overlap) > 0 THEN count(*) FILTER (coalesce(overlap, 0) <= ${twin}) END
-             AS distinct_interests
-    FROM interest_history GROUP BY version_id, user_index),
-  touched AS (SELECT DISTINCT version_id, user_id FROM ${changes}),
+             AS distinct_interests,
+           (version_id, any_value(user_id)) IN (SELECT (version_id, user_id) FROM ${uncounted_changes}) AS active
+    FROM ${uncounted} GROUP BY version_id, user_index),
   held AS (
-    SELECT k.user_id, k.interests, k.distinct_interests, k.born, t.user_id IS NOT NULL AS active, l.place AS since,
-           lead(l.place) OVER (PARTITION BY k.user_index ORDER BY l.place) AS until
-    FROM counts k JOIN ${lineage} l USING (version_id) LEFT JOIN touched t USING (version_id, user_id))
+    SELECT k.user_id, k.interests, k.distinct_interests, k.born, k.active, l.place AS since,
+           coalesce(lead(l.place) OVER (PARTITION BY k.user_index ORDER BY l.place),
+                    (SELECT max(place) + 1 FROM ${lineage})) AS until
+    FROM counts k JOIN ${lineage} l USING (version_id)),
+  pieces AS (SELECT *, unnest(range(since // 16, (until - 1) // 16 + 1)) AS block FROM held)
   SELECT p.span_id, p.version_id, h.user_id, h.interests, h.distinct_interests,
          CASE WHEN h.since = p.place THEN h.born ELSE 0 END AS born,
          h.since = p.place AND h.active AS active
-  FROM places p
-  JOIN held h ON p.place >= h.since AND p.place < coalesce(h.until, 2147483647) AND h.since >= p.first_place;
+  FROM pieces h
+  JOIN places p ON p.block = h.block AND p.place >= h.since AND p.place < h.until AND h.since >= p.first_place;
 
 -- What each span did to each interest: born, kept, trimmed, forgotten. clarity is the user's NID score (mean KL, low =
 -- puzzled), residual the PIT length of a proposed interest's orthogonal part, drift 1 - cosine(before, after). reason is

@@ -35,30 +35,25 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int = 131_072, r
     The same table gives the same bytes. Pages carry checksums, so damage is found on reading. Integers of ``rising``
     columns, which rise for long stretches, are written as differences.
     """
+    write_tables([table], path, row_group_size=row_group_size, rising=rising)
+
+
+def write_tables(
+    tables: Iterable[pa.Table], path: Path, *, row_group_size: int = 131_072, rising: Sequence[str] = ()
+) -> None:
+    """The same for a table that comes in pieces, at least one, of which one is in memory at a time."""
+    pieces = iter(tables)
+    first = next(pieces)
     how = {"column_encoding": dict.fromkeys(rising, "DELTA_BINARY_PACKED")} if rising else {}
-    plain = [name for name in table.column_names if name not in rising] if rising else True
-    with _replacing(path) as file:
-        pq.write_table(
-            table,
-            file,
-            compression="zstd",
-            write_page_checksum=True,
-            row_group_size=row_group_size,
-            use_dictionary=plain,
-            **how,
-        )
-
-
-def write_tables(tables: Iterable[pa.Table], path: Path) -> None:
-    """As `write_table`, one table after the other, of one schema: no more than one of them is held. At least one."""
-    rest = iter(tables)
-    first = next(rest)
+    plain = [name for name in first.column_names if name not in rising] if rising else True
     with (
         _replacing(path) as file,
-        pq.ParquetWriter(file, first.schema, compression="zstd", write_page_checksum=True) as writer,
+        pq.ParquetWriter(
+            file, first.schema, compression="zstd", write_page_checksum=True, use_dictionary=plain, **how
+        ) as writer,
     ):
-        for table in chain([first], rest):
-            writer.write_table(table)
+        for table in chain([first], pieces):
+            writer.write_table(table, row_group_size=row_group_size)
 
 
 @contextmanager

@@ -170,6 +170,16 @@ def test_distinct_interests_are_those_without_a_twin_among_the_older(learnt):
     assert stored == query(learnt, "SELECT user_id, interest_id, round(overlap, 4) FROM interest_overlap ORDER BY ALL")
 
 
+@pytest.mark.parametrize("without", [VERSIONS, VERSIONS[:2], VERSIONS[3:]], ids=["all", "the first two", "the last"])
+def test_versions_of_earlier_releases_have_no_counts_and_are_counted(learnt, copy_of, without):
+    workspace = copy_of(learnt)
+    for version_id in without:
+        (workspace.version_folder(version_id) / "interest_counts.parquet").unlink()
+    publish_catalog(workspace, anew=True)
+    text = "FROM interest_counts ORDER BY ALL"
+    assert query(workspace, text) == query(learnt, text)
+
+
 def test_interest_changes_and_metrics_equal_files_and_ledger(learnt):
     text = "SELECT version_id, change, count(*) FROM interest_changes GROUP BY ALL"
     found = {(version_id, change): count for version_id, change, count in query(learnt, text)}
