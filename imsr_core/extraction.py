@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from imsr_core.batches import recent_items
 from imsr_core.errors import NonFiniteError
+from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.trainer import WorkingInterests
@@ -18,21 +20,30 @@ CHUNK = 1024
 
 @torch.no_grad()
 def extract_interests(
-    state: ModelState, sequences: SpanSequences, working: WorkingInterests, queries: Tensor
+    state: ModelState,
+    sequences: SpanSequences,
+    working: WorkingInterests,
+    queries: Tensor,
+    only: Tensor | None = None,
+    *,
+    in_place: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The interests (R, d) of the span's users after the span, row for row of the working store, and their support
     (R,): how many of the items that were read are nearest to each, of those that survive the trimmer.
 
     ``queries`` (R, q) are the trained ones. Reads the ``history`` most recent items of each user. Proposed interests
-    come out orthogonal to the *new* values of the user's other interests if the trimmer is on. Raises
-    `NonFiniteError` if the trained model reads NaN.
+    come out orthogonal to the *new* values of the user's other interests if the trimmer is on. With ``only``, users in
+    ascending order, it is their rows alone, with the same bits; ``in_place`` puts the result where the working store's
+    vectors were. Raises `NonFiniteError` if the trained model reads NaN.
     """
     vectors = state.item_vectors()
     c2 = state.config.trimmer.c2 if state.config.trimmer.enabled else 0.0
-    result = working.store.vectors.clone()
+    result, place = _room(working.store, only, in_place)
     support = torch.zeros(len(working.store), dtype=torch.int64)
     for first in range(0, len(sequences), CHUNK):
         last = min(first + CHUNK, len(sequences))
+        if only is not None and not np.isin(sequences.users[first:last], only.numpy()).any():
+            continue
         items, mask = recent_items(sequences, first, last, state.config.model.history)
         users = torch.from_numpy(sequences.users[first:last])
         prior, proposed, rows = working.prior(users, queries)
@@ -47,11 +58,23 @@ def extract_interests(
             basis = orthonormal_basis(interests, prior.mask & ~proposed)
             separate = orthogonal_part(interests.double(), basis.double()).float()
             interests = torch.where(proposed[..., None], separate, interests)
-        result[rows[prior.mask]] = interests[prior.mask]
+        at, found = rows[prior.mask], interests[prior.mask]
+        if place is not None:
+            wanted = place[at] >= 0
+            at, found = place[at[wanted]], found[wanted]
+        result[at] = found
         # an item nearest to an interest that is trimmed belongs to the next best
         stays = prior.mask & ~(proposed & ~survives(interests, c2))
         support.index_add_(0, rows.flatten(), _support(embedded, mask, interests, stays).flatten())
-    return result, support
+    return result, support if place is None else support[place >= 0]
+
+
+def _room(store: InterestStore, only: Tensor | None, in_place: bool) -> tuple[Tensor, Tensor | None]:
+    """Where the result goes (R', d), and which of those each row of the store is, -1 for none (None: as it is)."""
+    if only is None:
+        return store.vectors if in_place else store.vectors.clone(), None
+    rows = torch.isin(store.user, only)
+    return store.vectors[rows], torch.where(rows, rows.cumsum(0) - 1, -1)
 
 
 def _support(items: Tensor, item_mask: Tensor, interests: Tensor, mask: Tensor) -> Tensor:

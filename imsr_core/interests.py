@@ -81,7 +81,7 @@ class InterestStore:
             born=torch.full((rows,), born, dtype=torch.int64),
             active=torch.full((rows,), born, dtype=torch.int64),
             support=torch.zeros(rows, dtype=torch.int64),
-            vectors=torch.randn(rows, dim, generator=generator) * scale,
+            vectors=torch.randn(rows, dim, generator=generator).mul_(scale),
             queries=queries,
             query_moments=torch.zeros(rows, 2, query_units),
             query_steps=torch.zeros(rows),

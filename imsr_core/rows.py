@@ -52,6 +52,10 @@ class RowTable:
         pairs = zip(self.tensors().values(), other.tensors().values(), strict=True)
         return RowTable(*(torch.cat(pair) for pair in pairs))
 
+    def take(self, rows: Tensor) -> RowTable:
+        """A copy of the rows that an index or a mask selects."""
+        return RowTable(*(tensor[rows] for tensor in self.tensors().values()))
+
     def clone(self) -> RowTable:
         """A copy that shares no memory with this table."""
         return RowTable(*(tensor.clone() for tensor in self.tensors().values()))

@@ -67,6 +67,13 @@ class WorkingInterests:
         )
         return prior, self.proposed[found.rows] & found.mask, found.rows
 
+    def of_users(self, users: Tensor) -> WorkingInterests:
+        """Those of ``users`` only."""
+        rows = torch.isin(self.store.user, users)
+        columns = (self.mass[rows], self.stored[rows], self.proposed[rows])
+        basis = None if self.basis is None else self.basis[rows]
+        return WorkingInterests(self.store.take(rows), *columns, basis, self.teacher_items)
+
     def separate(self, interests: Tensor, proposed: Tensor, rows: Tensor, mask: Tensor) -> Tensor:
         """Interests (B, K, d) with the proposed ones made orthogonal to the stored ones (PIT, step 1)."""
         if self.basis is None or not bool(proposed.any()):
@@ -238,8 +245,9 @@ class SpanTrainer:
     def finish(self) -> None:
         """Called once, after the last step and before interests are read."""
 
-    def settled(self, vectors: Tensor) -> Tensor:
-        """The interests (R, d) that are stored, from those that were read, row for row of the working store."""
+    def settled(self, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The interests (R, d) that are stored, from those that were read, row for row of the working store; first
+        asked for the ``rows`` (a mask) of users with hidden events, as they were read without those."""
         return vectors
 
     def remembered(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -35,7 +35,6 @@ from imsr_core.state import ModelState
 from imsr_core.strategies.merging import merge_twins
 from imsr_core.strategies.protocol import (
     History,
-    InterestChanges,
     Progress,
     SpanUpdate,
     quantiles,
@@ -89,14 +88,14 @@ def imsr(
         shrink = partial(merge_twins, cosine=trimmer.merge_cosine)
     trainer, losses = _train(state, seen, working, before, progress, make_trainer)
 
-    def write(sequences: SpanSequences) -> tuple[InterestStore, InterestChanges]:
-        vectors, support = extract_interests(state, sequences, working, trainer.queries.weight)
-        read = working.store.replaced(vectors=trainer.settled(vectors), support=support)
-        return settle(before, working, read, trainer.queries, detection.clarity, shrink)
-
     trainer.finish()
-    kept, changes = write(span)
-    blind = None if visible is None else write(seen)[0]
+    blind = None if visible is None else _blind(before, trainer, span, seen, detection, shrink)
+    # a base model's random starts are of no use once the interests are read: they make room for them
+    vectors, support = extract_interests(
+        state, span, working, trainer.queries.weight, in_place=_is_base(before, trainer)
+    )
+    read = working.store.replaced(vectors=trainer.settled(vectors), support=support)
+    kept, changes = settle(before, working, read, trainer.queries, detection.clarity, shrink)
     state.user_memory |= given_ids(before, kept, changes)
     memory, user_memory = trainer.remembered() if seen.n_events else ({}, {})
     state.memory, state.user_memory = state.memory | memory, state.user_memory | user_memory
@@ -115,6 +114,29 @@ def imsr(
         threshold=detection.threshold,
         clarity_quantiles=quantiles(detection.clarity),
     )
+
+
+def _is_base(before: ModelState, trainer: SpanTrainer) -> bool:
+    return before.spans == 0 and type(trainer) is SpanTrainer
+
+
+def _blind(
+    before: ModelState,
+    trainer: SpanTrainer,
+    span: SpanSequences,
+    seen: SpanSequences,
+    detection: _Detection,
+    shrink: Shrink,
+) -> InterestStore:
+    """The interests of users of the span with hidden events, read from what was ``seen`` alone."""
+    state, working = trainer.state, trainer.working
+    hidden = torch.from_numpy(seen.users[seen.counts != span.counts])
+    part = working.of_users(hidden)
+    vectors, support = extract_interests(state, seen, working, trainer.queries.weight, hidden)
+    rows = torch.isin(working.store.user, hidden)
+    read = part.store.replaced(vectors=trainer.settled(vectors, rows), support=support)
+    clarity = detection.clarity[torch.isin(detection.users, hidden)]
+    return settle(before, part, read, trainer.queries.take(rows), clarity, shrink)[0]
 
 
 def trend_after(before: ModelState, span: SpanSequences, n_items: int) -> Trend:
@@ -202,7 +224,8 @@ def _working_interests(
     newcomers = detection.users[detection.new]
     wanted = _starting_counts(newcomers, model.initial_interests, like)
     fresh = draw(newcomers, int(wanted.max())) if len(newcomers) else draw(newcomers, 0)
-    fresh = fresh.take(fresh.interest_id < wanted.repeat_interleave(fresh.counts))
+    if like is not None:
+        fresh = fresh.take(fresh.interest_id < wanted.repeat_interleave(fresh.counts))
     chosen = detection.users[detection.fired]
     room = (model.max_interests - stored.counts_of(chosen)).clamp(min=0, max=detector.new_interests)
     proposals = draw(chosen, detector.new_interests, first_id=stored.next_ids(chosen))

@@ -56,7 +56,7 @@ class SpanUpdate:
     ``state`` is M_t; ``interests`` holds all interests of the users in the span and nobody else's (the rest did not
     change); ``losses`` one per epoch; ``clarity_quantiles`` maps a quantile to the users' mean KL, so that an
     absolute c1 can be chosen; ``detected`` users were puzzled (those at the cap get no proposal). ``blind`` holds the
-    interests of the span's users as they are without the events that were hidden from learning; None if none were.
+    interests of the users with events that were hidden from learning, as they are without those; None if none were.
     ``blind_score`` is the score without them.
     """
 
@@ -71,11 +71,14 @@ class SpanUpdate:
     blind: InterestStore | None = None
     blind_score: Score | None = None
 
-    def unseen(self) -> ModelState:
-        """M_t as it is without the hidden events: weights that never saw them, and the ``blind`` interests."""
+    def unseen(self, users: Tensor | None = None) -> ModelState:
+        """M_t as it is without the hidden events: weights that never saw them, and the ``blind`` interests; of
+        ``users`` alone, if they are given."""
+        store = self.state.store if users is None else self.state.store.of_users(users)
         if self.blind is None:
-            return self.state
-        return replace(self.state, store=self.state.store.updated(self.blind), score=self.blind_score)
+            return self.state if users is None else replace(self.state, store=store)
+        blind = self.blind if users is None else self.blind.of_users(users)
+        return replace(self.state, store=store.updated(blind), score=self.blind_score)
 
     def weighed(self, weights: Weights) -> SpanUpdate:
         """The same with other weights of the score."""

@@ -66,7 +66,8 @@ def settle(
         drift=_drift(store.vectors, updated.vectors, stored),
         reason=shrunk.reason,
     )
-    return updated.replaced(interest_id=ids).take(keep), changes
+    settled = updated.replaced(interest_id=ids)
+    return settled if bool(keep.all()) else settled.take(keep), changes
 
 
 def _drift(before: Tensor, after: Tensor, stored: Tensor) -> Tensor:

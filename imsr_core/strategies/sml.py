@@ -89,6 +89,7 @@ class TransferTrainer(SpanTrainer):
         self.old_items = self.state.items.weight[: self.known_items].clone()
         self.new_items = self.old_items
         self.read_last = self.working.store.vectors
+        self.read_blind: tuple[Tensor, Tensor] | None = None
 
     def regularised(self, loss: Tensor, rows: Tensor, size: int) -> Tensor:
         """With lambda_1 on the trained rows."""
@@ -116,12 +117,21 @@ class TransferTrainer(SpanTrainer):
         self.state.items.weight[:known] = self.transfers.item.merged(self.old_items, self.new_items)
 
     @torch.no_grad()
-    def settled(self, vectors: Tensor) -> Tensor:
-        """Stored interests merged with what was read; others as they were read."""
-        self.read_last = vectors
-        stored = self.working.stored
+    def settled(self, vectors: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Stored interests merged with what was read; others as they were read. What is remembered of users with hidden
+        events is what was read without them."""
+        if rows is not None:
+            self.read_blind = (rows, vectors)
+        else:
+            self.read_last = vectors
+            if self.read_blind is not None:
+                self.read_last = vectors.clone()
+                self.read_last[self.read_blind[0]] = self.read_blind[1]
+        own = slice(None) if rows is None else rows
+        stored = self.working.stored[own]
         result = vectors.clone()
-        result[stored] = self.transfers.user.merged(self.working.store.vectors[stored], vectors[stored])
+        before = self.working.store.vectors[own][stored]
+        result[stored] = self.transfers.user.merged(before, vectors[stored])
         return result
 
     def remembered(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -32,6 +32,7 @@ from pipelines.workspace.ending import noticing
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, SpanState, Transaction, VersionRow
+from pipelines.workspace.memory import release_memory
 from pipelines.workspace.seal import verify_folder
 from pipelines.workspace.states import VersionState
 from pipelines.workspace.writer import Writer
@@ -120,6 +121,7 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
     if row is not None:
         return row
     source.verify()
+    release_memory()
     started = time.perf_counter()
     learnt = _learn(source, progress)
     lineage = _lineage(source, f"{source.span_id}.{len(attempts) + 1}")
@@ -167,7 +169,7 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
             history=None if past is None else lambda: past,
         )
     current = before if source.parent is not None else None
-    events = rank_hidden(hidden, current, update.unseen(), source.top_n)
+    events = rank_hidden(hidden, current, update.unseen(torch.from_numpy(hidden.users)), source.top_n)
     if source.like is not None:
         events = events.compared_with(GateEvents.read(source.like.folder))
     score = changes_of(source.parent, before, update, span)
