@@ -1,4 +1,5 @@
-"""SIGTERM ends a command the way an exception does: what is open is closed, the lease is given back, exit code 143."""
+"""SIGTERM, and SIGHUP of a terminal that is closed, end a command the way an exception does: what is open is closed,
+the lease is given back, exit code 143 or 129."""
 
 from __future__ import annotations
 
@@ -8,15 +9,20 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-from pipelines.workspace.ending import EXIT_CODE, Terminated, ask_to_end
+from pipelines.workspace.ending import Terminated, ask_to_end
 
 #: Seconds until a signal whose exception was swallowed comes again.
 AGAIN_SECONDS = 0.05
 
 
 def end_cleanly_on_sigterm() -> None:
-    """Raise ``Terminated`` in the main thread at the first SIGTERM; a second one kills as usual."""
+    """Raise ``Terminated`` in the main thread at the first SIGTERM or SIGHUP; a second one kills as usual.
+
+    A SIGHUP that is ignored, as under nohup, stays so.
+    """
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _terminate)
     bring_back_swallowed_signals()
 
 
@@ -27,9 +33,9 @@ def bring_back_swallowed_signals() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(number, signal.SIG_DFL)
     ask_to_end()
-    raise Terminated(EXIT_CODE)
+    raise Terminated(128 + number)
 
 
 def _again(swallowed: sys.UnraisableHookArgs) -> None:

@@ -16,7 +16,7 @@ from pipelines.workspace.ending import end_if_asked
 
 VARIABLE = "IMSR_FAIL"
 
-_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "hup": signal.SIGHUP, "stop": signal.SIGSTOP}
 ACTIONS = (*_SIGNALS, "raise")
 
 #: How often each point was passed by this process while the variable named it.

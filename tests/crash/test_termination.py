@@ -36,10 +36,18 @@ SLOW = [
 
 @pytest.mark.parametrize(("name", "point"), [*QUICK, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)])
 def test_a_command_that_is_asked_to_end(worlds, references, done, tmp_path, name, point):
+    _end(worlds, references, done, tmp_path, name, point, "term", EXIT_CODE)
+
+
+def test_a_command_whose_terminal_is_closed(worlds, references, done, tmp_path):
+    _end(worlds, references, done, tmp_path, "night", FailPoint.TRAIN_STARTED, "hup", 129)
+
+
+def _end(worlds, references, done, tmp_path, name, point, signal, code):
     scenario, wanted = SCENARIOS[name], references[name]
     workspace = worlds.copy(scenario.start, tmp_path / "workspace", scenario.setting)
-    ended = imsr(tmp_path / "log", *scenario.words(workspace), fail=f"{point}:1:term")
-    assert ended.code == EXIT_CODE, ended.said
+    ended = imsr(tmp_path / "log", *scenario.words(workspace), fail=f"{point}:1:{signal}")
+    assert ended.code == code, ended.said
     assert "Traceback" not in ended.said
     with workspace.ledger.snapshot() as view:
         assert view.lease().holder is None
