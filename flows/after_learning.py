@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.interests.span_matrix import matrix_path, write_span_matrix
 from pipelines.nights.lists import write_nightly_lists
 from pipelines.report.page import FOLDER, verdict_of, write_report
 from pipelines.versions.line import Line
+from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.steps import Call, plainly
 from pipelines.workspace.writer import Writer
 
@@ -30,6 +32,10 @@ def after_learning(writer: Writer, *, call: Call = plainly) -> Made:
     lists = call("lists", write_nightly_lists, writer) if workspace.settings.recommend.nightly else None
     with workspace.ledger.snapshot() as view:
         current = view.pointer(Line.INTERESTS)
+    wants_matrix = current is not None and workspace.settings.evaluation.matrix_users
+    if current is not None and wants_matrix and not matrix_path(workspace, current).exists():
+        call("matrix", write_span_matrix, workspace, current)
+        publish_catalog(workspace)
     if current is None or not workspace.settings.report.nightly:
         return Made(lists)
     path = workspace.root / FOLDER / f"{current}.html"

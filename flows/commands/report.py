@@ -12,7 +12,10 @@ from flows.answers import answer
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption
 from flows.console import console
+from pipelines.interests.span_matrix import write_span_matrix
+from pipelines.interests.version import Version
 from pipelines.report.page import write_report
+from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -30,6 +33,9 @@ def report(
     they stand for, gate, promotions, quarantine, costs. It fetches nothing, so that it can be mailed or archived.
     """
     opened = Workspace.open(workspace)
+    if opened.settings.evaluation.matrix_users:
+        write_span_matrix(opened, Version.open(opened, version).row.version_id)
+        publish_catalog(opened)
     path = write_report(opened, version, user)
     answer.add([{"written": path}])
     console.print(f"written: {path}", soft_wrap=True)

@@ -88,7 +88,7 @@ def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
 def lists_and_report(writer: Writer) -> None:
     """What [recommend] and [report] want of the version that is live, if it is not there yet."""
     settings = writer.workspace.settings
-    if not settings.recommend.nightly and not settings.report.nightly:
+    if not (settings.recommend.nightly or settings.report.nightly or settings.evaluation.matrix_users):
         return
     from flows.after_learning import after_learning  # jinja and all that explains: not for `imsr plan`
 

@@ -88,8 +88,8 @@ def check_lists(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Fi
         where = workspace.relative(path)
         if version_of_list(path) not in whole:
             yield Finding(Severity.WARNING, "lists of a version that is not kept", where, PRUNE)
-        elif problem := _parquet_problem(path, "user_id", deep):
-            command = f"{LISTS[path.parent.name]} --version {version_of_list(path)}"
+        elif problem := _parquet_problem(path, "version_id", deep):
+            command = LISTS[path.parent.name].format(version_of_list(path))
             mend = command if "~" not in path.name else "remove the file: the next night writes it"
             yield Finding(Severity.ERROR, problem, where, mend)
 

@@ -16,11 +16,14 @@ from pipelines.workspace.writer import Writer
 #: Where published folders and files lie, as patterns below the workspace.
 PUBLISHED = ("lake/span=*/v=*", "quarantine/*", "sequences/span=*/*", "versions/*")
 #: Files that are written aside and renamed; what is left of them is rubbish.
-UNFINISHED = tuple(
-    f"{folder}*{TEMPORARY_SUFFIX}" for folder in ("", ".", "recommendations/", "explanations/", "metadata/", "labels/")
-)
+WRITTEN_ASIDE = ("", ".", "recommendations/", "explanations/", "matrix/", "metadata/", "labels/")
+UNFINISHED = tuple(f"{folder}*{TEMPORARY_SUFFIX}" for folder in WRITTEN_ASIDE)
 #: What was written of a version for SQL, by the command that writes it again.
-LISTS = {"recommendations": "imsr recommend --all", "explanations": "imsr explain --all"}
+LISTS = {
+    "recommendations": "imsr recommend --all --version {}",
+    "explanations": "imsr explain --all --version {}",
+    "matrix": "imsr report {}",
+}
 
 
 def orphans(workspace: Workspace, view: Snapshot) -> list[Path]:

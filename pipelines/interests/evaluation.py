@@ -119,11 +119,11 @@ def ranks_among(
         part = slice(int(span.offsets[first]), int(span.offsets[first + len(scores)]))
         for n, size in enumerate(sizes):
             here = known[part] & (items[part] < size)
-            ranks[n, part][here] = _ranks(scores[:, :size], rows[part][here] - first, items[part][here], top_n)
+            ranks[n, part][here] = ranks_in(scores[:, :size], rows[part][here] - first, items[part][here], top_n)
     return ranks, known
 
 
-def _ranks(scores: Tensor, row: Tensor, item: Tensor, top_n: int) -> Tensor:
+def ranks_in(scores: Tensor, row: Tensor, item: Tensor, top_n: int) -> Tensor:
     """Ranks (P,) of the items (P,) in rows (P,) of ``scores``, exact below ``top_n``."""
     depth = min(top_n + 1, scores.shape[1])
     top = scores.topk(depth, dim=1).values

@@ -8,11 +8,12 @@ from pipelines.interests.list_job import write_lists
 from pipelines.interests.recommend import list_path
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.parquet_files import ParquetFileError, column_names, read_table
 from pipelines.workspace.writer import Writer
 
 
 def write_nightly_lists(writer: Writer) -> Path | None:
-    """Write the lists of the live version, unless they are there; None where [recommend] does not want them.
+    """Write the lists of the live version, unless they are there and whole; None where [recommend] does not want them.
 
     Lists of this name stay for two versions, the one that is live and the one before, so that a rollback has its own;
     earlier ones are removed. A night that was killed in between is finished by the next one.
@@ -24,7 +25,7 @@ def write_nightly_lists(writer: Writer) -> Path | None:
     if not wanted.nightly or current is None:
         return None
     path = list_path(workspace, current, wanted.name)
-    if not path.exists():
+    if not _is_whole(path):
         write_lists(workspace, current, wanted.n, variant=wanted.name, exclude_seen=wanted.new_only)
     before = next((move.previous for move in reversed(moves) if move.version_id == current), None)
     kept = {path, *([list_path(workspace, before, wanted.name)] if before else [])}
@@ -33,3 +34,12 @@ def write_nightly_lists(writer: Writer) -> Path | None:
         each.unlink()
     publish_catalog(workspace)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file is there and can be read to its end; one that is damaged is written anew."""
+    try:
+        read_table(path, column_names(path))
+    except ParquetFileError:
+        return False
+    return True

@@ -24,6 +24,7 @@ from pipelines.report.charts import WIDE, bars, lines, number, paths, percent
 from pipelines.report.facts import Facts, Rows, gather
 from pipelines.report.floors import Floor, floors
 from pipelines.report.ingests import ingests
+from pipelines.report.matrix import span_matrix
 from pipelines.report.path_of_interests import path_of
 from pipelines.report.section import Section
 from pipelines.warehouse.catalog import connect
@@ -52,6 +53,7 @@ def write_report(workspace: Workspace, version_id: str | None = None, user_id: s
         counted = floors(connection, list(facts.scores.get("all", {})), top_n)
         shown = user_id or _with_most(connection, row.version_id)
         sections = _sections(facts, counted, top_n, workspace)
+        sections += span_matrix(connection, row.version_id, f"hr@{top_n}")
         if shown is not None:
             sections += _of_user(connection, explainer, shown)
     page = _environment().from_string(resource_files("pipelines.report").joinpath("page.html").read_text("utf-8"))

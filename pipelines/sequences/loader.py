@@ -34,6 +34,16 @@ def load_sequences(folder: Path, *, users: IntArray | None = None) -> SpanSequen
     if users is not None:
         wanted = pa.array(users, pa.int64())
         tables = [table.filter(pc.is_in(table["user_index"], value_set=wanted)) for table in tables]
+    return _sequences_in(tables)
+
+
+def load_bucket(folder: Path, number: int) -> SpanSequences:
+    """The sequences of one file of a span: of a part of its users, by a hash of their id. Empty if there are fewer."""
+    files = sorted(folder.glob("bucket=*.parquet"))[number : number + 1]
+    return _sequences_in([read_table(file, list(_KINDS), kinds=_KINDS) for file in files])
+
+
+def _sequences_in(tables: Sequence[pa.Table]) -> SpanSequences:
     if not tables:
         return empty_sequences()
     table = pa.concat_tables(tables)

@@ -126,6 +126,13 @@ class EvaluationSettings(Section):
         "prequential = score a span before training on it; holdout = the papers' last item test, second last "
         "validation",
     )
+    matrix_users: int = documented(
+        0,
+        "users of each earlier span that a new live version is asked about again, for the views span_metrics and "
+        "forgetting; 0 = none",
+        at_least=0,
+        fresh=100,
+    )
 
 
 @dataclass(frozen=True)

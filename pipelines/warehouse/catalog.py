@@ -76,6 +76,7 @@ COLUMNS = {
     "item_metadata": "item_id VARCHAR",
     "interest_items": "version_id VARCHAR, user_id VARCHAR, interest_id BIGINT, rank BIGINT, item_id VARCHAR, "
     "score FLOAT",
+    "span_matrix": "version_id VARCHAR, span_id VARCHAR, metric VARCHAR, value DOUBLE, n BIGINT",
     "recommendations": "version_id VARCHAR, user_id VARCHAR, rank BIGINT, item_id VARCHAR, score FLOAT, "
     "interest_id BIGINT, reason VARCHAR, filename VARCHAR",
 }
@@ -224,6 +225,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
     lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
     explained = sorted((workspace.root / "explanations").glob("*.parquet"))
+    matrices = sorted((workspace.root / "matrix").glob("*.parquet"))
     metadata = kept_metadata(view)
     return {
         "interactions": _files(lake, "bucket=*.parquet"),
@@ -240,6 +242,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "neighbour_counts": _files(folders, "item_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),
         "neighbour_contexts": _files(folders, "neighbour_contexts.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
+        "span_matrix": [path for path in matrices if path.stem not in gone],
         "interest_items": [path for path in explained if path.stem not in gone],
         "recommendations": [path for path in lists if path.stem.partition("~")[0] not in gone],
     }

@@ -26,7 +26,17 @@ __all__ = ["QueryError", "confine", "define_views", "require_reading", "run_quer
 READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 
 #: What a session may read of a workspace.
-ROOMS = ("lake", "quarantine", "sequences", "versions", "catalog", "recommendations", "explanations", "metadata")
+ROOMS = (
+    "lake",
+    "quarantine",
+    "sequences",
+    "versions",
+    "catalog",
+    "recommendations",
+    "explanations",
+    "matrix",
+    "metadata",
+)
 
 _EXPLAIN = re.compile(r"\s*explain(\s+analyze)?\s", re.IGNORECASE)
 #: A view or a macro as views.sql defines them; the query is looked at by itself.

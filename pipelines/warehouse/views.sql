@@ -31,6 +31,24 @@ CREATE OR REPLACE VIEW metrics AS
   WHERE v.line <> 'users'
   ORDER BY m.span_id, m.slice, m.metric;
 
+-- R[version, span] of the live chain, by the interests alone, on a sample of users: how a version ranks what it has learnt.
+-- learnt_value is that of the version that learnt the span, best_value the best of the versions before.
+CREATE OR REPLACE VIEW span_metrics AS
+  WITH placed AS (SELECT m.*, l.place, l.span_id AS newest FROM ${span_matrix} m JOIN ${lineage} l USING (version_id)),
+  compared AS (
+    SELECT *, first_value(value) OVER spans AS learnt_value,
+           max(value) OVER (spans ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS best_value
+    FROM placed WINDOW spans AS (PARTITION BY span_id, metric ORDER BY place))
+  SELECT version_id, newest AS version_span, span_id, metric, value, n, learnt_value, best_value,
+         best_value - value AS forgotten, CASE WHEN span_id <> newest THEN value - learnt_value END AS transfer
+  FROM compared ORDER BY place, span_id;
+
+-- What each version of the live chain has forgotten: means over the spans that it learnt before its own.
+CREATE OR REPLACE VIEW forgetting AS
+  SELECT version_id, version_span, metric, avg(value) AS value, avg(forgotten) AS forgetting,
+         avg(transfer) AS backward_transfer, count(*) AS spans
+  FROM span_metrics WHERE span_id <> version_span GROUP BY ALL ORDER BY version_span;
+
 -- The users line: each task of each version, with its score there (R[version, task]), the share of its first score that
 -- is forgotten, the share of weights that were free after it (conure), its patches' share of the backbone (peterrec).
 CREATE OR REPLACE VIEW tasks AS

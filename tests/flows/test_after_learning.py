@@ -58,6 +58,15 @@ def test_the_night_writes_the_lists_of_the_live_version_once_and_keeps_those_bef
     assert version_of_list(path) == VERSIONS[-1]
 
 
+def test_a_damaged_list_is_written_anew(workspace):
+    with writing(workspace, "test", now=NOW) as writer:
+        path = write_nightly_lists(writer)
+        whole = path.read_bytes()
+        for damage in (b"", whole[: len(whole) // 2]):
+            path.write_bytes(damage)
+            assert write_nightly_lists(writer).read_bytes() == whole
+
+
 def test_a_night_that_is_to_write_none_writes_none(learnt):
     with writing(learnt, "test", now=NOW) as writer:
         assert write_nightly_lists(writer) is None

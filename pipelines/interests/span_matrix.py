@@ -1,0 +1,97 @@
+"""R[version, span]: how well a version still ranks spans that it learnt before, by its interests alone.
+
+    matrix/<version id>.parquet     version_id, span_id, metric, value, n
+
+Behind the views `span_metrics` and `forgetting`. The counting terms of the score know every event that they counted,
+so that nothing of theirs could be forgotten; what is asked is what updates do to interests and item vectors. It is a
+sample, always the same: of each span the users of one bucket of its sequences (by a hash of their id), `[evaluation]
+matrix_users` at most, and the newest spans. An event of a span that a version has learnt is no test of it: a row says
+nothing alone, and is to be compared with other rows of its span.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from imsr_core.checkpoint import load_state
+from imsr_core.ragged import SpanSequences, take_rows
+from imsr_core.retrieval import score_chunks
+from imsr_core.sorted_keys import unique
+from imsr_core.state import ModelState
+from pipelines.interests.evaluation import ranks_in
+from pipelines.interests.interest_files import read_interests
+from pipelines.interests.version import Version
+from pipelines.sequences.loader import load_bucket
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import write_table
+
+FOLDER = "matrix"
+#: The newest spans that are looked at.
+SPANS = 12
+
+
+@dataclass(frozen=True)
+class _Sample:
+    span_id: str
+    sequences: SpanSequences
+
+
+def matrix_path(workspace: Workspace, version_id: str) -> Path:
+    """Where the row of a version lies."""
+    return workspace.root / FOLDER / f"{version_id}.parquet"
+
+
+@torch.no_grad()
+def write_span_matrix(workspace: Workspace, version_id: str) -> Path:
+    """Score a version on the sample of each span that it has learnt; returns the file.
+
+    Raises:
+        VersionError, CheckpointError, ParquetFileError: the version or sequences it has learnt are not there.
+    """
+    version, settings = Version.open(workspace, version_id), workspace.settings.evaluation
+    folders = [workspace.resolve(path) for path in version.lineage.vocabulary][-SPANS:]
+    samples = [_sample(folder, settings.matrix_users) for folder in folders if folder.is_dir()]
+    asked = np.concatenate([np.zeros(0, dtype=np.int64), *(sample.sequences.users for sample in samples)])
+    state = load_state(version.model_folders())
+    store = read_interests(
+        version.interest_files(), state.config.model.dim, state.config.model.query_units, unique(asked)
+    )
+    state.store = store
+    metric = f"hr@{settings.top_n}"
+    rows = [(version_id, sample.span_id, metric, *_hits(state, sample.sequences, settings.top_n)) for sample in samples]
+    names = ("version_id", "span_id", "metric", "value", "n")
+    kinds = (pa.string(), pa.string(), pa.string(), pa.float64(), pa.int64())
+    columns = list(zip(*(row for row in rows if row[-1]), strict=True)) or [()] * len(names)
+    path = matrix_path(workspace, version_id)
+    path.parent.mkdir(exist_ok=True)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    write_table(pa.table(arrays, names=list(names)), path)
+    return path
+
+
+def _sample(folder: Path, limit: int) -> _Sample:
+    """Of at most ``limit`` users of a bucket of a span's sequences, spread evenly, all events."""
+    span_id = folder.parent.name.removeprefix("span=")
+    bucket = load_bucket(folder, 0)
+    places = np.linspace(0, len(bucket) - 1, min(limit, len(bucket))).astype(np.int64)
+    return _Sample(span_id, take_rows(bucket, unique(places)))
+
+
+def _hits(state: ModelState, span: SpanSequences, top_n: int) -> tuple[float, int]:
+    """The hit rate among the first ``top_n``, over the events whose user and item the version knows; and how many."""
+    items, rows = torch.from_numpy(span.items), torch.from_numpy(span.rows)
+    known = state.store.counts_of(torch.from_numpy(span.users))[rows] > 0
+    known &= items < state.n_items
+    hits = 0
+    for first, scores in score_chunks(state.store, torch.from_numpy(span.users), state.item_vectors()):
+        part = slice(int(span.offsets[first]), int(span.offsets[first + len(scores)]))
+        here = known[part]
+        row, item = rows[part][here] - first, items[part][here]
+        hits += int((ranks_in(scores, row, item, top_n) < top_n).sum())
+    count = int(known.sum())
+    return (hits / count if count else float("nan")), count
