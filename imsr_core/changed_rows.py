@@ -9,6 +9,7 @@ gives the same bits as reading the whole checkpoint. Groups of rows that change 
     items    items.weight, items.moment1, items.moment2, items.steps        (n, ...)
     trend    trend.counts                                                   (S, n)
     score    score.trend, score.degree                                      (n, ...)
+    factors  score.factors                                                  (n, f)
 
 A file of changes holds these tensors under their usual names with n rows each, the rows' numbers as
 ``changed.<group>``, and ``changed.size``: the number of items, which link of the chain it is, then what the score's
@@ -38,6 +39,7 @@ GROUPS = {
     "trend.counts": "trend",
     "score.trend": "score",
     "score.degree": "score",
+    "score.factors": "factors",
 }
 #: Tensors whose rows are along the second dimension.
 SIDEWAYS = {"trend.counts"}
@@ -69,7 +71,8 @@ def changed_rows(before: ModelState, after: ModelState) -> dict[str, Tensor]:
         known["score.trend"] = _score_trend_at(known["score.trend"], *ages, after.n_items)
     found: dict[str, Tensor] = {}
     for name, new in row_tensors(after).items():
-        differ, group = _differing(_by_item(name, known[name]), _by_item(name, new)), GROUPS[name]
+        old, group = known.get(name, new[:0]), GROUPS[name]
+        differ = _differing(_by_item(name, old), _by_item(name, new))
         found[group] = differ | found[group] if group in found else differ
     return {group: differ.nonzero().squeeze(1) for group, differ in found.items()}
 
@@ -81,6 +84,8 @@ def row_tensors(state: ModelState) -> dict[str, Tensor]:
     if state.score is not None:
         own = state.score.tensors()
         tensors |= {f"score.{name}": own[name] for name in ("trend", "degree")}
+        if len(own["factors"]) == state.n_items:  # none where that part of the score is off
+            tensors["score.factors"] = own["factors"]
     return tensors
 
 
@@ -90,7 +95,9 @@ def only_changes(
     """Of the tensors of a file those of `GROUPS` with the changed rows alone, and which rows those are; the file is
     this ``link`` of its chain, from 1."""
     kept = dict(tensors)
-    for name in tensors.keys() & GROUPS.keys():
+    for name in sorted(tensors.keys() & GROUPS.keys()):
+        if GROUPS[name] not in rows:
+            continue
         own = rows[GROUPS[name]]
         kept[name] = tensors[name][:, own] if name in SIDEWAYS else tensors[name][own]
         kept[f"changed.{GROUPS[name]}"] = own
@@ -118,12 +125,15 @@ def with_changes(whole: dict[str, Tensor], changes: dict[str, Tensor]) -> dict[s
         CheckpointError: the changes do not fit what they change.
     """
     n_items, _, before, after, unit = (int(number) for number in changes.pop(SIZE))
-    rows = {group: _rows(changes, group, n_items) for group in dict.fromkeys(GROUPS.values())}
+    named = [group for group in dict.fromkeys(GROUPS.values()) if f"changed.{group}" in changes]
+    rows = {group: _rows(changes.pop(f"changed.{group}"), group, n_items) for group in named}
     result = dict(changes)
     for name, group in GROUPS.items():
-        if name not in changes:
+        if name not in changes or group not in rows:
             continue
         old = whole.get(name)
+        if old is None and len(rows[group]) == n_items:  # it came with this version
+            old = changes[name][:0]
         if old is None:
             raise CheckpointError(f"{name} changes, and the checkpoint before does not have it")
         if name == "trend.counts":
@@ -135,10 +145,7 @@ def with_changes(whole: dict[str, Tensor], changes: dict[str, Tensor]) -> dict[s
     return result
 
 
-def _rows(changes: dict[str, Tensor], group: str, n_items: int) -> Tensor:
-    rows = changes.pop(f"changed.{group}", None)
-    if rows is None:
-        return torch.zeros(0, dtype=torch.int64)
+def _rows(rows: Tensor, group: str, n_items: int) -> Tensor:
     fits = rows.dim() == 1 and rows.dtype == torch.int64 and bool((rows.diff() > 0).all())
     if not fits or (len(rows) and (int(rows[0]) < 0 or int(rows[-1]) >= n_items)):
         raise CheckpointError(f"changed.{group} are not numbers of {n_items} rows, ascending")

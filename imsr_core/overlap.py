@@ -8,9 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Cosine to an older interest of the same user above which an interest is not counted as distinct.
-TWIN = 0.9
-
 
 def overlap(vectors: Tensor, first: Tensor) -> Tensor:
     """Cosine of each interest to the nearest older one of the same user (R,); NaN for a user's oldest.

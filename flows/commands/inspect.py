@@ -26,6 +26,7 @@ from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.dictionary import dictionary_page
 from pipelines.warehouse.sandbox import run_query
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import ended_early
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, VersionRow
 
 #: Spans that `imsr status` shows one by one: the newest, and those where something is to be done.
@@ -46,7 +47,7 @@ def status(
         rows = {row.span_id: row for row in view.current_span_versions()}
         current = view.pointer(Line.INTERESTS)
         learnt = _versions_by_span(view)
-        lease = view.lease()
+        lease, early = view.lease(), ended_early(view)
         drift = latest_drift(view)
         batches = view.batches()
     answer.fact(workspace=opened.root, current=current, lease=lease.holder if lease else None)
@@ -55,7 +56,9 @@ def status(
     show_rebuilding(opened)
     _show_quarantined(opened, batches)
     _show_alerts(opened)
-    if lease is not None and lease.holder is not None:
+    if early is not None:
+        _show_ended(early)
+    elif lease is not None and lease.holder is not None:
         holder = lease.holder
         since = holder["since"][:19].replace("T", " ")
         console.print(
@@ -92,6 +95,17 @@ def status(
         console.print(f"due: {len(runs)}; next: imsr run")
     else:
         console.print("nothing is due")
+
+
+def _show_ended(early: dict[str, Any]) -> None:
+    """A run that did not come to its end, and that it may go on."""
+    answer.fact(ended_early=early)
+    console.print(
+        f"ended early {early['command']}, process {early['pid']} on {early['host']}, by {early['signal']}"
+        f"{': ' + early['doing'] if early.get('doing') else ''}",
+        markup=False,
+    )
+    console.print("            what was done stays; the same command goes on from there")
 
 
 def _newest_and_open(spans: Sequence[SpanRow]) -> list[SpanRow]:

@@ -16,8 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from imsr_core.interests import InterestStore
-from imsr_core.overlap import TWIN
 from imsr_core.sorted_keys import is_in
+from imsr_core.twin import TWIN
 from pipelines.interests.interest_files import chunks, overlaps
 from pipelines.workspace.parquet_files import write_tables
 

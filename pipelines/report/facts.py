@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from imsr_core.overlap import TWIN
+from imsr_core.twin import TWIN
 
 _CHAIN = """
 WITH RECURSIVE chain AS (

@@ -17,7 +17,7 @@ import duckdb
 from jinja2 import Environment
 from markupsafe import Markup
 
-from imsr_core.overlap import TWIN
+from imsr_core.twin import TWIN
 from pipelines.insight.explain import Explainer, Meaning
 from pipelines.insight.meaning import neighbourhood
 from pipelines.report.charts import WIDE, bars, lines, number, paths, percent

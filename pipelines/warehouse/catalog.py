@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imsr_core.errors import CheckpointError
-from imsr_core.overlap import TWIN
+from imsr_core.twin import TWIN
 from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.chain import SequenceChainError, chain_of, latest_rows
 from pipelines.versions.ancestry import chain_of_versions

@@ -6,6 +6,7 @@ that was suspended, taken over, and then woken up has an old token and can no lo
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -19,14 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from imsr_core.errors import ImsrError
+from pipelines.workspace.ending import Terminated
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import LEASE, LeaseLost, LeaseRow, Ledger, LedgerError, Snapshot, Transaction, iso
 from pipelines.workspace.publish import clear_staging
 
 STALE_SECONDS = 60.0
+#: Key in the ledger's ``meta``: the last run, if a signal ended it.
+ENDED = "ended_by_signal"
 
-__all__ = ["Lease", "LeaseHeld", "LeaseLost", "hold"]
+__all__ = ["Lease", "LeaseHeld", "LeaseLost", "ended_early", "hold"]
 
 
 class LeaseHeld(ImsrError):
@@ -94,7 +98,7 @@ def hold(workspace: Workspace, holder: str, *, stale_after: float = STALE_SECOND
         LeaseHeld: another run holds it and is alive.
         LeaseLost: the block failed after another run had taken over.
     """
-    ledger = workspace.ledger
+    ledger, ended_by = workspace.ledger, ""
     with ledger.transaction() as tx:
         lease = Lease(ledger, _take(tx, holder, stale_after))
     thread = threading.Thread(target=lease._beat_on, args=(stale_after / 6,), name="imsr-lease", daemon=True)
@@ -107,11 +111,14 @@ def hold(workspace: Workspace, holder: str, *, stale_after: float = STALE_SECOND
     except Exception:
         lease.check()  # a loser's files are gone under its feet: say why, not that a file is missing
         raise
+    except BaseException as asked:
+        ended_by = _signal_of(asked)
+        raise
     finally:
         lease._stop.set()
         if thread.is_alive():
             thread.join()
-        _release(lease)
+        _release(lease, ended_by)
 
 
 def is_held(view: Snapshot, *, stale_after: float = STALE_SECONDS) -> bool:
@@ -129,9 +136,32 @@ def _take(tx: Transaction, holder: str, stale_after: float) -> int:
     return token
 
 
-def _release(lease: Lease) -> None:
+def ended_early(view: Snapshot, *, stale_after: float = STALE_SECONDS) -> dict[str, Any] | None:
+    """The last run, if a signal ended it before it was done and nothing has run since: who held the lease, ``doing``
+    what, and ``signal``. One that was killed could not say by what."""
+    lease = view.lease()
+    if lease is not None and lease.holder is not None:
+        return None if _alive(lease, stale_after) else lease.holder | {"signal": "SIGKILL, or a machine that went down"}
+    noted = view.meta(ENDED)
+    return None if noted is None else dict(json.loads(noted))
+
+
+def _signal_of(asked: BaseException) -> str:
+    """The signal behind an exception that is no error; nothing if there is none."""
+    if isinstance(asked, KeyboardInterrupt):
+        return "SIGINT (Ctrl-C)"
+    named = type(asked).__name__ == "TerminationSignal"  # Prefect's, while a flow runs
+    return "SIGTERM" if named or isinstance(asked, Terminated) else ""
+
+
+def _release(lease: Lease, ended_by: str) -> None:
     try:
         with lease.ledger.transaction(fence=lease.token) as tx:
+            held = tx.lease()
+            if ended_by and held is not None and held.holder is not None:
+                tx.put_meta(ENDED, json.dumps(held.holder | {"doing": lease.doing, "signal": ended_by}))
+            elif tx.meta(ENDED) is not None:
+                tx.delete("meta", key=ENDED)
             tx.put_lease(LeaseRow(LEASE, None, lease.token, time.time()))
     except LeaseLost:
         return  # it is another's now; nothing to give back

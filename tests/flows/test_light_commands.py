@@ -49,6 +49,16 @@ def test_imports_neither_torch_nor_beam_nor_prefect(workspace, words):
     assert imported_by(*words, *where) == []
 
 
+def test_a_span_of_few_events_is_learnt_without_beam_and_torchs_compiler(workspace):
+    """Each is a second of processor, which is more than such a span takes."""
+    script = SCRIPT.replace(str(HEAVY), "('torch', 'torch._dynamo', 'apache_beam', 'prefect')")
+    run = subprocess.run(
+        [sys.executable, "-c", script, "run", "-w", str(workspace)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.rpartition("HEAVY:")[2].split() == ["torch"]
+    assert "current" in CliRunner().invoke(app, ["status", "-w", str(workspace)]).output
+
+
 def test_the_list_of_commands_imports_none_of_them():
     script = SCRIPT.replace(f"name in {HEAVY}", "name in sys.modules")
     run = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True)

@@ -96,7 +96,7 @@ def test_a_span_without_events_changes_no_row(tmp_path):
     folder.mkdir()
     save_state(nights.state, folder, Before(before, chain_at(chain[-1])))
     tensors = load_file(folder / "model.safetensors")
-    assert [len(tensors[f"changed.{group}"]) for group in ("items", "trend", "score")] == [0, 0, 0]
+    assert [len(tensors[f"changed.{group}"]) for group in ("items", "trend", "score", "factors")] == [0, 0, 0, 0]
 
 
 def test_a_file_of_changes_holds_the_rows_that_the_span_touched(tmp_path):

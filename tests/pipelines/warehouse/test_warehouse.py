@@ -27,7 +27,7 @@ from small_world import (
     tree,
 )
 
-from imsr_core.overlap import TWIN
+from imsr_core.twin import TWIN
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from pipelines.workspace import lease as lease_module
+from pipelines.workspace.ending import Terminated
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.lease import LeaseHeld, LeaseLost, hold
+from pipelines.workspace.lease import LeaseHeld, LeaseLost, ended_early, hold
 from pipelines.workspace.ledger import LEASE, LeaseRow
 
 #: Takes the lease, says so, waits for a line, then tries to commit.
@@ -182,3 +183,43 @@ def test_what_the_run_is_at_can_be_read_by_others(workspace):
         lease.doing = "span 2024-03-01: train, 3 of 9 steps"
         assert lease.beat()
         assert doing() == "span 2024-03-01: train, 3 of 9 steps"
+
+
+def early(workspace):
+    with workspace.ledger.snapshot() as view:
+        return ended_early(view)
+
+
+@pytest.mark.parametrize(
+    ("asked", "signal_name"), [(Terminated(143), "SIGTERM"), (KeyboardInterrupt(), "SIGINT (Ctrl-C)")]
+)
+def test_a_run_that_a_signal_ended_is_noted_until_another_one_is_done(workspace, asked, signal_name):
+    with pytest.raises(type(asked)), hold(workspace, "imsr run") as lease:  # noqa: PT012
+        lease.doing = "span 7: train, 3 of 9 steps"
+        raise asked
+    found = early(workspace)
+    assert (found["command"], found["signal"], found["doing"]) == (
+        "imsr run",
+        signal_name,
+        "span 7: train, 3 of 9 steps",
+    )
+    with hold(workspace, "imsr run"):
+        assert early(workspace) is None
+    assert early(workspace) is None
+
+
+def test_a_run_that_failed_was_not_ended_by_a_signal(workspace):
+    with pytest.raises(ValueError, match="no"), hold(workspace, "imsr run"):
+        raise ValueError("no")
+    assert early(workspace) is None
+
+
+def test_a_run_that_was_killed_is_seen_from_its_lease(workspace, start):
+    process = start(60.0)
+    assert early(workspace) is None
+    process.kill()
+    process.wait()
+    assert early(workspace)["signal"].startswith("SIGKILL")
+    with hold(workspace, "the next one"):
+        assert early(workspace) is None
+    assert early(workspace) is None

@@ -1,0 +1,94 @@
+"""What a span costs: processor, memory and bytes of `imsr run`, for spans and workspaces of any size. All generated.
+
+    python tests/benchmarks/benchmark_span_costs.py                                      # about an hour
+    python tests/benchmarks/benchmark_span_costs.py --users 10000 --events 10 1000       # a few minutes
+
+Each workspace is made by `generated_workspace`, with eight events and four interests a user and one item for seven
+users, and learns one day after the other, each of so many events. Processor seconds are those of the process, its
+start and its imports among them (the first line of the table: `imsr run` with nothing to do); memory is its peak;
+bytes are those of all files that are new or were changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import generated_workspace as generated
+
+USERS, EVENTS = (10_000, 100_000, 1_000_000), (10, 100, 1_000, 10_000, 100_000, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one command: processor seconds, peak memory and bytes written."""
+
+    seconds: float
+    peak: int
+    written: int
+
+
+def measured(workspace: Path, *arguments: object) -> Cost:
+    """The cost of one `imsr` command."""
+    before = sizes(workspace)
+    code = "import sys; sys.argv[0] = 'imsr'; from flows.cli import main; main()"
+    environment = os.environ | {"PYTHONPATH": str(generated.ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"imsr {' '.join(map(str, arguments))}: exit code {child.returncode}")
+    after = sizes(workspace)
+    written = sum(size for path, (size, at) in after.items() if before.get(path) != (size, at))
+    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, written)
+
+
+def sizes(root: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of change of each file."""
+    found = {path: path.stat() for path in root.rglob("*") if path.is_file()}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def row(users: int, what: str, cost: Cost) -> str:
+    """One row of the table."""
+    return f"| {users:,} | {what} | {cost.seconds:.1f} | {cost.peak / 1e6:,.0f} | {cost.written / 1e6:,.2f} |"
+
+
+def of_workspace(root: Path, users: int, events: list[int], score: bool) -> None:
+    """Print the rows of one workspace."""
+    items = max(users // 7, generated.GROUPS)
+    generated.make(root, users, items, 8 * users, score=score)
+    workspace = root / "workspace"
+    settings = workspace / "imsr.toml"
+    text = settings.read_text(encoding="utf-8").replace("[report]\nnightly = true", "[report]\nnightly = false")
+    settings.write_text(text, encoding="utf-8")
+    print(row(users, "nothing due", measured(workspace, "run", "-w", workspace)), flush=True)
+    for number, count in enumerate(events):
+        path = root / "night.parquet"
+        active = max(1, min(users, count // 3))
+        generated.write_span(path, generated.BASE_DAYS + number, 1, users, items, count, active=active)
+        generated.run("ingest", path, "-w", workspace)
+        print(row(users, f"{count:,}", measured(workspace, "run", "-w", workspace)), flush=True)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, nargs="+", default=USERS)
+    parser.add_argument("--events", type=int, nargs="+", default=EVENTS)
+    parser.add_argument("--no-score", action="store_true")
+    asked = parser.parse_args()
+    print("| users | events of the span | processor s | peak MB | written MB |\n|---:|---:|---:|---:|---:|", flush=True)
+    for users in asked.users:
+        with tempfile.TemporaryDirectory() as folder:
+            of_workspace(Path(folder) / "generated", users, list(asked.events), not asked.no_score)
+
+
+if __name__ == "__main__":
+    main()
