@@ -1,12 +1,14 @@
 """The trend: counts that fade, against loops; the weight that a new span asks for; off is off."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imsr_core import retrieval
 from imsr_core.config import TrendConfig
 from imsr_core.ragged import concatenate, from_events
 from imsr_core.retrieval import top_items
@@ -86,6 +88,32 @@ def test_old_evidence_fades_and_too_little_decides_nothing():
     twice = once.judged(now, store, items, 12.0, torch.Generator())
     assert twice.evidence == 1.5 * once.evidence
     assert float(twice.weight_gains[6]) == pytest.approx(1.5 * float(once.weight_gains[6]))
+
+
+@pytest.mark.parametrize(("evidence", "decides"), [(math.nextafter(ENOUGH, 0), False), (ENOUGH, True)])
+def test_just_enough_evidence_decides(evidence, decides):
+    gains = torch.zeros(len(HALF_LIVES)), torch.zeros(len(WEIGHTS))
+    gains[0][-1], gains[1][-1] = 1.0, 1.0
+    trend = replace(Trend.empty(), evidence=evidence, half_life_gains=gains[0], weight_gains=gains[1])
+    assert (trend.half_life == len(HALF_LIVES) - 1) is decides
+    assert (trend.weight(TrendConfig()) == WEIGHTS[-1]) is decides
+
+
+def test_half_lives_are_judged_by_gains_that_fade():
+    trend, now, store, items = world(liked=False)
+    once = trend.judged(now, store, items, 12.0, torch.Generator())
+    twice = once.judged(now, store, items, 12.0, torch.Generator())
+    assert once.half_life_gains.min() > 0
+    assert torch.allclose(twice.half_life_gains, 1.5 * once.half_life_gains)
+
+
+def test_users_in_several_chunks_are_judged_as_in_one(monkeypatch):
+    trend, now, store, items = world(liked=True)
+    whole = trend.judged(now, store, items, 12.0, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(retrieval, "CHUNK_SCORES", 1)
+    monkeypatch.setattr(retrieval, "FEWEST_USERS", 7)
+    parts = trend.judged(now, store, items, 12.0, torch.Generator().manual_seed(0))
+    assert torch.allclose(parts.weight_gains, whole.weight_gains)
 
 
 def test_strangers_and_strange_items_are_no_evidence():

@@ -17,14 +17,14 @@ from imsr_core.encoders.tokens import FIRST_ITEM, MASK, PAD, left_pad
 from imsr_core.errors import CheckpointError, ConfigError, NonFiniteError
 from imsr_core.lifelong.config import LifelongConfig, ObjectiveConfig, PhaseConfig, SplitConfig, from_json, to_json
 from imsr_core.lifelong.errors import TaskError
-from imsr_core.lifelong.evaluation import label_ranks, metrics_of_ranks
+from imsr_core.lifelong.evaluation import label_ranks, main_metric, main_values, metrics_of_ranks
 from imsr_core.lifelong.heads import Head, bpr, head_loss, sampled_softmax
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import from_tensors
-from imsr_core.lifelong.tasks import TaskData, next_item_examples, task_examples
+from imsr_core.lifelong.tasks import TaskData, TaskKind, next_item_examples, task_examples
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer, transfer_matrix
 from imsr_core.lifelong.view import View
 from imsr_core.testing.planted_users import planted_sequences, sequences_of, small_config
@@ -39,6 +39,16 @@ def test_split_shares_are_as_asked_and_parts_independent_of_other_users() -> Non
     assert np.array_equal(parts_of(users[::7], SplitConfig()), parts[::7])
     other = parts_of(users, SplitConfig(seed=1))
     assert (parts == other).mean() == pytest.approx(0.80**2 + 0.05**2 + 0.15**2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("seed", "parts"),
+    [(0, "0200001010020021201000002210200001000200"), (7, "1220110020022102120200000202010022202100")],
+)
+def test_a_users_part_is_what_it_was_in_every_earlier_version(seed: int, parts: str) -> None:
+    """Who trained must never test: the hash is part of what a version means."""
+    found = parts_of(np.arange(40), SplitConfig(seed=seed, train=0.5, validation=0.2))
+    assert "".join(map(str, found)) == parts
 
 
 def test_no_user_is_in_two_parts_over_all_tasks() -> None:
@@ -203,6 +213,14 @@ def test_metrics_by_hand() -> None:
     assert values["hr@20"] == pytest.approx(3 / 4)
     assert values["ndcg@5"] == pytest.approx((1 + 1 / np.log2(3)) / 4)
     assert metrics_of_ranks(torch.zeros(0), "items") == {}
+
+
+@pytest.mark.parametrize("kind", ["classes", "items", "next_item"])
+def test_what_each_example_adds_makes_the_main_metric(kind: TaskKind) -> None:
+    ranks = torch.tensor([1, 2, 1, 5, 6, 30])
+    values = main_values(ranks, kind)
+    assert values.tolist() == pytest.approx([1, 0, 1, 0, 0, 0] if kind == "classes" else [1, 1 / 2, 1, 1 / 5, 0, 0])
+    assert float(values.mean()) == pytest.approx(metrics_of_ranks(ranks, kind)[main_metric(kind)])
 
 
 def test_invariant_15_relative_transfer_gives_the_published_numbers() -> None:
