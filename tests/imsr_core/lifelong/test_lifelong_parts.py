@@ -195,6 +195,24 @@ def test_holes_are_items_and_every_sequence_has_one(seed) -> None:
     assert ((seen["inputs"][changed] == MASK) | (seen["inputs"][changed] >= FIRST_ITEM)).all()
 
 
+def test_of_the_chosen_items_eight_in_ten_are_hidden_and_one_is_another_at_random() -> None:
+    """BERT's shares, counted where every item of the rows is item 0."""
+    view, seen = base_view("grec"), []
+    rows = torch.full((2000, 7), FIRST_ITEM)
+
+    class Watched(View):
+        def hidden(self, items):
+            seen.append(items)
+            return super().hidden(items)
+
+    watched = Watched(view.encoder, view.weights, view.head, view.n_items)
+    next_item_loss(watched, rows, ObjectiveConfig(mask_rate=0.5), torch.Generator().manual_seed(0))
+    hidden, other = (seen[0] == MASK).double().mean(), (seen[0] > FIRST_ITEM).double().mean()
+    chosen = 0.5 + 0.5**7 / 7  # where chance chose nothing, one is
+    assert float(hidden) == pytest.approx(0.8 * chosen, abs=0.01)
+    assert float(other) == pytest.approx(0.1 * chosen * (1 - 1 / view.n_items), abs=0.01)
+
+
 # --- metrics and transfer -----------------------------------------------------------------------------------
 
 

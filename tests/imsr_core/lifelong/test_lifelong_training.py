@@ -171,3 +171,10 @@ def test_the_steps_that_are_left_at_least_are_those_of_a_phase_that_gets_no_bett
     assert later[-1].least == 0
     assert {(at.task, at.phase, at.most, at.likelihood) for at in later} == {("age", "train", 24, 0.9)}
     assert all(at.likelihood is None for at in told[:3])
+
+
+def test_the_first_epoch_counts_as_the_best_until_there_is_another() -> None:
+    told = []
+    result, _ = run([0.9, *[0.1] * 7], progress=told.append)
+    assert result.epochs == 3
+    assert [at.done + at.least for at in told] == [9] * 9

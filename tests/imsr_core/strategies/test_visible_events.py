@@ -38,6 +38,14 @@ def with_other_hidden_items(span: SpanSequences, hidden: SpanSequences) -> SpanS
     return SpanSequences(span.users, span.offsets, items, span.timestamps)
 
 
+@pytest.mark.parametrize(("salt", "users"), [(0, [0, 3, 5, 7, 9, 19]), (12345, [1, 3, 7, 21, 27, 28])])
+def test_whose_event_is_hidden_is_what_it_was_in_every_earlier_version(salt, users):
+    """A span that is learnt again must hide the same events."""
+    events = np.arange(60)
+    span = SpanSequences(np.arange(30), np.arange(0, 61, 2), np.zeros(60, dtype=np.int64), events)
+    assert hide_last(span, 0.1, salt)[1].users.tolist() == users
+
+
 @pytest.mark.parametrize("extractor", EXTRACTORS)
 @pytest.mark.parametrize("name", NAMES)
 class TestHiddenEvents:

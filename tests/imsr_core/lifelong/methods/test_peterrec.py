@@ -9,12 +9,12 @@ import torch
 
 from imsr_core.encoders.build import initial_weights
 from imsr_core.encoders.config import EncoderConfig
-from imsr_core.encoders.tokens import left_pad
+from imsr_core.encoders.tokens import FIRST_ITEM, left_pad
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.lifelong.config import PeterRecConfig, PhaseConfig, SplitConfig
 from imsr_core.lifelong.heads import initial_head
 from imsr_core.lifelong.methods import get_method
-from imsr_core.lifelong.methods.patches import initial_patches, patched_sites
+from imsr_core.lifelong.methods.patches import initial_item_patch, initial_patches, item_patch_in, patched_sites
 from imsr_core.lifelong.methods.peterrec import PeterRec, parameter_share
 from imsr_core.lifelong.problems import task_problem
 from imsr_core.lifelong.state import LifelongState, TaskRecord, named
@@ -134,3 +134,14 @@ def test_peterzero_patches_a_random_backbone(versions, sequences) -> None:
     zero = get_method("peterzero").add_task(state, planted_task("genre", sequences), small_config(), 1)
     reached = [s.task("genre").phases["train"]["metric"] for s in (zero, pretrained)]
     assert reached[0] < reached[1]
+
+
+def test_an_item_patch_begins_as_no_op_and_can_go_anywhere() -> None:
+    rows, up = item_patch_in(initial_item_patch(n_items=50, dim=64, rank=4, seed=0))
+    assert rows.shape == (FIRST_ITEM + 50, 4)
+    assert not rows.any()
+    bound = (6 / (4 + 64)) ** 0.5
+    assert float(up.abs().max()) <= bound
+    assert float(up.mean()) == pytest.approx(0, abs=0.05)
+    assert float(up.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert item_patch_in(initial_item_patch(50, 64, 0, 0)) is None
