@@ -96,4 +96,4 @@ def test_the_doctor_names_the_command_that_mends_it(workspace, tmp_path):
     broken = Workspace.open(tmp_path / "w")
     matrix_path(broken, VERSIONS[1]).write_bytes(b"PAR1")
     (finding,) = [each for each in examine(broken) if "matrix/" in each.where]
-    assert finding.command == f"imsr report {VERSIONS[1]}"
+    assert finding.mend == f"imsr report {VERSIONS[1]}"
