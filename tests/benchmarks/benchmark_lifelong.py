@@ -24,7 +24,14 @@ from lifelong_tables import report
 from lifelong_worlds import WORLDS, World, few_labels, junk_task, last_items
 
 from imsr_core.encoders.config import EncoderConfig
-from imsr_core.lifelong.config import ConureConfig, LifelongConfig, PeterRecConfig, SplitConfig, TeraconConfig
+from imsr_core.lifelong.config import (
+    ConureConfig,
+    LifelongConfig,
+    ObjectiveConfig,
+    PeterRecConfig,
+    SplitConfig,
+    TeraconConfig,
+)
 from imsr_core.lifelong.evaluation import main_metric
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.pooling import wanted_pooling
@@ -57,7 +64,7 @@ class Arm:
     worlds: tuple[str, ...] = tuple(WORLDS)
 
 
-FILMS, HOUSEHOLDS = ("movietweetings",), ("completejourney",)
+FILMS, HOUSEHOLDS, CLASSES = ("movietweetings",), ("completejourney",), ("completejourney", "ml-100k")
 ARMS = (
     *(Arm("main", method) for method in METHODS),
     # Conure's Figure 2: how much of T1's network can be pruned
@@ -77,6 +84,12 @@ ARMS = (
     *(
         Arm("non-causal", method, {"encoder": {"name": "grec"}}, FILMS)
         for method in ("finesmax", "finelast", "fineall", "peterrec", "peterzero")
+    ),
+    # what a class reads of a user; the default is sum / sqrt(n L) of four windows
+    *(
+        Arm(f"read as {study}", method, {"objective": ObjectiveConfig(pooling=pooling, windows=windows)}, CLASSES)
+        for study, pooling, windows in (("last state", "last", 1), ("mean of 1", "mean", 1), ("mean of 4", "mean", 4))
+        for method in ("peterrec", "fineall")
     ),
     *(Arm("cold users", method) for method in ("sinmo", "fineall", "peterrec", "conure")),
     *(Arm("junk before T4", method, worlds=HOUSEHOLDS) for method in ("conure", "teracon", "sinmoall")),
