@@ -12,6 +12,7 @@ import typer
 from flows.commands.data import show_ingest
 from flows.commands.options import current_time
 from flows.console import console, show_table, span_progress
+from imsr_core.config import InterestsConfig
 from imsr_core.errors import ConfigError
 from imsr_core.parts import EXTRACTORS
 from imsr_core.strategies.protocol import Progress
@@ -23,6 +24,7 @@ from pipelines.bench.log import open_log
 from pipelines.bench.rivals import RivalFiles
 from pipelines.bench.search import as_toml, search, searchable
 from pipelines.bench.summary import Scope, summaries
+from pipelines.bench.sweep import Sweep
 from pipelines.bench.tables import REFERENCES, report_path, write_report
 from pipelines.bench.variants import VARIANTS, variants_named
 from pipelines.workspace.layout import Workspace
@@ -52,6 +54,12 @@ def bench(
     trials: Annotated[
         int, typer.Option("--search", min=0, help="Instead: choose settings of each variant on the tuning spans.")
     ] = 0,
+    sweep: Annotated[
+        str,
+        typer.Option(
+            help="Sensitivity of one variant (imsr, or that of --strategies): detector.c1=0.3:0.5,trimmer.c2=0.3"
+        ),
+    ] = "",
     discover: Annotated[
         bool,
         typer.Option("--discover", help="Count only what is new to the user; what the user had is left out of lists."),
@@ -73,12 +81,13 @@ def bench(
     chosen = _extractors(extractors)
     opened = _open(events or [], data, workspace, out)
     settings = opened.settings
+    swept = _swept(sweep, strategies, settings.interests)
     spans = load_bench_data(opened, settings.bench, now=current_time())
     first = settings.training.seed
     grid = Grid(
         data=spans,
         config=settings.interests,
-        variants=tuple(variants),
+        variants=tuple(swept.variants if swept else variants),
         extractors=tuple(chosen or [settings.model.extractor]),
         seeds=tuple(range(first, first + seeds)),
         top_n=settings.evaluation.top_n,
@@ -96,8 +105,18 @@ def bench(
     console.print(text.split("\n## What each version")[0], markup=False, soft_wrap=True)
     written = [report_path(out, scope), out / "results.parquet"]
     if figures:
-        written += draw(done, summaries(done, scope, REFERENCES), scope, out)
+        lines = summaries(done, scope, REFERENCES)
+        written += [*draw(done, lines, scope, out), *([swept.draw(lines, grid.top_n, out)] if swept else [])]
     console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _swept(text: str, strategies: str, config: InterestsConfig) -> Sweep | None:
+    if not text:
+        return None
+    named = _names(strategies) if strategies != DEFAULT else ["imsr"]
+    if len(named) != 1:
+        raise ConfigError(f"a sweep is of one variant, not of {len(named)}", hint="--strategies imsr, or leave it out")
+    return Sweep.of(text, variants_named(named)[0], config)
 
 
 def _open(events: list[Path], data: Path | None, workspace: Path | None, out: Path) -> Workspace:

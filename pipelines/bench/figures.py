@@ -19,14 +19,15 @@ def draw(done: Sequence[Done], lines: Sequence[Summary], scope: Scope, out: Path
     Raises:
         BenchError: matplotlib is not installed.
     """
-    pyplot = _pyplot()
+    pyplot = pyplot_for_files()
     paths = [out / "spans.png", out / "gains.png"]
     _by_span(pyplot, done, scope, paths[0])
     _gains(pyplot, lines, paths[1])
     return paths
 
 
-def _pyplot() -> Any:
+def pyplot_for_files() -> Any:
+    """matplotlib's pyplot, which draws into files. Raises BenchError if it is not installed."""
     try:
         import matplotlib
 
