@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from imsr_core.ragged import slice_rows
+from imsr_core.ragged import SpanSequences, slice_rows, take_rows
 from pipelines.interests.evaluation import evaluate_ranks, rank_events, seen_before
 from pipelines.interests.version import Version
 from pipelines.sequences.beam_runner import RunnerOptions
@@ -81,6 +81,14 @@ def ranks_everywhere(
     return torch.from_numpy(ranks), torch.from_numpy(scorable)
 
 
+def asked_of(sequences: SpanSequences, most: int, span_id: str) -> SpanSequences:
+    """All users of a span, or ``most`` of them (0 = all), drawn by the span's id: the same for every version."""
+    if not most or len(sequences) <= most:
+        return sequences
+    rng = np.random.default_rng(list(span_id.encode()))
+    return take_rows(sequences, np.sort(rng.permutation(len(sequences))[:most]))
+
+
 def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
     """Metrics of a version on a span's sequences.
 
@@ -91,7 +99,9 @@ def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: st
     sequences, version = load_sequences(folder), Version.open(workspace, version_id)
     earlier = [link.folder for link in chain_of(workspace, row.span_id, row.fingerprint)[:-1]]
     top_n, options = workspace.settings.evaluation.top_n, runner_options(workspace.settings.sequences)
-    if options.is_one_process:
+    everybody = len(sequences)
+    sequences = asked_of(sequences, workspace.settings.evaluation.test_users, row.span_id)
+    if options.is_one_process or len(sequences) < everybody:
         ranked = rank_events(version.load(sequences.users), sequences, top_n)
     else:
         ranked = ranks_everywhere(version, folder, top_n, options)

@@ -57,7 +57,7 @@ def write_span_matrix(workspace: Workspace, version_id: str) -> Path:
     folders = [workspace.resolve(path) for path in version.lineage.vocabulary][-SPANS:]
     samples = [_sample(folder, settings.matrix_users) for folder in folders if folder.is_dir()]
     asked = np.concatenate([np.zeros(0, dtype=np.int64), *(sample.sequences.users for sample in samples)])
-    state = load_state(version.model_folders())
+    state = load_state(version.model_folders(), optimizer=False)
     store = read_interests(
         version.interest_files(), state.config.model.dim, state.config.model.query_units, unique(asked)
     )

@@ -126,6 +126,13 @@ class EvaluationSettings(Section):
         "prequential = score a span before training on it; holdout = the papers' last item test, second last "
         "validation",
     )
+    test_users: int = documented(
+        0,
+        "users of a span at most whom a version is tested on, drawn at random, the same for every version: on a span "
+        "of many users the test would take longer than learning it; 0 = all of them",
+        at_least=0,
+        fresh=10_000,
+    )
     matrix_users: int = documented(
         0,
         "users of each earlier span that a new live version is asked about again, for the views span_metrics and "

@@ -17,9 +17,11 @@ from imsr_core.ragged import all_but_last, from_events
 from imsr_core.rows import RowTable
 from imsr_core.state import ModelState
 from pipelines.interests.evaluation import evaluate, rank_events, seen_before
+from pipelines.interests.rank_job import asked_of, score
 from pipelines.interests.version import Version
-from pipelines.sequences.chain import chain_of
+from pipelines.sequences.chain import chain_of, latest_rows
 from pipelines.sequences.loader import load_history, load_sequences
+from pipelines.workspace.layout import Workspace
 
 
 def state_with(vectors: dict[int, list[list[float]]], items: list[list[float]]) -> ModelState:
@@ -237,3 +239,20 @@ def test_versions_of_later_spans_differ(learnt):
     for one, two in pairwise(weights):
         assert not torch.equal(one, two[: len(one)])
     assert dataclasses.is_dataclass(Version)
+
+
+def test_a_test_of_some_users_is_of_the_same_ones_for_every_version(learnt, copy_of):
+    workspace = copy_of(learnt)
+    with workspace.ledger.snapshot() as view:
+        row = latest_rows(view)[DAYS[3]]
+    sequences = load_sequences(workspace.resolve(row.path))
+    assert asked_of(sequences, 0, row.span_id) is sequences
+    assert asked_of(sequences, len(sequences), row.span_id) is sequences
+    some = asked_of(sequences, 4, row.span_id)
+    assert len(some.validate()) == 4
+    assert some.users.tolist() == asked_of(sequences, 4, row.span_id).users.tolist()
+    everything = {row.slice: row.n for row in score(workspace, VERSIONS[1], row, "prequential")}
+    workspace.settings_file.write_text(f"{TOML}test_users = 4\n")
+    asked = Workspace.open(workspace.root)
+    found = {row.slice: row.n for row in score(asked, VERSIONS[1], row, "prequential")}
+    assert found["everything"] == some.n_events < everything["everything"]
