@@ -27,7 +27,7 @@ def end_cleanly_on_sigterm() -> None:
 
 
 def bring_back_swallowed_signals() -> None:
-    """Where Python can only print an exception (weakref callbacks, destructors), let SIGTERM's come again."""
+    """Where Python can only print an exception (weakref callbacks, destructors), let that of a signal come again."""
     if sys.unraisablehook is not _again:
         sys.unraisablehook = _again
 
@@ -39,14 +39,16 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _again(swallowed: sys.UnraisableHookArgs) -> None:
-    kind = swallowed.exc_type
-    if not issubclass(kind, Terminated) and kind.__name__ != "TerminationSignal":  # Prefect's, while a flow runs
+    kind, number = swallowed.exc_type, signal.SIGTERM
+    if issubclass(kind, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif not issubclass(kind, Terminated) and kind.__name__ != "TerminationSignal":  # Prefect's, while a flow runs
         sys.__unraisablehook__(swallowed)
         return
     if issubclass(kind, Terminated):
         signal.signal(signal.SIGTERM, _terminate)
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGTERM))
+    timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, number))
     timer.daemon = True
     timer.start()

@@ -1,5 +1,6 @@
 """SIGTERM ends a process wherever it arrives, also where Python cannot let its exception through."""
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -60,6 +61,14 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 def test_a_signal_that_arrives_in(place):
     script = textwrap.dedent(START) + textwrap.dedent(PLACES[place])
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert done.returncode == 143, done.stderr
     assert "Terminat" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["a weakref callback", "a destructor", "the garbage collector"])
+def test_a_ctrl_c_that_arrives_in(place):
+    script = textwrap.dedent(START).replace("signal.SIGTERM", "signal.SIGINT") + textwrap.dedent(PLACES[place])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    assert done.returncode == -signal.SIGINT, done.stderr
+    assert "Exception ignored" not in done.stderr
