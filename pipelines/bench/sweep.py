@@ -47,7 +47,10 @@ class Sweep:
                 raise ConfigError(f"--sweep {part!r}: no values", hint=_HINT)
             for raw in values.split(":"):
                 value = _value(raw.strip())
-                with_settings(config, {key: value})
+                try:
+                    with_settings(config, {key: value})
+                except TypeError as error:
+                    raise ConfigError(f"[{key.replace('.', '] ')} = {raw}: no such value", hint=_HINT) from error
                 name = f"{base.name}~{key}={re.sub(r'[^A-Za-z0-9_.+-]', '_', raw.strip())}"
                 what = f"{base.what}; [{key.replace('.', '] ')} = {raw.strip()}"
                 settings.setdefault(key, []).append(
