@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -107,7 +108,11 @@ class FactorsTerm:
         mine = self.personal.pairs.take(rows)
         inside = mine.other < len(self.factors)
         weight = self._weights(mine)
-        return _solved(place[inside], mine.other[inside], weight[inside], self.factors, len(users))
+        return _solved(place[inside], mine.other[inside], weight[inside], self.factors, len(users), gram=self._gram)
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        return _gram(self.factors)
 
     def _weights(self, pairs: Pairs) -> Tensor:
         """(R,) c - 1 of pairs."""
@@ -136,14 +141,16 @@ def _solved(
     owners: int,
     before: Tensor | None = None,
     pull: Tensor | None = None,
+    gram: Tensor | None = None,
 ) -> Tensor:
     """(owners, k) the factors of ``owner`` (R,), ascending, that fit the ``known`` (M, k) of their ``other`` (R,) best;
-    each is pulled to ``before`` (owners, k) by ``pull`` (owners,). Who has nothing gets zero."""
+    each is pulled to ``before`` (owners, k) by ``pull`` (owners,). Who has nothing gets zero. ``gram`` is that of
+    ``known``, where it is at hand."""
     rank = known.shape[1]
     before = torch.zeros(owners, rank) if before is None else before
     pull = torch.zeros(owners) if pull is None else pull
     one = torch.eye(rank, dtype=torch.float64)
-    base = known.double().T @ known.double() + RIDGE * one
+    base = (_gram(known) if gram is None else gram) + RIDGE * one
     found = torch.zeros(owners, rank)
     count = np.bincount(owner, minlength=owners)
     start = np.cumsum(count) - count
@@ -159,6 +166,11 @@ def _solved(
         right = ((1 + extra)[:, None, :] @ vectors)[:, 0].double() + held * before[chosen].double()
         found[chosen] = torch.cholesky_solve(right[..., None], torch.linalg.cholesky(left))[..., 0].float()
     return found
+
+
+def _gram(factors: Tensor) -> Tensor:
+    """(k, k) the sum of y y^T over all items."""
+    return factors.double().T @ factors.double()
 
 
 def _batches(count: IntArray) -> Iterator[IntArray]:

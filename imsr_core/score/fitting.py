@@ -20,6 +20,7 @@ from imsr_core.ragged import SpanSequences
 from imsr_core.score.pairs import FloatArray, IntArray, Pairs
 from imsr_core.score.protocol import Term
 from imsr_core.score.weights import SETS, Evidence, Weights
+from imsr_core.sorted_keys import is_in, numbered, unique, without
 
 #: Events that a fit rests on at most, of so many users at most; with fewer than `ENOUGH` the weights stay.
 EVENTS, USERS, ENOUGH = 4_000, 1_000, 30
@@ -51,18 +52,18 @@ class Question:
 def sample_events(span: SpanSequences, known: np.ndarray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
     """Users (E,) and items (E,) of at most `EVENTS` of the ``known`` (E',) events, of `USERS` users at most."""
     users, items = span.users[span.rows][known], span.items[known]
-    chosen = rng.permutation(np.unique(users))[:USERS]
-    inside = np.flatnonzero(np.isin(users, chosen))
+    chosen = rng.permutation(unique(users))[:USERS]
+    inside = np.flatnonzero(is_in(users, chosen))
     kept = np.sort(rng.permutation(inside)[:EVENTS])
     return users[kept], items[kept]
 
 
 def question(users: IntArray, items: IntArray, popularity: Tensor, had: Pairs, rng: np.random.Generator) -> Question:
     """The candidates of events (E,), given as users and items; ``popularity`` (N,), ``had`` what users had."""
-    people, place = np.unique(users, return_inverse=True)
+    people, place = numbered(users)
     n = len(popularity)
     popular = np.sort(torch.topk(popularity, min(POPULAR, n)).indices.numpy())
-    rest = np.setdiff1d(np.arange(n), popular)
+    rest = without(np.arange(n), popular)
     drawn = np.sort(rng.permutation(rest)[:SAMPLED])
     shared = np.concatenate([popular, drawn])
     correction = np.zeros(len(shared))
@@ -70,7 +71,7 @@ def question(users: IntArray, items: IntArray, popularity: Tensor, had: Pairs, r
     own, weight = _own_items(had, people, popular, n, rng)
     everybody = np.broadcast_to(shared, (len(people), len(shared)))
     is_own = had.find(np.broadcast_to(people[:, None], everybody.shape), everybody) >= 0
-    many = np.isin(everybody, popular)
+    many = is_in(everybody, popular)
     # what the user had stands for itself, among the own items: not once more in the sample
     first = np.where(is_own & ~many, -np.inf, correction)
     unseen = np.where(is_own, -np.inf, correction)
@@ -89,7 +90,7 @@ def _own_items(
     Where there are more than `OWN` they are drawn: the oldest are taken again too, and count in the sum as the newest.
     """
     mine = had.of_owners(people)
-    mine = mine.take((mine.other < n) & ~np.isin(mine.other, popular))
+    mine = mine.take((mine.other < n) & ~is_in(mine.other, popular))
     place, rows = mine.rows_of(people)
     count = np.bincount(place, minlength=len(people))
     order = rows[np.lexsort((rng.random(len(rows)), place))]

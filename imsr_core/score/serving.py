@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.protocol import Term
+from imsr_core.sorted_keys import is_in
 
 #: Scores held at once (users x items): 4 MB in float32, of this many users at least.
 CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
@@ -32,7 +33,7 @@ class Scorer:
 
     def known(self, users: IntArray) -> np.ndarray:
         """Which of ``users`` (B,) can be scored."""
-        return np.isin(users, self.known_users)
+        return is_in(users, self.known_users)
 
     def scores(self, users: IntArray) -> Tensor:
         """(B, N) the score of every item for ``users`` (B,)."""

@@ -9,6 +9,7 @@ Half-lives are in spans: an hour's span needs half-lives of minutes, a month's o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -61,7 +62,11 @@ class TrendTerm:
         return replace(self, counts=counts, until=until)
 
     def values(self) -> Tensor:
-        """(N, H) the columns of every item."""
+        """(N, H) the columns of every item, made once."""
+        return self._values
+
+    @cached_property
+    def _values(self) -> Tensor:
         return torch.from_numpy(np.log1p(self.counts / EPSILON)).float()
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
