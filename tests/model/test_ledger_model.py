@@ -7,18 +7,13 @@ was taken in: events are decoded again from the sequences that its lineage names
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import sys
 import tempfile
-import traceback
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from deaths import dies
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -30,6 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from ledger_model import DUE, PUBLISHED, REJECTED, Event, LedgerModel
+from what_is_stored import events_of, learnt_events, mentions
 
 from pipelines.care.doctor import Severity, examine
 from pipelines.care.forget import ForgetError, forget
@@ -37,18 +33,14 @@ from pipelines.interests.promotion import promote, rollback
 from pipelines.interests.version import LINE, Version
 from pipelines.lake.ingest import ingest
 from pipelines.lake.span_files import content_of
-from pipelines.lake.spans import from_us
 from pipelines.nights.backfill import Which, begin, finish, plan_backfill
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import PlanError, PlannedRun, due
 from pipelines.nights.restate import mark_stale
-from pipelines.sequences.chain import link_of
-from pipelines.sequences.loader import load_sequences
 from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.lineage import VersionError
 from pipelines.versions.rebuilding import head_of_learning
-from pipelines.workspace import failpoints
-from pipelines.workspace.failpoints import VARIABLE, FailPoint, InjectedFailure
+from pipelines.workspace.failpoints import FailPoint
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import verify_folder
 from pipelines.workspace.states import LEARNT
@@ -100,39 +92,6 @@ STEPS = ("sequences.", "evaluate.", "train.", "promote.", "publish.", "catalog."
 RUN_POINTS = [point for point in FailPoint if point.startswith(STEPS)]
 FORGET_POINTS = [point for point in FailPoint if point.startswith(("forget.", "rewrite.", "catalog.", "lease."))]
 deaths = st.sampled_from(["kill", "raise"])
-
-
-def dies(action: Callable[[], object], point: FailPoint, nth: int, how: str) -> bool:
-    """Run ``action`` to this fail point: in a process of its own that is killed there, or with an exception here."""
-    os.environ[VARIABLE] = f"{point}:{nth}:{how}"
-    failpoints._passed.clear()
-    try:
-        return _raises(action) if how == "raise" else _killed(action)
-    finally:
-        del os.environ[VARIABLE]
-
-
-def _raises(action: Callable[[], object]) -> bool:
-    try:
-        action()
-    except InjectedFailure:
-        return True
-    return False
-
-
-def _killed(action: Callable[[], object]) -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the command failed by itself"
-    return os.WIFSIGNALED(status)
 
 
 class Machine(RuleBasedStateMachine):
@@ -389,35 +348,6 @@ class Machine(RuleBasedStateMachine):
 
     def _states(self) -> dict[str, str]:
         return {span: str(s) if s in (PUBLISHED, REJECTED) else DUE for span, s in self._raw_states().items()}
-
-
-def events_of(path: Path) -> list[Event]:
-    """The events of a file of the lake."""
-    table = pq.ParquetFile(path).read(columns=["user_id", "item_id", "timestamp"]).to_pylist()
-    return [(row["user_id"], row["item_id"], row["timestamp"].isoformat()) for row in table]
-
-
-def learnt_events(version: Version) -> dict[str, set[Event]]:
-    """The events of every span in a version's numbering, decoded from its sequences."""
-    found = {}
-    for stored in version.lineage.vocabulary:
-        folder = version.workspace.resolve(stored)
-        sequences = load_sequences(folder)
-        owners = version.vocabulary.user_ids(sequences.users[sequences.rows]).to_pylist()
-        items = version.vocabulary.item_ids(sequences.items).to_pylist()
-        times = [from_us(us).isoformat() for us in sequences.timestamps.tolist()]
-        found[link_of(folder).span_id] = set(zip(owners, items, times, strict=True))
-    return found
-
-
-def mentions(path: Path, text: str) -> bool:
-    """Whether a file has a text, in its bytes or in a column of text."""
-    if path.suffix == ".parquet":
-        table = pq.ParquetFile(path).read()
-        columns = [c for c in table.columns if pa.types.is_string(c.type) or pa.types.is_large_string(c.type)]
-        if any(text in (value or "") for column in columns for value in column.to_pylist()):
-            return True
-    return text.encode() in path.read_bytes()
 
 
 #: A failure is shown as it was found: shrinking takes hours.

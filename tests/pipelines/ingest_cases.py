@@ -19,6 +19,9 @@ from pipelines.workspace.seal import verify_folder
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 HEADER = ("user_id", "item_id", "timestamp")
+#: Settings and columns of a log that has everything an event can have.
+FULL = '[source]\nevent_type = "kind"\nvalue = "price"\nevent_id = "id"\n'
+FULL_HEADER = ("user_id", "item_id", "timestamp", "kind", "price", "id")
 
 #: One event in each of three months, and two users in the second.
 ROWS = [
