@@ -14,6 +14,7 @@ DONE: Counter[str] = Counter()
 TRIES = {
     "hostile/test_damage.py": "damaged files",
     "hostile/test_damaged_notes.py": "damaged notes and rows",
+    "hostile/test_every_file.py": "damaged files against every command",
     "hostile/test_lost_rows.py": "lost rows",
     "hostile/test_names_and_links.py": "hostile names and links",
     "warehouse/test_sandbox.py": "queries and views against the sandbox",
