@@ -95,6 +95,7 @@ KINDS = (
     "versions/*/changes.parquet",
     "versions/*/config.json",
     "versions/*/gate.parquet",
+    "versions/*/interest_counts.parquet",
     "versions/*/interests.parquet",
     "versions/*/lineage.json",
     "versions/*/memory.safetensors",
