@@ -4,8 +4,9 @@
 
 Behind the views `span_metrics` and `forgetting`. The counting terms of the score know every event that they counted,
 so that nothing of theirs could be forgotten; what is asked is what updates do to interests and item vectors. It is a
-sample, always the same: of each span the users of one bucket of its sequences (by a hash of their id), `[evaluation]
-matrix_users` at most, and the newest spans. An event of a span that a version has learnt is no test of it: a row says
+sample, always the same: of each span the users of one bucket of its sequences (by a hash of their id), of these the
+`[evaluation] matrix_users` who came first, and the newest spans. Who came first has most to be forgotten, and their
+interests lie together, so that a night does not read everybody's. An event of a span that a version has learnt is no test of it: a row says
 nothing alone, and is to be compared with other rows of its span.
 """
 
@@ -75,11 +76,10 @@ def write_span_matrix(workspace: Workspace, version_id: str) -> Path:
 
 
 def _sample(folder: Path, limit: int) -> _Sample:
-    """Of at most ``limit`` users of a bucket of a span's sequences, spread evenly, all events."""
+    """Of the first ``limit`` users of a bucket of a span's sequences all events."""
     span_id = folder.parent.name.removeprefix("span=")
     bucket = load_bucket(folder, 0)
-    places = np.linspace(0, len(bucket) - 1, min(limit, len(bucket))).astype(np.int64)
-    return _Sample(span_id, take_rows(bucket, unique(places)))
+    return _Sample(span_id, take_rows(bucket, np.arange(min(limit, len(bucket)))))
 
 
 def _hits(state: ModelState, span: SpanSequences, top_n: int) -> tuple[float, int]:

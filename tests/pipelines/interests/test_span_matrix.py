@@ -44,7 +44,7 @@ def by_hand(workspace, version_id, span_id):
     state, hits, events = version.load(), 0, 0
     (folder,) = [workspace.resolve(path) for path in version.lineage.vocabulary if f"span={span_id}/" in path]
     bucket = load_bucket(folder, 0)
-    for place in np.unique(np.linspace(0, len(bucket) - 1, min(USERS, len(bucket))).astype(int)):
+    for place in range(min(USERS, len(bucket))):
         own = state.store.vectors[state.store.user == int(bucket.users[place])]
         scores = (own @ state.item_vectors().T).max(0).values if len(own) else None
         for item in bucket.items[bucket.offsets[place] : bucket.offsets[place + 1]].tolist():
