@@ -88,7 +88,7 @@ def check_lists(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Fi
         where = workspace.relative(path)
         if version_of_list(path) not in whole:
             yield Finding(Severity.WARNING, "lists of a version that is not kept", where, PRUNE)
-        elif problem := _parquet_problem(path, "version_id", deep):
+        elif problem := _parquet_problem(path, None, deep):
             command = LISTS[path.parent.name].format(version_of_list(path))
             mend = command if "~" not in path.name else "remove the file: the next night writes it"
             yield Finding(Severity.ERROR, problem, where, mend)
@@ -108,12 +108,13 @@ def _content_problem(folder: Path, fingerprint: str) -> str | None:
     return None if found == fingerprint else "its content is not what the ledger says (fingerprint)"
 
 
-def _parquet_problem(path: Path, column: str, deep: bool) -> str | None:
+def _parquet_problem(path: Path, column: str | None, deep: bool) -> str | None:
+    """What is wrong with a file, as far as ``column`` shows (None: its first one), or all of them."""
     if not path.is_file():
         return "it is missing"
     try:
-        names = [column] if not deep else list(_names(path))
-        read_table(path, names)
+        names = list(_names(path)) if deep or column is None else [column]
+        read_table(path, names if deep else names[:1])
     except ImsrError as error:
         return error.message.removeprefix(f"{path}: ")
     return None
