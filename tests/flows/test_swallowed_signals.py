@@ -12,6 +12,7 @@ START = """
     from flows.termination import bring_back_swallowed_signals, end_cleanly_on_sigterm
     from pipelines.workspace.ending import noticing
     from pipelines.workspace.failpoints import FailPoint, hit
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     end_cleanly_on_sigterm()
 
     def be_asked(*_):
