@@ -121,7 +121,7 @@ def _another(value, name):
         return choices[name]
     if isinstance(value, bool):
         return not value
-    return 3 if value is None else value / 2 if isinstance(value, float) else value + 1
+    return 3 if value is None else value / 2 or 0.5 if isinstance(value, float) else value + 1
 
 
 def test_no_version_yet_and_no_such_version_are_said(ingested, learnt):
