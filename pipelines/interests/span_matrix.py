@@ -6,8 +6,8 @@ Behind the views `span_metrics` and `forgetting`. The counting terms of the scor
 so that nothing of theirs could be forgotten; what is asked is what updates do to interests and item vectors. It is a
 sample, always the same: of each span the users of one bucket of its sequences (by a hash of their id), of these the
 `[evaluation] matrix_users` who came first, and the newest spans. Who came first has most to be forgotten, and their
-interests lie together, so that a night does not read everybody's. An event of a span that a version has learnt is no test of it: a row says
-nothing alone, and is to be compared with other rows of its span.
+interests lie together, so that a night does not read everybody's. An event of a span that a version has learnt is no
+test of it: a row says nothing alone, and is to be compared with other rows of its span.
 """
 
 from __future__ import annotations
