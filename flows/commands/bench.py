@@ -35,39 +35,45 @@ DEFAULT = (
 )
 
 
+Events = Annotated[list[Path] | None, typer.Argument(help="Event files, with --data.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", exists=True, dir_okay=False, help="An imsr.toml for the event files.")
+]
+OfWorkspace = Annotated[
+    Path | None, typer.Option("--workspace", "-w", help="Or a workspace whose spans are compared on.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the results; run again, it goes on.")]
+Strategies = Annotated[str, typer.Option(help=f"Variants, with commas, or 'all': {', '.join(VARIANTS)}")]
+Extractors = Annotated[str, typer.Option(help=f"With commas: {', '.join(EXTRACTORS)}. Without: that of the settings.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Chains of each variant, from [training] seed up.")]
+Trials = Annotated[
+    int, typer.Option("--search", min=0, help="Instead: choose settings of each variant on the tuning spans.")
+]
+SweepOf = Annotated[
+    str,
+    typer.Option(help="Sensitivity of one variant (imsr, or that of --strategies): detector.c1=0.3:0.5,trimmer.c2=0.3"),
+]
+Discover = Annotated[
+    bool,
+    typer.Option("--discover", help="Count only what is new to the user; what the user had is left out of lists."),
+]
+Compute = Annotated[bool, typer.Option("--compute/--found", help="--found: report what is there, and compute nothing.")]
+Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw PNG files (needs matplotlib).")]
+
+
 def bench(
-    events: Annotated[list[Path] | None, typer.Argument(help="Event files, with --data.")] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", exists=True, dir_okay=False, help="An imsr.toml for the event files.")
-    ] = None,
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="Or a workspace whose spans are compared on.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results; run again, it goes on.")] = Path(
-        "bench"
-    ),
-    strategies: Annotated[str, typer.Option(help=f"Variants, with commas, or 'all': {', '.join(VARIANTS)}")] = DEFAULT,
-    extractors: Annotated[
-        str, typer.Option(help=f"With commas: {', '.join(EXTRACTORS)}. Without: that of the settings.")
-    ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Chains of each variant, from [training] seed up.")] = 3,
-    trials: Annotated[
-        int, typer.Option("--search", min=0, help="Instead: choose settings of each variant on the tuning spans.")
-    ] = 0,
-    sweep: Annotated[
-        str,
-        typer.Option(
-            help="Sensitivity of one variant (imsr, or that of --strategies): detector.c1=0.3:0.5,trimmer.c2=0.3"
-        ),
-    ] = "",
-    discover: Annotated[
-        bool,
-        typer.Option("--discover", help="Count only what is new to the user; what the user had is left out of lists."),
-    ] = False,
-    compute: Annotated[
-        bool, typer.Option("--compute/--found", help="--found: report what is there, and compute nothing.")
-    ] = True,
-    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw PNG files (needs matplotlib).")] = True,
+    events: Events = None,
+    data: Data = None,
+    workspace: OfWorkspace = None,
+    out: Out = Path("bench"),
+    strategies: Strategies = DEFAULT,
+    extractors: Extractors = "",
+    seeds: Seeds = 3,
+    trials: Trials = 0,
+    sweep: SweepOf = "",
+    discover: Discover = False,
+    compute: Compute = True,
+    figures: Figures = True,
 ) -> None:
     """Is it worth it on my log? Methods side by side, with what you would pick instead: counters, and rivals.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,13 +59,7 @@ def status(
     if early is not None:
         _show_ended(early)
     elif lease is not None and lease.holder is not None:
-        holder = lease.holder
-        since = holder["since"][:19].replace("T", " ")
-        console.print(
-            f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}, since {since} UTC"
-        )
-        if holder.get("doing"):
-            console.print(f"            {holder['doing']} ({max(0, time.time() - lease.heartbeat):.0f} s ago)")
+        _show_holder(lease.holder, lease.heartbeat)
     shown = spans if everything or answer.as_json else _newest_and_open(spans)
     if len(shown) < len(spans):
         console.print(f"earlier     {len(spans) - len(shown):,} spans; all of them: imsr status --all")
@@ -95,6 +89,14 @@ def status(
         console.print(f"due: {len(runs)}; next: imsr run")
     else:
         console.print("nothing is due")
+
+
+def _show_holder(holder: Mapping[str, Any], heartbeat: float) -> None:
+    """Who works in the workspace, since when, and on what."""
+    since = holder["since"][:19].replace("T", " ")
+    console.print(f"in use by   {holder['command']}, process {holder['pid']} on {holder['host']}, since {since} UTC")
+    if holder.get("doing"):
+        console.print(f"            {holder['doing']} ({max(0, time.time() - heartbeat):.0f} s ago)")
 
 
 def _show_ended(early: dict[str, Any]) -> None:

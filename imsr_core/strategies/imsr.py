@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.batches import TargetSampler
+from imsr_core.config import TrimmerConfig
 from imsr_core.detector import clarity, detect, threshold
 from imsr_core.draws import Purpose, seeded
 from imsr_core.extraction import extract_interests
@@ -83,11 +84,8 @@ def imsr(
     state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, known_items, like)
-    trimmer = state.config.trimmer
-    if trimmer.enabled and trimmer.merge_cosine and shrink is as_it_is:
-        shrink = partial(merge_twins, cosine=trimmer.merge_cosine)
+    shrink = _shrinking(state.config.trimmer, shrink)
     trainer, losses = _train(state, seen, working, before, progress, make_trainer)
-
     trainer.finish()
     blind = None if visible is None else _blind(before, trainer, span, seen, detection, shrink)
     # a base model's random starts are of no use once the interests are read: they make room for them
@@ -114,6 +112,13 @@ def imsr(
         threshold=detection.threshold,
         clarity_quantiles=quantiles(detection.clarity),
     )
+
+
+def _shrinking(trimmer: TrimmerConfig, shrink: Shrink) -> Shrink:
+    """What forgets interests: the strategy's own way, or merging what has become one."""
+    if trimmer.enabled and trimmer.merge_cosine and shrink is as_it_is:
+        return partial(merge_twins, cosine=trimmer.merge_cosine)
+    return shrink
 
 
 def _is_base(before: ModelState, trainer: SpanTrainer) -> bool:
