@@ -62,7 +62,7 @@ def _tell(
     each: Callable[[Trouble], None],
 ) -> None:
     try:
-        run.found = once([*troubles(workspace, now=now, made=run.made), *more])
+        run.found = once(troubles(workspace, now=now, made=run.made), more)
         told = tell(workspace, run.found, now=now)
         report(told, say)
         for trouble in told.troubles:
@@ -71,19 +71,10 @@ def _tell(
         say(f"alerts could not be sent: {type(error).__name__}")
 
 
-def once(found: Sequence[Trouble]) -> list[Trouble]:
-    """Without a run that failed for a reason which a span or an ingest of the ledger gives, too."""
-    ledger = [trouble for trouble in found if not trouble.text.startswith("the ")]
-    reasons = {trouble.text.partition(" failed: ")[2] for trouble in ledger if trouble.kind == "failed"}
-    quarantined = any(trouble.kind == "quarantined" for trouble in ledger)
-    runs = [
-        trouble
-        for trouble in found
-        if trouble not in ledger
-        if trouble.text.partition(" failed: ")[2] not in reasons
-        if not (trouble.kind == "quarantined" and quarantined)
-    ]
-    return [*ledger, *runs]
+def once(ledger: Sequence[Trouble], of_run: Sequence[Trouble]) -> list[Trouble]:
+    """What the ledger knows, and of the run what has no cause in common with it."""
+    causes = {trouble.cause for trouble in ledger} - {""}
+    return [*ledger, *(trouble for trouble in of_run if trouble.cause not in causes)]
 
 
 def report(told: Told, say: Callable[[str], None]) -> None:

@@ -1,17 +1,16 @@
 """What every term of a score is: a few columns of numbers for each user and item, and a state that learns spans.
 
 score(u, i) = sum over the columns of all terms of weight x value(u, i). A term is one file. `Score` has a field for
-each that counts, because what it counts is stored with a version and handed on from span to span. All of them keep two
-promises: learning spans one by one equals learning them at once, and `add` says the same as `at`.
+each that learns, because what it learns is stored with a version and handed on from span to span. All of them promise
+that `add` says the same as `at`; those that count, that learning spans one by one equals learning them at once.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Protocol
 
 from torch import Tensor
 
-from imsr_core.ragged import SpanSequences
 from imsr_core.score.pairs import IntArray
 
 
@@ -29,12 +28,4 @@ class Term(Protocol):
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """The values (B, C, F) of ``items`` (B, C) for ``users`` (B,): what fitting and explaining do."""
-        ...
-
-
-class CountingTerm(Term, Protocol):
-    """A term with a state of its own, which counts events: exact, and without a parameter that is trained."""
-
-    def after(self, span: SpanSequences, n_items: int) -> Self:
-        """The state with a span's events; ``n_items`` is the size of the catalogue after it."""
         ...

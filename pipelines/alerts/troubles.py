@@ -26,16 +26,22 @@ from pipelines.workspace.ledger import Snapshot, SpanRow
 from pipelines.workspace.states import SpanState, VersionState
 
 _DAY_SECONDS = 86_400.0
+#: The cause of a run that ended since too much of its ingest was refused.
+_QUARANTINED = "too much in quarantine"
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """One thing to tell: its ``kind`` (of `pipelines.settings.alerts.KINDS`), what it is, what to type, and its key."""
+    """One thing to tell: its ``kind`` (of `pipelines.settings.alerts.KINDS`), what it is, what to type, and its key.
+
+    A run that failed has the ``cause`` of the span or the ingest that it failed by; "" has nothing in common.
+    """
 
     kind: str
     text: str
     hint: str
     key: str
+    cause: str = ""
 
 
 def troubles(workspace: Workspace, *, now: datetime, made: Collection[str] = ()) -> list[Trouble]:
@@ -57,8 +63,9 @@ def failed_night(error: Exception, *, what: str, now: datetime) -> Trouble:
     """A run that ended with an error: told each time, for somebody waits for what it did not do."""
     words = error.message if isinstance(error, ImsrError) else f"{type(error).__name__}: {error}"
     hint = error.hint if isinstance(error, ImsrError) else ""
-    kind = "quarantined" if isinstance(error, QuarantinedShareError) else "failed"
-    return Trouble(kind, f"the {what} failed: {words}", hint or "look: imsr status", f"failed {what} {now.isoformat()}")
+    kind, cause = ("quarantined", _QUARANTINED) if isinstance(error, QuarantinedShareError) else ("failed", words)
+    key = f"failed {what} {now.isoformat()}"
+    return Trouble(kind, f"the {what} failed: {words}", hint or "look: imsr status", key, cause)
 
 
 def late_night(expected: datetime, began: datetime, settings: Settings) -> Trouble | None:
@@ -75,7 +82,8 @@ def _failed(spans: list[SpanRow]) -> Iterator[Trouble]:
     for span in spans:
         if span.state is SpanState.FAILED:
             text = f"span {span.span_id} failed: {span.error}"
-            yield Trouble("failed", text, "try again: imsr run", f"failed {span.span_id} {span.updated_at}")
+            key = f"failed {span.span_id} {span.updated_at}"
+            yield Trouble("failed", text, "try again: imsr run", key, span.error or "")
 
 
 def _rejected(view: Snapshot, made: Collection[str]) -> Iterator[Trouble]:
@@ -114,7 +122,8 @@ def _quarantined(view: Snapshot, settings: Settings) -> Iterator[Trouble]:
     if share is not None:
         batch = batches[-1]
         text = f"{share:.0%} of the {batch.read:,} rows of ingest {batch.batch_id} are in quarantine"
-        yield Trouble("quarantined", text, "look: imsr sql 'FROM quarantine'", f"quarantined {batch.batch_id}")
+        key = f"quarantined {batch.batch_id}"
+        yield Trouble("quarantined", text, "look: imsr sql 'FROM quarantine'", key, _QUARANTINED)
 
 
 def _late(view: Snapshot, spans: list[SpanRow], settings: Settings, now: datetime) -> Iterator[Trouble]:
