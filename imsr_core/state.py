@@ -14,6 +14,7 @@ from imsr_core.extractors import Extractor, build_extractor
 from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
 from imsr_core.objectives import unit
+from imsr_core.ragged import SpanSequences, empty_sequences
 from imsr_core.rows import RowTable
 from imsr_core.score import MONTH, InterestTerm, Score, Scorer
 from imsr_core.score.bias import BiasTerm
@@ -27,7 +28,9 @@ class ModelState:
 
     ``spans`` counts the spans learnt so far: 1 after pre-training. ``extractor_optimizer`` maps a parameter's name
     to Adam's (first moment, second moment, step) of it. ``trend`` counts what is in fashion;
-    ``score`` is what items are scored with where ``[score]`` is on (None: interests and trend alone).
+    ``score`` is what items are scored with where ``[score]`` is on (None: interests and trend alone). ``missed`` are
+    events from before the next span that no model of the chain has learnt, since what learnt them was rejected: they
+    happened, so they are counted with the next span. It is not saved.
 
     ``memory`` is what a strategy carries from span to span besides the model, each tensor named
     ``<strategy>.<name>``; it is saved with the version. ``user_memory`` holds such tensors as have a row for something
@@ -43,6 +46,7 @@ class ModelState:
     extractor_optimizer: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     trend: Trend = field(default_factory=Trend.empty)
     score: Score | None = None
+    missed: SpanSequences = field(default_factory=empty_sequences)
     memory: dict[str, Tensor] = field(default_factory=dict)
     user_memory: dict[str, Tensor] = field(default_factory=dict)
 

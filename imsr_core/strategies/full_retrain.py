@@ -40,6 +40,7 @@ def full_retrain(
     everything = concatenate([past, span])
     seen = None if visible is None else concatenate([past, visible_part(drop_empty(span), visible)])
     fresh = ModelState.initial(state.config, MONTH if state.score is None else state.score.unit)
+    fresh.missed = state.missed
     update = imsr(fresh, everything, n_items, progress, visible=seen, like=state.store if like is None else like)
     judged = trend_after(state, span if visible is None else visible, n_items)
     update.state.trend = judged.with_counts_of(update.state.trend)

@@ -30,7 +30,7 @@ from imsr_core.detector import clarity, detect, threshold
 from imsr_core.draws import Purpose, seeded
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
-from imsr_core.ragged import SpanSequences, drop_empty
+from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
 from imsr_core.score import Score
 from imsr_core.state import ModelState
 from imsr_core.strategies.merging import merge_twins
@@ -82,6 +82,7 @@ def imsr(
     state = state.clone().with_items(n_items)
     state.trend = trend_after(before, seen, state.n_items)
     state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
+    state.missed = empty_sequences()
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, known_items, like)
     shrink = _shrinking(state.config.trimmer, shrink)
@@ -155,7 +156,7 @@ def trend_after(before: ModelState, span: SpanSequences, n_items: int) -> Trend:
     if asked and before.spans > 1:
         generator = seeded(config.training.seed, before.spans, Purpose.TREND_SAMPLE)
         trend = trend.judged(span, before.store, before.item_vectors(), config.model.logit_scale, generator)
-    return trend.after(span, n_items)
+    return trend.after(concatenate([before.missed, span]), n_items)
 
 
 def scores_after(
@@ -164,18 +165,21 @@ def scores_after(
     """The score with a span; and for the gate without the events that are not in ``visible`` (None if all are).
 
     First what the events that may be learnt from say of the weights, asked of the model that has not learnt them; then
-    all counts. A model that has learnt nothing keeps the last stretch of its first span back for that.
+    all counts, with them those of what was ``missed`` before. A model that has learnt nothing keeps the last stretch of
+    its first span back for that.
     """
     score, seen = before.score, span if visible is None else visible
     if score is None:
         return None, None
     seed = before.config.training.seed * 1_000_003 + before.spans
+    counted = concatenate([before.missed, span])
+    shown = None if visible is None else concatenate([before.missed, visible])
     if before.spans == 0:
         weighed = replace(score, weights=score.begun(seen, n_items, seed).weights)
-        return weighed.after(span, n_items), None if visible is None else weighed.after(visible, n_items)
-    blind = None if visible is None else score.asked_after(visible, n_items)
+        return weighed.after(counted, n_items), None if shown is None else weighed.after(shown, n_items)
+    blind = None if shown is None else score.asked_after(shown, n_items)
     weights = score.asked(seen, before.interest_term(), seed).weights
-    after = replace(score, weights=weights).after(span, n_items)
+    after = replace(score, weights=weights).after(counted, n_items)
     return after, None if blind is None else replace(blind, weights=weights)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
 from imsr_core.score import SETS, Score
-from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import SpanUpdate
 from pipelines.interests.score_files import USER_ITEMS, ScoreChanges
@@ -57,15 +59,16 @@ def _learnt_by(version: Version) -> SpanSequences:
 
 
 def changes_of(
-    parent: Version | None, before: ModelState, update: SpanUpdate, span: SpanSequences
+    parent: Version | None, before: ModelState, update: SpanUpdate, users: NDArray[np.int64]
 ) -> ScoreChanges | None:
-    """What of the score's tables is to be written; None without a score."""
+    """What of the score's tables is to be written, ``users`` (sorted) being those whose events were counted; None
+    without a score."""
     score = update.state.score
     if score is None or before.score is None:
         return None
     folders = () if parent is None else tuple(parent.score_folders())
     has_tables = all((folder / USER_ITEMS).exists() for folder in folders)
-    return ScoreChanges(score, unique(span.users), folders if has_tables else ())
+    return ScoreChanges(score, users, folders if has_tables else ())
 
 
 def described(score: Score) -> dict[str, Any]:

@@ -10,13 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from imsr_core.checkpoint import MODEL, OPTIMIZER, config_to_dict
 from imsr_core.config import InterestsConfig
 from imsr_core.errors import ConfigError
 from imsr_core.holdout import hide_last
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
+from imsr_core.sorted_keys import union
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
@@ -92,19 +95,31 @@ class TrainingInput:
         last = self.sequences[-1]
         return [link.folder for link in chain_of(self.workspace, last.span_id, last.fingerprint)]
 
+    def missed_folders(self) -> list[Path]:
+        """Sequence folders of spans before the last one that the chain has not learnt: what learnt them was rejected,
+        or rolled back. Oldest first."""
+        known = set() if self.parent is None else {self.workspace.resolve(p) for p in self.parent.lineage.vocabulary}
+        own = set(self.folders())
+        return [folder for folder in self.vocabulary_folders() if folder not in known | own]
+
     def verify(self) -> None:
         """Compare all that is learnt from with what was published: a weight that flipped is still a number."""
-        for folder in (*self.folders(), *([self.parent.folder] if self.parent else [])):
+        for folder in (*self.missed_folders(), *self.folders(), *([self.parent.folder] if self.parent else [])):
             verify_folder(folder)
         for folder in self.parent.model_folders()[:-1] if self.parent else ():
             verify_folder(folder, only=(MODEL, OPTIMIZER))
 
     def load(self) -> list[SpanSequences]:
         """What is learnt of each span: all events, or all but each user's last two under the paper's protocol."""
-        parts = [load_sequences(folder) for folder in self.folders()]
-        if self.protocol == "holdout":
-            parts = [all_but_last(part, 2) for part in parts]
-        return [drop_empty(part) for part in parts]
+        return [self._load(folder) for folder in self.folders()]
+
+    def load_missed(self) -> SpanSequences:
+        """The same of the spans that the chain has not learnt, as one."""
+        return concatenate([self._load(folder) for folder in self.missed_folders()])
+
+    def _load(self, folder: Path) -> SpanSequences:
+        part = load_sequences(folder)
+        return drop_empty(all_but_last(part, 2) if self.protocol == "holdout" else part)
 
 
 def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) -> VersionRow:
@@ -155,7 +170,7 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
     parts, n_items = source.load(), _catalogue_size(source)
     past = concatenate(parts[:-1]) if source.like else None
     span = concatenate(parts) if past is None else parts[-1]
-    before = _start(source, span)
+    before = _start(source, span.users)
     share = min(source.holdout, MOST_HIDDEN / max(span.n_events, 1))
     visible, hidden = hide_last(span, share, salt_of(source.config.training.seed, source.span_id))
     hit(FailPoint.TRAIN_STARTED)
@@ -172,7 +187,7 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
     events = rank_hidden(hidden, current, update.unseen(torch.from_numpy(hidden.users)), source.top_n)
     if source.like is not None:
         events = events.compared_with(GateEvents.read(source.like.folder))
-    score = changes_of(source.parent, before, update, span)
+    score = changes_of(source.parent, before, update, union(span.users, before.missed.users))
     on_disk = source.parent is not None and (score is None or bool(score.folders))
     update = replace(update, blind=None, blind_score=None)  # as large as the interests, and asked for no more
     return _Learnt(update, events, score, before if on_disk else None)
@@ -192,17 +207,19 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _start(source: TrainingInput, span: SpanSequences) -> ModelState:
-    """What the strategy starts from: nothing, the parent, or for a shadow the chain's numbers of interests."""
+def _start(source: TrainingInput, users: NDArray[np.int64]) -> ModelState:
+    """What the strategy starts from: nothing, the parent as far as it knows ``users``, or for a shadow the chain's
+    numbers of interests. With what the chain has missed."""
+    missed = source.load_missed()
     if source.like is not None:
         state = source.like.load()
     elif source.parent is None:
         return ModelState.initial(source.config, length_of_a_span(source.workspace))
     else:
         _require_same_numbering(source.parent, source)
-        state = source.parent.load(span.users, optimizer=True)
+        state = source.parent.load(union(users, missed.users), optimizer=True)
         _require_same_shape(source.parent, state.config, source.config)
-    state.config = source.config
+    state.config, state.missed = source.config, missed
     made_by = source.parent or source.like
     assert made_by is not None
     return scored(state, made_by)
