@@ -15,8 +15,8 @@ from flows.holding import holding
 from flows.steps import QUARANTINED, as_task, concluded, learn, moment
 from flows.tasks import add_due
 from pipelines.lake.ingest import IngestReport, ingest
-from pipelines.lake.item_metadata import metadata_problem
 from pipelines.lake.landing import check_refused, ingest_landed
+from pipelines.lake.tables_beside import table_problems
 from pipelines.lake.warnings import QuarantinedShareError, check_quarantined
 from pipelines.nights.plan import due
 from pipelines.workspace.layout import Workspace
@@ -52,7 +52,7 @@ def _night(opened: Workspace, at: datetime, landing: Path | None, files: list[st
         if report.files:
             _say(report)
             as_task("quarantine", check_quarantined, report, opened.settings)  # recorded: a retry would be green
-        if problem := metadata_problem(writer):
+        for problem in table_problems(writer):
             get_run_logger().warning(problem)
         run.made += learn(writer, due(opened, now=at))
         if opened.settings.users.nightly:  # a task that fails is noted, and the spans are published by now

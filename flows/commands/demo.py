@@ -32,7 +32,7 @@ def demo(
         workspace = Workspace.open(folder)
     else:
         workspace = Workspace.create(folder, as_new((sample_data.path() / "imsr.toml").read_text(encoding="utf-8")))
-        _bring_metadata(workspace)
+        _bring_tables(workspace)
     files = sorted((sample_data.path() / "landing").iterdir())
     status = console.status(f"ingesting {len(files)} monthly files")
     with status, holding(workspace, "imsr demo", now=current_time) as writer:
@@ -55,10 +55,9 @@ def demo(
     console.print(f'  imsr sql -w {folder} "{query}"')
 
 
-def _bring_metadata(workspace: Workspace) -> None:
-    """Copy the sample's table about items to where its settings look for it."""
-    if not workspace.settings.items.metadata:
-        return
-    target = workspace.root / workspace.settings.items.metadata
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(sample_data.path() / target.name, target)
+def _bring_tables(workspace: Workspace) -> None:
+    """Copy the sample's tables about items and users to where its settings look for them."""
+    for file in filter(None, (workspace.settings.items.metadata, workspace.settings.segments.users)):
+        target = workspace.root / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(sample_data.path() / target.name, target)

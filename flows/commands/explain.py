@@ -14,7 +14,7 @@ from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.insight.explain import Explainer
-from pipelines.lake.item_metadata import is_current, keep_metadata
+from pipelines.lake.item_metadata import item_table
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import LeaseHeld
 
@@ -68,10 +68,11 @@ def explain(
 
 def _take_metadata(workspace: Workspace) -> None:
     """The table about items as it is now; beside a run that holds the workspace, as it was taken last."""
-    if is_current(workspace):
+    table = item_table(workspace.settings)
+    if table.is_current(workspace):
         return
     try:
         with holding(workspace, "imsr explain", now=current_time) as writer:
-            keep_metadata(writer)
+            table.keep(writer)
     except LeaseHeld:
         warn("the table of [items] changed, and a run holds the workspace: explained with the one before")

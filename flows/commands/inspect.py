@@ -150,8 +150,8 @@ def sql(
 
     Views: spans, interactions, quarantine, users, items, sequences, versions, promotions, verdicts, metrics, drift,
     span_metrics, forgetting, interests, interest_history, interest_counts, interest_changes, interest_items,
-    interest_overlap, user_items, item_neighbours, item_metadata, score_weights, recommendations, tasks, task_metrics;
-    and interests_as_of('VERSION').
+    interest_overlap, user_items, item_neighbours, item_metadata, user_segments, score_weights, recommendations, tasks,
+    task_metrics; and interests_as_of('VERSION').
     The session reads the workspace and nothing else.
     """
     text = sys.stdin.read() if query == "-" else query

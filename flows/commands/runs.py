@@ -16,7 +16,7 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
 from flows.console import console, show_outcomes, span_progress, warn
 from flows.holding import holding
-from pipelines.lake.item_metadata import metadata_problem
+from pipelines.lake.tables_beside import table_problems
 from pipelines.nights.night import SpanOutcome, run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, run_for
@@ -78,7 +78,7 @@ def planned_runs(workspace: Workspace, span: str | None = None) -> list[PlannedR
 def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
     """Run what is due, or one span, with live progress, holding the workspace's lease."""
     with holding(workspace, "imsr run", now=current_time) as writer:
-        if problem := metadata_problem(writer):
+        for problem in table_problems(writer):
             warn(problem)
         outcomes = learn_all(writer, planned_runs(workspace, span))
         lists_and_report(writer)

@@ -46,6 +46,7 @@ PLACES = (
     Place("recommendations", "recommendations/*.parquet"),
     Place("explanations", "explanations/*.parquet"),
     Place("labels", "labels/**/*.parquet"),
+    Place("segments", "metadata/users-*.parquet"),
 )
 
 

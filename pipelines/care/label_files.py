@@ -1,7 +1,7 @@
-"""A user's rows in the label files that people keep: those that the settings name, and whatever lies in ``labels/``.
+"""A user's rows in the files about users that people keep: those that the settings name, and what is in ``labels/``.
 
-A label says something about a person, so a forgotten user's go. Inside the workspace the files are rewritten, all other
-lines byte for byte; what lies outside is not ours, and is listed.
+A label says something about a person, and so does a segment: a forgotten user's go. Inside the workspace the files are
+rewritten, all other lines byte for byte; what lies outside is not ours, and is listed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def label_files(workspace: Workspace) -> dict[Path, str]:
     for task in workspace.settings.tasks.values():
         if not task.labels.startswith(VIEW):
             found[workspace.root / task.labels] = task.user_id
+    segments = workspace.settings.segments
+    if segments.users:
+        found.setdefault(workspace.root / segments.users, segments.user_id)
     for path in (workspace.root / "labels").rglob("*.csv"):
         found.setdefault(path, "user_id")
     return {path: column for path, column in sorted(found.items()) if path.is_file()}

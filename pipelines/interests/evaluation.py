@@ -9,12 +9,14 @@ items to be found. Slices of the events:
     explore     of those, items new to the user (the paper's case study)
     everything  all events of the span; unknown users and items count as misses
     validation  the second last event of a user (only under the paper's protocol, with ``last``)
+
+and slices by who the user is, where the caller knows it (see `user_slices`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -27,11 +29,10 @@ from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
 from imsr_core.ragged import SpanSequences
 from imsr_core.sorted_keys import is_in
 from imsr_core.state import ModelState
+from pipelines.interests.user_slices import STRANGERS, UserSlices
 from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.ledger import MetricRow
 from pipelines.workspace.parquet_files import ParquetFileError
-
-SLICES = ("all", "last", "repeat", "explore", "everything", "validation")
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,15 @@ class Evaluation:
     """Ranks of a span's events under a version, and the slices (E,) that they belong to.
 
     ``ranks`` (E,) is exact below ``top_n`` and ``top_n`` otherwise; ``scorable`` (E,) is False where the version
-    knows the user or the item not at all (their rank is ``top_n``).
+    knows the user or the item not at all (their rank is ``top_n``). ``other_ranks`` (E,) by slice are of slices that
+    something else than the model serves.
     """
 
     ranks: Tensor
     scorable: Tensor
     slices: dict[str, Tensor]
     top_n: int
+    other_ranks: dict[str, Tensor] = field(default_factory=dict)
 
     def rows(self, version_id: str, span_id: str, protocol: str) -> list[MetricRow]:
         """One row for each slice that is not empty, and metric."""
@@ -53,7 +56,7 @@ class Evaluation:
         values = {f"hr@{n}": hit_rate, f"ndcg@{n}": ndcg, f"mrr@{n}": reciprocal_rank}
         rows = []
         for name, member in self.slices.items():
-            ranks = self.ranks[member]
+            ranks = self.other_ranks.get(name, self.ranks)[member]
             if len(ranks):
                 for metric, function in values.items():
                     value = float(function(ranks, n).mean())
@@ -71,9 +74,15 @@ def evaluate(state: ModelState, span: SpanSequences, seen: Tensor, *, top_n: int
 
 
 def evaluate_ranks(
-    ranked: tuple[Tensor, Tensor], span: SpanSequences, seen: Tensor, *, top_n: int, protocol: str
+    ranked: tuple[Tensor, Tensor],
+    span: SpanSequences,
+    seen: Tensor,
+    *,
+    top_n: int,
+    protocol: str,
+    by_user: UserSlices | None = None,
 ) -> Evaluation:
-    """As `evaluate`, of the ranks that `rank_events` gave."""
+    """As `evaluate`, of the ranks that `rank_events` gave, and with the slices ``by_user``."""
     ranks, scorable = ranked
     ends = torch.from_numpy(span.offsets[1:] - 1)[torch.from_numpy(span.counts > 0)]
     last = torch.zeros(span.n_events, dtype=torch.bool)
@@ -90,7 +99,12 @@ def evaluate_ranks(
             "explore": ~seen & scorable,
             "everything": torch.ones_like(last),
         }
-    return Evaluation(ranks, scorable, slices, top_n)
+    if by_user is None:
+        return Evaluation(ranks, scorable, slices, top_n)
+    main = slices["last"] if protocol == "holdout" else scorable
+    slices |= {name: member & main for name, member in by_user.members.items()}
+    slices[STRANGERS] = by_user.strangers & slices["everything"]
+    return Evaluation(ranks, scorable, slices, top_n, {STRANGERS: by_user.stranger_ranks})
 
 
 def rank_events(state: ModelState, span: SpanSequences, top_n: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, slice_rows, take_rows
 from pipelines.interests.evaluation import evaluate_ranks, rank_events, seen_before
+from pipelines.interests.user_slices import user_slices
 from pipelines.interests.version import Version
 from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.build import runner_options
@@ -106,5 +107,6 @@ def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: st
     else:
         ranked = ranks_everywhere(version, folder, top_n, options)
     seen = seen_before(sequences, earlier)
-    result = evaluate_ranks(ranked, sequences, seen, top_n=top_n, protocol=protocol)
+    by_user = user_slices(version, sequences, top_n)
+    result = evaluate_ranks(ranked, sequences, seen, top_n=top_n, protocol=protocol, by_user=by_user)
     return result.rows(version_id, row.span_id, protocol)

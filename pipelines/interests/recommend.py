@@ -26,9 +26,10 @@ from imsr_core.score.serving import Scorer, with_places_kept
 from imsr_core.session import session_state
 from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
+from pipelines.interests.popular import most_popular
 from pipelines.interests.reasons import reasons
 from pipelines.interests.version import Version
-from pipelines.sequences.loader import load_history, load_sequences
+from pipelines.sequences.loader import load_history
 from pipelines.versions.pruned_since import saying_if_pruned
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import write_table
@@ -268,15 +269,10 @@ class Recommender:
         return reasons(self.state.score, self._scorer(which), users, items, interests, named)
 
     def _popular(self, user_ids: Sequence[str], n: int, allowed: NDArray[np.bool_] | None) -> pa.Table:
-        workspace, lineage = self.version.workspace, self.version.lineage
-        items = load_sequences(workspace.resolve(lineage.vocabulary[-1])).items
-        counts = np.bincount(items, minlength=self.state.n_items)
-        if allowed is not None:
-            counts = counts * allowed
-        best = np.argsort(-counts, kind="stable")[: min(n, int((counts > 0).sum()))]
+        best = most_popular(self.version, n, self.state.n_items, allowed)
         size = len(user_ids) * len(best)
         ids = pa.array(list(user_ids), pa.string())
-        named = self.version.vocabulary.item_ids(best.astype(np.int64))
+        named = self.version.vocabulary.item_ids(best)
         return pa.table(
             {
                 "user_id": ids.take(pa.array(np.repeat(np.arange(len(user_ids)), len(best)))),

@@ -80,12 +80,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Facts:
-    """All figures of a report on one version. ``learnt`` has a row for each version of its chain, oldest first;
-    ``apart`` the mean number of distinct interests after each span, where the files say it."""
+    """All figures of a report on one version.
+
+    ``scores`` and ``counts`` (events) are by slice and span. ``learnt`` has a row for each version of its chain, oldest
+    first; ``apart`` the mean number of distinct interests after each span, where the files say it.
+    """
 
     version_id: str
     learnt: Rows
     scores: dict[str, dict[str, float]]
+    counts: dict[str, dict[str, int]]
     histogram: Rows
     mean: float
     distinct_mean: float
@@ -105,16 +109,19 @@ def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) 
     """The facts of one version; ``metric`` (such as hr@20) is the score that is followed over the spans."""
     chain = {"version": version_id}
     scores: dict[str, dict[str, float]] = {}
-    for span, part, value, _ in _ask(connection, _SCORES, chain | {"metric": metric}).rows:
+    events: dict[str, dict[str, int]] = {}
+    for span, part, value, n in _ask(connection, _SCORES, chain | {"metric": metric}).rows:
         scores.setdefault(part, {})[span] = value
-    counts = _ask(connection, _DISTINCT, chain | {"twin": TWIN}).rows[0]
+        events.setdefault(part, {})[span] = n
+    means = _ask(connection, _DISTINCT, chain | {"twin": TWIN}).rows[0]
     return Facts(
         version_id=version_id,
         learnt=_ask(connection, _LEARNT, chain),
         scores=scores,
+        counts=events,
         histogram=_ask(connection, _HISTOGRAM, chain),
-        mean=counts[0] or 0.0,
-        distinct_mean=counts[1] or 0.0,
+        mean=means[0] or 0.0,
+        distinct_mean=means[1] or 0.0,
         apart=dict(_ask(connection, _APART, chain).rows),
         verdicts=_ask(connection, _VERDICTS, chain),
         promotions=_ask(connection, _PROMOTIONS),

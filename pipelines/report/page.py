@@ -27,6 +27,7 @@ from pipelines.report.ingests import ingests
 from pipelines.report.matrix import span_matrix
 from pipelines.report.path_of_interests import path_of
 from pipelines.report.section import Section
+from pipelines.report.slices import slices
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import write_atomic
@@ -98,6 +99,7 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
 def _sections(facts: Facts, counted: dict[str, Floor], top_n: int, workspace: Workspace) -> list[Section]:
     return [
         _score(facts, counted, top_n),
+        slices(facts.scores, facts.counts, top_n),
         _interests(facts),
         _histogram(facts),
         _changes(facts),

@@ -48,6 +48,7 @@ from pipelines.settings.sections import (
     SequencesSettings,
     SpansSettings,
 )
+from pipelines.settings.segments import SegmentsSettings
 from pipelines.settings.source import SourceSettings
 from pipelines.settings.stream import StreamSettings
 from pipelines.settings.tasks import TaskSettings, UsersSettings
@@ -63,6 +64,7 @@ class Settings:
     source: SourceSettings = field(default_factory=SourceSettings)
     spans: SpansSettings = field(default_factory=SpansSettings)
     items: ItemsSettings = field(default_factory=ItemsSettings)
+    segments: SegmentsSettings = field(default_factory=SegmentsSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
     stream: StreamSettings = field(default_factory=StreamSettings)
     sequences: SequencesSettings = field(default_factory=SequencesSettings)

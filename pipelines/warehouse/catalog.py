@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from imsr_core.errors import CheckpointError
 from imsr_core.twin import TWIN
 from pipelines.lake.item_metadata import kept_metadata
+from pipelines.lake.user_segments import kept_segments
 from pipelines.sequences.chain import SequenceChainError, chain_of, latest_rows
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
@@ -74,6 +75,7 @@ COLUMNS = {
     "neighbour_contexts": "version_id VARCHAR, kind VARCHAR, user_index BIGINT, place BIGINT, item_index BIGINT, "
     "fresh BOOLEAN",
     "item_metadata": "item_id VARCHAR",
+    "user_segments": "user_id VARCHAR",
     "interest_items": "version_id VARCHAR, user_id VARCHAR, interest_id BIGINT, rank BIGINT, item_id VARCHAR, "
     "score FLOAT",
     "span_matrix": "version_id VARCHAR, span_id VARCHAR, metric VARCHAR, value DOUBLE, n BIGINT",
@@ -226,7 +228,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
     explained = sorted((workspace.root / "explanations").glob("*.parquet"))
     matrices = sorted((workspace.root / "matrix").glob("*.parquet"))
-    metadata = kept_metadata(view)
+    metadata, segments = kept_metadata(view), kept_segments(view)
     return {
         "interactions": _files(lake, "bucket=*.parquet"),
         "quarantine": [workspace.resolve(b.quarantine_path) for b in view.batches() if b.quarantine_path],
@@ -242,6 +244,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "neighbour_counts": _files(folders, "item_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),
         "neighbour_contexts": _files(folders, "neighbour_contexts.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
+        "user_segments": [workspace.resolve(segments.path)] if segments else [],
         "span_matrix": [path for path in matrices if path.stem not in gone],
         "interest_items": [path for path in explained if path.stem not in gone],
         "recommendations": [path for path in lists if path.stem.partition("~")[0] not in gone],

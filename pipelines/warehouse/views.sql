@@ -24,7 +24,8 @@ CREATE OR REPLACE VIEW promotions AS
          lead("at"::TIMESTAMPTZ) OVER (PARTITION BY line ORDER BY seq) AS live_until
   FROM ${promotions};
 
--- Test-then-train: the version's score on a span that it had not seen. Slices: all, last, repeat, explore, everything.
+-- Test-then-train: the version's score on a span that it had not seen. Slices: all, last, repeat, explore, everything,
+-- old_users, new_users, strangers, and column=value for each group of users that [segments] names.
 CREATE OR REPLACE VIEW metrics AS
   SELECT m.span_id, m.version_id, v.strategy, m.slice, m.protocol, m.metric, m.value, m.n
   FROM ${metrics} m JOIN ${versions} v USING (version_id)
@@ -235,6 +236,9 @@ CREATE OR REPLACE VIEW recommendations AS
 
 -- The table that [items] metadata names, as it was when it was last taken.
 CREATE OR REPLACE VIEW item_metadata AS SELECT * FROM ${item_metadata};
+
+-- The table about users that [segments] names, as it was when it was last taken: the columns that are slices of metrics.
+CREATE OR REPLACE VIEW user_segments AS SELECT * FROM ${user_segments};
 
 -- What each interest stands for: the items nearest to it (rank 1 first; score = interest . item), by `imsr explain --all`.
 CREATE OR REPLACE VIEW interest_items AS

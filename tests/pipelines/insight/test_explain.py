@@ -12,7 +12,7 @@ from pipelines.care.forget import forget
 from pipelines.care.prune import prune
 from pipelines.insight.explain import Explainer
 from pipelines.interests.recommend import UnknownUserError
-from pipelines.lake.item_metadata import keep_metadata
+from pipelines.lake.item_metadata import item_table
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.workspace.parquet_files import read_table
 from pipelines.workspace.writer import writing
@@ -42,8 +42,8 @@ def test_names_and_categories_come_from_the_table(tmp_path):
     (workspace.root / "items.csv").write_text("\n".join(["id,title,group", *rows]) + "\n")
     run_all(workspace)
     with writing(workspace, "test", now=NOW) as writer:
-        kept = keep_metadata(writer)
-    assert kept.items == 59
+        kept = item_table(writer.workspace.settings).keep(writer)
+    assert kept.rows == 59
     explainer = Explainer.open(workspace)
     assert explainer.catalogue.described == explainer.recommender.state.n_items - 1  # all but the nasty one
     for each in explainer.user("u1", items=2):

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_world import NOW, TOML, make
 
-from pipelines.lake.item_metadata import ItemMetadataError, is_current, keep_metadata, kept_metadata
+from pipelines.lake.item_metadata import item_table, kept_metadata
+from pipelines.lake.kept_table import KeptTableError
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
@@ -35,7 +36,7 @@ def write(path, kind: str) -> None:
 
 def keep(workspace: Workspace):
     with writing(workspace, "test", now=NOW) as writer:
-        return keep_metadata(writer)
+        return item_table(writer.workspace.settings).keep(writer)
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
@@ -43,7 +44,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     workspace = workspace_with(tmp_path, f"items.{kind}")
     write(workspace.root / f"items.{kind}", kind)
     kept = keep(workspace)
-    assert (kept.items, kept.duplicate, kept.without_id) == (2, 1, 1)
+    assert (kept.rows, kept.duplicate, kept.without_id) == (2, 1, 1)
     publish_catalog(workspace)
     with connect(workspace) as connection:
         assert connection.sql("SELECT item_id, name, kind FROM item_metadata ORDER BY 1").fetchall() == [
@@ -65,12 +66,12 @@ def test_the_copy_changes_with_the_file_and_only_then(tmp_path):
     write(file, "csv")
     first = keep(workspace)
     assert keep(workspace) == first
-    assert is_current(workspace)
+    assert item_table(workspace.settings).is_current(workspace)
     file.write_text(file.read_text() + "c,milk,drinks\n")
-    assert not is_current(workspace)
+    assert not item_table(workspace.settings).is_current(workspace)
     second = keep(workspace)
     assert second.path != first.path
-    assert second.items == 3
+    assert second.rows == 3
     with workspace.ledger.snapshot() as view:
         assert kept_metadata(view) == second
 
@@ -90,6 +91,6 @@ def test_what_cannot_be_read_is_an_error_with_a_hint(tmp_path, name, content, se
     workspace = workspace_with(tmp_path, name, settings)
     if content is not None:
         (workspace.root / name).write_text(content)
-    with pytest.raises(ItemMetadataError, match=message) as refused:
+    with pytest.raises(KeptTableError, match=message) as refused:
         keep(workspace)
     assert refused.value.hint

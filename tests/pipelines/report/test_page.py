@@ -56,6 +56,8 @@ def test_a_report_says_what_there_is_to_say(reported):
     wanted = ["Score, HR@10", "Interests a user", "How many interests", "Born and trimmed", "Drift", "Promotions"]
     assert [heading for heading in page.headings if heading in wanted] == wanted
     assert "The interests of user u1" in page.headings
+    assert "Who is served how well" in page.headings
+    assert "users it had never seen; they get popular items" in text
     assert "recommended before they happened" in text
     assert VERSIONS[-1] in text
 

@@ -7,7 +7,7 @@ from task_world import add, with_tasks
 from flows.holding import holding
 from imsr_core.lifelong.errors import TaskError
 from pipelines.interests.recommend import UnknownUserError
-from pipelines.lake.item_metadata import keep_metadata
+from pipelines.lake.item_metadata import item_table
 from pipelines.tasks.data import history
 from pipelines.tasks.predict import TaskPredictor
 from pipelines.tasks.version import current_version
@@ -92,7 +92,7 @@ def test_histories_are_the_last_items_by_their_names(taught, copy_of):
     path.write_text(path.read_text() + '\n[items]\nmetadata = "titles.csv"\n')
     named = Workspace.open(workspace.root)
     with holding(named, "test", now=NOW) as writer:
-        keep_metadata(writer)
+        item_table(writer.workspace.settings).keep(writer)
     predictor = TaskPredictor.open(named, "club")
     assert predictor.histories(["u3"], 2, "title")["u3"] == ["The last one", two["u3"][1]]
     with pytest.raises(TaskError, match="item_id, title"):

@@ -1,0 +1,175 @@
+"""A table that people keep beside the events, about items or about users: read, checked, and kept as it was.
+
+The file may change at any time; what was shown with it must stay explicable. So its rows are copied to
+``metadata/<kind>-<fingerprint>.parquet`` (the id first, as text, then the columns as they came), and the ledger names
+the copy that is in force. The same rows give the same copy. Nothing is trained on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imsr_core.errors import ImsrError
+from pipelines.workspace.decoding import decode_meta
+from pipelines.workspace.engine import duckdb_session
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.parquet_files import write_table
+from pipelines.workspace.seal import file_sha256
+from pipelines.workspace.writer import Writer
+
+#: Folder of the copies.
+FOLDER = "metadata"
+
+
+class KeptTableError(ImsrError):
+    """A table about items or users is missing, cannot be read, or lacks a column."""
+
+
+@dataclass(frozen=True)
+class KeptTable:
+    """The copy in force. ``path`` is below the workspace; ``source`` is the hash of the file and of the settings.
+
+    Of what was read ``rows`` are kept, ``duplicate`` ones said something else of an id that stands further up, and
+    ``without_id`` had none.
+    """
+
+    path: str
+    source: str
+    rows: int
+    duplicate: int
+    without_id: int
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """What such a table is about: the ``file`` that ``setting`` names, its column ``own_id`` (``id_name`` in the copy),
+    and the columns that are ``wanted`` of it (``only_wanted``: the copy has no others).
+
+    ``options`` is what of the settings decides how it is read, ``endings`` the kinds of files that it may be.
+    """
+
+    name: str
+    note: str
+    setting: str
+    file: str
+    id_name: str
+    own_id: str
+    wanted: tuple[str, ...]
+    options: dict[str, Any]
+    only_wanted: bool = False
+    endings: tuple[str, ...] = (".parquet", ".csv", ".tsv", ".jsonl", ".json")
+
+    def place(self, workspace: Workspace) -> Path:
+        """Where the file is."""
+        return workspace.root / self.file
+
+    def is_current(self, workspace: Workspace) -> bool:
+        """Whether the copy in force is that of the table as it is now (a missing table changes nothing)."""
+        if not self.file or not self.place(workspace).is_file():
+            return True
+        with workspace.ledger.snapshot() as view:
+            kept = kept_table(view, self.note)
+        return kept is not None and kept.source == self._source(workspace)
+
+    def keep(self, writer: Writer) -> KeptTable | None:
+        """Take the table as it is now; None without one in the settings. A file that did not change costs its hash.
+
+        Raises:
+            KeptTableError: the file is missing, cannot be read, or lacks a column. The copy before stays in force.
+        """
+        workspace = writer.workspace
+        if not self.file:
+            return None
+        if not self.place(workspace).is_file():
+            raise KeptTableError(
+                f"{self.setting}: there is no file {self.place(workspace)}", hint="correct it in imsr.toml"
+            )
+        source = self._source(workspace)
+        with workspace.ledger.snapshot() as view:
+            before = kept_table(view, self.note)
+        if before is not None and before.source == source and workspace.resolve(before.path).is_file():
+            return before
+        kept = self._copy(workspace, source)
+        with writer.transaction() as tx:
+            tx.put_meta(self.note, json.dumps(asdict(kept)))
+        return kept
+
+    def _source(self, workspace: Workspace) -> str:
+        return hashlib.sha256(f"{file_sha256(self.place(workspace))} {self.options}".encode()).hexdigest()
+
+    def _copy(self, workspace: Workspace, source: str) -> KeptTable:
+        table = self._read(self.place(workspace))
+        named = table.filter(pc.is_valid(table[self.id_name]))
+        place = pa.array(range(named.num_rows), pa.int64())
+        first = named.append_column("place", place).group_by(self.id_name).aggregate([("place", "min")])["place_min"]
+        kept = named.take(first).sort_by(self.id_name)
+        folder = workspace.root / FOLDER
+        folder.mkdir(exist_ok=True)
+        copy = folder / f"{self.name}-{source[:16]}.parquet"
+        write_table(kept, copy)
+        return KeptTable(
+            path=workspace.relative(copy),
+            source=source,
+            rows=kept.num_rows,
+            duplicate=named.num_rows - kept.num_rows,
+            without_id=table.num_rows - named.num_rows,
+        )
+
+    def _read(self, path: Path) -> pa.Table:
+        """All rows and columns of the file; the id first, as text."""
+        own = self.own_id.replace('"', '""')
+        query = f"""SELECT nullif(CAST("{own}" AS VARCHAR), '') AS {self.id_name}, * EXCLUDE ("{own}")
+            FROM {self._source_sql(path)}"""
+        try:
+            with duckdb_session() as connection:
+                table = connection.sql(query, params={"path": str(path)}).to_arrow_table()
+        except duckdb.Error as error:
+            first = str(error).strip().splitlines()[0]
+            raise KeptTableError(
+                f"{self.setting}: {path.name} cannot be read: {first}",
+                hint=f"it must have a column {self.own_id!r}: set {self.id_name} in {self.setting.partition(' ')[0]} "
+                f"to the one with the {self.id_name.removesuffix('_id')}'s id",
+            ) from error
+        wanted = [column for column in self.wanted if column]
+        missing = [column for column in wanted if column not in table.column_names]
+        if missing:
+            raise KeptTableError(
+                f"{self.setting.partition(' ')[0]}: {path.name} has no column {missing[0]!r}",
+                hint=f"its columns: {', '.join(table.column_names[1:])}",
+            )
+        return table.select([self.id_name, *dict.fromkeys(wanted)]) if self.only_wanted else table
+
+    def _source_sql(self, path: Path) -> str:
+        kinds = {
+            ".parquet": "read_parquet([$path], hive_partitioning = false)",
+            ".csv": "read_csv([$path], header = true, all_varchar = true, strict_mode = true)",
+            ".tsv": "read_csv([$path], header = true, all_varchar = true, delim = '\t', quote = '')",
+            ".jsonl": "read_json([$path], format = 'newline_delimited')",
+            ".json": "read_json([$path])",
+        }
+        if path.suffix not in self.endings:
+            raise KeptTableError(
+                f"{self.setting}: {path.name} is of no kind that can be read",
+                hint=f"name it {', '.join(self.endings)}",
+            )
+        return kinds[path.suffix]
+
+
+def kept_table(view: Snapshot, note: str) -> KeptTable | None:
+    """The copy that the ledger's ``note`` says is in force; None if there never was a table."""
+    stored = view.meta(note)
+    return None if stored is None else decode_meta(note, stored, _decoded)
+
+
+def _decoded(values: dict[str, Any]) -> KeptTable:
+    rows = values.pop("items") if "items" in values else values.pop("rows")  # earlier releases wrote "items"
+    return KeptTable(rows=rows, **values)

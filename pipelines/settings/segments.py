@@ -1,0 +1,22 @@
+"""Which groups of people scores are also told of: where the table is, and which of its columns group users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imsr_core.fields import Section, documented
+
+
+@dataclass(frozen=True)
+class SegmentsSettings(Section):
+    """A table about users; each value of its columns is a slice of every score. Nothing is trained on it."""
+
+    users: str = documented("", "file in the workspace (CSV, TSV, Parquet), a user a row; empty: none")
+    user_id: str = documented("user_id", "its column with the user's id")
+    columns: tuple[str, ...] = documented((), "its columns that group users, such as a country or a plan")
+
+    def clashes(self) -> Iterator[tuple[str, str]]:
+        """A table of which no column is wanted."""
+        if self.users and not self.columns:
+            yield "columns", "at least one column of the table about users"
