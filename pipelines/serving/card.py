@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.interests.version import Version
+from pipelines.serving.ann import FACTS_FILE, INDEX_FILE, AnnFacts
 from pipelines.workspace.layout import Workspace
 
 #: What model hubs read.
@@ -19,8 +20,8 @@ _LIMITS = """- Scores are those of the versions before, on events that they had 
 - Vectors of users are personal data. This folder is a copy: a user who is forgotten in the workspace is still in it."""
 
 
-def model_card(version: Version, workspace: Workspace) -> str:
-    """The card in Markdown, with the metadata block that model hubs read."""
+def model_card(version: Version, workspace: Workspace, index: AnnFacts | None = None) -> str:
+    """The card in Markdown, with the metadata block that model hubs read; ``index`` stands beside it."""
     row, lineage = version.row, version.lineage
     with workspace.ledger.snapshot() as view:
         metrics = [m for m in view.metrics() if m.version_id == row.parent and m.slice in ("all", "repeat", "explore")]
@@ -47,6 +48,7 @@ def model_card(version: Version, workspace: Workspace) -> str:
         _table(["metric", "events", "value", "n"], [[m.metric, m.slice, f"{m.value:.4f}", m.n] for m in metrics]),
         "## Verdict of the gate",
         _verdict(verdict),
+        *(["## Index of nearest neighbours", _index(index)] if index else []),
         "## Limits",
         _LIMITS,
         "## Made with",
@@ -60,6 +62,10 @@ def _verdict(verdict: dict[str, Any] | None) -> str:
         return "It was not judged."
     told = "Passed." if verdict["passed"] else "Rejected."
     return " ".join([told, "; ".join(verdict["reasons"])]).strip()
+
+
+def _index(facts: AnnFacts) -> str:
+    return f"`{INDEX_FILE}` (faiss): {facts}. Row n is row n of `items.parquet`; every figure is in `{FACTS_FILE}`."
 
 
 def _table(columns: list[str], rows: list[list[Any]]) -> str:

@@ -5,6 +5,7 @@
     OUT/recommendations.parquet   user_id, rank, item_id, score, ... (or .csv), if lists are asked for
     OUT/model.safetensors         all tensors; nothing in it runs
     OUT/config.json               the configuration that made them
+    OUT/items.faiss, ann.json     an index for nearest neighbours with its measured recall, if wanted (see `ann`)
     OUT/README.md                 the model card: window, counts, scores, verdict, limits
 
 The folder appears whole or not at all. It is a copy: whoever is forgotten afterwards is still in it.
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from imsr_core.checkpoint import save_model
 from imsr_core.errors import ImsrError
 from pipelines.interests.recommend import Recommender
+from pipelines.serving.ann import load_faiss, write_ann
 from pipelines.serving.card import model_card
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import write_table
@@ -45,6 +47,7 @@ def export(
     lists: int = 0,
     new: bool = False,
     csv: bool = False,
+    ann: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a version (the current one) to ``out``, which must not exist; returns it.
@@ -53,12 +56,16 @@ def export(
         lists: how many items of everybody's list to write; 0: no lists.
         new: leave out of the lists what the user had.
         csv: the lists as CSV instead of Parquet.
+        ann: an index of the item vectors, too.
         progress: called with (users done, users) while lists are written.
 
     Raises:
         ExportError: ``out`` exists.
+        ConfigError: ``ann``, and the extra is not installed.
         VersionError, CheckpointError: there is no such version, or it is damaged.
     """
+    if ann:
+        load_faiss()  # said before anything is read
     if out.exists():
         raise ExportError(f"{out} exists already", hint="name another folder, or remove it first")
     recommender = Recommender.open(workspace, version_id)
@@ -72,7 +79,9 @@ def export(
         if lists:
             _write_lists(_lists(recommender, lists, new, progress), work, csv)
         save_model(recommender.state, work)
-        (work / "README.md").write_text(model_card(recommender.version, workspace), encoding="utf-8")
+        state = recommender.state
+        index = write_ann(state.item_vectors().numpy(), state.store.vectors.numpy(), work) if ann else None
+        (work / "README.md").write_text(model_card(recommender.version, workspace, index), encoding="utf-8")
         work.rename(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -33,7 +33,7 @@ ALLOWED = {
     "pipelines": {
         "imsr_core", "torch", "numpy", "safetensors", "pyarrow", "duckdb", "apache_beam", "dask", "distributed",
         "matplotlib", "jinja2", "markupsafe", "confluent_kafka", "fastavro",
-        "apprise",
+        "apprise", "faiss",
     },
     "flows": {
         "imsr_core", "pipelines", "sample_data", "prefect", "typer", "rich", "click", "cronsim", "httpx",
@@ -215,6 +215,7 @@ def test_every_dependency_is_declared_and_used():
     needed = _names(project["dependencies"])
     extras = project["optional-dependencies"]
     optional = _names(extras["bench"] + extras["dask"] + extras["kafka"])
+    optional |= {"faiss"} if extras["ann"] else set()  # what faiss-cpu brings
     used = set().union(*(imported(path) for path in FILES)) & set().union(*ALLOWED.values())
     # click comes with typer, distributed with dask[distributed], markupsafe with jinja2
     assert used - {*PACKAGES, "sample_data", "click", "distributed", "markupsafe"} <= needed | optional
