@@ -23,6 +23,8 @@ from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
 
 DRY_RUN = "dry run: nothing was changed"
+#: Most queries of people take less.
+LINGER_SECONDS = 2.0
 
 
 def forget(
@@ -34,12 +36,17 @@ def forget(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Let the next run learn everything again that was learnt from the user.")
     ] = False,
+    linger: Annotated[
+        float,
+        typer.Option("--linger", min=0.0, help="Seconds that queries under way have before the old files are removed."),
+    ] = LINGER_SECONDS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say where the user is found, and write nothing.")] = False,
 ) -> None:
     """Remove a user from everything in the workspace, for good.
 
     What stays is a receipt with a salted hash of the id. Models that learnt from the user keep an influence of it until
     they are learnt again: the receipt names them, --retrain does it. If the user comes back, it is as a new user.
+    Sessions that were opened before are told that their files are gone; they have to be opened again.
     """
     opened = Workspace.open(workspace)
     if user is None:
@@ -49,7 +56,7 @@ def forget(
         _show_traces(trace(opened, user))
         return
     with console.status("forgetting"):
-        receipt = forget_user(opened, user, now=current_time(), landing=landing, retrain=retrain)
+        receipt = forget_user(opened, user, now=current_time(), landing=landing, retrain=retrain, linger=linger)
     _show_receipt(receipt)
 
 

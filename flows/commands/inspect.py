@@ -24,7 +24,7 @@ from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.dictionary import dictionary_page
-from pipelines.warehouse.sandbox import run_query
+from pipelines.warehouse.sandbox import FilesGone, run_query
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import ended_early
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, VersionRow
@@ -156,16 +156,25 @@ def sql(
     """
     text = sys.stdin.read() if query == "-" else query
     opened = Workspace.open(workspace)
-    with connect(opened) as connection:
-        result = run_query(connection, text)
-        columns = [column[0] for column in result.description or []]
-        rows = result.fetchall() if not limit or csv or answer.as_json else result.fetchmany(limit + 1)
+    most = None if not limit or csv or answer.as_json else limit + 1
+    try:
+        columns, rows = _answer(opened, text, most)
+    except FilesGone:  # pruned or rewritten at this very moment: the views name others by now
+        columns, rows = _answer(opened, text, most)
     if csv:
         _print_csv(columns, rows)
         return
     show_table("", columns, rows if answer.as_json else rows[: limit or None], as_objects=_named(columns, rows))
     if limit and len(rows) > limit:
         console.print(f"(the first {limit} rows; --limit 0 shows all)")
+
+
+def _answer(workspace: Workspace, query: str, most: int | None) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The columns and rows of a query, in a session of its own."""
+    with connect(workspace) as connection:
+        result = run_query(connection, query)
+        columns = [column[0] for column in result.description or []]
+        return columns, result.fetchall() if most is None else result.fetchmany(most)
 
 
 def views(

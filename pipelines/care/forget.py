@@ -4,14 +4,18 @@ What happens, in this order; each step can be repeated, so that a run that was k
 ``imsr forget`` (or any run that takes in or learns something):
 
 1. the journal, with the id and what was found, goes into the ledger; rubbish of dead runs is removed;
-2. files are rewritten without the user, in place (see ``rewrite``): lake, sequences, vocabulary, interests and
-   changes of every version, quarantine, lists, labels; on request the files in ``landing/``; reports that mention the
-   id are removed (``imsr report`` writes them again);
-3. the ledger gets the new counts and fingerprints, and the receipt;
-4. the views are written anew; the journal, the last place with the id, is deleted and its bytes overwritten.
+2. files are written without the user, as new editions beside the old ones (see ``forget_files``): lake, sequences,
+   vocabulary, interests and changes of every version, quarantine, lists; labels and, on request, the files in
+   ``landing/`` are replaced; reports that mention the id are removed (``imsr report`` writes them again);
+3. the ledger gets the new counts and fingerprints, and what is left to do;
+4. the new editions become current, and the views name them;
+5. after a moment for queries under way the old files are removed; the receipt has the time. The journal, the last
+   place with the id, is deleted and its bytes overwritten.
 
 Decisions:
 
+* Readers never meet a half: whoever opened the views before has the old files, all of them, until they are gone, and is
+  told so then. Models in memory, and everything else that names no edition, take the one that is there.
 * Folders keep their names and data versions their numbers: readers, views and versions that point to them go on.
   A span version's fingerprint is still the hash of its content, so it changes, and so does the data fingerprint in
   ``sequences.json``. The *name* of sequences, which their children and the versions' lineage refer to, does not: a
@@ -33,13 +37,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from imsr_core.errors import ImsrError
+from pipelines.care.forget_files import ForgetFiles
 from pipelines.care.forget_places import Search
 from pipelines.care.forget_record import record_forgetting
 from pipelines.care.forget_survey import survey
@@ -50,23 +55,23 @@ from pipelines.care.receipts import (
     Journal,
     Receipt,
     clear_journal,
+    finished,
+    put_receipt,
     read_journal,
     receipts,
     user_hash,
     write_journal,
 )
 from pipelines.lake.readers import ReadError
-from pipelines.lake.span_files import SpanContent, content_of
-from pipelines.sequences.chain import MANIFEST, link_of, write_manifest_of
 from pipelines.sequences.vocabulary import tombstone
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.warehouse.generations import drop_generations_with
-from pipelines.workspace.failpoints import FailPoint, InjectedFailure, hit
+from pipelines.workspace.ending import end_if_asked
+from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import LeaseLost, iso
+from pipelines.workspace.ledger import iso
 from pipelines.workspace.publish import open_staging
-from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
-from pipelines.workspace.seal import file_sha256, fsync_path, is_ready
+from pipelines.workspace.seal import file_sha256, fsync_path
 from pipelines.workspace.writer import Writer, lent
 
 _LABEL = "forget"
@@ -111,6 +116,7 @@ def forget(
     landing: bool = False,
     writer: Writer | None = None,
     salt: str | None = None,
+    linger: float = 0.0,
 ) -> Receipt:
     """Remove a user from the workspace. For one who was removed before: change nothing, return the receipt of then.
 
@@ -122,6 +128,7 @@ def forget(
         landing: take the user's rows out of the files in ``landing/``, too.
         writer: the caller's right to write; without one the call takes the lease.
         salt: 32 hex digits for the receipt's hash; without it, random ones.
+        linger: seconds from the new views to the end of the old files, for queries that are under way.
 
     Raises:
         ForgetError: the user is nowhere, or another forgetting must be finished first.
@@ -132,6 +139,9 @@ def forget(
         if journal is not None and journal.user_id != user_id:
             raise ForgetError("another user is being forgotten, and that was interrupted", hint="first: imsr forget")
         remove_orphans(held)
+        if journal is not None and journal.committed:
+            done, journal = _Run(held).finish(journal, linger), None
+            known = [*(each for each in known if each.receipt_id != done.receipt_id), done]
         if journal is None:
             traces = trace(workspace, user_id)
             receipt = None if traces.found else _forgotten_before(user_id, known, traces)
@@ -141,7 +151,7 @@ def forget(
             receipt = receipt or Receipt(f"f{len(known) + 1:04d}", user_hash(user_id, salt), salt, iso(now))
             journal = Journal(user_id, receipt, retrain, landing)
         journal = replace(journal, retrain=journal.retrain or retrain, landing=journal.landing or landing)
-        return _Run(held).finish(journal)
+        return _Run(held).finish(journal, linger)
 
 
 def finish_forgetting(writer: Writer) -> Receipt | None:
@@ -175,40 +185,61 @@ class _Run:
     """One attempt, holding the lease."""
 
     writer: Writer
-    left: dict[str, str] = field(default_factory=dict)
 
     @property
     def workspace(self) -> Workspace:
         """Where the user is forgotten."""
         return self.writer.workspace
 
-    def finish(self, journal: Journal) -> Receipt:
+    @cached_property
+    def files(self) -> ForgetFiles:
+        """The files that are rewritten."""
+        return ForgetFiles(self.workspace)
+
+    def finish(self, journal: Journal, linger: float = 0.0) -> Receipt:
         """All steps from the journal on."""
+        return self._switch(journal if journal.committed else self._prepare(journal), linger)
+
+    def _prepare(self, journal: Journal) -> Journal:
+        """Everything up to the commit: the new files lie there, and nobody reads them yet."""
         with self.workspace.ledger.snapshot() as view:
             search = Search.of(self.workspace, view, journal.user_id, tombstone(journal.receipt.user_hash[:16]))
+            self.files.start_over()
             journal = survey(self.workspace, view, search, journal)
-        self.left |= search.unreadable
+        self.files.left |= search.unreadable
         self._record(journal)
         hit(FailPoint.FORGET_JOURNALED)
         work = open_staging(self.workspace, _LABEL)
         try:
-            contents = self._rewrite_lake(journal, search, work)
-            self._rewrite_others(journal, search, contents, work)
+            contents = self.files.prepare_lake(journal, search, work)
+            quarantine = self.files.prepare_others(journal, search, contents, work)
             _drop_reports(self.workspace, journal.user_id)
             journal = self._rewrite_labels(journal, work)
             journal = self._rewrite_landing(journal, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        journal = replace(journal, receipt=replace(journal.receipt, left=self.left))
+        journal = replace(journal, receipt=replace(journal.receipt, left=self.files.left))
         with self.writer.transaction() as tx:
-            receipt = record_forgetting(self.workspace, tx, journal, contents, self.writer.now)
+            journal = record_forgetting(self.workspace, tx, journal, contents, quarantine, self.writer.now)
             hit(FailPoint.FORGET_BEFORE_COMMIT)
         hit(FailPoint.FORGET_AFTER_COMMIT)
+        return journal
+
+    def _switch(self, journal: Journal, linger: float) -> Receipt:
+        """Everything from the commit on: files, then views, then away with what was there before."""
+        self.files.left |= journal.receipt.left
+        self.files.take_over()
         shutil.rmtree(self.workspace.trials, ignore_errors=True)  # of other data than there is now
         publish_catalog(self.workspace)
-        drop_generations_with(self.workspace, mention_pattern(journal.user_id))
         hit(FailPoint.FORGET_VIEWS_WRITTEN)
+        _wait(linger)
+        with self.workspace.ledger.snapshot() as view:
+            named = view.paths()
+        self.files.drop_old(journal, named)
+        drop_generations_with(self.workspace, mention_pattern(journal.user_id))
+        receipt = finished(replace(journal.receipt, left=self.files.left), iso(self.writer.now))
         with self.writer.transaction() as tx:
+            put_receipt(tx, receipt)
             clear_journal(tx)
         return receipt
 
@@ -216,62 +247,9 @@ class _Run:
         with self.writer.transaction() as tx:
             write_journal(tx, journal)
 
-    def _rewrite_lake(self, journal: Journal, search: Search, work: Path) -> dict[tuple[str, int], SpanContent]:
-        """(span, data version) -> what it holds without the user."""
-        contents, files = {}, self._files(journal)
-        for span_id, number in journal.lake:
-            folder = self.workspace.span_folder(span_id, number)
-            with self._noting(folder):
-                self._rewrite(folder, files.get(folder, []), search, {}, work)
-                contents[span_id, number] = content_of(folder)
-        return contents
-
-    @contextmanager
-    def _noting(self, path: Path) -> Iterator[None]:
-        """What is damaged, or not ours to write, is noted for the receipt, and the rest is done: nights must go on."""
-        try:
-            yield
-        except (ImsrError, FileNotFoundError, PermissionError) as error:
-            if isinstance(error, LeaseLost | InjectedFailure):
-                raise
-            self.left[self.workspace.relative(path)] = error.message if isinstance(error, ImsrError) else str(error)
-
-    def _rewrite_others(
-        self, journal: Journal, search: Search, contents: dict[tuple[str, int], SpanContent], work: Path
-    ) -> None:
-        renamed = self._new_fingerprints(contents)
-        files = self._files(journal)
-        folders = files.keys() | {
-            folder.parent for folder in self.workspace.root.glob(f"sequences/span=*/*/{MANIFEST}")
-        }
-        lake = {self.workspace.span_folder(*key) for key in journal.lake}
-        for folder in sorted(folders - lake):
-            with self._noting(folder):
-                manifest = _new_manifest(folder, renamed, work)
-                self._rewrite(folder, files.get(folder, []), search, manifest, work)
-
-    def _rewrite(
-        self, folder: Path, files: Iterable[Path], search: Search, changes: dict[str, Path | None], work: Path
-    ) -> None:
-        """Rewrite those of ``files`` that still have the user; a folder without a seal file by file."""
-        ready = is_ready(folder)
-        changes = dict(changes)
-        for path in files:
-            if path.exists() and search.rows(search.place_of(path), path):
-                out = work / f"{len(os.listdir(work))}-{path.name}"
-                search.write_without(path, out)
-                if not ready:
-                    os.replace(out, path)
-                    fsync_path(folder)
-                    hit(FailPoint.REWRITE_REPLACED)
-                else:
-                    changes[path.name] = out
-        if ready and (changes or is_unfinished(folder)):
-            rewrite_folder(folder, changes)
-
     def _rewrite_labels(self, journal: Journal, work: Path) -> Journal:
         files, unreadable = find_labels(self.workspace, journal.user_id)
-        self.left |= {place_of(self.workspace, path): f"unreadable: {why}" for path, why in unreadable.items()}
+        self.files.left |= {place_of(self.workspace, path): f"unreadable: {why}" for path, why in unreadable.items()}
         for file in files:
             done = rewrite_labels(self.workspace, file, journal.user_id, work)
             journal = _with_landing(journal, place_of(self.workspace, file.path), done)
@@ -312,37 +290,18 @@ class _Run:
         hit(FailPoint.FORGET_LANDING_REPLACED)
         return journal
 
-    def _files(self, journal: Journal) -> dict[Path, list[Path]]:
-        """Folder -> the files in it that have, or had, the user."""
-        folders: dict[Path, list[Path]] = {}
-        for stored in journal.found:
-            path = self.workspace.resolve(stored)
-            folders.setdefault(path.parent, []).append(path)
-        return folders
-
-    def _new_fingerprints(self, contents: dict[tuple[str, int], SpanContent]) -> dict[tuple[str, str], str]:
-        """(span, data fingerprint before) -> after; the ledger still has the one before."""
-        with self.workspace.ledger.snapshot() as view:
-            before = {(row.span_id, row.data_version): row.fingerprint for row in view.span_versions()}
-        return {(span, before[span, number]): each.fingerprint for (span, number), each in contents.items()}
-
 
 def _with_landing(journal: Journal, name: str, verdict: str) -> Journal:
     done = journal.receipt.landing | {name: verdict}
     return replace(journal, receipt=replace(journal.receipt, landing=done))
 
 
-def _new_manifest(folder: Path, renamed: dict[tuple[str, str], str], work: Path) -> dict[str, Path | None]:
-    """A new ``sequences.json`` if the data that the folder was made from have another fingerprint now."""
-    if not (folder / MANIFEST).is_file():
-        return {}
-    link = link_of(folder)
-    after = renamed.get((link.span_id, link.data_fingerprint))
-    if after is None or after == link.data_fingerprint:
-        return {}
-    out = work / f"{len(os.listdir(work))}-{MANIFEST}"
-    write_manifest_of(folder, after, out)
-    return {MANIFEST: out}
+def _wait(seconds: float) -> None:
+    """Look now and then whether the process was asked to end."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        end_if_asked()
+        time.sleep(min(left, 0.1))
 
 
 def _drop_reports(workspace: Workspace, user_id: str) -> None:

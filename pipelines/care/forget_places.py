@@ -22,6 +22,7 @@ from pipelines.lake.schemas import bucket_name, bucket_of
 from pipelines.sequences.chain import parent_folder
 from pipelines.sequences.vocabulary import USERS_FILE
 from pipelines.versions.lineage import Lineage
+from pipelines.workspace.editions import plain, stored_files
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.parquet_files import column_names, read_table, write_table
@@ -73,7 +74,8 @@ class Search:
     def files(self, place: Place) -> list[Path]:
         """The files of a place that exist."""
         pattern = place.pattern.format(bucket=bucket_name(bucket_of(self.user_id, self.buckets)))
-        return sorted(self.workspace.root.glob(pattern))
+        folders, _, name = pattern.rpartition("/")
+        return [path for folder in sorted(self.workspace.root.glob(folders)) for path in stored_files(folder, name)]
 
     def rows(self, place: Place, path: Path) -> int:
         """How many rows of a file are the user's (or mention the user).
@@ -122,7 +124,7 @@ class Search:
         """The place that a file belongs to."""
         top = self.workspace.relative(path).partition("/")[0]
         fitting = [place for place in PLACES if place.pattern.startswith(f"{top}/")]
-        return next(place for place in fitting if len(fitting) == 1 or place.buried == (path.name == USERS_FILE))
+        return next(place for place in fitting if len(fitting) == 1 or place.buried == (plain(path).name == USERS_FILE))
 
     def _own(self, place: Place, path: Path, table: pa.Table) -> pa.ChunkedArray:
         """(rows,) whether each row is the user's; no NULL."""

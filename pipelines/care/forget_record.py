@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from pipelines.care.landing_files import mention_pattern
-from pipelines.care.receipts import Journal, Receipt, finished, put_receipt, write_journal
+from pipelines.care.receipts import Journal, write_journal
 from pipelines.lake.span_files import SpanContent
 from pipelines.nights.restate import record_stale, restatement_of
 from pipelines.sequences.bucket import count_bucket
+from pipelines.workspace.editions import stored_files
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Transaction, iso
+from pipelines.workspace.ledger import Transaction
 from pipelines.workspace.states import LEARNT
 
 
@@ -22,20 +23,24 @@ def record_forgetting(
     tx: Transaction,
     journal: Journal,
     contents: dict[tuple[str, int], SpanContent],
+    quarantine: dict[str, str],
     now: datetime,
-) -> Receipt:
-    """All that the ledger has to say about a forgetting, at once; the finished receipt."""
+) -> Journal:
+    """All that the ledger has to say about a forgetting, at once; returns what is left to do.
+
+    ``quarantine`` are the files of refused rows that have another name from now on -> that name.
+    """
     _recount(workspace, tx, journal, contents, journal.receipt.left)
     _blot_out_mentions(tx, journal.user_id)
     for batch in tx.batches():
         files = tuple(_recognise(file, journal.rewritten) for file in batch.files)
-        if files != batch.files:
-            tx.put_batch(replace(batch, files=files))
+        where = quarantine.get(batch.quarantine_path or "", batch.quarantine_path)
+        if (files, where) != (batch.files, batch.quarantine_path):
+            tx.put_batch(replace(batch, files=files, quarantine_path=where))
     stale = _mark_stale(workspace, tx, journal, now) if journal.retrain else journal.receipt.stale
-    receipt = finished(replace(journal.receipt, stale=stale), iso(now))
-    put_receipt(tx, receipt)
-    write_journal(tx, replace(journal, receipt=receipt, retrain=False))
-    return receipt
+    journal = replace(journal, receipt=replace(journal.receipt, stale=stale), retrain=False, committed=True)
+    write_journal(tx, journal)
+    return journal
 
 
 def _recount(
@@ -55,7 +60,10 @@ def _recount(
         assert sequences is not None
         if any(name.startswith(sequences.path) for name in left):
             continue
-        buckets = [count_bucket(path) for path in sorted(workspace.resolve(sequences.path).glob("bucket=*.parquet"))]
+        buckets = [
+            count_bucket(path)
+            for path in stored_files(workspace.resolve(sequences.path), "bucket=*.parquet", coming=True)
+        ]
         counts = {name: sum(getattr(each, name) for each in buckets) for name in ("users", "events", "truncated")}
         tx.put_sequences(replace(sequences, **counts))
 

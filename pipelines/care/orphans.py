@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from pipelines.versions.dependencies import needed_folders
+from pipelines.workspace.editions import plain, stored_files
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
@@ -56,9 +57,9 @@ def remove_orphans(writer: Writer) -> int:
 
 def version_of_list(path: Path) -> str:
     """The version whose lists (``LISTS``) a file holds."""
-    return re.sub(r"(~[a-z0-9_]+)?\.parquet$", "", path.name)
+    return re.sub(r"(~[a-z0-9_]+)?\.parquet$", "", plain(path).name)
 
 
 def lists_of_versions(workspace: Workspace) -> list[Path]:
     """All files of ``LISTS``."""
-    return [path for folder in LISTS for path in sorted((workspace.root / folder).glob("*.parquet"))]
+    return [path for folder in LISTS for path in stored_files(workspace.root / folder, "*.parquet")]

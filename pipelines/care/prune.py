@@ -35,6 +35,7 @@ from pipelines.versions.dependencies import read_by
 from pipelines.versions.line import Line
 from pipelines.versions.rebuilding import head_of_learning
 from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.editions import plain
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, Transaction, VersionRow, iso
@@ -175,7 +176,7 @@ def _versions(
             yield Item("version", name, row.path, _bytes(folder), False, "nothing needs it")
         else:
             yield Item("interests", name, row.path, _bytes(folder), True, f"version {readers[name]} reads them")
-            model = sorted(path for path in folder.iterdir() if _is_for_itself(path.name, name in models))
+            model = sorted(path for path in folder.iterdir() if _is_for_itself(plain(path).name, name in models))
             if model or row.state != VersionState.ARCHIVED or is_unfinished(folder):
                 size = sum(path.stat().st_size for path in model)
                 why = "only its interests are read" if name not in models else "only its interests and model are read"

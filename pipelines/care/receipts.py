@@ -31,7 +31,7 @@ class Receipt:
     Attributes:
         receipt_id: ``f0001``, ``f0002``, ...
         user_hash, salt: see ``user_hash``; whoever knows the id can check that it is this one.
-        started_at, finished_at: ISO times; ``finished_at`` is empty while it is under way.
+        started_at, finished_at: ISO times; ``finished_at`` is when the last old file was gone, empty before.
         rows: place -> rows removed (in the vocabulary: ids replaced by a tombstone).
         spans: spans in which the user had events.
         sources: names of the files that brought the user's events.
@@ -68,6 +68,7 @@ class Journal:
 
     ``found`` is path -> rows; ``lake`` are the (span, data version) that held the user's events; ``sequences`` the
     (span, fingerprint); ``rewritten`` maps the sha256 of files in ``landing/`` to that of what replaces them.
+    ``committed``: the ledger has the new counts; what is left is to make the new files current and to remove the old.
     """
 
     user_id: str
@@ -78,6 +79,7 @@ class Journal:
     lake: tuple[tuple[str, int], ...] = ()
     sequences: tuple[tuple[str, str], ...] = ()
     rewritten: dict[str, str] = field(default_factory=dict)
+    committed: bool = False
 
 
 def read_journal(view: Snapshot) -> Journal | None:

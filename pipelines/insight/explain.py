@@ -19,6 +19,7 @@ from imsr_core.overlap import overlap
 from pipelines.insight.catalogue import Catalogue
 from pipelines.insight.meaning import Standout, nearest_items, neighbourhood, standouts
 from pipelines.interests.recommend import Recommender
+from pipelines.workspace.editions import drop_editions, is_stored
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
 
@@ -126,6 +127,7 @@ class Explainer:
         folder.mkdir(exist_ok=True)
         path = folder / f"{version.row.version_id}.parquet"
         write_table(table, path)
+        drop_editions(path)
         return path
 
     def _brought(self, user_id: str, of: int) -> dict[int, int]:
@@ -139,7 +141,7 @@ class Explainer:
         drifts: dict[int, list[float]] = {}
         for path in version.lineage.interests:
             changes = version.workspace.resolve(path).parent / "changes.parquet"
-            if not changes.exists():  # an archived version keeps it; a pruned one has neither
+            if not is_stored(changes):  # an archived version keeps it; a pruned one has neither
                 continue
             table = read_table(changes, ["user_id", "interest_id", "drift"])
             own = table.filter(pa.compute.equal(table["user_id"], user_id)).drop_null()

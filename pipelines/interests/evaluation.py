@@ -30,6 +30,7 @@ from imsr_core.ragged import SpanSequences
 from imsr_core.sorted_keys import is_in
 from imsr_core.state import ModelState
 from pipelines.interests.user_slices import STRANGERS, UserSlices
+from pipelines.workspace.editions import stored_files
 from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.ledger import MetricRow
 from pipelines.workspace.parquet_files import ParquetFileError
@@ -161,7 +162,7 @@ def seen_before(span: SpanSequences, earlier: Sequence[Path]) -> Tensor:
 
 
 def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[np.int64]:
-    files = [str(path) for folder in earlier for path in sorted(folder.glob("bucket=*.parquet"))]
+    files = [str(path) for folder in earlier for path in stored_files(folder, "bucket=*.parquet")]
     if not files or not span.n_events:
         return np.zeros(0, dtype=np.int64)
     query = """

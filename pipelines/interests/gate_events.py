@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from pipelines.interests.evaluation import rank_events, ranks_among
+from pipelines.workspace.editions import is_stored
 from pipelines.workspace.parquet_files import column_names, read_table, write_table
 
 GATE_FILE = "gate.parquet"
@@ -77,7 +78,7 @@ class GateEvents:
     @classmethod
     def read(cls, folder: Path) -> GateEvents:
         """The events of a version folder; none if it was made without. Raises ParquetFileError if damaged."""
-        if not (folder / GATE_FILE).exists():
+        if not is_stored(folder / GATE_FILE):
             return no_events()
         later = AMONG_KNOWN in column_names(folder / GATE_FILE)
         table = read_table(folder / GATE_FILE, [*COLUMNS, AMONG_KNOWN] if later else COLUMNS)

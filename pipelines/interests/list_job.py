@@ -20,6 +20,7 @@ from pipelines.interests.version import Version
 from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.build import runner_options
 from pipelines.sequences.everywhere import do_everywhere
+from pipelines.workspace.editions import drop_editions
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table, write_tables
 from pipelines.workspace.publish import open_staging
@@ -79,6 +80,7 @@ def write_lists(
         tasks = _tasks(version, n, how, staging, bucket_users)
         do_everywhere(tasks, write_bucket, options, "lists")
         write_tables((read_table(Path(task.out), COLUMNS) for task in tasks), path)
+        drop_editions(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return path

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from pipelines.workspace.parquet_files import ParquetFileError, read_table, write_table
+from pipelines.workspace.editions import plain, stored_files
+from pipelines.workspace.parquet_files import column_names, read_table, write_table
 
 
 def write_user_memory(memory: dict[str, Tensor], folder: Path) -> None:
@@ -30,19 +30,12 @@ def write_user_memory(memory: dict[str, Tensor], folder: Path) -> None:
 def read_user_memory(folder: Path) -> dict[str, Tensor]:
     """What was written. Raises `ParquetFileError` if a file is damaged."""
     memory: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("memory-*.parquet")):
-        owner = path.stem.removeprefix("memory-")
-        table = read_table(path, _columns(path))
+    for path in stored_files(folder, "memory-*.parquet"):
+        owner = plain(path).stem.removeprefix("memory-")
+        table = read_table(path, column_names(path))
         for column in table.column_names:
             memory[f"{owner}.{'user' if column == 'user_index' else column}"] = _tensor(table[column])
     return memory
-
-
-def _columns(path: Path) -> list[str]:
-    try:
-        return pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint="run `imsr doctor`") from error
 
 
 def _array(tensor: Tensor) -> pa.Array:

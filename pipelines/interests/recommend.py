@@ -31,6 +31,7 @@ from pipelines.interests.reasons import reasons
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_history
 from pipelines.versions.pruned_since import saying_if_pruned
+from pipelines.workspace.editions import drop_editions
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import write_table
 
@@ -174,6 +175,7 @@ class Recommender:
         path = list_path(self.version.workspace, self.version.row.version_id, variant)
         path.parent.mkdir(exist_ok=True)
         write_table(self.lists_of_all(n, chunk=chunk, **how), path)
+        drop_editions(path)
         return path
 
     def lists_of_all(self, n: int = 20, *, chunk: int = 4096, **how: Any) -> pa.Table:

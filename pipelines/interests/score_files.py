@@ -29,6 +29,7 @@ from imsr_core.score.neighbours import voting
 from imsr_core.score.pairs import Pairs, joined
 from imsr_core.sorted_keys import is_in, numbered, union, unique, without
 from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.workspace.editions import is_stored
 from pipelines.workspace.parquet_files import read_table, row_count, write_table
 
 USER_ITEMS, RECENT_ITEMS = "user_items.parquet", "recent_items.parquet"
@@ -171,7 +172,7 @@ def read_base(folders: Sequence[Path], items: NDArray[np.int64] | None = None) -
 def contexts_since(folders: Sequence[Path]) -> list[Path]:
     """The contexts that are not in the newest counts, oldest first."""
     names = (COUNTS, OLDER_COUNTS)
-    has_counts = [n for n, folder in enumerate(folders) if any((folder / name).exists() for name in names)]
+    has_counts = [n for n, folder in enumerate(folders) if any(is_stored(folder / name) for name in names)]
     return [folder / CONTEXTS for folder in folders[max(has_counts, default=-1) + 1 :]]
 
 
@@ -185,9 +186,9 @@ def _count_files(folders: Sequence[Path]) -> list[Path]:
     """The counts that are in force, oldest first: those of every item, or what came in parts."""
     found: list[Path] = []
     for folder in reversed(folders):
-        if (folder / COUNTS).exists():
+        if is_stored(folder / COUNTS):
             return [folder / COUNTS, *found]
-        found = [path for path in (folder / OLDER_COUNTS,) if path.exists()] + found
+        found = [path for path in (folder / OLDER_COUNTS,) if is_stored(path)] + found
     return found
 
 

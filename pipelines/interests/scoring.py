@@ -14,6 +14,7 @@ from imsr_core.strategies import SpanUpdate
 from pipelines.interests.score_files import USER_ITEMS, ScoreChanges
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences
+from pipelines.workspace.editions import is_stored
 from pipelines.workspace.layout import Workspace
 
 SECOND = 1_000_000  # microseconds
@@ -67,7 +68,7 @@ def changes_of(
     if score is None or before.score is None:
         return None
     folders = () if parent is None else tuple(parent.score_folders())
-    has_tables = all((folder / USER_ITEMS).exists() for folder in folders)
+    has_tables = all(is_stored(folder / USER_ITEMS) for folder in folders)
     return ScoreChanges(score, users, folders if has_tables else ())
 
 

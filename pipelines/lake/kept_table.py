@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from imsr_core.errors import ImsrError
 from pipelines.workspace.decoding import decode_meta
+from pipelines.workspace.editions import drop_editions, is_stored
 from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
@@ -96,7 +97,7 @@ class TableKind:
         source = self._source(workspace)
         with workspace.ledger.snapshot() as view:
             before = kept_table(view, self.note)
-        if before is not None and before.source == source and workspace.resolve(before.path).is_file():
+        if before is not None and before.source == source and is_stored(workspace.resolve(before.path)):
             return before
         kept = self._copy(workspace, source)
         with writer.transaction() as tx:
@@ -116,6 +117,7 @@ class TableKind:
         folder.mkdir(exist_ok=True)
         copy = folder / f"{self.name}-{source[:16]}.parquet"
         write_table(kept, copy)
+        drop_editions(copy)
         return KeptTable(
             path=workspace.relative(copy),
             source=source,

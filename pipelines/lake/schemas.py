@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipelines.workspace.editions import plain, stored_files
+
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 #: What an event is; a span version's fingerprint covers these columns and no others.
@@ -78,7 +80,7 @@ def bucket_name(bucket: int) -> str:
 
 def bucket_files(folder: Path) -> list[Path]:
     """The bucket files of a span version, by number."""
-    return sorted(folder.glob("bucket=*.parquet"), key=lambda path: int(path.stem.partition("=")[2]))
+    return sorted(stored_files(folder, "bucket=*.parquet"), key=lambda path: int(plain(path).stem.partition("=")[2]))
 
 
 def _first_eight(text: str) -> int:

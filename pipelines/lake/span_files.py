@@ -77,9 +77,14 @@ def content_of(folder: Path) -> SpanContent:
     Raises:
         ParquetFileError: a file is damaged.
     """
+    return content_in(bucket_files(folder))
+
+
+def content_in(files: Iterable[Path]) -> SpanContent:
+    """The same of files, which are all of a span version and in the order of their buckets."""
     fingerprint, rows, users = Fingerprint(), 0, 0
     items: list[pa.Array] = []
-    for path in bucket_files(folder):
+    for path in files:
         table = read_table(path, CONTENT_SCHEMA.names)
         for batch in table.to_batches():
             fingerprint.update(batch)

@@ -8,6 +8,7 @@ from pipelines.interests.list_job import write_lists
 from pipelines.interests.recommend import list_path
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.editions import plain, stored_files
 from pipelines.workspace.parquet_files import ParquetFileError, column_names, read_table
 from pipelines.workspace.writer import Writer
 
@@ -29,7 +30,7 @@ def write_nightly_lists(writer: Writer) -> Path | None:
         write_lists(workspace, current, wanted.n, variant=wanted.name, exclude_seen=wanted.new_only)
     before = next((move.previous for move in reversed(moves) if move.version_id == current), None)
     kept = {path, *([list_path(workspace, before, wanted.name)] if before else [])}
-    old = [each for each in path.parent.glob(f"*~{wanted.name}.parquet") if each not in kept]
+    old = [each for each in stored_files(path.parent, f"*~{wanted.name}.parquet") if plain(each) not in kept]
     for each in old:
         each.unlink()
     publish_catalog(workspace)

@@ -35,6 +35,7 @@ from pipelines.sequences.chain import (
 )
 from pipelines.sequences.vocabulary import SpanIds, Vocabulary, write_delta
 from pipelines.settings.imsr_toml import SequencesSettings
+from pipelines.workspace.editions import plain, stored_files
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
@@ -120,7 +121,7 @@ def sequence_span(
         with workspace.ledger.snapshot() as snapshot:
             span, version = _span_with_data(snapshot, span_id)
             chain = parent_chain(workspace, snapshot, span)
-            files = sorted(workspace.resolve(version.path).glob(BUCKET_FILES))
+            files = stored_files(workspace.resolve(version.path), BUCKET_FILES)
             link = _plan(workspace, version, chain, files)
             row = snapshot.sequence(span_id, link.fingerprint)
         if row is not None:
@@ -207,15 +208,15 @@ def _write_lookups(files: Sequence[Path], ids: SpanIds, lookup: Path, out: Path,
     users = ids.users.drop_columns(["file"]).take(pa.array(order))
     tasks = []
     for n, file in enumerate(files):
-        mine = lookup.absolute() / f"users-{file.name}"
+        mine = lookup.absolute() / f"users-{plain(file).name}"
         write_table(users.slice(cuts[n], cuts[n + 1] - cuts[n]), mine)
-        tasks.append(BucketTask(str(file), str(mine), str(items), str(out / file.name), max_events))
+        tasks.append(BucketTask(str(file), str(mine), str(items), str(out / plain(file).name), max_events))
     return tasks
 
 
 def _count(files: Sequence[Path], ids: SpanIds, out: Path) -> SequenceCounts:
     written = sorted(path.name for path in out.glob(BUCKET_FILES))
-    if written != [file.name for file in files]:
+    if written != [plain(file).name for file in files]:
         raise SequencesError(
             f"the runner reported success, but wrote {len(written)} of {len(files)} buckets",
             hint='use runner = "FnApiRunner"',
@@ -251,7 +252,7 @@ def _plan(workspace: Workspace, version: SpanVersionRow, chain: list[ChainLink],
         data_fingerprint=version.fingerprint,
         parent_fingerprint=chain[-1].fingerprint if chain else None,
         max_events_per_user=workspace.settings.sequences.max_events_per_user,
-        buckets=[file.name for file in files],
+        buckets=[plain(file).name for file in files],
     )
     folder = workspace.sequences_folder(version.span_id, fingerprint)
     return ChainLink(version.span_id, fingerprint, version.fingerprint, folder)

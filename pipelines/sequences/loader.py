@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, take_rows
+from pipelines.workspace.editions import stored_files
 from pipelines.workspace.parquet_files import ParquetFileError, read_table
 
 IntArray = NDArray[np.int64]
@@ -30,7 +31,7 @@ def load_sequences(folder: Path, *, users: IntArray | None = None) -> SpanSequen
     """
     if not folder.is_dir():
         raise ParquetFileError(f"{folder}: no such folder", hint="run: imsr doctor")
-    tables = [read_table(file, list(_KINDS), kinds=_KINDS) for file in sorted(folder.glob("bucket=*.parquet"))]
+    tables = [read_table(file, list(_KINDS), kinds=_KINDS) for file in stored_files(folder, "bucket=*.parquet")]
     if users is not None:
         wanted = pa.array(users, pa.int64())
         tables = [table.filter(pc.is_in(table["user_index"], value_set=wanted)) for table in tables]
@@ -39,7 +40,7 @@ def load_sequences(folder: Path, *, users: IntArray | None = None) -> SpanSequen
 
 def load_bucket(folder: Path, number: int) -> SpanSequences:
     """The sequences of one file of a span: of a part of its users, by a hash of their id. Empty if there are fewer."""
-    files = sorted(folder.glob("bucket=*.parquet"))[number : number + 1]
+    files = stored_files(folder, "bucket=*.parquet")[number : number + 1]
     return _sequences_in([read_table(file, list(_KINDS), kinds=_KINDS) for file in files])
 
 

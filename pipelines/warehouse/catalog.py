@@ -37,6 +37,7 @@ from pipelines.warehouse.explained import explained
 from pipelines.warehouse.generations import drop_old_generations, make_generation
 from pipelines.warehouse.sandbox import confine, define_views
 from pipelines.warehouse.session import ROOT, literally, literals, open_session
+from pipelines.workspace.editions import is_stored, plain, stored_files
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import (
@@ -223,10 +224,10 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
     versions = view.versions(Line.INTERESTS)
     folders = [workspace.resolve(row.path) for row in versions if row.state != VersionState.PRUNED]
-    older = [folder for folder in folders if not (folder / COUNTS).exists()]
+    older = [folder for folder in folders if not is_stored(folder / COUNTS)]
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
-    lists = sorted((workspace.root / "recommendations").glob("*.parquet"))
-    explained = sorted((workspace.root / "explanations").glob("*.parquet"))
+    lists = stored_files(workspace.root / "recommendations", "*.parquet")
+    explained = stored_files(workspace.root / "explanations", "*.parquet")
     matrices = sorted((workspace.root / "matrix").glob("*.parquet"))
     metadata, segments = kept_metadata(view), kept_segments(view)
     return {
@@ -244,10 +245,10 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
         "neighbour_counts": _files(folders, "item_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),
         "neighbour_contexts": _files(folders, "neighbour_contexts.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
-        "user_segments": [workspace.resolve(segments.path)] if segments else [],
+        "user_segments": _files([workspace.root / "metadata"], Path(segments.path).name) if segments else [],
         "span_matrix": [path for path in matrices if path.stem not in gone],
-        "interest_items": [path for path in explained if path.stem not in gone],
-        "recommendations": [path for path in lists if path.stem.partition("~")[0] not in gone],
+        "interest_items": [path for path in explained if plain(path).stem not in gone],
+        "recommendations": [path for path in lists if plain(path).stem.partition("~")[0] not in gone],
     }
 
 
@@ -280,7 +281,7 @@ def _chain_of_live(workspace: Workspace, view: Snapshot) -> list[Path]:
 
 
 def _files(folders: Iterable[Path], pattern: str) -> list[Path]:
-    return [path for folder in folders for path in sorted(folder.glob(pattern))]
+    return [path for folder in folders for path in stored_files(folder, pattern)]
 
 
 def _ledger_tables(workspace: Workspace, view: Snapshot) -> dict[str, pa.Table]:

@@ -1,8 +1,9 @@
 """A DuckDB session that says in our words what happened to the files it reads.
 
-A session goes on answering from the state that it opened, but a prune may have removed files of it since, and a
-forgetting puts new files in the place of old ones. The engine says "No files found" and "Out of buffer" then, at the
-query or, as relations are lazy, only when their rows are fetched.
+A session goes on answering from the state that it opened, but a prune may have removed files of it since, or a user
+was forgotten, whose rows the old files had. The engine says "No files found" then, at the query or, as relations are
+lazy, only when their rows are fetched; and "Out of buffer" of a file that was written anew under its name, as the lists
+of `imsr recommend --all` are.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class QueryError(ImsrError):
     """A query that DuckDB does not understand, that does more than read, or whose files are gone."""
 
 
+class FilesGone(QueryError):
+    """The files that a session reads are not there any more; one that is opened now reads others."""
+
+
 def explained(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """The session, with errors that say what to do; it can do what it could."""
     return cast(duckdb.DuckDBPyConnection, _Explained(connection))
@@ -36,13 +41,13 @@ def explained(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnectio
 def explanation(error: duckdb.Error) -> QueryError | None:
     """What an error of the engine means where files were removed or replaced; None for any other error."""
     if isinstance(error, duckdb.IOException) and _GONE.search(str(error)):
-        return QueryError(
-            "files that this session reads were pruned since it was opened",
+        return FilesGone(
+            "files that this session reads are gone since it was opened: pruned, or a user was forgotten",
             hint="open it again (imsr sql: give the command again); if they are missing then, too: imsr doctor",
         )
     if _REPLACED in str(error):
         return QueryError(
-            f"a file was rewritten while the query read it, as forgetting a user does ({_REPLACED})",
+            f"a file was rewritten while the query read it ({_REPLACED})",
             hint="ask again; if it goes on: imsr doctor",
         )
     return None

@@ -16,11 +16,11 @@ from typing import cast
 
 import duckdb
 
-from pipelines.warehouse.explained import QueryError, asked_again, explanation
+from pipelines.warehouse.explained import FilesGone, QueryError, asked_again, explanation
 from pipelines.warehouse.session import literals
 from pipelines.workspace.layout import Workspace
 
-__all__ = ["QueryError", "confine", "define_views", "require_reading", "run_query"]
+__all__ = ["FilesGone", "QueryError", "confine", "define_views", "require_reading", "run_query"]
 
 #: Kinds of query nodes that only read. All other kinds (COPY, INSERT, ...) write, and are refused.
 READING = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})

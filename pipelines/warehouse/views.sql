@@ -230,7 +230,7 @@ CREATE OR REPLACE VIEW score_weights AS
 -- or the name given there). current: they are of the version that is live.
 CREATE OR REPLACE VIEW recommendations AS
   SELECT version_id, user_id, rank, item_id, score, interest_id, reason,
-         coalesce(nullif(regexp_extract(filename, '~([a-z0-9_]+)[.]parquet$$', 1), ''), 'default') AS variant,
+         coalesce(nullif(regexp_extract(filename, '~([a-z0-9_]+)(@[0-9]+)?[.]parquet$$', 1), ''), 'default') AS variant,
          version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests') AS current
   FROM ${recommendations};
 

@@ -59,6 +59,7 @@ class FailPoint(StrEnum):
     REWRITE_STARTED = "rewrite.started"
     REWRITE_REPLACED = "rewrite.replaced"
     REWRITE_SEALED = "rewrite.sealed"
+    REWRITE_DROPPED = "rewrite.dropped"
     FORGET_JOURNALED = "forget.journaled"
     FORGET_LANDING_REPLACED = "forget.landing_replaced"
     FORGET_BEFORE_COMMIT = "forget.before_commit"

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
+from pipelines.workspace.editions import opened
 
 #: Ends the name of a file that is being written; whoever publishes a folder removes what is left of them.
 TEMPORARY_SUFFIX = ".tmp"
@@ -73,7 +74,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 def column_names(path: Path) -> list[str]:
     """The names of a file's columns. Raises ParquetFileError if it is missing or damaged."""
     try:
-        return list(pq.read_schema(path).names)
+        return opened(path, lambda stored: list(pq.read_schema(stored).names))
     except FileNotFoundError as error:
         raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -83,7 +84,7 @@ def column_names(path: Path) -> list[str]:
 def row_count(path: Path) -> int:
     """How many rows a file has, from its footer. Raises ParquetFileError if it is missing or damaged."""
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(opened(path, pq.read_metadata).num_rows)
     except FileNotFoundError as error:
         raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -98,7 +99,7 @@ def read_table(
     kinds: Mapping[str, pa.DataType] = NO_KINDS,
     having: tuple[str, NDArray[np.int64]] | None = None,
 ) -> pa.Table:
-    """Read columns of one file, with page checksums verified.
+    """Read columns of one file, in whichever edition it is there, with page checksums verified.
 
     Args:
         path: the file.
@@ -111,11 +112,18 @@ def read_table(
     Raises:
         ParquetFileError: the file is missing or damaged, or has no such column, or one of another type.
     """
-    try:
-        with pq.ParquetFile(path, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
+    missing: list[str] = []
+    wrong = ""
+
+    def read(stored: Path) -> pa.Table | None:
+        nonlocal missing, wrong
+        with pq.ParquetFile(stored, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
             missing = [column for column in columns if column not in file.schema_arrow.names]
             wrong = _wrong_kind(file.schema_arrow, kinds)
-            table = None if missing or wrong else _read(file, list(columns), having)
+            return None if missing or wrong else _read(file, list(columns), having)
+
+    try:
+        table = opened(path, read)
     except FileNotFoundError as error:
         raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8

@@ -1,7 +1,8 @@
-"""The one exception to "published folders never change": forgetting a user, and dropping files nobody needs any more.
+"""Files of a published folder are removed, as those of an archived version that nobody needs any more, or replaced.
 
-The files of a folder are replaced one by one, each by one rename, so that no reader ever misses a file; a session that
-has one open keeps reading the old bytes. ``READY.next`` says meanwhile what the folder will be:
+Where readers name the files, new content gets a new name instead (see `new_editions`); an earlier release replaced
+files here, and what it left half done is finished here. Each file is replaced by one rename; a session that has one
+open keeps reading the old bytes. ``READY.next`` says meanwhile what the folder will be:
 
 1. the new files lie complete in ``staging/``;
 2. ``READY.next`` is written: sizes and hashes as they will be;
@@ -53,7 +54,7 @@ def rewrite_folder(folder: Path, changes: Mapping[str, Path | None]) -> None:
     if not changes and not coming:
         return
     for name in (entries.keys() | coming.keys()) if coming else changes:
-        _check(folder, name, entries, coming)
+        check(folder, name, entries, coming)
     sealed: dict[str, Entry | None] = {
         name: _now(folder, name, entries, coming) for name in entries if name not in changes
     }
@@ -75,7 +76,7 @@ def rewrite_folder(folder: Path, changes: Mapping[str, Path | None]) -> None:
     hit(FailPoint.REWRITE_SEALED)
 
 
-def _check(folder: Path, name: str, entries: Entries, coming: Entries) -> None:
+def check(folder: Path, name: str, entries: Entries, coming: Entries) -> None:
     """A file must be what one of the two seals says; gone is fine if one of them does not have it."""
     path = folder / name
     known = [seal[name] for seal in (entries, coming) if name in seal]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Collection
 from pathlib import Path
@@ -143,7 +144,8 @@ def folder_problem(folder: Path, *, deep: bool) -> str | None:
             return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were published"
         if deep and not matches(path, entry):
             return f"{name} is not what was published: its content changed"
-    strangers = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {*entries, READY, NEXT}
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    strangers = {name for name in there - {*entries, READY, NEXT} if not _is_edition(name, entries, coming)}
     return f"{min(strangers)} was not published with it" if strangers else None
 
 
@@ -153,6 +155,13 @@ def _coming(folder: Path) -> Entries | None:
         return read_seal(folder / NEXT) if (folder / NEXT).exists() else None
     except PublishError:
         return None
+
+
+def _is_edition(name: str, entries: Entries, coming: Entries | None) -> bool:
+    """Whether a file is an earlier or a coming edition of one in the seal, or waits to take one's place."""
+    known = {re.sub(r"@\d+(?=\.parquet$)", "", each) for each in entries}
+    waits = coming is not None and name.removesuffix(".next") in coming
+    return waits or re.sub(r"@\d+(?=\.parquet$)", "", name) in known
 
 
 def _is_coming(path: Path, entry: Entry | None, deep: bool) -> bool:

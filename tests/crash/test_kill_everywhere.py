@@ -48,6 +48,7 @@ REACHED_BY = {
     FailPoint.REWRITE_STARTED: "forget",
     FailPoint.REWRITE_REPLACED: "forget",
     FailPoint.REWRITE_SEALED: "forget",
+    FailPoint.REWRITE_DROPPED: "forget",
     FailPoint.FORGET_JOURNALED: "forget",
     FailPoint.FORGET_LANDING_REPLACED: "forget",
     FailPoint.FORGET_BEFORE_COMMIT: "forget",
@@ -68,6 +69,7 @@ QUICK = {
     FailPoint.PROMOTE_BEFORE_COMMIT,
     FailPoint.CATALOG_REPLACED,
     FailPoint.FORGET_LANDING_REPLACED,
+    FailPoint.REWRITE_DROPPED,
 }
 #: What takes events back is killed at these points in every run of the tests, too.
 TAKEN_BACK = [

@@ -90,7 +90,7 @@ SCENARIOS = {
     "rollback": Scenario("learnt", ("rollback", "--to", f"{SECOND}.1")),
     "shadow": Scenario("learnt", ("refresh",)),
     "rebase": Scenario("learnt", ("refresh", "--rebase")),
-    "forget": Scenario("learnt", ("forget", "--user", USER, "--landing", "--retrain")),
+    "forget": Scenario("learnt", ("forget", "--user", USER, "--landing", "--retrain", "--linger", "0")),
     "prune": Scenario("restated", ("prune",)),
     "task": Scenario("with tasks", ("task", "add", "club")),
 }

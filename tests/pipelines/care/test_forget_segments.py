@@ -8,6 +8,7 @@ from small_world import NOW, TOML
 
 from pipelines.care.forget import forget
 from pipelines.lake.tables_beside import table_problems
+from pipelines.workspace.editions import stored_files
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
 
@@ -26,6 +27,7 @@ def test_a_forgotten_user_goes_from_the_table_and_from_every_copy(learnt, copy_o
     copies = sorted((workspace.root / "metadata").glob("users-*.parquet"))
     assert len(copies) == 2
     receipt = forget(opened, "u1", now=NOW)
+    copies = stored_files(workspace.root / "metadata", "users-*.parquet")
     assert [pq.read_table(copy)["user_id"].to_pylist() for copy in copies] == [["u2"], ["u2"]]
     assert table.read_text() == f"who{mark}plan\nu2{mark}free\n"
     assert receipt.rows["segments"] == 2

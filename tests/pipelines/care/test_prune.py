@@ -83,7 +83,7 @@ def test_a_reader_that_was_open_says_that_its_files_were_pruned(small):
     query = "SELECT count(*) FROM interest_history"
     assert run_query(session, query).fetchone()[0] > 0
     prune(small, now=LATER)
-    with pytest.raises(QueryError, match="pruned since it was opened") as caught:
+    with pytest.raises(QueryError, match="gone since it was opened") as caught:
         run_query(session, query).fetchall()
     assert "open it again" in caught.value.hint
     assert run_query(connect(small), query).fetchone()[0] > 0

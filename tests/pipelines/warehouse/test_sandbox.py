@@ -70,7 +70,7 @@ def test_a_session_of_ones_own_says_what_happened_to_its_files(learnt, copy_of):
             lambda: connection.execute("SELECT count(user_id) FROM interactions"),
             lambda: connection.cursor().execute("FROM interactions"),
         ):
-            with pytest.raises(QueryError, match="pruned since it was opened") as caught:
+            with pytest.raises(QueryError, match="gone since it was opened") as caught:
                 ask()
             assert "open it again" in caught.value.hint
         with pytest.raises(duckdb.CatalogException):
