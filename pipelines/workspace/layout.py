@@ -12,7 +12,8 @@
     catalog.duckdb, views.sql                views for analysts
     alerts.json                              what people were told (with [alerts]); may be removed
 
-This module knows paths only. Names are checked before they become paths.
+A Parquet file that was rewritten, as where a user was forgotten, has another name: ``bucket=03@1.parquet`` (see
+`editions`). This module knows paths only. Names are checked before they become paths.
 """
 
 from __future__ import annotations
