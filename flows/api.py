@@ -1,21 +1,24 @@
 """The lists over HTTP: what a product fetches. One process, the live version in memory, the next one as it goes live.
 
     GET  /                                   a page that asks, for people
-    GET  /users/{user_id}/recommendations?n=20&new=false
-    POST /recommendations                    {"items": ["a", "b"], "n": 20, "new": true}
-    GET  /items/{item_id}/similar?n=20
+    GET  /users/{user_id}/recommendations?n=20&new=false&names=false
+    GET  /users/{user_id}/interests          what each interest of the user stands for
+    POST /recommendations                    {"items": ["a", "b"], "n": 20, "new": true, "names": false}
+    GET  /items/{item_id}/similar?n=20&names=false
+    GET  /items?q=milk&n=20                  items by a part of their name or id
     GET  /versions/current
     GET  /health                             200 while it answers, whatever the newest version is like
     GET  /metrics                            Prometheus
 
-Every answer names the version that it is from.
+Every answer names the version that it is from. With ``names`` each item has the name and the categories that the table
+about items gives it, and its reason in words; without, an answer is ids, which is what a product needs.
 """
 
 from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files as resource_files
 from typing import Annotated, Any
 
@@ -25,14 +28,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from pydantic import BaseModel, ConfigDict, Field
 
 from imsr_core.errors import ImsrError
+from pipelines.insight.explain import Explainer
+from pipelines.insight.sentences import sentences
+from pipelines.insight.words import Words
+from pipelines.interests.recommend import UnknownUserError
 from pipelines.serving.live import Live
-from pipelines.serving.model import UnknownItemError
+from pipelines.serving.model import ServedModel, UnknownItemError
 
 #: Items of one answer, at most.
 MOST = 1000
 
 Id = Annotated[str, Path(max_length=1024)]
 Count = Annotated[int, Query(ge=1, le=MOST, description="how many items")]
+Names = Annotated[bool, Query(description="say what items and interests are called")]
 
 
 class Session(BaseModel):
@@ -42,6 +50,7 @@ class Session(BaseModel):
     items: list[str] = Field(min_length=1, max_length=10_000)
     n: int = Field(20, ge=1, le=MOST)
     new: bool = Field(True, description="leave the session's own items out")
+    names: bool = Field(False, description="say what the items are called")
 
 
 class _Measures:
@@ -73,26 +82,8 @@ def application(live: Live, key: str | None = None) -> FastAPI:
     _answer_errors(app)
     guarded = [Depends(allowed)]
 
-    @app.get("/users/{user_id}/recommendations", dependencies=guarded)
-    def recommendations(
-        user_id: Annotated[str, Path(max_length=1024)], n: Count = 20, new: bool = False
-    ) -> dict[str, Any]:
-        """The best items of a user; a stranger gets the most popular ones. `new` leaves out what the user had."""
-        with live.model() as model:
-            return {"version": model.version_id, "user_id": user_id, "items": model.recommend(user_id, n, new=new)}
-
-    @app.post("/recommendations", dependencies=guarded)
-    def session(asked: Session) -> dict[str, Any]:
-        """The best items for a list of items: a session, or a user who is new. Nothing is trained or stored."""
-        with live.model() as model:
-            items, known = model.recommend_session(asked.items, asked.n, new=asked.new)
-            return {"version": model.version_id, "known_items": known, "items": items}
-
-    @app.get("/items/{item_id}/similar", dependencies=guarded)
-    def similar(item_id: Id, n: Count = 20) -> dict[str, Any]:
-        """Items that are most like one."""
-        with live.model() as model:
-            return {"version": model.version_id, "item_id": item_id, "items": model.similar(item_id, n)}
+    _answer_lists(app, live, guarded)
+    _answer_items(app, live, guarded)
 
     @app.get("/versions/current", dependencies=guarded)
     def current() -> dict[str, Any]:
@@ -121,6 +112,61 @@ def application(live: Live, key: str | None = None) -> FastAPI:
     return app
 
 
+def _answer_lists(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
+    @app.get("/users/{user_id}/recommendations", dependencies=guarded)
+    def recommendations(user_id: Id, n: Count = 20, new: bool = False, names: Names = False) -> dict[str, Any]:
+        """The best items of a user; a stranger gets the most popular ones. `new` leaves out what the user had."""
+        with live.model() as model:
+            items = model.recommend(user_id, n, new=new)
+            if names:
+                items = _words(model).of_list(items, _explainer(model).labels_of(user_id))
+            return {"version": model.version_id, "user_id": user_id, "items": items}
+
+    @app.post("/recommendations", dependencies=guarded)
+    def session(asked: Session) -> dict[str, Any]:
+        """The best items for a list of items: a session, or a user who is new. Nothing is trained or stored."""
+        with live.model() as model:
+            items, known = model.recommend_session(asked.items, asked.n, new=asked.new)
+            answer = {"version": model.version_id, "known_items": known, "items": items}
+            if asked.names:
+                words = _words(model)
+                answer |= {"items": words.of_list(items), "given": words.names(asked.items)}
+            return answer
+
+    @app.get("/users/{user_id}/interests", dependencies=guarded)
+    def interests(user_id: Id) -> dict[str, Any]:
+        """What each interest of a user stands for: in words, by its nearest items, and what it brings."""
+        with live.model() as model:
+            meanings = _explainer(model).user(user_id, drifts=False)
+            told = sentences(user_id, meanings)
+            return {"version": model.version_id, "user_id": user_id, "says": told, "interests": meanings}
+
+
+def _answer_items(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
+    @app.get("/items/{item_id}/similar", dependencies=guarded)
+    def similar(item_id: Id, n: Count = 20, names: Names = False) -> dict[str, Any]:
+        """Items that are most like one."""
+        with live.model() as model:
+            items = model.similar(item_id, n)
+            name = {"name": _words(model).names([item_id])[0]} if names else {}
+            items = _words(model).of_list(items) if names else items
+            return {"version": model.version_id, "item_id": item_id, "items": items} | name
+
+    @app.get("/items", dependencies=guarded)
+    def items(q: Annotated[str, Query(max_length=200, description="part of a name or id")], n: Count = 20) -> Any:
+        """Items by a part of their name or id, with what they are called."""
+        with live.model() as model:
+            return {"version": model.version_id, "items": _words(model).search(q, n)}
+
+
+def _words(model: ServedModel) -> Words:
+    return Words(model.catalogue, model.recommender.version.vocabulary)
+
+
+def _explainer(model: ServedModel) -> Explainer:
+    return Explainer(model.recommender, model.catalogue)
+
+
 def _measure(app: FastAPI, measures: _Measures) -> None:
     @app.middleware("http")
     async def timed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -143,5 +189,5 @@ def _show_page(app: FastAPI) -> None:
 def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(ImsrError)
     def refused(_: Request, error: ImsrError) -> JSONResponse:
-        status = 404 if isinstance(error, UnknownItemError) else 400
+        status = 404 if isinstance(error, UnknownItemError | UnknownUserError) else 400
         return JSONResponse({"detail": error.message, "hint": error.hint}, status_code=status)

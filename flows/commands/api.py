@@ -30,8 +30,9 @@ def api(
 ) -> None:
     """Answer requests for recommendations from the live version, and from the next one as soon as it is live.
 
-    GET /users/ID/recommendations, POST /recommendations (a list of items: a session, a new user), GET
-    /items/ID/similar, /versions/current, /health, /metrics (Prometheus); /docs shows all with their parameters.
+    The address in a browser is a page for people. GET /users/ID/recommendations, /users/ID/interests, POST
+    /recommendations (a list of items: a session, a new user), GET /items/ID/similar, /items?q=NAME, /versions/current,
+    /health, /metrics (Prometheus); /docs shows all with their parameters.
     """
     if not key and not _is_loopback(host):
         raise ConfigError(
@@ -41,7 +42,7 @@ def api(
     torch.set_num_threads(1)  # one request, one thread: two at once would wait for each other
     live = Live.open(workspace)
     console.print(
-        f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{port}",
+        f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{port} (a page for people; /docs)",
         soft_wrap=True,
     )
     uvicorn.run(application(live, key), host=host, port=port, log_level=os.environ.get("IMSR_LOG", "warning"))

@@ -50,7 +50,8 @@ def demo(
     console.print(f"  imsr status -w {folder}")
     console.print(f"  imsr recommend -w {folder} --user {user} -n 10")
     console.print(f"  imsr explain -w {folder} --user {user}")
-    console.print(f"  imsr report -w {folder}")
+    console.print(f"  imsr report -w {folder} --open")
+    console.print(f"  imsr api -w {folder}     # then http://127.0.0.1:8000/?user={user} in a browser")
     query = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY 1 ORDER BY 1"
     console.print(f'  imsr sql -w {folder} "{query}"')
 

@@ -14,6 +14,7 @@ from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.insight.explain import Explainer
+from pipelines.insight.sentences import sentences
 from pipelines.lake.item_metadata import item_table
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import LeaseHeld
@@ -30,9 +31,8 @@ def explain(
 ) -> None:
     """What each interest of a user stands for: its nearest items, the categories that stand out, its age and its use.
 
-    With a table in imsr.toml's \\[items] the items have names and categories. "overlap" is the cosine to the nearest
-    older interest of the user: near 1 it says what another says already. "brings" counts how many of the user's first
-    20 recommendations come from the interest.
+    First in sentences, then a line for each interest. With a table in imsr.toml's \\[items] the items have names and
+    categories; without one an interest is named after its nearest item.
     """
     opened = Workspace.open(workspace)
     if not everybody and user is None:
@@ -47,16 +47,19 @@ def explain(
         answer.add([{"written": path}])
         return
     meanings = explainer.user(user, items=items)
-    columns = ["interest", "born", "last active", "items", "overlap", "drift", "brings", "stands for", "nearest items"]
+    console.print(sentences(user, meanings), markup=False, soft_wrap=True)
+    columns = ["interest", "about", "brings", "born", "last active", "items", "overlap", "drift"]
+    columns += ["stands out", "nearest items"]
     rows = [
         [
             each.interest_id,
+            each.label,
+            f"{each.brings}/{each.of}",
             each.born_span,
             each.active_span,
             each.support,
             None if each.overlap is None else f"{each.overlap:.2f}",
             None if each.drift is None else f"{each.drift:.3f}",
-            f"{each.brings}/{each.of}",
             ", ".join(map(str, each.categories)) or None,
             ", ".join(dict.fromkeys(name for _, name in each.items)),
         ]
@@ -64,6 +67,14 @@ def explain(
     ]
     shown = explainer.recommender.version.row.version_id
     show_table(f"user {user} as of version {shown}", columns, rows, wrap=True, as_objects=list(map(asdict, meanings)))
+    console.print(
+        "about: what stands out among the items nearest to the interest. brings: of the first recommendations, those "
+        "nearest to it. items: what the user had in the last active span and belongs to it. overlap: likeness to the "
+        "nearest older interest, 1 = the same. drift: how far a span moves it, 0 = not at all. stands out: a category, "
+        "its share of the nearest items, and how many times its share of all items that is.",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _take_metadata(workspace: Workspace) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from imsr_core.overlap import overlap
-from pipelines.insight.catalogue import Catalogue
-from pipelines.insight.meaning import Standout, nearest_items, neighbourhood, standouts
+from pipelines.insight.meaning import Standout, labels, nearest_items, neighbourhood, standouts, tidy
+from pipelines.interests.catalogue import Catalogue
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.editions import drop_editions, is_stored
 from pipelines.workspace.layout import Workspace
@@ -25,11 +26,13 @@ from pipelines.workspace.parquet_files import read_table, write_table
 
 #: Folder of everybody's nearest items, a file a version.
 FOLDER = "explanations"
+#: Categories of an interest that are shown, and that are looked at for its label.
+SHOWN, FOR_LABELS = 3, 6
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """One interest of one user.
+    """One interest of one user; ``label`` is what it stands for, in a few words.
 
     ``support`` counts the items of the last active span that were nearest to it; ``overlap`` is the cosine to the
     nearest older interest (None for the oldest); ``drift`` the mean 1 - cosine that a span moved it (None if it was
@@ -37,6 +40,7 @@ class Meaning:
     """
 
     interest_id: int
+    label: str
     born_span: str
     active_span: str
     support: int
@@ -51,9 +55,10 @@ class Meaning:
 
 @dataclass
 class Explainer:
-    """One version, with what is known of its items."""
+    """One version, with what is known of its items (``described``, if the caller has it already)."""
 
     recommender: Recommender
+    described: Catalogue | None = None
 
     @classmethod
     def open(cls, workspace: Workspace | Path | str, version_id: str | None = None) -> Explainer:
@@ -67,39 +72,51 @@ class Explainer:
     @cached_property
     def catalogue(self) -> Catalogue:
         """The items that the model has vectors of."""
-        return Catalogue.of(self.recommender.version, self.recommender.state.n_items)
+        return self.described or Catalogue.of(self.recommender.version, self.recommender.state.n_items)
 
-    def user(self, user_id: str, *, items: int = 5, of: int = 20) -> list[Meaning]:
+    def labels(self, vectors: torch.Tensor) -> list[str]:
+        """What each of a user's interests (K, d) stands for, in a few words (see `meaning.labels`)."""
+        nearest = nearest_items(vectors, self.recommender.state.item_vectors(), neighbourhood(self._n_items)).items
+        return self._labels(standouts(nearest, self.catalogue, FOR_LABELS), nearest)
+
+    def labels_of(self, user_id: str) -> dict[int, str]:
+        """Interest of a user -> what it stands for, in a few words; nothing for a user who is not known."""
+        if not self.recommender.known([user_id])[0]:
+            return {}
+        table = self.recommender.interests(user_id)
+        return dict(zip(table["interest_id"].to_pylist(), self.labels(_vectors(table)), strict=True))
+
+    def user(self, user_id: str, *, items: int = 5, of: int = 20, drifts: bool = True) -> list[Meaning]:
         """What each interest of one user stands for, oldest first, by its ``items`` nearest items.
+
+        Without ``drifts`` no file of the version is read: an answer of the memory alone.
 
         Raises:
             UnknownUserError: the version has never seen the user.
         """
         table = self.recommender.interests(user_id)
-        vectors = torch.from_numpy(np.array(table["vector"].to_pylist(), dtype=np.float32))
-        near = neighbourhood(self.recommender.state.n_items)
+        vectors = _vectors(table)
+        near = neighbourhood(self._n_items)
         nearest = nearest_items(vectors, self.recommender.state.item_vectors(), max(near, items))
-        told = standouts(nearest.items[:, :near], self.catalogue)
+        told = standouts(nearest.items[:, :near], self.catalogue, FOR_LABELS)
+        named = self._labels(told, nearest.items)
         older = overlap(vectors, torch.zeros(len(vectors), dtype=torch.int64)).numpy()
-        drifts, brought = self._drifts(user_id), self._brought(user_id, of)
-        ids, names = (
-            column.take(pa.array(nearest.items[:, :items].ravel())).to_pylist()
-            for column in (self.catalogue.ids, self.catalogue.names)
-        )
-        shown = list(zip(ids, names, strict=True))
+        drifted, brought = self._drifts(user_id) if drifts else {}, self._brought(user_id, of)
+        shown = self._named(nearest.items[:, :items].ravel())
         width = min(items, nearest.items.shape[1])
         return [
             Meaning(
                 interest_id=row["interest_id"],
+                label=named[at],
                 born_span=row["born_span"],
                 active_span=row["active_span"],
                 support=row["support"],
                 norm=row["norm"],
                 overlap=None if np.isnan(older[at]) else float(older[at]),
-                drift=drifts.get(row["interest_id"]),
+                drift=drifted.get(row["interest_id"]),
                 brings=brought.get(row["interest_id"], 0),
                 of=of,
-                categories=tuple(told[at]),
+                categories=tuple(told[at][:SHOWN]),
                 items=tuple(shown[at * width : (at + 1) * width]),
             )
             for at, row in enumerate(table.drop_columns(["vector"]).to_pylist())
@@ -130,6 +147,20 @@ class Explainer:
         drop_editions(path)
         return path
 
+    @property
+    def _n_items(self) -> int:
+        return self.recommender.state.n_items
+
+    def _labels(self, told: list[list[Standout]], nearest: NDArray[np.int64]) -> list[str]:
+        first = [name for _, name in self._named(nearest[:, 0])] if nearest.size else [""] * len(nearest)
+        return labels(told, first)
+
+    def _named(self, items: NDArray[np.int64]) -> list[tuple[str, str]]:
+        """(id, name) of each item; what has no name is called by its id, as it is."""
+        columns = (self.catalogue.ids, self.catalogue.names)
+        pairs = zip(*(column.take(pa.array(items)).to_pylist() for column in columns), strict=True)
+        return [(item, name if name == item else tidy(name)) for item, name in pairs]
+
     def _brought(self, user_id: str, of: int) -> dict[int, int]:
         """Interest -> how many of the user's first recommendations it brings."""
         brought = self.recommender.top_n([user_id], of)["interest_id"].drop_null().value_counts()
@@ -148,3 +179,8 @@ class Explainer:
             for interest, drift in zip(own["interest_id"].to_pylist(), own["drift"].to_pylist(), strict=True):
                 drifts.setdefault(interest, []).append(drift)
         return {interest: float(np.mean(values)) for interest, values in drifts.items()}
+
+
+def _vectors(interests: pa.Table) -> torch.Tensor:
+    """(K, d) of a table of one user's interests."""
+    return torch.from_numpy(np.array(interests["vector"].to_pylist(), dtype=np.float32))

@@ -3,11 +3,15 @@
 An interest is a vector; what it means is what it brings. The nearest items are those of the largest inner product, as
 in the score that serves. A category stands out by its lift, the share among the nearest items over the share in the
 catalogue; categories are ordered by share x log(lift), their part in the divergence of the two distributions, so that
-neither a rare word nor a category that is everywhere comes first.
+neither a rare word nor a category that is everywhere comes first; one that says of the same items what another says
+already (yogurt, and the yogurt department) is left out.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.retrieval import BLOCK_SCORES
-from pipelines.insight.catalogue import Catalogue, Category
+from pipelines.interests.catalogue import Catalogue, Category
 
 #: Nearest items whose categories are counted; in a small catalogue, where most items would be near, a sixth of it.
 NEIGHBOURHOOD, SMALL = 50, 6
@@ -24,6 +28,10 @@ NEIGHBOURHOOD, SMALL = 50, 6
 FEWEST = 3
 #: Nor does one that is not at least so much more frequent than in the catalogue.
 LEAST_LIFT = 2.0
+#: A category that shares so much of its items, or of another's, with that one says nothing more.
+SAME = 0.8
+#: Categories that name an interest.
+LABEL_WORDS = 2
 
 
 @dataclass(frozen=True)
@@ -68,14 +76,37 @@ def nearest_items(vectors: Tensor, items: Tensor, most: int) -> Nearest:
 
 def standouts(nearest: NDArray[np.int64], catalogue: Catalogue, most: int = 3) -> list[list[Standout]]:
     """For each row of nearest items (R, M) the categories that stand out, the most telling first."""
-    found: list[list[tuple[float, Standout]]] = [[] for _ in range(len(nearest))]
+    found: list[list[_Found]] = [[] for _ in range(len(nearest))]
     for category in catalogue.categories:
-        for row, weight, standout in _of_category(nearest, category):
-            found[row].append((weight, standout))
-    return [[s for _, s in sorted(each, key=lambda pair: -pair[0])[:most]] for each in found]
+        for each in _of_category(nearest, category):
+            found[each.row].append(each)
+    return [_different(each, most) for each in found]
 
 
-def _of_category(nearest: NDArray[np.int64], category: Category) -> list[tuple[int, float, Standout]]:
+@dataclass(frozen=True)
+class _Found:
+    """A category that stands out in a row, its weight, and which of the row's items (M,) have it."""
+
+    row: int
+    weight: float
+    standout: Standout
+    items: NDArray[np.bool_]
+
+
+def _different(found: list[_Found], most: int) -> list[Standout]:
+    chosen: list[_Found] = []
+    for each in sorted(found, key=lambda one: -one.weight):
+        if len(chosen) < most and not any(_says_the_same(each, other) for other in chosen):
+            chosen.append(each)
+    return [each.standout for each in chosen]
+
+
+def _says_the_same(one: _Found, other: _Found) -> bool:
+    both = int((one.items & other.items).sum())
+    return both >= SAME * min(int(one.items.sum()), int(other.items.sum()))
+
+
+def _of_category(nearest: NDArray[np.int64], category: Category) -> list[_Found]:
     codes = category.codes[nearest]
     rows, width = np.nonzero(codes >= 0)[0], len(category.values)
     key, counts = np.unique(rows * max(width, 1) + codes[codes >= 0], return_counts=True)
@@ -84,9 +115,37 @@ def _of_category(nearest: NDArray[np.int64], category: Category) -> list[tuple[i
     everywhere = np.bincount(category.codes[category.codes >= 0], minlength=width)
     share = counts / max(nearest.shape[1], 1)
     lift = share / (everywhere[key % max(width, 1)] / max(len(category.codes), 1))
-    weight = share * np.log(lift)
     return [
-        (int(k // width), float(w), Standout(category.name, category.values[k % width], float(s), float(x)))
-        for k, w, s, x in zip(key, weight, share, lift, strict=True)
+        _Found(
+            row=int(k // width),
+            weight=float(s * np.log(x)),
+            standout=Standout(category.name, category.values[k % width], float(s), float(x)),
+            items=codes[k // width] == k % width,
+        )
+        for k, s, x in zip(key, share, lift, strict=True)
         if x >= LEAST_LIFT
     ]
+
+
+def labels(told: Sequence[Sequence[Standout]], nearest: Sequence[str]) -> list[str]:
+    """A short name for each interest of one user: of what stands out (``told``), or the name of its ``nearest`` item.
+
+    It is to tell a user's interests apart: a category that stands out in many of them (produce, in a grocer's log)
+    comes behind one that stands out in few.
+    """
+    spread = Counter(standout.value for each in told for standout in each)
+
+    def weight(standout: Standout) -> float:
+        return standout.share * math.log(standout.lift) * math.log(1 + len(told) / spread[standout.value])
+
+    names = []
+    for each, item in zip(told, nearest, strict=True):
+        values = [tidy(s.value) for s in sorted(each, key=weight, reverse=True)[:LABEL_WORDS]]
+        names.append(" & ".join(values) if values else item)
+    return names
+
+
+def tidy(text: str) -> str:
+    """A name for people: single spaces, and no word that shouts."""
+    words = " ".join(text.split())
+    return words.capitalize() if words.isupper() else words

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from pipelines.insight.explain import Explainer
-from pipelines.insight.meaning import nearest_items, neighbourhood, standouts
 from pipelines.report.charts import Dot
 
 #: Every vector that a version's chain wrote for a user. A file of everybody repeats the vectors that did not move.
@@ -36,7 +35,7 @@ def path_of(connection: duckdb.DuckDBPyConnection, explainer: Explainer, user_id
     flat = _two_dimensions(points)
     order = {span: n for n, span in enumerate(dict.fromkeys(spans))}
     last = {interest: n for n, interest in enumerate(ids)}
-    labels = _labels(explainer, points[list(last.values())])
+    labels = explainer.labels(points[list(last.values())])
     named = dict(zip(last.values(), labels, strict=True))
     return [
         Dot(
@@ -60,15 +59,3 @@ def _two_dimensions(points: torch.Tensor) -> torch.Tensor:
         axes = torch.cat([axes, torch.zeros(2 - len(axes), points.shape[1])])
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
     return centred @ (axes * torch.where(largest < 0, -1.0, 1.0)).T
-
-
-def _labels(explainer: Explainer, vectors: torch.Tensor) -> list[str]:
-    """What each vector stands for: the category that stands out most, else its nearest item."""
-    state = explainer.recommender.state
-    nearest = nearest_items(vectors, state.item_vectors(), neighbourhood(state.n_items))
-    told = standouts(nearest.items, explainer.catalogue, most=1)
-    names = explainer.catalogue.names
-    return [
-        each[0].value.capitalize() if each else str(names[int(items[0])]) if len(items) else ""
-        for each, items in zip(told, nearest.items, strict=True)
-    ]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.objectives import unit
+from pipelines.interests.catalogue import Catalogue
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import READY
@@ -26,11 +27,12 @@ class UnknownItemError(ImsrError):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A version with what every answer needs: the ``directions`` (N, d) of its items, at length 1, and when the folders
-    of its interests were ``seals``-ed."""
+    """A version with what every answer needs: the ``directions`` (N, d) of its items, at length 1, the ``catalogue``
+    with what is known of them, and when the folders of its interests were ``seals``-ed."""
 
     recommender: Recommender
     directions: Tensor
+    catalogue: Catalogue
     seals: tuple[int, ...]
 
     @classmethod
@@ -44,7 +46,8 @@ class ServedModel:
         seals, directions = _seals(recommender), unit(recommender.state.item_vectors())
         for new in (False, True):
             recommender.top_n([""], 1, exclude_seen=new)  # what is loaded on first use is loaded now
-        return cls(recommender, directions, seals)
+        catalogue = Catalogue.of(recommender.version, recommender.state.n_items)
+        return cls(recommender, directions, catalogue, seals)
 
     @property
     def version_id(self) -> str:

@@ -50,6 +50,25 @@ def test_a_session_and_similar_items(client):
     assert len(client.get("/items/i1/similar", params={"n": 4}).json()["items"]) == 4
 
 
+def test_names_are_said_where_they_are_wanted(client):
+    plain = client.get("/users/u1/recommendations", params={"n": 3}).json()["items"]
+    named = client.get("/users/u1/recommendations", params={"n": 3, "names": True}).json()["items"]
+    assert [row["name"] for row in named] == [row["item_id"] for row in plain]  # there is no table about items
+    assert all(row["why"] and row["interest"] for row in named)
+    assert "name" not in plain[0]
+    assert client.get("/items/i1/similar?n=2&names=true").json()["name"] == "i1"
+    session = client.post("/recommendations", json={"items": ["i1"], "n": 2, "names": True}).json()
+    assert all(row["name"] == row["item_id"] for row in session["items"])
+    assert "i11" in {row["item_id"] for row in client.get("/items", params={"q": "i1"}).json()["items"]}
+
+
+def test_a_users_interests_are_told(client):
+    told = client.get("/users/u1/interests").json()
+    assert told["says"].startswith("User u1 has ")
+    assert all(each["label"] and each["items"] for each in told["interests"])
+    assert client.get("/users/nobody/interests").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -59,6 +78,8 @@ def test_a_session_and_similar_items(client):
         ("post", "/recommendations", {"items": ["i1"], "what": 1}, 422),
         ("get", "/users/u1/recommendations?n=0", None, 422),
         ("get", "/users/u1/recommendations?n=100000", None, 422),
+        ("get", "/items", None, 422),
+        ("get", "/items?q=%20", None, 400),
         ("get", "/nothing", None, 404),
     ],
 )
@@ -80,7 +101,14 @@ def test_health_versions_and_metrics(client):
 def test_with_a_key_only_health_is_open(learnt):
     client = TestClient(application(Live.open(learnt), key="secret"))
     assert client.get("/health").status_code == 200
-    for path in ("/users/u1/recommendations", "/items/i1/similar", "/versions/current", "/metrics"):
+    for path in (
+        "/users/u1/recommendations",
+        "/users/u1/interests",
+        "/items/i1/similar",
+        "/items?q=i",
+        "/versions/current",
+        "/metrics",
+    ):
         assert client.get(path).status_code == 401
         assert client.get(path, headers={"X-API-Key": "wrong"}).status_code == 401
         assert client.get(path, headers={"X-API-Key": "secret"}).status_code == 200

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imsr_core.overlap import overlap
-from pipelines.insight.catalogue import Catalogue, Category
 from pipelines.insight.meaning import FEWEST, LEAST_LIFT, nearest_items, standouts
+from pipelines.interests.catalogue import Catalogue, Category
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.integers(0, 99))

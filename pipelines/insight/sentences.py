@@ -1,0 +1,34 @@
+"""A user's interests in a few sentences, for somebody who has never heard of interests as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imsr_core.twin import TWIN
+from pipelines.insight.explain import Meaning
+
+#: Interests that are named; more would be a table.
+NAMED = 3
+
+
+def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
+    """How many interests a user has, which ones the list comes from, which are new, and which are silent."""
+    count, apart = len(meanings), sum(each.overlap is None or each.overlap <= TWIN for each in meanings)
+    alike = "" if apart == count else f", {apart} of them distinct (the rest nearly repeat another)"
+    parts = [f"User {user_id} has {count} interest{'s' if count != 1 else ''}{alike}."]
+    if not meanings:
+        return parts[0]
+    speaking = sorted((each for each in meanings if each.brings), key=lambda each: (-each.brings, each.interest_id))
+    if speaking:
+        named = ", ".join(f"{each.label} ({each.brings})" for each in speaking[:NAMED])
+        more = sum(each.brings for each in speaking[NAMED:])
+        rest = f", and {more} from {len(speaking) - NAMED} others" if more else ""
+        parts.append(f"Where the first {meanings[0].of} recommendations come from: {named}{rest}.")
+    silent = count - len(speaking)
+    if silent:
+        parts.append(f"{silent} bring{'s' if silent == 1 else ''} none of these now.")
+    newest = max(each.born_span for each in meanings)
+    young = [each.label for each in meanings if each.born_span == newest]
+    if len(young) < count:
+        parts.append(f"Newest, of {newest}: {', '.join(young[:NAMED])}{' ...' if len(young) > NAMED else ''}.")
+    return " ".join(parts)
