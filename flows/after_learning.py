@@ -1,13 +1,14 @@
-"""What is made once the spans are learnt: everybody's lists, and the report."""
+"""What is made once the spans are learnt: everybody's lists, and the report.
+
+What makes them is imported where it is needed: a night that finds them there imports no torch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.interests.span_matrix import matrix_path, write_span_matrix
 from pipelines.nights.lists import write_nightly_lists
-from pipelines.report.page import FOLDER, verdict_of, write_report
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.steps import Call, plainly
@@ -32,14 +33,19 @@ def after_learning(writer: Writer, *, call: Call = plainly) -> Made:
     lists = call("lists", write_nightly_lists, writer) if workspace.settings.recommend.nightly else None
     with workspace.ledger.snapshot() as view:
         current = view.pointer(Line.INTERESTS)
-    wants_matrix = current is not None and workspace.settings.evaluation.matrix_users
-    if current is not None and wants_matrix and not matrix_path(workspace, current).exists():
+    if current is None:
+        return Made(lists)
+    if workspace.settings.evaluation.matrix_users and not workspace.matrix_file(current).exists():
+        from pipelines.interests.span_matrix import write_span_matrix  # of a version that was live before
+
         call("matrix", write_span_matrix, workspace, current)
         publish_catalog(workspace)
-    if current is None or not workspace.settings.report.nightly:
+    if not workspace.settings.report.nightly:
         return Made(lists)
-    path = workspace.root / FOLDER / f"{current}.html"
+    path = workspace.report_file(current)
     if path.exists():
         return Made(lists, path)
+    from pipelines.report.page import verdict_of, write_report
+
     path = call("report", write_report, workspace, current)
     return Made(lists, path, verdict_of(workspace, current))

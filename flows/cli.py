@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -96,6 +97,8 @@ def main() -> None:
         if not _of_the_disk(error):
             raise
         _fail(str(error), "once the disk is in order run the command again: what is published is as it was")
+    finally:
+        gc.freeze()  # the process ends: to look for garbage among all modules would take a third of a second
 
 
 def _of_the_disk(error: Exception) -> bool:

@@ -6,22 +6,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.after_learning import after_learning
 from flows.alerts import Run, telling
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_runs
 from flows.console import console, show_outcomes, span_progress, warn
 from flows.holding import holding
+from flows.lazy import uncollected
 from pipelines.lake.tables_beside import table_problems
-from pipelines.nights.night import SpanOutcome, run_span
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, run_for
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Writer
+
+if TYPE_CHECKING:
+    from pipelines.nights.night import SpanOutcome
 
 #: Exit code of a command that made a version which the gate rejected.
 REJECTED = 3
@@ -87,11 +91,6 @@ def run_due(workspace: Workspace, span: str | None = None) -> list[SpanOutcome]:
 
 def lists_and_report(writer: Writer) -> None:
     """What [recommend] and [report] want of the version that is live, if it is not there yet."""
-    settings = writer.workspace.settings
-    if not (settings.recommend.nightly or settings.report.nightly or settings.evaluation.matrix_users):
-        return
-    from flows.after_learning import after_learning  # jinja and all that explains: not for `imsr plan`
-
     with console.status("lists and report"):
         made = after_learning(writer)
     if made.sentence:
@@ -112,6 +111,11 @@ def telling_if(wanted: bool, workspace: Workspace, what: str) -> Iterator[Run]:
 
 def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome]:
     """Run these in order, with live progress, an estimate of the time left, and a line for each that is done."""
+    if not planned:
+        return []
+    with uncollected():
+        from pipelines.nights.night import run_span  # torch: not for a run that finds nothing to do
+
     workspace: Workspace = writer.workspace
     outcomes = []
     pace = Pace.of(workspace, planned)

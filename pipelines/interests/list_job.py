@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.interests.recommend import Recommender, list_path
+from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.build import runner_options
@@ -61,7 +61,7 @@ def write_lists(
     bucket_users: int = BUCKET_USERS,
     **how: Any,
 ) -> Path:
-    """Write everybody's lists, behind the view `recommendations`; returns the file (see `list_path`).
+    """Write everybody's lists, behind the view `recommendations`; returns the file (see `Workspace.list_file`).
 
     ``how`` is what `Recommender.top_n` takes; ``options`` says where it is done, unset: the ``[sequences]`` settings.
 
@@ -71,7 +71,7 @@ def write_lists(
     """
     options = options or runner_options(workspace.settings.sequences)
     version = Version.open(workspace, version_id)
-    path = list_path(workspace, version.row.version_id, variant)
+    path = workspace.list_file(version.row.version_id, variant)
     path.parent.mkdir(exist_ok=True)
     if options.is_one_process:
         return Recommender(version, version.load()).write_all(n, variant=variant, **how)

@@ -40,11 +40,6 @@ class UnknownUserError(ImsrError):
     """A user that the version has never seen."""
 
 
-def list_path(workspace: Workspace, version_id: str, variant: str = "") -> Path:
-    """Where everybody's lists of a version lie: ``recommendations/<version id>[~<variant>].parquet``."""
-    return workspace.root / "recommendations" / f"{version_id}{f'~{variant}' if variant else ''}.parquet"
-
-
 @dataclass(eq=False)
 class Recommender:
     """One version, loaded once: item vectors, and the interests of everybody or of the users it was opened for."""
@@ -168,11 +163,11 @@ class Recommender:
         return table.select(["rank", "item_id", "score"]).append_column("reason", told)
 
     def write_all(self, n: int = 20, *, chunk: int = 4096, variant: str = "", **how: Any) -> Path:
-        """Write everybody's lists, behind the view `recommendations`; returns the file (see `list_path`).
+        """Write everybody's lists, behind the view `recommendations`; returns the file (see `Workspace.list_file`).
 
         ``how`` is what `top_n` takes; lists of another ``variant`` stay beside these.
         """
-        path = list_path(self.version.workspace, self.version.row.version_id, variant)
+        path = self.version.workspace.list_file(self.version.row.version_id, variant)
         path.parent.mkdir(exist_ok=True)
         write_table(self.lists_of_all(n, chunk=chunk, **how), path)
         drop_editions(path)

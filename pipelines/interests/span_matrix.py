@@ -31,7 +31,6 @@ from pipelines.sequences.loader import load_bucket
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import write_table
 
-FOLDER = "matrix"
 #: The newest spans that are looked at.
 SPANS = 12
 
@@ -40,11 +39,6 @@ SPANS = 12
 class _Sample:
     span_id: str
     sequences: SpanSequences
-
-
-def matrix_path(workspace: Workspace, version_id: str) -> Path:
-    """Where the row of a version lies."""
-    return workspace.root / FOLDER / f"{version_id}.parquet"
 
 
 @torch.no_grad()
@@ -68,7 +62,7 @@ def write_span_matrix(workspace: Workspace, version_id: str) -> Path:
     names = ("version_id", "span_id", "metric", "value", "n")
     kinds = (pa.string(), pa.string(), pa.string(), pa.float64(), pa.int64())
     columns = list(zip(*(row for row in rows if row[-1]), strict=True)) or [()] * len(names)
-    path = matrix_path(workspace, version_id)
+    path = workspace.matrix_file(version_id)
     path.parent.mkdir(exist_ok=True)
     arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
     write_table(pa.table(arrays, names=list(names)), path)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.interests.list_job import write_lists
-from pipelines.interests.recommend import list_path
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.editions import plain, stored_files
@@ -25,11 +23,13 @@ def write_nightly_lists(writer: Writer) -> Path | None:
         moves = view.promotions(Line.INTERESTS)
     if not wanted.nightly or current is None:
         return None
-    path = list_path(workspace, current, wanted.name)
+    path = workspace.list_file(current, wanted.name)
     if not _is_whole(path):
+        from pipelines.interests.list_job import write_lists  # torch: not for a night that finds them there
+
         write_lists(workspace, current, wanted.n, variant=wanted.name, exclude_seen=wanted.new_only)
     before = next((move.previous for move in reversed(moves) if move.version_id == current), None)
-    kept = {path, *([list_path(workspace, before, wanted.name)] if before else [])}
+    kept = {path, *([workspace.list_file(before, wanted.name)] if before else [])}
     old = [each for each in stored_files(path.parent, f"*~{wanted.name}.parquet") if plain(each) not in kept]
     for each in old:
         each.unlink()

@@ -16,6 +16,7 @@ from imsr_core.strategies.protocol import silent
 from pipelines.interests.gate import Verdict, judge_version
 from pipelines.interests.promotion import admit
 from pipelines.interests.rank_job import score
+from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import Version
 from pipelines.nights.plan import PlannedRun, parent_of
@@ -88,7 +89,11 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
     except Exception as error:
         mark_failed(writer, run, error)
         raise
-    publish_catalog(workspace)
+    try:  # the version is live by now: what fails here takes nothing back, and is made after the next run
+        if outcome.verdict.passed and workspace.settings.evaluation.matrix_users:
+            timed("matrix", write_span_matrix, workspace, outcome.version.version_id)
+    finally:
+        publish_catalog(workspace)
     return outcome
 
 

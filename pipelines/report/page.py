@@ -32,9 +32,6 @@ from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import write_atomic
 
-#: Folder of the reports.
-FOLDER = "reports"
-
 
 def write_report(workspace: Workspace, version_id: str | None = None, user_id: str | None = None) -> Path:
     """Write the report of a version of the `interests` line (the current one); returns its path.
@@ -65,7 +62,7 @@ def write_report(workspace: Workspace, version_id: str | None = None, user_id: s
         verdict=verdict(facts, counted, top_n),
         sections=sections,
     )
-    path = workspace.root / FOLDER / f"{row.version_id}.html"
+    path = workspace.report_file(row.version_id)
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, text.encode("utf-8"))
     return path

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from imsr_core.errors import ImsrError
+from pipelines.sequences.id_files import IdFiles, VocabularyError
 from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.parquet_files import read_table, write_table
 
@@ -54,10 +53,6 @@ def tombstone(digest: str) -> str:
     return f"forgotten:{digest}{_TOMBSTONE_END}"
 
 
-class VocabularyError(ImsrError):
-    """A chain of deltas that is damaged or incomplete, or an index that it does not have."""
-
-
 @dataclass(frozen=True)
 class SpanIds:
     """Every id of one span, in the order of first events.
@@ -82,30 +77,41 @@ class Vocabulary:
     """The ids of all spans up to some span. Open one with ``Vocabulary.open``; it never changes."""
 
     folders: tuple[Path, ...]
-    n_users: int
-    n_items: int
+    _users: IdFiles
+    _items: IdFiles
 
     @classmethod
     def open(cls, delta_folders: Sequence[Path]) -> Vocabulary:
         """Read a chain, oldest delta first; no folder at all is the empty vocabulary.
 
-        Only the index columns are read here; the ids are read and checked when they are first looked up.
+        Only footers are read here; ids are read when they are looked up.
 
         Raises:
-            VocabularyError: a delta is missing or damaged, or does not start where the one before it ends.
+            VocabularyError: a delta does not start where the one before it ends.
+            ParquetFileError: a delta is missing or damaged.
         """
         folders = tuple(Path(folder) for folder in delta_folders)
-        n_users = _check_contiguous(folders, USERS_FILE, "user_index")
-        n_items = _check_contiguous(folders, ITEMS_FILE, "item_index")
-        return cls(folders, n_users, n_items)
+        users = IdFiles.open([folder / USERS_FILE for folder in folders], "user")
+        return cls(folders, users, IdFiles.open([folder / ITEMS_FILE for folder in folders], "item"))
+
+    @property
+    def n_users(self) -> int:
+        """How many users have an index."""
+        return len(self._users)
+
+    @property
+    def n_items(self) -> int:
+        """How many items have an index."""
+        return len(self._items)
 
     def validate(self) -> Vocabulary:
-        """Check also that no id occurs twice (reads every id), and return self.
+        """Check also that no id occurs twice and no index is left out (reads every row), and return self.
 
         Raises:
-            VocabularyError: an id occurs twice; the message names it and the later file.
+            VocabularyError: the message names the file, and an id that occurs twice.
         """
-        _ = self._users, self._items
+        self._users.check()
+        self._items.check()
         return self
 
     def users_of(self, user_ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> IntArray:
@@ -114,11 +120,11 @@ class Vocabulary:
         buried = pc.fill_null(pc.ends_with(asked.cast(pa.string()), _TOMBSTONE_END), False).to_numpy(
             zero_copy_only=False
         )
-        return np.where(buried, -1, _indices_of(self._users, asked))
+        return np.where(buried, -1, self._users.indices_of(asked))
 
     def items_of(self, item_ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> IntArray:
         """(n,) ids -> (n,) item indices; -1 where the vocabulary does not have the id."""
-        return _indices_of(self._items, item_ids)
+        return self._items.indices_of(item_ids)
 
     def user_ids(self, user_indices: IntArray) -> pa.ChunkedArray:
         """(n,) user indices -> (n,) ids.
@@ -126,7 +132,7 @@ class Vocabulary:
         Raises:
             VocabularyError: an index is negative or not below ``n_users``.
         """
-        return _ids_at(self._users, user_indices, "user")
+        return self._users.at(user_indices)
 
     def item_ids(self, item_indices: IntArray) -> pa.ChunkedArray:
         """(n,) item indices -> (n,) ids.
@@ -134,7 +140,7 @@ class Vocabulary:
         Raises:
             VocabularyError: an index is negative or not below ``n_items``.
         """
-        return _ids_at(self._items, item_indices, "item")
+        return self._items.at(item_indices)
 
     def extend(self, span_files: Sequence[Path]) -> SpanIds:
         """Give every id of a span its index: the old one, or the next free one.
@@ -171,49 +177,11 @@ class Vocabulary:
             events=events,
         )
 
-    @cached_property
-    def _users(self) -> pa.ChunkedArray:
-        return _read_ids(self.folders, USERS_FILE, "user_id")
-
-    @cached_property
-    def _items(self) -> pa.ChunkedArray:
-        return _read_ids(self.folders, ITEMS_FILE, "item_id")
-
 
 def write_delta(folder: Path, ids: SpanIds) -> None:
     """Write a span's new ids as the next delta of the chain (files may be empty of rows, never absent)."""
     write_table(ids.new_users, folder / USERS_FILE)
     write_table(ids.new_items, folder / ITEMS_FILE)
-
-
-def _check_contiguous(folders: Sequence[Path], name: str, column: str) -> int:
-    total = 0
-    for folder in folders:
-        index = read_table(folder / name, [column])[column].to_numpy()
-        if index.dtype != np.int64 or not np.array_equal(index, np.arange(total, total + len(index))):
-            raise VocabularyError(
-                f"{folder / name}: {column} must run from {total} without a gap",
-                hint="the chain of spans is broken: `imsr doctor` says which span to build again",
-            )
-        total += len(index)
-    return total
-
-
-def _read_ids(folders: Sequence[Path], name: str, column: str) -> pa.ChunkedArray:
-    files = [folder / name for folder in folders]
-    tables = [read_table(file, [column], kinds={column: pa.string()}) for file in files]
-    if not tables:
-        return pa.chunked_array([], pa.string())
-    ids = pa.concat_tables(tables)[column]
-    if len(pc.unique(ids)) != len(ids):
-        counts = pc.value_counts(ids.combine_chunks())
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
-        last = [pc.index(table[column], twice).as_py() >= 0 for table in tables][::-1].index(True)
-        raise VocabularyError(
-            f"{files[-1 - last]}: {column} {twice!r} already has an index",
-            hint="the chain of spans is broken: `imsr doctor` says which span to build again",
-        )
-    return ids
 
 
 def _distinct_ids(span_files: Sequence[Path], column: str) -> pa.Table:
@@ -235,24 +203,3 @@ def _number(known: IntArray, next_index: int) -> pa.Array:
     """Fill the -1 of ``known`` with next_index, next_index + 1, ... in order."""
     new = known < 0
     return pa.array(np.where(new, next_index + np.cumsum(new) - 1, known), pa.int64())
-
-
-def _indices_of(vocabulary: pa.ChunkedArray, ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> IntArray:
-    """Positions of ids in the vocabulary. Only the asked ids are hashed; the vocabulary is scanned once."""
-    asked = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-    asked = asked.cast(pa.string())
-    present = pc.is_in(vocabulary, value_set=pc.unique(asked)).to_numpy()
-    positions = np.flatnonzero(present)
-    found = pc.index_in(asked, value_set=vocabulary.take(pa.array(positions)))
-    local = pc.fill_null(found, -1).to_numpy().astype(np.int64)
-    return np.where(local < 0, -1, np.append(positions, -1)[local])
-
-
-def _ids_at(vocabulary: pa.ChunkedArray, indices: IntArray, kind: str) -> pa.ChunkedArray:
-    if len(indices) and (indices.min() < 0 or indices.max() >= len(vocabulary)):
-        raise VocabularyError(
-            f"there is no {kind} index {indices.min() if indices.min() < 0 else indices.max()}: "
-            f"the vocabulary has {len(vocabulary)} {kind}s",
-            hint="open the vocabulary of the span that the indices come from",
-        )
-    return vocabulary.take(pa.array(indices, pa.int64()))

@@ -18,6 +18,7 @@ A Parquet file that was rewritten, as where a user was forgotten, has another na
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -64,6 +65,11 @@ class Workspace:
                 f"{workspace.root} is not a workspace: it has no {SETTINGS_NAME}", hint="run: imsr init"
             )
         return workspace
+
+    @cached_property
+    def _real_root(self) -> str:
+        """The root without links, with a slash at its end."""
+        return os.path.join(os.path.realpath(self.root), "")
 
     @cached_property
     def settings(self) -> Settings:
@@ -126,6 +132,18 @@ class Workspace:
         """``versions/<version id>``."""
         return self.versions / check_name(version_id)
 
+    def list_file(self, version_id: str, variant: str = "") -> Path:
+        """Everybody's lists of a version: ``recommendations/<version id>[~<variant>].parquet``."""
+        return self.root / "recommendations" / f"{version_id}{f'~{variant}' if variant else ''}.parquet"
+
+    def matrix_file(self, version_id: str) -> Path:
+        """How a version ranks the spans it has learnt: ``matrix/<version id>.parquet``."""
+        return self.root / "matrix" / f"{version_id}.parquet"
+
+    def report_file(self, version_id: str) -> Path:
+        """The report on a version: ``reports/<version id>.html``."""
+        return self.root / "reports" / f"{version_id}.html"
+
     def relative(self, path: Path) -> str:
         """``path`` as the ledger stores it: relative to the root, with forward slashes."""
         try:
@@ -137,7 +155,7 @@ class Workspace:
         """The path behind a stored one. Raises WorkspaceError if it leads out of the root, links included."""
         pure = PurePosixPath(stored)
         path = self.root / pure
-        inside = path.resolve().is_relative_to(self.root.resolve())
+        inside = os.path.join(os.path.realpath(path), "").startswith(self._real_root)
         if pure.is_absolute() or ".." in pure.parts or not inside:
             raise WorkspaceError(f"{stored!r} leads out of the workspace {self.root}", hint="run: imsr doctor")
         return path

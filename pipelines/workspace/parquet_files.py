@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -24,6 +25,8 @@ TEMPORARY_SUFFIX = ".tmp"
 #: What an error about a damaged file advises.
 ADVICE = "run `imsr doctor`"
 NO_KINDS: Mapping[str, pa.DataType] = MappingProxyType({})
+
+T = TypeVar("T")
 
 
 class ParquetFileError(ImsrError):
@@ -71,24 +74,76 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def column_names(path: Path) -> list[str]:
-    """The names of a file's columns. Raises ParquetFileError if it is missing or damaged."""
+def _read_from(path: Path, read: Callable[[pq.ParquetFile], T], dictionaries: Sequence[str] = ()) -> T:
+    """What ``read`` makes of a file, in whichever edition it is there, with page checksums verified.
+
+    Raises:
+        ParquetFileError: the file is missing or damaged.
+    """
+
+    def read_edition(stored: Path) -> T:
+        with pq.ParquetFile(stored, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
+            return read(file)
+
     try:
-        return opened(path, lambda stored: list(pq.read_schema(stored).names))
+        return opened(path, read_edition)
     except FileNotFoundError as error:
         raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8
         raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint=ADVICE) from error
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of a file's columns. Raises ParquetFileError if it is missing or damaged."""
+    return _read_from(path, lambda file: list(file.schema_arrow.names))
 
 
 def row_count(path: Path) -> int:
     """How many rows a file has, from its footer. Raises ParquetFileError if it is missing or damaged."""
-    try:
-        return int(opened(path, pq.read_metadata).num_rows)
-    except FileNotFoundError as error:
-        raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint=ADVICE) from error
+    return _read_from(path, lambda file: int(file.metadata.num_rows))
+
+
+def integer_ranges(path: Path, column: str) -> list[tuple[int, int, int]]:
+    """(smallest, largest, rows) of an integer column in each row group that has rows, from the footer if it says so.
+
+    Raises:
+        ParquetFileError: the file is missing or damaged, or has no such column of 64-bit integers.
+    """
+
+    def read(file: pq.ParquetFile) -> list[tuple[int, int, int]]:
+        _require(path, file, [column], {column: pa.int64()})
+        place = file.schema_arrow.get_field_index(column)
+        ranges = []
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            statistics = group.column(place).statistics
+            if statistics is not None and statistics.has_min_max and not statistics.null_count:
+                ranges.append((statistics.min, statistics.max, group.num_rows))
+            elif group.num_rows:
+                extremes = pc.min_max(file.read_row_group(number, [column]).column(0)).as_py()
+                ranges.append((extremes["min"], extremes["max"], group.num_rows))
+        return ranges
+
+    return _read_from(path, read)
+
+
+def read_rows(path: Path, column: str, rows: NDArray[np.int64]) -> pa.ChunkedArray:
+    """A column at these rows (rising) of a file, from the row groups that hold them.
+
+    Raises:
+        ParquetFileError: the file is missing or damaged, or has no such column.
+    """
+
+    def read(file: pq.ParquetFile) -> pa.ChunkedArray:
+        _require(path, file, [column])
+        sizes = np.array([file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)], dtype=np.int64)
+        group = np.searchsorted(np.cumsum(sizes), rows, side="right")
+        wanted = sorted(set(group.tolist()))
+        sizes[wanted] = 0
+        skipped = np.cumsum(sizes)  # rows of the groups before, less those that are read
+        return file.read_row_groups(wanted, [column]).column(0).take(pa.array(rows - skipped[group]))
+
+    return _read_from(path, read)
 
 
 def read_table(
@@ -112,26 +167,12 @@ def read_table(
     Raises:
         ParquetFileError: the file is missing or damaged, or has no such column, or one of another type.
     """
-    missing: list[str] = []
-    wrong = ""
 
-    def read(stored: Path) -> pa.Table | None:
-        nonlocal missing, wrong
-        with pq.ParquetFile(stored, read_dictionary=list(dictionaries), page_checksum_verification=True) as file:
-            missing = [column for column in columns if column not in file.schema_arrow.names]
-            wrong = _wrong_kind(file.schema_arrow, kinds)
-            return None if missing or wrong else _read(file, list(columns), having)
+    def read(file: pq.ParquetFile) -> pa.Table:
+        _require(path, file, columns, kinds)
+        return _read(file, list(columns), having).select(list(columns))
 
-    try:
-        table = opened(path, read)
-    except FileNotFoundError as error:
-        raise ParquetFileError(f"{path}: no such file", hint=ADVICE) from error
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8
-        raise ParquetFileError(f"{path}: damaged Parquet file: {error}", hint=ADVICE) from error
-    if table is None:
-        problem = f"no column {', '.join(missing)}" if missing else wrong
-        raise ParquetFileError(f"{path}: {problem}", hint=ADVICE)
-    return table.select(list(columns))
+    return _read_from(path, read, dictionaries)
 
 
 def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, NDArray[np.int64]] | None) -> pa.Table:
@@ -151,6 +192,16 @@ def groups_with(file: pq.ParquetFile, column: str, keys: NDArray[np.int64]) -> l
         first, after = np.searchsorted(keys, statistics.min), np.searchsorted(keys, statistics.max, side="right")
         found += [number] if first < after else []
     return found
+
+
+def _require(
+    path: Path, file: pq.ParquetFile, columns: Sequence[str], kinds: Mapping[str, pa.DataType] = NO_KINDS
+) -> None:
+    """Raise ParquetFileError if a file lacks a column or has one of another type."""
+    missing = [column for column in columns if column not in file.schema_arrow.names]
+    problem = f"no column {', '.join(missing)}" if missing else _wrong_kind(file.schema_arrow, kinds)
+    if problem:
+        raise ParquetFileError(f"{path}: {problem}", hint=ADVICE)
 
 
 def _wrong_kind(schema: pa.Schema, kinds: Mapping[str, pa.DataType]) -> str:

@@ -11,9 +11,8 @@ from small_world import NOW, VERSIONS
 from flows.after_learning import after_learning
 from pipelines.care.orphans import version_of_list
 from pipelines.interests.promotion import rollback
-from pipelines.interests.recommend import Recommender, list_path
+from pipelines.interests.recommend import Recommender
 from pipelines.nights.lists import write_nightly_lists
-from pipelines.report.page import FOLDER
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
@@ -41,7 +40,7 @@ def test_the_night_writes_the_lists_of_the_live_version_once_and_keeps_those_bef
         for version in VERSIONS[:3]:
             Recommender.open(workspace, version).write_all(1, variant="home")
         path = write_nightly_lists(writer)
-        assert path == list_path(workspace, VERSIONS[-1], "home")
+        assert path == workspace.list_file(VERSIONS[-1], "home")
         written = path.stat().st_mtime_ns
         assert write_nightly_lists(writer).stat().st_mtime_ns == written
         assert [(variant, version, current) for variant, version, current, _ in shown(workspace)] == [
@@ -85,7 +84,7 @@ def test_lists_and_report_are_made_after_learning(workspace):
     with writing(workspace, "test", now=NOW) as writer:
         made = after_learning(writer, call=call)
         assert steps == ["lists", "report"]
-        assert made.report == workspace.root / FOLDER / f"{VERSIONS[-1]}.html"
+        assert made.report == workspace.report_file(VERSIONS[-1])
         assert made.sentence.startswith("Of the events of 2024-03-06")
         assert made.sentence in made.report.read_text()
         again = after_learning(writer, call=call)

@@ -88,3 +88,9 @@ def app_command(name):
 def test_sections_in_help_are_text():
     shown = CliRunner().invoke(app, ["ingest", "--help"], env={"COLUMNS": "200"}).output
     assert "[ingest] lookback_spans" in shown
+
+
+def test_a_run_that_finds_nothing_to_do_imports_nothing_that_learns(workspace):
+    """Sorted after the test that has learnt what was due; a timer may call it every minute."""
+    assert CliRunner().invoke(app, ["run", "-w", str(workspace)]).exit_code == 0
+    assert imported_by("run", "-w", workspace) == []

@@ -9,7 +9,7 @@ import pytest
 from small_world import DAYS, VERSIONS
 
 from pipelines.care.doctor import examine
-from pipelines.interests.span_matrix import matrix_path, write_span_matrix
+from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.version import Version
 from pipelines.report.matrix import span_matrix
 from pipelines.sequences.loader import load_bucket
@@ -57,7 +57,7 @@ def by_hand(workspace, version_id, span_id):
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 def test_as_by_hand(workspace, version):
     learnt = DAYS[: DAYS.index(version.removesuffix(".1")) + 1]
-    path = matrix_path(workspace, version)
+    path = workspace.matrix_file(version)
     rows = read_table(path, column_names(path)).to_pylist()
     assert [row["span_id"] for row in rows] == learnt
     for row in rows:
@@ -94,6 +94,6 @@ def test_the_report_shows_it(workspace, learnt):
 def test_the_doctor_names_the_command_that_mends_it(workspace, tmp_path):
     shutil.copytree(workspace.root, tmp_path / "w")
     broken = Workspace.open(tmp_path / "w")
-    matrix_path(broken, VERSIONS[1]).write_bytes(b"PAR1")
+    broken.matrix_file(VERSIONS[1]).write_bytes(b"PAR1")
     (finding,) = [each for each in examine(broken) if "matrix/" in each.where]
     assert finding.mend == f"imsr report {VERSIONS[1]}"

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lake_logs import tie_of, write_lake
 
-from pipelines.sequences.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary, VocabularyError, write_delta
+from pipelines.sequences.id_files import VocabularyError
+from pipelines.sequences.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary, write_delta
 from pipelines.workspace.parquet_files import ParquetFileError
 
 ODD_IDS = ["", " ", "0", "00", "null", "naïve", "nai\u0308ve", "🛒", "a\nb", "a\x00b", "it's", "x" * 300]

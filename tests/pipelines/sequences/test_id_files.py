@@ -1,0 +1,106 @@
+"""Ids by index and indices by id: the rows that are read follow what is asked for."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.sequences.id_files import IdFiles, VocabularyError
+from pipelines.workspace.parquet_files import ParquetFileError
+
+GROUP = 10
+
+
+def write(path, first, ids):
+    index = pa.array(range(first, first + len(ids)), pa.int64())
+    pq.write_table(pa.table({"user_id": pa.array(ids, pa.string()), "user_index": index}), path, row_group_size=GROUP)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Files of 100, 0, 7 and 33 ids in groups of ten; the id of index i is "u<i>"."""
+    found, at = [], 0
+    for n, size in enumerate((100, 0, 7, 33)):
+        found.append(write(tmp_path / f"{n}.parquet", at, [f"u{i}" for i in range(at, at + size)]))
+        at += size
+    return found
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Groups of rows that were read, by the file's name."""
+    groups = []
+    original = pq.ParquetFile.read_row_groups
+
+    def noted(self, wanted, columns):
+        groups.extend(wanted)
+        return original(self, wanted, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noted)
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda self, *_, **__: pytest.fail("a whole file was read"))
+    return groups
+
+
+def test_ids_are_read_from_the_groups_that_hold_them(files, read):
+    ids = IdFiles.open(files, "user")
+    assert len(ids) == 140
+    asked = np.array([139, 5, 103, 5, 9, 98])
+    assert ids.at(asked).to_pylist() == [f"u{i}" for i in asked]
+    assert sorted(read) == [0, 0, 3, 9]
+
+
+def test_any_few_indices_in_any_order(files, read):
+    ids = IdFiles.open(files, "user")
+    for seed in range(50):
+        asked = random.Random(seed).choices(range(140), k=seed % 20)
+        assert ids.at(np.array(asked, dtype=np.int64)).to_pylist() == [f"u{i}" for i in asked]
+    assert len(read) < 50 * 20
+
+
+def test_many_are_read_at_once(files):
+    ids = IdFiles.open(files, "user")
+    asked = np.arange(139, -1, -1)
+    assert ids.at(asked).to_pylist() == [f"u{i}" for i in asked]
+    assert ids.at(np.array([3])).to_pylist() == ["u3"]
+
+
+def test_indices_by_id(files):
+    ids = IdFiles.open(files, "user")
+    assert ids.indices_of(["u139", "?", "u0", "u0", "u104"]).tolist() == [139, -1, 0, 0, 104]
+
+
+def test_an_id_at_two_places_is_refused_where_it_is_asked_for(files):
+    write(files[3], 107, [*(f"u{i}" for i in range(107, 139)), "u3"])
+    ids = IdFiles.open(files, "user")
+    assert ids.indices_of(["u4"]).tolist() == [4]
+    for ask in (lambda: ids.indices_of(["u4", "u3"]), ids.check):
+        with pytest.raises(VocabularyError, match=r"3\.parquet: user_id 'u3' already has an index"):
+            ask()
+
+
+def test_a_gap_inside_a_group_is_found_by_the_check(files):
+    table = pq.read_table(files[0])
+    swapped = table.take(pa.array([0, 2, 1, *range(3, 100)]))
+    pq.write_table(swapped, files[0], row_group_size=GROUP)
+    ids = IdFiles.open(files, "user")
+    with pytest.raises(VocabularyError, match="user_index must run from 0 without a gap"):
+        ids.check()
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_file_that_begins_elsewhere_is_refused(files, statistics):
+    table = pa.table({"user_id": ["x"], "user_index": pa.array([101], pa.int64())})
+    pq.write_table(table, files[1], write_statistics=statistics)
+    with pytest.raises(VocabularyError, match=r"1\.parquet: user_index must run from 100"):
+        IdFiles.open(files, "user")
+
+
+def test_an_index_of_another_kind_is_refused(files):
+    pq.write_table(pa.table({"user_id": ["x"], "user_index": ["100"]}), files[1])
+    with pytest.raises(ParquetFileError, match="user_index is string"):
+        IdFiles.open(files, "user")
