@@ -20,6 +20,7 @@ from imsr_core.errors import ImsrError
 from pipelines.care.landing_files import mention_pattern
 from pipelines.lake.schemas import bucket_name, bucket_of
 from pipelines.sequences.chain import parent_folder
+from pipelines.sequences.id_files import by_id
 from pipelines.sequences.vocabulary import USERS_FILE
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.editions import plain, stored_files
@@ -43,6 +44,7 @@ PLACES = (
     Place("quarantine", "quarantine/batch=*.parquet", texts=("event_id", "detail")),
     Place("sequences", "sequences/span=*/*/{bucket}"),
     Place("vocabulary", f"sequences/span=*/*/{USERS_FILE}", buried=True),
+    Place("vocabulary by id", f"sequences/span=*/*/{by_id(Path(USERS_FILE))}"),
     Place("versions", "versions/*/*.parquet"),
     Place("recommendations", "recommendations/*.parquet"),
     Place("explanations", "explanations/*.parquet"),
@@ -124,7 +126,8 @@ class Search:
         """The place that a file belongs to."""
         top = self.workspace.relative(path).partition("/")[0]
         fitting = [place for place in PLACES if place.pattern.startswith(f"{top}/")]
-        return next(place for place in fitting if len(fitting) == 1 or place.buried == (plain(path).name == USERS_FILE))
+        own = [place for place in fitting if plain(path).name == place.pattern.rpartition("/")[2]]
+        return (own or fitting)[0]
 
     def _own(self, place: Place, path: Path, table: pa.Table) -> pa.ChunkedArray:
         """(rows,) whether each row is the user's; no NULL."""

@@ -2,7 +2,8 @@
 
     sequences/span=<id>/<fingerprint>/bucket=NN.parquet   user_index, items, timestamps, truncated
                                       users.parquet       the ids that are new in this span,
-                                      items.parquet       with their indices (see ``vocabulary``)
+                                      items.parquet       with their indices (see ``vocabulary``),
+                                      *_by_id.parquet     and again in their own order, if many (see ``id_files``)
                                       sequences.json      what it was made from (see ``sequence_chain``)
 
 Equal data, equal parent and equal settings give the same fingerprint and the same bytes, with any runner

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.sequences.id_files import IdFiles, VocabularyError
+from pipelines.sequences.id_files import TOMBSTONE_END, IdFiles, VocabularyError, write_ids
 from pipelines.workspace.engine import duckdb_session
-from pipelines.workspace.parquet_files import read_table, write_table
+from pipelines.workspace.parquet_files import read_table
 
 IntArray = NDArray[np.int64]
 
@@ -44,13 +44,9 @@ _DISTINCT_IDS = """
 """
 
 
-#: Ends a tombstone. Ids that contain NUL are quarantined, so that no id can be one.
-_TOMBSTONE_END = "\0"
-
-
 def tombstone(digest: str) -> str:
     """What stands in place of a forgotten user's id; ``digest`` must be new each time."""
-    return f"forgotten:{digest}{_TOMBSTONE_END}"
+    return f"forgotten:{digest}{TOMBSTONE_END}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ class Vocabulary:
     def users_of(self, user_ids: pa.Array | pa.ChunkedArray | Sequence[str]) -> IntArray:
         """(n,) ids -> (n,) user indices; -1 where the vocabulary does not have the id, or has a tombstone."""
         asked = user_ids if isinstance(user_ids, pa.Array | pa.ChunkedArray) else pa.array(user_ids, pa.string())
-        buried = pc.fill_null(pc.ends_with(asked.cast(pa.string()), _TOMBSTONE_END), False).to_numpy(
+        buried = pc.fill_null(pc.ends_with(asked.cast(pa.string()), TOMBSTONE_END), False).to_numpy(
             zero_copy_only=False
         )
         return np.where(buried, -1, self._users.indices_of(asked))
@@ -180,8 +176,8 @@ class Vocabulary:
 
 def write_delta(folder: Path, ids: SpanIds) -> None:
     """Write a span's new ids as the next delta of the chain (files may be empty of rows, never absent)."""
-    write_table(ids.new_users, folder / USERS_FILE)
-    write_table(ids.new_items, folder / ITEMS_FILE)
+    write_ids(ids.new_users, folder / USERS_FILE)
+    write_ids(ids.new_items, folder / ITEMS_FILE)
 
 
 def _distinct_ids(span_files: Sequence[Path], column: str) -> pa.Table:

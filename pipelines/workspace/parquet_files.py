@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import uuid
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -152,7 +153,7 @@ def read_table(
     *,
     dictionaries: Sequence[str] = (),
     kinds: Mapping[str, pa.DataType] = NO_KINDS,
-    having: tuple[str, NDArray[np.int64]] | None = None,
+    having: tuple[str, NDArray[np.int64] | Sequence[str]] | None = None,
 ) -> pa.Table:
     """Read columns of one file, in whichever edition it is there, with page checksums verified.
 
@@ -161,8 +162,8 @@ def read_table(
         columns: what to read, in this order.
         dictionaries: those of ``columns`` to read as dictionary arrays.
         kinds: the types that columns must have.
-        having: an integer column and the keys that are wanted of it. Row groups that can hold none of them, by their
-            statistics, are not read; what comes back may have other rows all the same.
+        having: a column of integers or text and the keys that are wanted of it. Row groups that can hold none of them,
+            by their statistics, are not read; what comes back may have other rows all the same.
 
     Raises:
         ParquetFileError: the file is missing or damaged, or has no such column, or one of another type.
@@ -175,13 +176,13 @@ def read_table(
     return _read_from(path, read, dictionaries)
 
 
-def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, NDArray[np.int64]] | None) -> pa.Table:
+def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, Any] | None) -> pa.Table:
     return file.read(columns=columns) if having is None else file.read_row_groups(groups_with(file, *having), columns)
 
 
-def groups_with(file: pq.ParquetFile, column: str, keys: NDArray[np.int64]) -> list[int]:
-    """The row groups of a file that can hold one of the keys in an integer column."""
-    keys = np.sort(keys)
+def groups_with(file: pq.ParquetFile, column: str, keys: NDArray[np.int64] | Sequence[str]) -> list[int]:
+    """The row groups of a file that can hold one of the keys in a column of integers or text."""
+    ordered = sorted(keys) if isinstance(keys, list) else np.sort(keys)  # text by code points, as its UTF-8 is
     place = file.schema_arrow.get_field_index(column)
     found = []
     for number in range(file.num_row_groups):
@@ -189,7 +190,7 @@ def groups_with(file: pq.ParquetFile, column: str, keys: NDArray[np.int64]) -> l
         if statistics is None or not statistics.has_min_max:
             found.append(number)
             continue
-        first, after = np.searchsorted(keys, statistics.min), np.searchsorted(keys, statistics.max, side="right")
+        first, after = bisect_left(ordered, statistics.min), bisect_right(ordered, statistics.max)
         found += [number] if first < after else []
     return found
 

@@ -16,6 +16,7 @@ from pipelines.interests.version import Version
 from pipelines.lake.ingest import ingest
 from pipelines.lake.span_files import content_of
 from pipelines.nights.plan import due
+from pipelines.sequences import id_files
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import verify_folder
@@ -25,7 +26,10 @@ SPANS = tuple(sorted({time[:10] for user, _, time in EVENTS if user == ZOE} | {"
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return zoes_world(tmp_path_factory.mktemp("zoe") / "workspace")
+    """With a file of ids in their own order in each span, as large ones have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(id_files, "LARGE", 1)
+        return zoes_world(tmp_path_factory.mktemp("zoe") / "workspace")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def test_the_receipt_proves_it_without_naming_her(forgotten):
     assert not receipt.is_of("u1")
     assert receipt.spans == SPANS
     assert receipt.rows["lake"] == sum(user == ZOE for user, *_ in EVENTS) + 1
-    assert receipt.rows["vocabulary"] == receipt.rows["labels"] == 1
+    assert receipt.rows["vocabulary"] == receipt.rows["vocabulary by id"] == receipt.rows["labels"] == 1
     assert receipt.rows["quarantine"] == 3
     assert receipt.landing == {"landing/log.csv": "rewritten", "landing/more.jsonl": "rewritten"}
     assert receipt.sources == ("log.csv", "more.jsonl")

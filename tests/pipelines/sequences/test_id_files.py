@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.sequences.id_files import IdFiles, VocabularyError
+from pipelines.sequences import id_files
+from pipelines.sequences.id_files import IdFiles, VocabularyError, by_id, write_ids
 from pipelines.workspace.parquet_files import ParquetFileError
 
 GROUP = 10
@@ -104,3 +105,51 @@ def test_an_index_of_another_kind_is_refused(files):
     pq.write_table(pa.table({"user_id": ["x"], "user_index": ["100"]}), files[1])
     with pytest.raises(ParquetFileError, match="user_index is string"):
         IdFiles.open(files, "user")
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A file of 100 ids, in random order, with the one beside it that has them in their own; and a small one of 5."""
+    monkeypatch.setattr(id_files, "LARGE", 50)
+    monkeypatch.setattr(id_files, "GROUP_ROWS", GROUP)
+    ids = [f"é{i:02d}" for i in range(50)] + [f"𝄞{i:02d}" for i in range(50, 100)]
+    random.Random(1).shuffle(ids)
+    found = []
+    for n, some in enumerate((ids, ["a", "b", "c", "d", "e"])):
+        found.append(tmp_path / f"{n}.parquet")
+        index = pa.array(range(100 * n, 100 * n + len(some)), pa.int64())
+        write_ids(pa.table({"user_id": some, "user_index": index}), found[-1])
+    return found, ids
+
+
+def test_an_id_is_looked_up_in_the_groups_that_can_hold_it(large, monkeypatch):
+    files, ids = large
+    assert (by_id(files[0]).exists(), by_id(files[1]).exists()) == (True, False)
+    read = []
+    original = pq.ParquetFile.read_row_groups
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_groups",
+        lambda self, wanted, *rest: read.extend(wanted) or original(self, wanted, *rest),
+    )
+    asked = ["é07", "𝄞93", "é08", "c", "?", "𝄞100"]
+    found = IdFiles.open(files, "user").indices_of(asked)
+    assert found.tolist() == [ids.index("é07"), ids.index("𝄞93"), ids.index("é08"), 102, -1, -1]
+    assert sorted(read) == [0, 9]
+
+
+def test_the_answer_is_the_same_for_few_and_for_many(large):
+    files, ids = large
+    for seed in range(30):
+        asked = random.Random(seed).choices([*ids, "c", "?", None], k=seed)
+        found = IdFiles.open(files, "user").indices_of(pa.array(asked, pa.string()))
+        assert found.tolist() == [{"c": 102, **dict(zip(ids, range(100), strict=True))}.get(each, -1) for each in asked]
+
+
+def test_the_check_compares_the_two_orders(large):
+    files, _ = large
+    IdFiles.open(files, "user").check()
+    table = pq.read_table(by_id(files[0]))
+    pq.write_table(table.slice(1), by_id(files[0]))
+    with pytest.raises(VocabularyError, match=r"0_by_id\.parquet has other ids than 0\.parquet"):
+        IdFiles.open(files, "user").check()
