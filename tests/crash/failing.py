@@ -19,10 +19,10 @@ from pipelines.workspace.layout import Workspace
 class Failing:
     """One scenario, tried with many faults."""
 
-    def __init__(self, worlds: Worlds, name: str, folder: Path) -> None:
+    def __init__(self, worlds: Worlds, name: str, folder: Path, log: Path | None = None) -> None:
         self.worlds, self.folder = worlds, folder
         self.scenario: Scenario = SCENARIOS[name]
-        self.log = folder.with_name(f"{folder.name}.log")  # not in it: its disk may be full
+        self.log = log or folder.with_name(f"{folder.name}.log")  # not in it: its disk may be full
         self.finished: set[str] = set()
         workspace = self.start("reference")
         assert self.run(workspace).code == 0

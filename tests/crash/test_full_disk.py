@@ -62,10 +62,10 @@ def test_an_ingest_on_a_disk_with_little_space(worlds, small_disk, done):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ingest", "night", "promote", "forget"])
-def test_more_and_more_space_until_it_is_enough(worlds, small_disk, done, name):
+def test_more_and_more_space_until_it_is_enough(worlds, small_disk, done, tmp_path, name):
     folder = small_disk / name
     folder.mkdir()
-    failing, kilobytes = Failing(worlds, name, folder), 8
+    failing, kilobytes = Failing(worlds, name, folder, tmp_path / "log"), 8
     while run_with(failing, kilobytes).code:
         done["full disks"] += 1
         kilobytes += max(8, kilobytes // 2)
