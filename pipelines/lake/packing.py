@@ -26,6 +26,8 @@ MAGIC = {
     b"%PDF-": ("a PDF", ""),
 }
 _CHUNK = 1 << 20
+#: No gzip stream ends with so many zeros: its last eight bytes are checksum and size.
+_PADDING = 9
 
 
 def packing_of(path: Path) -> str:
@@ -36,6 +38,13 @@ def packing_of(path: Path) -> str:
 def kind_by_content(first: bytes) -> tuple[str, str]:
     """(what a file is, the ending that says so) by its first bytes, where they are of no text; else ("", "")."""
     return next((found for magic, found in MAGIC.items() if first.startswith(magic)), ("", ""))
+
+
+def is_padded(path: Path) -> bool:
+    """Whether zeros follow the last stream of a file, as where it was cut out of a tape or off a block device."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _PADDING, 0))
+        return file.read() == bytes(_PADDING)
 
 
 def open_unpacked(path: Path, packing: str) -> BinaryIO:
@@ -65,7 +74,7 @@ def open_packing(file: BinaryIO, packing: str) -> BinaryIO:
 
 
 def unpacked(path: Path, packing: str) -> Iterator[bytes]:
-    """The bytes of a file before it was packed, all of them or an error.
+    """The bytes of a file before it was packed, all of them or an error; zeros behind its end are padding (not zstd).
 
     Raises:
         OSError, EOFError, lzma.LZMAError: it is not packed so, damaged, cut off, or followed by something else.
@@ -85,6 +94,10 @@ def _streams(path: Path, make: Callable[[], Any]) -> Iterator[bytes]:
     with path.open("rb") as file:
         data = file.read(_CHUNK)
         while data:
+            data = data if decompressor else data.lstrip(b"\0")
+            if not data:
+                data = file.read(_CHUNK)
+                continue
             decompressor = decompressor or make()
             yield decompressor.decompress(data)
             data = decompressor.unused_data if decompressor.eof else b""

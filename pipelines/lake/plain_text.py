@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from pipelines.lake.event_files import EventFile, ReadError
-from pipelines.lake.packing import kind_by_content, open_unpacked, unpacked
+from pipelines.lake.packing import is_padded, kind_by_content, open_unpacked, unpacked
 
 _CHUNK = 1 << 20
 _BLANK = re.compile(rb"\n(?=\r?\n)")
@@ -92,7 +92,8 @@ def plain_text(file: EventFile, encoding: str, budget: Budget) -> PlainText:
         ReadError: over the budget, or not text of this encoding; the message names the one that it seems to be.
     """
     plain = codecs.lookup(encoding).name in ("utf-8", "ascii")
-    if plain and file.packing in ("", "gzip"):
+    padded = file.packing == "gzip" and is_padded(file.link)  # Python knows padding, DuckDB does not
+    if plain and file.packing in ("", "gzip") and not padded:
         return _scan(file, file.link, file.packing, budget)
     copy = file.link.with_name(f"{file.link.name}.utf8")
     if plain:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ __all__ = ["BUDGET", "RAW_COLUMNS", "Budget", "EventFile", "ReadError", "dialect
 
 #: Columns of the raw table after ``row_number``, all text; ``malformed`` holds the reader's complaint.
 RAW_COLUMNS = (*EVENT_COLUMNS, "malformed")
+#: What DuckDB puts around an error of a stream of Arrow's that it reads.
+_ENGINE = re.compile(r"^.*reading the stream registered as '\w+' failed: |[. ]*Detail: Python exception:.*", re.DOTALL)
 
 
 def read_file(
@@ -169,9 +172,8 @@ def _one_message(file: EventFile, kind: str) -> Iterator[None]:
     except (duckdb.Error, pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise  # of our disk, not of the file
-        first = (
-            (str(error).strip() or type(error).__name__).splitlines()[0].replace(str(file.link), file.path.name)[:300]
-        )
+        said = _ENGINE.sub("", str(error)).strip() or type(error).__name__
+        first = said.splitlines()[0].replace(str(file.link), file.path.name)[:300]
         raise ReadError(
             f"{file.path}: cannot be read as {kind}: {first}",
             hint="is it whole, and of the kind that its name says? nothing was ingested",

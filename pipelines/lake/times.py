@@ -288,6 +288,7 @@ def _with_point(text: str) -> str:
 
 
 def number_sql(text: str, decimal: str) -> str:
-    """SQL for a text as a finite DOUBLE, NULL if it is none."""
+    """SQL for a text as a finite DOUBLE, true and false as 1 and 0; NULL if it is none."""
     number = f"TRY_CAST({text if decimal == '.' else _with_point(text)} AS DOUBLE)"
-    return f"CASE WHEN isfinite({number}) THEN {number} END"
+    words = f"CASE lower(trim({text})) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
+    return f"CASE WHEN isfinite({number}) THEN {number} ELSE {words} END"

@@ -24,6 +24,11 @@ def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tup
     """Warnings after a batch was committed."""
     found = [far_first_span(view.spans())]
     for file in report.files:
+        if file.left_out and not file.read:
+            found.append(
+                f"{file.name}: not one of its {file.left_out:,} rows is wanted by keep_events, min_value or "
+                "item_pattern under [source]"
+            )
         if file.without_value:
             found.append(
                 f"{file.name}: the value of {file.without_value:,} rows cannot be read; the events are kept without"

@@ -190,6 +190,53 @@ def test_values_that_cannot_be_read_do_not_cost_the_event(tmp_path):
     assert [row["value"] for row in span_rows(workspace, "2024-01") if row["value"] is not None] == [7.0]
 
 
+def test_true_and_false_are_a_number_in_every_format(tmp_path):
+    clicks = [True, False, None]
+    rows = [(f"u{n}", "i", DAYS[0]) for n in range(3)]
+    names = ("user_id", "item_id", "timestamp")
+    table = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    files = {
+        "p.parquet": lambda path: write_parquet(path, table | {"clicked": clicks}),
+        "c.csv": lambda path: write_csv(
+            path, [(*row, said) for row, said in zip(rows, ["True", " false", ""], strict=True)], (*names, "clicked")
+        ),
+        "j.jsonl": lambda path: written(
+            path,
+            "".join(
+                json.dumps(dict(zip(names, row, strict=True)) | {"clicked": each}) + "\n"
+                for row, each in zip(rows, clicks, strict=True)
+            ),
+        ),
+    }
+    for name, write in files.items():
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        workspace, report = ingested(folder, write(folder / name), 'value = "clicked"')
+        assert (report.kept, report.files[0].without_value) == (3, 0), name
+        found = {row["user_id"]: row["value"] for row in span_rows(workspace, "2024-01")}
+        assert found == {"u0": 1.0, "u1": 0.0, "u2": None}, name
+        workspace, report = ingested(folder / "1", folder / name, 'value = "clicked"\nmin_value = 1')
+        assert (report.kept, report.files[0].left_out) == (1, 2), name
+
+
+def test_an_ingest_that_leaves_every_row_out_says_so(tmp_path):
+    path = write_csv(tmp_path / "log.csv", [("u", "i", DAYS[0], "2")], ("user_id", "item_id", "timestamp", "rating"))
+    _, report = ingested(tmp_path, path, 'value = "rating"\nmin_value = 4')
+    assert (report.kept, report.files[0].left_out) == (0, 1)
+    assert "log.csv: not one of its 1 rows is wanted" in report.warnings[0]
+
+
+def test_damage_inside_a_parquet_file_is_said_in_our_words(tmp_path):
+    table = {"user_id": [f"u{n}" for n in range(5000)], "item_id": ["i"] * 5000, "timestamp": list(range(5000))}
+    path = write_parquet(tmp_path / "e.parquet", table)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000] + b"\xff\0\xff\0" * 20 + whole[3080:])
+    with pytest.raises(ReadError) as caught:
+        ingested(tmp_path, path)
+    assert "stream" not in caught.value.message
+    assert "Traceback" not in caught.value.message
+
+
 def test_whole_numbers_with_a_point_are_the_same_ids_in_every_format(tmp_path):
     workspace = make_workspace(tmp_path / "w")
     files = [

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+from contextlib import suppress
 
 import duckdb
 import pyarrow as pa
@@ -49,6 +50,21 @@ def test_a_packed_file_gives_the_rows_of_a_plain_one(tmp_path, ending):
     latin = TEXT.replace(b"u7,", "ü7,".encode("latin-1"))
     other = read(written(tmp_path / f"l.csv{ending}", PACK[ending](latin)), SourceSettings(encoding="latin-1"))
     assert ("ü7", "i7", "1704067207") in other
+
+
+@pytest.mark.parametrize("size", [9, 512, 3 << 20])
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_zeros_behind_the_end_are_padding(tmp_path, ending, size):
+    wanted = read(written(tmp_path / "e.csv", TEXT))
+    assert read(written(tmp_path / f"e.csv{ending}", PACK[ending](TEXT) + bytes(size))) == wanted
+    two = PACK[ending](TEXT[:1000]) + bytes(size) + PACK[ending](TEXT[1000:])
+    with suppress(ReadError):  # or all of it, never the first part alone
+        assert read(written(tmp_path / f"two.csv{ending}", two)) == wanted
+
+
+def test_zeros_behind_the_end_of_what_has_no_padding_are_said(tmp_path):
+    with pytest.raises(ReadError, match=r"e\.csv\.zst"):
+        read(written(tmp_path / "e.csv.zst", zstd(TEXT) + bytes(512)))
 
 
 @pytest.mark.parametrize("ending", PACK)
