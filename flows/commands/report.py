@@ -15,7 +15,6 @@ from flows.console import console
 from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.version import Version
 from pipelines.report.page import write_report
-from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 
 
@@ -35,7 +34,6 @@ def report(
     opened = Workspace.open(workspace)
     if opened.settings.evaluation.matrix_users:
         write_span_matrix(opened, Version.open(opened, version).row.version_id)
-        publish_catalog(opened)
     path = write_report(opened, version, user)
     answer.add([{"written": path}])
     console.print(f"written: {path}", soft_wrap=True)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 240
+WIDTH, HEIGHT = 520, 230
 #: Of a chart that has the whole width of the page.
 WIDE = 1060
+#: Letters of a label beside a path.
+LABEL = 56
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 28
 
 #: A value as the axis and the titles show it.
@@ -101,11 +103,14 @@ class Dot:
     label: str = ""
 
 
-def paths(dots: Sequence[Dot]) -> str:
-    """Points in two dimensions, those of one path linked in order; labels stand at the right, in order of height."""
+def paths(dots: Sequence[Dot], spans: Sequence[str] = ()) -> str:
+    """Points in two dimensions, those of one path linked in order; labels stand at the right, in order of height.
+
+    ``spans`` name the shades, oldest first.
+    """
     if not dots:
         return ""
-    width, height, words = 420, 380, 220
+    width, height = 640, 460
     low = [min(d.x for d in dots), min(d.y for d in dots)]
     size = [max(d.x for d in dots) - low[0] or 1.0, max(d.y for d in dots) - low[1] or 1.0]
 
@@ -113,31 +118,50 @@ def paths(dots: Sequence[Dot]) -> str:
         x = 14 + (dot.x - low[0]) / size[0] * (width - 28)
         return x, 14 + (1 - (dot.y - low[1]) / size[1]) * (height - 28)
 
+    named = sorted((place(dot)[1], place(dot)[0], dot.label) for dot in dots if dot.label)
+    step = max(17.0, height / max(len(named), 1))
     parts = []
+    for n, (y, x, _) in enumerate(named):
+        parts.append(f'<path class="leader" d="M{x:.1f} {y:.1f} L{width} {step * (n + 0.5):.1f} h8"/>')
     for path in sorted({dot.path for dot in dots}):
         own = [place(dot) for dot in dots if dot.path == path]
         parts.append(f'<polyline class="link" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in own)}"/>')
-    for dot in dots:
+    for dot in sorted(dots, key=lambda each: each.shade):
         x, y = place(dot)
         parts.append(
-            f'<circle class="moment" cx="{x:.1f}" cy="{y:.1f}" r="{3 + 3 * dot.shade:.1f}" '
-            f'style="opacity:{0.25 + 0.75 * dot.shade:.2f}"><title>{escape(dot.title)}</title></circle>'
+            f'<circle class="moment" cx="{x:.1f}" cy="{y:.1f}" r="{3 + 3.5 * dot.shade:.1f}" '
+            f'style="fill:{_shade(dot.shade)}"><title>{escape(dot.title)}</title></circle>'
         )
-    named = sorted((place(dot)[1], place(dot)[0], dot.label) for dot in dots if dot.label)
-    for n, (y, x, label) in enumerate(named):
-        row = 12 + n * 15
-        parts.append(f'<path class="leader" d="M{x:.1f} {y:.1f} L{width} {row - 3:.1f}"/>')
-        parts.append(f'<text class="tag" x="{width + 4}" y="{row:.1f}">{escape(label)}</text>')
-    needed = max(height, 16 + 15 * len(named))
-    return f'<svg viewBox="0 0 {width + words} {needed}" role="img">{"".join(parts)}</svg>'
+    for n, (_, _, label) in enumerate(named):
+        short = label if len(label) <= LABEL else f"{label[: LABEL - 1].rstrip()}…"
+        title = f"<title>{escape(label)}</title>" if short != label else ""
+        parts.append(f'<text class="tag" x="{width + 12}" y="{step * (n + 0.5) + 4:.1f}">{escape(short)}{title}</text>')
+    needed = max(height, math.ceil(step * len(named)))
+    keys = "".join(
+        f'<span class="key"><i style="background:{_shade(n / max(len(spans) - 1, 1))}"></i>{escape(span)}</span>'
+        for n, span in enumerate(spans)
+    )
+    return f'<svg viewBox="0 0 {WIDE} {needed}" role="img">{"".join(parts)}</svg><p class="legend">{keys}</p>'
+
+
+def _shade(share: float) -> str:
+    """From pale blue, the oldest, over violet to orange, the newest: apart on light and on dark paper."""
+    stops = ((142, 172, 230), (128, 96, 214), (221, 84, 43))
+    at, part = divmod(min(max(share, 0.0), 1.0) * 2, 1)
+    one, other = stops[int(at)], stops[min(int(at) + 1, 2)]
+    return "rgb({} {} {})".format(*(round(a + (b - a) * part) for a, b in zip(one, other, strict=True)))
 
 
 def _axis(scale: _Scale, shown: Format, width: int) -> str:
     return "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{scale.y(t):.1f}" y2="{scale.y(t):.1f}"/>'
-        f'<text class="tick" x="{_LEFT - 6}" y="{scale.y(t) + 4:.1f}" text-anchor="end">{escape(shown(t))}</text>'
+        f'<text class="tick" x="{_LEFT - 6}" y="{scale.y(t) + 4:.1f}" text-anchor="end">{_tick(shown(t))}</text>'
         for t in scale.ticks
     )
+
+
+def _tick(text: str) -> str:
+    return escape(text.replace(".0 %", " %"))
 
 
 def _labels(labels: Sequence[str], at: Sequence[float], width: int) -> str:

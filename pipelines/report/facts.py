@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,14 +45,9 @@ _APART = (
     + """SELECT span_id, CASE WHEN count(*) = count(distinct_interests) THEN avg(distinct_interests) END AS apart
 FROM interest_counts WHERE version_id IN (SELECT version_id FROM chain) GROUP BY 1"""
 )
-_VERDICTS = (
-    _CHAIN
-    + """SELECT v.version_id, v."check", v.slice, v.metric, v."current", v.candidate, v.difference, v.low, v.high, v.n,
-       v.passed FROM verdicts v JOIN chain c USING (version_id) WHERE v.metric IS NOT NULL
-ORDER BY c.back, v.metric LIMIT 24"""
-)
-_PROMOTIONS = """SELECT version_id, previous, reason, strftime(live_from, '%Y-%m-%d %H:%M') AS live_from FROM promotions
-WHERE line = 'interests' ORDER BY seq DESC LIMIT 12"""
+_PROMOTIONS = """
+SELECT version_id AS version, previous AS before, strftime(live_from, '%Y-%m-%d %H:%M') AS "live since (UTC)", reason
+FROM promotions WHERE line = 'interests' ORDER BY seq DESC LIMIT 12"""
 _QUARANTINE = "SELECT reason, count(*) AS rows, min(source) AS for_example FROM quarantine GROUP BY 1 ORDER BY 2 DESC"
 _TASKS = """SELECT task, version_id, metric, value, first_value, change FROM task_metrics
 ORDER BY task, version_id, metric LIMIT 60"""
@@ -66,16 +62,19 @@ class Rows:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers (and NULL)."""
-        return tuple(
-            any(isinstance(row[n], int | float) and not isinstance(row[n], bool) for row in self.rows)
-            for n in range(len(self.columns))
-        )
+        """Which columns hold numbers (and NULL), as they are or in words: 17.7 %."""
+        return tuple(any(_is_number(row[n]) for row in self.rows) for n in range(len(self.columns)))
 
     def column(self, name: str) -> list[Any]:
         """One column."""
         at = self.columns.index(name)
         return [row[at] for row in self.rows]
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"[-+]?[0-9][0-9,]*([.][0-9]+)?( %)?", value) is not None and not value.isdigit()
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,6 @@ class Facts:
     mean: float
     distinct_mean: float
     apart: dict[str, float | None]
-    verdicts: Rows
     promotions: Rows
     quarantine: Rows
     tasks: Rows
@@ -123,7 +121,6 @@ def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) 
         mean=means[0] or 0.0,
         distinct_mean=means[1] or 0.0,
         apart=dict(_ask(connection, _APART, chain).rows),
-        verdicts=_ask(connection, _VERDICTS, chain),
         promotions=_ask(connection, _PROMOTIONS),
         quarantine=_ask(connection, _QUARANTINE),
         tasks=_ask(connection, _TASKS),

@@ -10,7 +10,7 @@ from pipelines.workspace.layout import Workspace
 
 #: The newest ingests are shown.
 SHOWN = 24
-_COLUMNS = ("batch", "ingested", "files", "read", "kept", "duplicate", "quarantined", "share", "too many")
+_COLUMNS = ("batch", "ingested", "files", "read", "kept", "duplicate", "refused", "share", "too many")
 
 
 def ingests(workspace: Workspace) -> Section:
@@ -32,5 +32,8 @@ def ingests(workspace: Workspace) -> Section:
         for batch in reversed(batches[-SHOWN:])
     )
     most = workspace.settings.ingest.max_quarantined_share
-    says = f"The newest {len(rows)} of {len(batches)}; too many: more than {percent(most)} of the rows were refused."
-    return Section("Ingests", says, table=Rows(_COLUMNS, rows), wide=True)
+    says = (
+        f"The newest {len(rows)} of {len(batches)}. A row that cannot be used is refused, and kept with its reason: "
+        f"imsr sql 'FROM quarantine'. Too many: more than {percent(most).replace('.0 ', ' ')} of the rows."
+    )
+    return Section("What came in", says, table=Rows(_COLUMNS, rows), wide=True)

@@ -29,8 +29,8 @@ def span_matrix(connection: duckdb.DuckDBPyConnection, version_id: str, metric: 
         for version in sorted({version for version, _, _ in cells})
     )
     says = (
-        f"{metric.upper()} of each version (a row, named by its span) on a sample of the events that it has learnt, by "
-        "its interests alone; compare within a column."
+        f"Does learning the new cost the old? {metric.upper()} of each version (a row, named by its span) on a sample "
+        "of the events that it has learnt, by its interests alone; compare within a column."
     )
     lost = connection.execute(_LOST, {"version": version_id}).fetchone()
     if lost is not None and lost[0] is not None:
@@ -38,4 +38,8 @@ def span_matrix(connection: duckdb.DuckDBPyConnection, version_id: str, metric: 
             f" Since their best the earlier spans have lost {percent(lost[0])} on average; backward transfer "
             f"{percent(lost[1])}."
         )
-    return [Section("What earlier spans still score", says, table=Rows(("after", *spans), rows), wide=True)]
+    return [
+        Section(
+            "What earlier spans still score", says, table=Rows(("after", *spans), rows), wide=True, nav="Forgetting"
+        )
+    ]

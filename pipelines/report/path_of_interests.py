@@ -24,12 +24,13 @@ SELECT h.span_id, h.interest_id, h.vector FROM interest_history h JOIN chain c U
 WHERE h.user_id = $user ORDER BY c.back DESC, h.interest_id"""
 
 
-def path_of(connection: duckdb.DuckDBPyConnection, explainer: Explainer, user_id: str) -> list[Dot]:
-    """A dot for each interest of the user in each version that changed it, oldest first; views from ``connection``."""
+def path_of(connection: duckdb.DuckDBPyConnection, explainer: Explainer, user_id: str) -> tuple[list[Dot], list[str]]:
+    """A dot for each interest of the user in each version that changed it, oldest first, and the spans of their shades;
+    views from ``connection``."""
     chosen = {"version": explainer.recommender.version.row.version_id, "user": user_id}
     rows = connection.execute(_HISTORY, chosen).fetchall()
     if not rows:
-        return []
+        return [], []
     spans, ids = [row[0] for row in rows], [row[1] for row in rows]
     points = torch.from_numpy(np.array([row[2] for row in rows], dtype=np.float32))
     flat = _two_dimensions(points)
@@ -37,17 +38,18 @@ def path_of(connection: duckdb.DuckDBPyConnection, explainer: Explainer, user_id
     last = {interest: n for n, interest in enumerate(ids)}
     labels = explainer.labels(points[list(last.values())])
     named = dict(zip(last.values(), labels, strict=True))
-    return [
+    dots = [
         Dot(
             x=float(flat[n, 0]),
             y=float(flat[n, 1]),
             path=ids[n],
-            shade=(order[spans[n]] + 1) / len(order),
+            shade=order[spans[n]] / max(len(order) - 1, 1),
             title=f"interest {ids[n]}, {spans[n]}",
             label=f"{ids[n]}: {named[n]}" if n in named else "",
         )
         for n in range(len(ids))
     ]
+    return dots, list(order)
 
 
 def _two_dimensions(points: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,9 @@ def slices(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, Mappi
         "Segments (column=value) come from the table that [segments] names."
     )
     mean = f"HR@{top_n}, mean of the last {len(recent)}"
-    return Section(title, says, table=Rows(("events of", "how many", f"HR@{top_n}, {newest}", mean), rows), wide=True)
+    return Section(
+        title, says, table=Rows(("events of", "events", f"HR@{top_n}, {newest}", mean), rows), wide=True, nav="Who"
+    )
 
 
 def _row(

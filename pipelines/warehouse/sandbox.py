@@ -112,7 +112,8 @@ def run_query(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.DuckDB
             str(error), hint="this session reads the views and the folders of the workspace, and no other file"
         ) from error
     except duckdb.Error as error:
-        unknown = QueryError(str(error), hint="the views are listed by: imsr sql --help")
+        listed = "the views are listed by: imsr sql --help; if an earlier release wrote them: imsr views"
+        unknown = QueryError(str(error), hint=listed)
         raise explanation(error) or unknown from error
 
 

@@ -53,10 +53,21 @@ def read(path) -> tuple[Page, str]:
 
 def test_a_report_says_what_there_is_to_say(reported):
     page, text = read(write_report(reported, user_id="u1"))
-    wanted = ["Score, HR@10", "Interests a user", "How many interests", "Born and trimmed", "Drift", "Promotions"]
+    wanted = [
+        "Score, HR@10",
+        "Interests a user",
+        "How many interests",
+        "Born and trimmed",
+        "Drift",
+        "The gate",
+        "Promotions",
+    ]
     assert [heading for heading in page.headings if heading in wanted] == wanted
     assert "The interests of user u1" in page.headings
     assert "Who is served how well" in page.headings
+    for word in ("User u1 has ", "interests a user</span>", f"What {VERSIONS[-1]} was compared on"):
+        assert word in text
+    assert text.count('<span class="yes">passed</span>') >= len(VERSIONS)
     assert "users it had never seen; they get popular items" in text
     assert "recommended before they happened" in text
     assert VERSIONS[-1] in text
@@ -64,16 +75,27 @@ def test_a_report_says_what_there_is_to_say(reported):
 
 def test_a_report_fetches_nothing_and_runs_nothing(reported):
     page, text = read(write_report(reported, user_id=NASTY_USER))
-    assert page.links == []
+    assert page.links
+    assert all(link.startswith("#") for link in page.links)  # the list of contents
     assert "script" not in page.tags
     assert "b" not in page.tags  # the folder's name is text
     assert not re.search(r"url\(|@import|https?://", text)
 
 
+def test_views_of_an_earlier_release_are_written_anew(learnt, copy_of):
+    workspace = copy_of(learnt)
+    text = workspace.views_file.read_text()
+    older = re.sub(
+        r"CREATE OR REPLACE VIEW (span_metrics|forgetting) AS.*?;\n", "", text.partition("COMMENT ON")[0], flags=re.S
+    )
+    workspace.views_file.write_text("-- state of an earlier release\n" + older.partition("\n")[2])
+    assert "Who is served how well" in read(write_report(workspace))[0].headings
+
+
 def test_an_earlier_version_has_its_own_report(reported):
     path = write_report(reported, VERSIONS[1])
     assert path.name == f"{VERSIONS[1]}.html"
-    assert VERSIONS[2] not in path.read_text(encoding="utf-8").split("Promotions")[0]
+    assert VERSIONS[2] not in path.read_text(encoding="utf-8").split("<h2>Promotions")[0]
 
 
 def test_the_same_version_gives_the_same_page(reported):

@@ -10,7 +10,7 @@ COUNTS = {"all": {"s1": 300, "s2": 100}, "plan=gold": {"s1": 10}, "strangers": {
 
 def test_rows_are_in_words_and_means_weigh_events():
     table = slices(SCORES, COUNTS, 20).table
-    assert table.columns == ("events of", "how many", "HR@20, s2", "HR@20, mean of the last 2")
+    assert table.columns == ("events of", "events", "HR@20, s2", "HR@20, mean of the last 2")
     assert table.rows == (
         ("known users and items", 100, "40.0 %", "17.5 %"),
         ("users it had never seen; they get popular items", 4, "25.0 %", "25.0 %"),
