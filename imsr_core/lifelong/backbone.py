@@ -31,9 +31,11 @@ def fresh_base(problem: BaseProblem) -> Tensors:
 
 
 def fresh_head(problem: Problem, *, bias: bool) -> Tensors:
-    """Random ``head/<task>/...`` tensors."""
+    """Random ``head/<task>/...`` tensors; beside a wide part zeros, which say nothing yet."""
     dim = problem.encoder.dim if isinstance(problem, BaseProblem) else problem.dim
     head = initial_head(problem.n_labels, dim, phase_seed(problem.seed, problem.name, "initial head"), bias=bias)
+    if isinstance(problem, TaskProblem) and problem.wide is not None:
+        head = {name: torch.zeros_like(tensor) for name, tensor in head.items()}
     return on_device(named(f"head/{problem.name}", head), problem)
 
 
@@ -89,6 +91,7 @@ def record_of(problem: Problem, phases: dict[str, dict[str, float]], **details: 
     if isinstance(problem, TaskProblem):
         pooling = pooling_of(problem)
         details |= {"pooling": pooling.how, "windows": pooling.windows}
+        details |= {"wide": problem.wide.model.length} if problem.wide else {}
     return TaskRecord(
         problem.name,
         problem.kind,

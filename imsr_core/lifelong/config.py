@@ -106,6 +106,13 @@ class ObjectiveConfig(Section):
         at_least=1,
         at_most=10_000,
     )
+    wide: int = documented(
+        1_000,
+        "classes: beside the encoder a linear model of this many most recent items, which the encoder then adds to "
+        "(papers: none); 0 = none",
+        at_least=0,
+        at_most=10_000,
+    )
 
 
 @dataclass(frozen=True)

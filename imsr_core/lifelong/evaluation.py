@@ -75,7 +75,8 @@ def ranks_and_likelihood(view: View, examples: Examples) -> tuple[Tensor, Tensor
     ranks, likelihoods = [], []
     for start in range(0, len(examples), step):
         labels = examples.labels[start : start + step]
-        logits = view.head.logits(vectors[position[start : start + step]])
+        chosen = slice(start, start + step)
+        logits = view.scores(vectors[position[chosen]], examples.inputs[examples.rows[chosen]])
         ranks.append(label_ranks(logits, labels))
         likelihoods.append(-F.cross_entropy(logits, labels, reduction="none"))
     if not ranks:

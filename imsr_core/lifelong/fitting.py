@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from imsr_core.lifelong.config import PhaseConfig
-from imsr_core.lifelong.evaluation import score
-from imsr_core.lifelong.problems import Problem
+from imsr_core.lifelong.evaluation import Score, score
+from imsr_core.lifelong.problems import BaseProblem, Problem
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.training import AfterStep, PhaseResult, Step, Tensors, train_phase
 from imsr_core.lifelong.view import View
@@ -47,10 +48,13 @@ def fit(
         loss = problem.loss(view, positions, generator)
         return loss if extra_loss is None else loss + extra_loss(parameters, problem.inputs(positions), step)
 
-    return train_phase(
+    def score_of(parameters: Tensors) -> Score:
+        return score(problem.served(view_of(parameters, None)), problem.validation, problem.kind)
+
+    result = train_phase(
         start,
         batch_loss,
-        lambda parameters: score(view_of(parameters, None), problem.validation, problem.kind),
+        score_of,
         n_examples=len(problem),
         config=settings,
         seed=seed,
@@ -59,3 +63,14 @@ def fit(
         progress=problem.progress,
         called=(problem.name, phase),
     )
+    return _at_least_wide(problem, result, score_of)
+
+
+def _at_least_wide(problem: Problem, result: PhaseResult, score_of: Callable[[Tensors], Score]) -> PhaseResult:
+    """The result with a silent head where held-out users are better off with the wide part alone."""
+    if isinstance(problem, BaseProblem) or problem.wide is None:
+        return result
+    head = f"head/{problem.name}/"
+    silent = {n: torch.zeros_like(t) if n.startswith(head) else t for n, t in result.parameters.items()}
+    reached = score_of(silent)
+    return dataclasses.replace(result, parameters=silent, score=reached) if reached > result.score else result

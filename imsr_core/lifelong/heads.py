@@ -16,29 +16,34 @@ HEAD_SCALE = 0.02  # standard deviation of a fresh head (PeterRec, Conure: 0.02;
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """score(y) = h . V_y + b_y.
+    """score(y) = h . V_y + b_y, and what a task's wide part says where there is one.
 
     Attributes:
         weight: (Y, d).
         bias: (Y,), or None as in PeterRec's and Conure's later tasks.
+        wide: (B, Y) what is added to the scores of one batch; None adds nothing.
     """
 
     weight: Tensor
     bias: Tensor | None = None
+    wide: Tensor | None = None
 
     def logits(self, vectors: Tensor) -> Tensor:
         """(B, d) -> (B, Y)."""
-        return F.linear(vectors, self.weight, self.bias)
+        scores = F.linear(vectors, self.weight, self.bias)
+        return scores if self.wide is None else scores + self.wide
 
     def some_logits(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Scores of a few labels (n,) for everybody: (B, d) -> (B, n). Gradients touch those rows only."""
         bias = None if self.bias is None else self.bias[labels]
-        return F.linear(vectors, lookup(self.weight, labels), bias)
+        scores = F.linear(vectors, lookup(self.weight, labels), bias)
+        return scores if self.wide is None else scores + self.wide[:, labels]
 
     def own_logits(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Each row's score of its own label: (B, d), (B,) -> (B,)."""
         scores = (vectors * lookup(self.weight, labels)).sum(dim=1)
-        return scores if self.bias is None else scores + self.bias[labels]
+        scores = scores if self.bias is None else scores + self.bias[labels]
+        return scores if self.wide is None else scores + self.wide.gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 def initial_head(n_labels: int, dim: int, seed: int, *, bias: bool) -> dict[str, Tensor]:

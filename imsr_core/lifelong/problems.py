@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from imsr_core.encoders.tokens import windows
 from imsr_core.lifelong.config import LifelongConfig, SplitConfig
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.heads import head_loss
+from imsr_core.lifelong.linear import Fitted
 from imsr_core.lifelong.pooling import wanted_pooling
 from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.splits import parts_of
@@ -20,6 +21,7 @@ from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, Examples, TaskData, TaskKind, next_item_examples, task_examples
 from imsr_core.lifelong.training import Progress, silent
 from imsr_core.lifelong.view import View
+from imsr_core.lifelong.wide import fit_wide, wide_length
 from imsr_core.ragged import SpanSequences, take_rows
 
 VALIDATION_STEPS, VALIDATION_EXAMPLES = 10, 20_000
@@ -64,10 +66,17 @@ class BaseProblem:
         """Mean loss of these examples."""
         return next_item_loss(view, self.inputs(positions), self.config.objective, generator)
 
+    def served(self, view: View) -> View:
+        """As it is: T1 has no wide part."""
+        return view
+
 
 @dataclass(frozen=True, eq=False)
 class TaskProblem:
-    """A later task; attributes as of ``BaseProblem`` and ``TaskData``."""
+    """A later task; attributes as of ``BaseProblem`` and ``TaskData``.
+
+    ``wide`` is its wide part, fitted already, and what that says of the training examples.
+    """
 
     dim: int
     name: str
@@ -79,20 +88,27 @@ class TaskProblem:
     validated_on: str
     config: LifelongConfig
     seed: int
+    wide: Fitted | None
     progress: Progress = silent
 
     def __len__(self) -> int:
         return len(self.train)
 
     def inputs(self, positions: Tensor) -> Tensor:
-        """The rows (B, L) of these examples (B,)."""
+        """The rows (B, N) of these examples (B,)."""
         return self.train.inputs[self.train.rows[positions.to(self.train.rows.device)]]
 
     def loss(self, view: View, positions: Tensor, generator: torch.Generator) -> Tensor:
         """Mean loss of these examples."""
         labels = self.train.labels[positions.to(self.train.labels.device)]
-        vectors = view.vectors(self.inputs(positions))
-        return head_loss(vectors, labels, view.head, self.config.objective, generator)
+        vectors, head = view.vectors(self.inputs(positions)), view.head
+        if self.wide is not None:
+            head = replace(head, wide=self.wide.unseen[positions.to(self.wide.unseen.device)])
+        return head_loss(vectors, labels, head, self.config.objective, generator)
+
+    def served(self, view: View) -> View:
+        """The view with the wide part, as held-out users are scored."""
+        return view if self.wide is None else replace(view, wide=self.wide.model)
 
 
 Problem = BaseProblem | TaskProblem
@@ -136,23 +152,26 @@ def task_problem(
     if task.name in state.task_names:
         raise TaskError(f"task {task.name} is already in this version", hint="choose another name")
     windows = wanted_pooling(task.kind, config.objective).windows
-    examples = task_examples(task, state.encoder.length * windows)
+    encoded, wide = state.encoder.length * windows, wide_length(task.kind, config.objective)
+    examples = task_examples(task, max(encoded, wide), encoded)
     train = examples.part("train", state.split)
     if not len(train):
         raise TaskError(f"task {task.name}: no labelled user is in the training part", hint="label more users")
     validation, validated_on = _validation(examples, state.split)
     device = config.device
+    train, validation = train.to(device), validation.to(device)
     return TaskProblem(
         state.encoder.dim,
         task.name,
         task.kind,
         task.n_labels,
         state.n_items,
-        train.to(device),
-        validation.to(device),
+        train,
+        validation,
         validated_on,
         config,
         seed,
+        fit_wide(task.name, train, validation, task.n_labels, wide, seed),
         progress,
     )
 

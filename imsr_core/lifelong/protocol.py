@@ -5,11 +5,12 @@
     logits = method.predict(state, "age", sequences)        # (U, Y)
 
 A method is a stateless object: everything it learnt is in the ``LifelongState``. A new method implements
-``learn_base``, ``learn_task`` and ``view``; training, splitting, serving and evaluation come with this class.
+``learn_base``, ``learn_task`` and ``deep_view``; training, splitting, serving and evaluation come with this class.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples, task_examples
 from imsr_core.lifelong.training import Progress, silent
 from imsr_core.lifelong.view import View, batched_vectors
+from imsr_core.lifelong.wide import wide_in, wide_tensors
 from imsr_core.ragged import SpanSequences
 
 
@@ -59,8 +61,12 @@ class LifelongMethod(ABC):
         """Learn one more task; tensors of ``state`` must not be written to."""
 
     @abstractmethod
+    def deep_view(self, state: LifelongState, task_name: str) -> View:
+        """How this version serves one of its tasks, but for the task's wide part."""
+
     def view(self, state: LifelongState, task_name: str) -> View:
         """How this version serves one of its tasks."""
+        return dataclasses.replace(self.deep_view(state, task_name), wide=wide_in(state, task_name))
 
     def configure(self, config: LifelongConfig) -> LifelongConfig:
         """The configuration as this method uses it."""
@@ -97,24 +103,25 @@ class LifelongMethod(ABC):
         """
         self._check_owner(state)
         problem = task_problem(state, task, self.configure(config), seed, progress)
-        return self.learn_task(state.to(config.device), problem).to("cpu")
+        learnt = self.learn_task(state.to(config.device), problem)
+        return learnt.replaced(wide_tensors(problem.name, problem.wide)).to("cpu")
 
     def user_vectors(self, state: LifelongState, task_name: str, sequences: SpanSequences) -> Tensor:
         """Each user's vector as the task sees it, (U, d)."""
         self._check_owner(state)
         view = self.view(state, task_name)
-        inputs = left_pad(sequences, view.length).to(view.head.weight.device)
-        return batched_vectors(view, inputs)
+        return batched_vectors(view, left_pad(sequences, view.encoded).to(view.head.weight.device))
 
     @torch.no_grad()
     def predict(self, state: LifelongState, task_name: str, sequences: SpanSequences) -> Tensor:
         """Scores of all labels of one task, (U, Y); of T1: of the item that follows each sequence."""
-        return self.view(state, task_name).head.logits(self.user_vectors(state, task_name, sequences))
+        view, vectors = self.view(state, task_name), self.user_vectors(state, task_name, sequences)
+        return view.scores(vectors, left_pad(sequences, view.length).to(vectors.device))
 
     def evaluate(self, state: LifelongState, task: TaskData, part: Part = "test") -> dict[str, float]:
         """Metrics of a task on one part of its labelled users; empty where the part is."""
         view = self.view(state, task.name)
-        examples = task_examples(task, view.length).part(part, state.split)
+        examples = task_examples(task, view.length, view.encoded).part(part, state.split)
         return evaluate(view, examples.to(str(view.head.weight.device)), task.kind)
 
     def evaluate_base(self, state: LifelongState, sequences: SpanSequences, part: Part = "test") -> dict[str, float]:
@@ -133,7 +140,7 @@ class LifelongMethod(ABC):
         """(users, main metric) of every example of a task, or of T1 where only sequences are given, of one part."""
         if isinstance(task, TaskData):
             view = self.view(state, task.name)
-            examples = task_examples(task, view.length)
+            examples = task_examples(task, view.length, view.encoded)
         else:
             view, examples = self.view(state, BASE_TASK), next_item_examples(task, state.encoder.length)
             examples = examples.with_labels_below(len(view.head.weight))

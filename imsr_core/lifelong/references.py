@@ -4,7 +4,7 @@
                     popular last       items by how often a training user's history ends with them
                     table of pairs     what followed the last item before (a first-order Markov chain), then popular
     classes, items  most frequent      labels by how many training users have them
-    classes         linear on items    softmax regression on which items users had, of those the task reads
+    classes         linear on items    softmax regression on which items users had, of those the task reads (`linear`)
 
 All are fitted on the training users and scored on one part of the split, on the examples and by the ranking that the
 encoder's tasks are scored by.
@@ -16,15 +16,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imsr_core.encoders.tokens import FIRST_ITEM, PAD
+from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.config import SplitConfig
 from imsr_core.lifelong.evaluation import label_ranks, metrics_of_ranks
-from imsr_core.lifelong.splits import PARTS, Part, parts_of
-from imsr_core.lifelong.tasks import Examples, TaskData, next_item_examples, task_examples
+from imsr_core.lifelong.linear import fit_linear
+from imsr_core.lifelong.splits import Part, parts_of
+from imsr_core.lifelong.tasks import TaskData, next_item_examples, task_examples
 from imsr_core.ragged import SpanSequences, drop_empty, take_rows
 
 POPULAR, POPULAR_LAST, PAIRS = "popular", "popular last", "table of pairs"
@@ -33,10 +33,6 @@ FREQUENT, LINEAR = "most frequent", "linear on items"
 References = dict[str, dict[str, float]]
 """Reference -> metric -> value; a reference without a test example has no metrics."""
 
-#: Strengths of the linear model's L2 penalty that validation users choose from, strongest first.
-PENALTIES = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
-MOST_USERS = 50_000
-"""The linear model is fitted on this many training users at most, the first by index."""
 _CELLS = 20_000_000  # scores held at once
 
 
@@ -62,69 +58,16 @@ def task_references(task: TaskData, split: SplitConfig, length: int, part: Part 
     Args:
         length: L, the most recent items of a user that the encoder reads, and so the linear model.
     """
-    examples = task_examples(task, length)
+    examples = task_examples(task, length, 1)
     train, wanted = examples.part("train", split), examples.part(part, split)
     frequent = _ranks_of(_by_frequency(train.labels.numpy(), task.n_labels))
     scores = {FREQUENT: metrics_of_ranks(frequent[wanted.labels.numpy()], task.kind)}
     if task.kind == "classes" and len(train) and len(wanted):
-        logits = linear_on_items(examples, task.n_labels, split)[torch.from_numpy(_positions(examples, split, part))]
+        judges = examples.part("validation", split)
+        model = fit_linear(train, judges if len(judges) else train, task.n_labels, length, split.seed).model
+        logits = model.logits(wanted.inputs).index_select(0, wanted.rows)
         scores[LINEAR] = metrics_of_ranks(label_ranks(logits, wanted.labels), task.kind)
     return scores
-
-
-def linear_on_items(examples: Examples, n_labels: int, split: SplitConfig) -> Tensor:
-    """Logits (N, Y) of softmax regression on which items each example's user had; the penalty is chosen on validation.
-
-    A user's items are weighted by 1 / sqrt(number of different items), so that every user counts alike.
-    """
-    features = _items_of(examples)
-    train = torch.from_numpy(_positions(examples, split, "train")[:MOST_USERS])
-    judge = torch.from_numpy(_positions(examples, split, "validation"))
-    judge = judge if len(judge) else train
-    best: tuple[float, Tensor] | None = None
-    weights = torch.zeros(features.shape[1], n_labels)
-    for penalty in PENALTIES:
-        weights = _regress(features.index_select(0, train), examples.labels[train], weights, penalty)
-        logits = features @ weights
-        loss = float(F.cross_entropy(logits[judge], examples.labels[judge]))
-        if best is None or loss < best[0]:
-            best = loss, logits
-    assert best is not None
-    return best[1]
-
-
-def _regress(features: Tensor, labels: Tensor, start: Tensor, penalty: float) -> Tensor:
-    """Weights (V, Y) that minimise cross-entropy + penalty / 2 |W|^2; the last feature is the bias, not penalised."""
-    weights = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(features @ weights, labels) + penalty / 2 * weights[:-1].square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return weights.detach()
-
-
-def _items_of(examples: Examples) -> Tensor:
-    """(N, V + 1) sparse: which of the V different items each example's user had, and a 1 for the bias."""
-    inputs = examples.inputs[examples.rows]
-    owners, places = torch.nonzero(inputs != PAD, as_tuple=True)
-    seen, items = torch.unique(inputs[owners, places], return_inverse=True)
-    pairs = torch.unique(torch.stack([owners, items]), dim=1)
-    counts = torch.bincount(pairs[0], minlength=len(inputs))
-    everybody = torch.arange(len(inputs))
-    bias = torch.stack([everybody, torch.full_like(everybody, len(seen))])
-    values = torch.cat([counts[pairs[0]].float().rsqrt(), torch.ones(len(inputs))])
-    shape = (len(inputs), len(seen) + 1)
-    places = torch.cat([pairs, bias], dim=1)
-    return torch.sparse_coo_tensor(places, values, shape, check_invariants=True).coalesce()
-
-
-def _positions(examples: Examples, split: SplitConfig, part: Part) -> NDArray[np.intp]:
-    return np.flatnonzero(parts_of(examples.users, split) == PARTS.index(part))
 
 
 def _by_frequency(labels: NDArray[np.int64], n_labels: int) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from imsr_core.lifelong.state import LifelongState
 from imsr_core.parts import METHODS
 
 #: The first part of the names of tensors that belong to one task.
-_OWN = ("patch", "norm", "head", "token", "tuned")
+_OWN = ("patch", "norm", "head", "token", "tuned", "wide")
 
 
 def remove_task(state: LifelongState, name: str) -> LifelongState:

@@ -1,7 +1,8 @@
 """A version of the `users` line: plain tensors by name, and JSON-able facts about them. Never pickled.
 
 Tensor names say what they are: ``encoder/<parameter>``, ``head/<task>/weight``, ``owner/<parameter>`` (Conure),
-``patch/<task>/...`` (PeterRec), ``tuned/<task>/<parameter>`` (fine-tuned copies), ``relation/<task>/...`` (TERACON).
+``patch/<task>/...`` (PeterRec), ``tuned/<task>/<parameter>`` (fine-tuned copies), ``relation/<task>/...`` (TERACON),
+``wide/<task>/...`` (the linear model beside a task about classes).
 A state is never edited; a new version shares the tensors that did not change.
 """
 

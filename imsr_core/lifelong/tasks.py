@@ -103,11 +103,17 @@ class Examples:
         return Examples(self.inputs, self.rows[index], self.labels[index], self.users[keep])
 
 
-def task_examples(task: TaskData, length: int) -> Examples:
-    """One example a label; inputs are each user's ``length`` most recent items."""
+def task_examples(task: TaskData, length: int, at_least: int = 0) -> Examples:
+    """One example a label; inputs are each user's ``length`` most recent items.
+
+    Args:
+        at_least: where no user has as many as ``length``, inputs are as wide as the longest history or as this.
+    """
     rows = np.searchsorted(task.sequences.users, task.users).astype(np.int64)
     labels = torch.from_numpy(task.labels.astype(np.int64))
-    return Examples(left_pad(task.sequences, length), torch.from_numpy(rows), labels, task.users)
+    longest = int(task.sequences.counts.max(initial=1))
+    width = min(length, max(longest, at_least)) if at_least else length
+    return Examples(left_pad(task.sequences, width), torch.from_numpy(rows), labels, task.users)
 
 
 def next_item_examples(sequences: SpanSequences, length: int, steps: int = 1) -> Examples:

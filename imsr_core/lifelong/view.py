@@ -13,6 +13,7 @@ from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.protocol import NO_CHANGE, Encoder, Pooling, Weights, run
 from imsr_core.encoders.tokens import MASK, PAD, TASK, append_token, hide_newer, wrap_with_token
 from imsr_core.lifelong.heads import Head
+from imsr_core.lifelong.linear import Linear
 
 Reading = Literal["items", "token", "mask"]
 """What ends a sequence: its last item, the task token, or a hole to fill."""
@@ -47,6 +48,7 @@ class View:
         adapter: the task's additions.
         reading: where the user vector is read.
         pooling: how the states become it.
+        wide: the task's wide part, which reads the items themselves (see `wide`); None = it has none.
     """
 
     encoder: Encoder
@@ -56,10 +58,16 @@ class View:
     adapter: Adapter = NO_CHANGE
     reading: Reading = "items"
     pooling: Pooled = AT_THE_END
+    wide: Linear | None = None
 
     @property
     def length(self) -> int:
         """How many of a user's most recent items are read."""
+        return max(self.encoded, self.wide.length if self.wide else 0)
+
+    @property
+    def encoded(self) -> int:
+        """How many of them the encoder reads."""
         return self.encoder.config.length * self.pooling.windows
 
     def hidden(self, items: Tensor) -> Tensor:
@@ -67,8 +75,8 @@ class View:
         return run(self.encoder, self.weights, hide_newer(items, self.n_items), self.adapter)
 
     def vectors(self, items: Tensor) -> Tensor:
-        """Table rows (B, N), of which the last ``length`` are read -> user vectors (B, d)."""
-        rows = hide_newer(items[:, -self.length :], self.n_items)
+        """Table rows (B, N), of which the last ``encoded`` are read -> user vectors (B, d)."""
+        rows = hide_newer(items[:, -self.encoded :], self.n_items)
         how = self.pooling.how
         if how == "root" or rows.shape[1] > self.encoder.config.length:
             return self._over_windows(rows)
@@ -90,8 +98,13 @@ class View:
         return totals / (torch.sqrt(n * length) if self.pooling.how == "root" else n)
 
     def logits(self, items: Tensor) -> Tensor:
-        """Table rows (B, L) -> scores of all labels (B, Y)."""
-        return self.head.logits(self.vectors(items))
+        """Table rows (B, N) -> scores of all labels (B, Y)."""
+        return self.scores(self.vectors(items), items)
+
+    def scores(self, vectors: Tensor, items: Tensor) -> Tensor:
+        """User vectors (B, d) and what they were made of (B, N) -> scores of all labels (B, Y)."""
+        scores = self.head.logits(vectors)
+        return scores if self.wide is None else scores + self.wide.logits(items)
 
     def _read(self, rows: Tensor) -> tuple[Tensor, Pooling]:
         if self.reading == "mask":

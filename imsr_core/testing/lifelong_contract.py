@@ -18,6 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from imsr_core.encoders.tokens import left_pad
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.config import PhaseConfig
 from imsr_core.lifelong.errors import TaskError
@@ -25,7 +26,7 @@ from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.removing import remove_task
 from imsr_core.lifelong.state import LifelongState, from_tensors
-from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.lifelong.tasks import BASE_TASK, task_examples
 from imsr_core.parts import ENCODERS
 from imsr_core.ragged import SpanSequences, restrict_users
 from imsr_core.testing.planted_users import N_GENRES, N_ITEMS, planted_sequences, planted_task, small_config
@@ -109,6 +110,31 @@ class LifelongContract:
         for task in without.task_names:
             assert torch.equal(method.predict(without, task, users), method.predict(state, task, users))
 
+    def test_beside_a_wide_part_it_is_as_good_as_a_linear_model_and_what_is_old_stays(
+        self, method: LifelongMethod, parent: LifelongState
+    ) -> None:
+        users, quick = some_users(), PhaseConfig(epochs=1, min_epochs=1, batch_size=64, learning_rate=0.01)
+        config = small_config(task=quick, retrain=quick)
+        config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, wide=30))
+        task = dataclasses.replace(planted_task("genre", planted_sequences()), name="wide.genre")
+        child = method.add_task(parent, task, config, 1)
+        view = method.view(child, task.name)
+        assert view.wide is not None
+        judges = task_examples(task, view.length).part("validation", child.split)
+        alone = view.wide.logits(judges.inputs).index_select(0, judges.rows)
+        phases = child.task(task.name).phases
+        reached = phases["retrain" if "retrain" in phases else "train"]["log_likelihood"]
+        assert reached >= -float(torch.nn.functional.cross_entropy(alone, judges.labels)) - 1e-6
+        grandchild = method.add_task(child, planted_task("half", planted_sequences()), config, 1)
+        for older in (BASE_TASK, "genre"):
+            same = torch.equal(method.predict(grandchild, older, users), method.predict(parent, older, users))
+            assert same or not method.exact
+        assert torch.equal(method.predict(grandchild, task.name, users), method.predict(child, task.name, users)) or (
+            not method.exact
+        )
+        for name in (name for name in child.tensors if name.startswith("wide/")):
+            assert grandchild.tensors[name] is child.tensors[name]
+
     def test_same_parent_data_and_seed_give_the_same_bits(self, method: LifelongMethod, parent: LifelongState) -> None:
         config, sequences = small_config(task=QUICK, retrain=QUICK, pretrain=QUICK), planted_sequences()
         first, again = (method.pretrain(sequences, config, 3).fingerprints() for _ in range(2))
@@ -138,7 +164,8 @@ class LifelongContract:
         scores = method.predict(parent, "genre", users)
         assert scores.shape == (len(users), N_GENRES)
         vectors = method.user_vectors(parent, "genre", users)
-        torch.testing.assert_close(parent.head("genre").logits(vectors), scores)
+        view = method.view(parent, "genre")
+        torch.testing.assert_close(view.scores(vectors, left_pad(users, view.length)), scores)
         few = restrict_users(users, users.users[3:10])
         torch.testing.assert_close(method.predict(parent, "genre", few), scores[3:10], rtol=1e-4, atol=1e-5)
 

@@ -9,6 +9,7 @@ from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.references import main_values, next_item_references, task_references
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK
+from imsr_core.lifelong.wide import learnt_wide_length
 from pipelines.tasks.data import history
 from pipelines.tasks.gate import task_data
 from pipelines.tasks.version import LearntTask, UserVersion
@@ -27,7 +28,7 @@ def references_of(
 
 def _measure(workspace: Workspace, state: LifelongState, task: LearntTask) -> dict[str, float]:
     record, split = state.task(task.name), state.split
-    length = state.encoder.length * learnt_pooling(record).windows
+    length = max(state.encoder.length * learnt_pooling(record).windows, learnt_wide_length(record))
     if task.name == BASE_TASK:
         sequences = history(task.chain(workspace))
         found = next_item_references(sequences, record.n_labels, split, length)

@@ -80,7 +80,7 @@ class FineTune(LifelongMethod):
         learnt |= merged_table(state, result.parameters)
         return state.replaced(learnt, task=record_of(problem, {"train": result.report()}))
 
-    def view(self, state: LifelongState, task_name: str) -> View:
+    def deep_view(self, state: LifelongState, task_name: str) -> View:
         if state.position(task_name) == 0:
             return base_view(state, task_name)
         encoder, record = build_encoder(state.encoder), state.task(task_name)
@@ -194,7 +194,7 @@ class SinMoAll(LifelongMethod):
         result = fit(problem, start, view_of, "train", problem.config.task)
         return state.replaced(result.parameters, task=record_of(problem, {"train": result.report()}))
 
-    def view(self, state: LifelongState, task_name: str) -> View:
+    def deep_view(self, state: LifelongState, task_name: str) -> View:
         encoder, weights = build_encoder(state.encoder), state.group("encoder")
         reading = base_reading(encoder) if state.position(task_name) == 0 else "items"
         pooling = learnt_pooling(state.task(task_name))

@@ -131,7 +131,7 @@ class Conure(LifelongMethod):
         def pruned_view(tensors: Tensors) -> View:
             return view_of(tensors, _masked({**frozen, **tensors}, owners, number))
 
-        pruned = score(pruned_view(dense.parameters), problem.validation, problem.kind)
+        pruned = score(problem.served(pruned_view(dense.parameters)), problem.validation, problem.kind)
         sparse = fit(
             problem,
             dense.parameters,
@@ -145,7 +145,7 @@ class Conure(LifelongMethod):
         phases = _phases(dense, pruned, sparse)
         return state.replaced(learnt, task=record_of(problem, phases, **_facts(owners, number, rates, reading)))
 
-    def view(self, state: LifelongState, task_name: str) -> View:
+    def deep_view(self, state: LifelongState, task_name: str) -> View:
         record, number = state.task(task_name), state.position(task_name) + 1
         encoder = build_encoder(state.encoder)
         weights = _masked(state.tensors, state.group("owner"), number)

@@ -81,7 +81,7 @@ class PeterRec(LifelongMethod):
         learnt = {n: t for n, t in result.parameters.items() if n != "rows"} | merged_table(state, result.parameters)
         return state.replaced(learnt, task=record_of(problem, {"train": result.report()}, **facts))
 
-    def view(self, state: LifelongState, task_name: str) -> View:
+    def deep_view(self, state: LifelongState, task_name: str) -> View:
         record = state.task(task_name)
         if state.position(task_name) == 0:
             return base_view(state, task_name)
@@ -137,15 +137,15 @@ def check_base(state: LifelongState) -> None:
 
 
 def parameter_share(state: LifelongState, task_name: str) -> dict[str, float]:
-    """What a task costs: numbers of parameters, and the patches' share of the backbone."""
+    """What a task costs: numbers of parameters; the share of the backbone that patches and wide part are."""
     count = {
         part: float(sum(t.numel() for t in state.group(f"{part}/{task_name}").values()))
-        for part in ("patch", "norm", "head")
+        for part in ("patch", "norm", "head", "wide")
     }
     token = state.tensors.get(f"token/{task_name}")
     backbone = float(sum(t.numel() for t in state.group("encoder").values()))
     own = 0.0 if token is None else float(token.numel())
-    return {**count, "token": own, "backbone": backbone, "share": count["patch"] / backbone}
+    return {**count, "token": own, "backbone": backbone, "share": (count["patch"] + count["wide"]) / backbone}
 
 
 def _task_view(

@@ -126,9 +126,10 @@ class Teracon(LifelongMethod):
         relations = on_device(initial_relations(tasks, sites, generator), problem) if wanted else {}
         if wanted and problem.config.teracon.carry_relations:
             relations = carried_relations(relations, old)
-        return {**state.tensors, **fresh_head(problem, bias=True), **on_device(own, problem), **relations}
+        shared = {name: t for name, t in state.tensors.items() if not name.startswith("wide/")}
+        return {**shared, **fresh_head(problem, bias=True), **on_device(own, problem), **relations}
 
-    def view(self, state: LifelongState, task_name: str) -> View:
+    def deep_view(self, state: LifelongState, task_name: str) -> View:
         state.position(task_name)
         return self.view_of_tensors(state, state.tensors, state.task_names, task_name)
 

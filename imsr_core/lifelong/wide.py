@@ -1,0 +1,53 @@
+"""The wide part of a task about classes: a linear model of the user's items, which the encoder's vector adds to.
+
+    scores = head(user vector) + linear(items)              (wide and deep, Cheng et al., DLRS 2016)
+
+Decided: the linear model is fitted first and frozen (`linear`), and what is learnt after it, the deep part, is a
+residual. While that trains, each training user is told what the linear model of the folds without this user says:
+the model's own answer to users that it was fitted on is too good, and would leave nothing to learn. So every method
+starts where a linear model ends, and keeps what the encoder adds only where held-out users agree (`fitting`).
+
+The tensors are the task's own: nothing that another task reads changes, and no capacity is used.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from imsr_core.lifelong.config import ObjectiveConfig
+from imsr_core.lifelong.linear import Fitted, Linear, fit_linear
+from imsr_core.lifelong.seeds import phase_seed
+from imsr_core.lifelong.state import LifelongState, TaskRecord
+from imsr_core.lifelong.tasks import Examples, TaskKind
+
+PARTS = ("items", "weight", "bias")
+
+
+def wide_length(kind: TaskKind, config: ObjectiveConfig) -> int:
+    """How many items the wide part of a new task reads; 0 = it has none."""
+    return config.wide if kind == "classes" else 0
+
+
+def learnt_wide_length(record: TaskRecord) -> int:
+    """How many items the wide part of a learnt task reads; 0 = none, as in versions from before there was one."""
+    return int(record.details.get("wide", 0))
+
+
+def fit_wide(name: str, train: Examples, validation: Examples, n_labels: int, length: int, seed: int) -> Fitted | None:
+    """The wide part of a new task, and what it says of its training examples; None at ``length`` 0."""
+    if not length:
+        return None
+    return fit_linear(train, validation, n_labels, length, phase_seed(seed, name, "wide"))
+
+
+def wide_in(state: LifelongState, task_name: str) -> Linear | None:
+    """The wide part of a learnt task, where it has one."""
+    length = learnt_wide_length(state.task(task_name))
+    own = state.group(f"wide/{task_name}")
+    return Linear(own["items"], own["weight"], own["bias"], length) if length else None
+
+
+def wide_tensors(task_name: str, fitted: Fitted | None) -> dict[str, Tensor]:
+    """``wide/<task>/...`` for a new version; nothing without a wide part."""
+    model = fitted.model if fitted else None
+    return {f"wide/{task_name}/{part}": getattr(model, part) for part in PARTS} if model else {}

@@ -1,0 +1,142 @@
+"""The wide part: against literal formulas, and what it may not know."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from imsr_core.encoders.tokens import FIRST_ITEM, PAD
+from imsr_core.lifelong import linear
+from imsr_core.lifelong.growing import grow_items
+from imsr_core.lifelong.heads import Head, bpr, initial_head, sampled_softmax
+from imsr_core.lifelong.linear import Linear, fit_linear
+from imsr_core.lifelong.methods import get_method
+from imsr_core.lifelong.methods.peterrec import parameter_share
+from imsr_core.lifelong.problems import task_problem
+from imsr_core.lifelong.removing import remove_task
+from imsr_core.lifelong.splits import parts_of
+from imsr_core.lifelong.tasks import TaskData, task_examples
+from imsr_core.testing.planted_users import planted_task, sequences_of, small_config
+
+
+def config_of(length: int = 50):  # type: ignore[no-untyped-def]
+    config = small_config()
+    return replace(config, objective=replace(config.objective, wide=length))
+
+
+def test_scores_are_the_sum_over_different_known_items_over_the_root_of_how_many_there_are() -> None:
+    rows = torch.tensor([[PAD, 4, 9, 4, 7], [PAD] * 5, [11, 12, 9, 9, 9]])
+    model = Linear(torch.tensor([4, 7, 11]), torch.randn(3, 2), torch.randn(2), length=4)
+    found = model.logits(rows)
+    w, b = dict(zip((4, 7, 11), model.weight, strict=True)), model.bias
+    assert torch.allclose(found[0], (w[4] + w[7]) / math.sqrt(3) + b)  # 4, 9 and 7; 9 has no weight
+    assert torch.equal(found[1], b)
+    assert torch.equal(found[2], b)  # 11 is too long ago
+    assert torch.equal(model.logits(rows[:1])[0], found[0])  # whoever else is asked for
+
+
+def test_weights_are_at_the_minimum_of_the_penalised_loss() -> None:
+    rng = np.random.default_rng(0)
+    lists = [rng.integers(0, 12, 8).tolist() for _ in range(200)]
+    sequences = sequences_of(lists)
+    labels = np.array([int(3 in row) for row in lists])
+    examples = task_examples(TaskData("a", sequences, sequences.users, labels, 2), 8)
+    fitted = fit_linear(examples, examples, 2, 8, seed=0)
+    model = fitted.model
+
+    def loss(weight: torch.Tensor, penalty: float) -> torch.Tensor:
+        scores = replace(model, weight=weight).logits(examples.inputs)
+        return F.cross_entropy(scores, examples.labels) + penalty / 2 * weight.square().sum()
+
+    gradients = []
+    for penalty in linear.PENALTIES:
+        weight = model.weight.clone().requires_grad_()
+        gradients.append(float(torch.autograd.grad(loss(weight, penalty), weight)[0].abs().max()))
+    assert min(gradients) < 1e-3 < max(gradients)
+
+
+def test_what_a_training_user_is_told_does_not_depend_on_the_users_own_label(sequences) -> None:
+    task = planted_task("genre", sequences)
+    examples = task_examples(task, 20)
+    found = []
+    for flipped in (False, True):
+        labels = examples.labels.clone()
+        if flipped:
+            labels[0] = (labels[0] + 1) % task.n_labels
+        found.append(fit_linear(replace(examples, labels=labels), examples, task.n_labels, 20, seed=0))
+    assert torch.allclose(found[0].unseen[0], found[1].unseen[0], atol=1e-3)
+    own = [each.model.logits(examples.inputs)[examples.rows[0]] for each in found]
+    assert not torch.allclose(own[0], own[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["peterrec", "conure", "teracon", "finesmax"])
+def test_no_test_user_decides_anything(versions, sequences, method) -> None:
+    parent, task = versions(method, ())[0], planted_task("genre", sequences)
+    test = parts_of(task.users, parent.split) == 2
+    other = replace(task, labels=np.where(test, (task.labels + 1) % task.n_labels, task.labels))
+    quick = replace(
+        config_of(), task=replace(small_config().task, epochs=1), retrain=replace(small_config().task, epochs=1)
+    )
+    first, second = (get_method(method).add_task(parent, each, quick, 1).fingerprints() for each in (task, other))
+    assert first == second
+
+
+def test_where_the_encoder_only_harms_the_head_is_silent(versions, sequences) -> None:
+    parent, rng = versions("fineall", ())[0], np.random.default_rng(1)
+    task = planted_task("genre", sequences)
+    noise = replace(task, labels=rng.integers(0, task.n_labels, len(task.labels)))
+    wild = replace(config_of(), task=replace(small_config().task, learning_rate=1.0, epochs=1, min_epochs=1))
+    child = get_method("fineall").add_task(parent, noise, wild, 1)
+    assert not child.head("genre").weight.any()
+    view = get_method("fineall").view(child, "genre")
+    rows = task_examples(noise, view.length).inputs
+    assert torch.allclose(view.logits(rows), view.wide.logits(rows))
+
+
+def test_newer_items_and_a_longer_history_change_nothing_and_a_task_takes_its_part_along(versions, sequences) -> None:
+    method = get_method("peterrec")
+    child = method.add_task(versions("peterrec", ())[0], planted_task("genre", sequences), config_of(), 1)
+    assert "wide/genre/weight" in child.tensors
+    grown = grow_items(child, child.n_items + 7, 1)
+    assert torch.equal(method.predict(grown, "genre", sequences), method.predict(child, "genre", sequences))
+    share = parameter_share(child, "genre")
+    assert share["wide"] == sum(child.tensors[f"wide/genre/{part}"].numel() for part in ("items", "weight", "bias"))
+    assert share["share"] == pytest.approx((share["patch"] + share["wide"]) / share["backbone"])
+    assert not [name for name in remove_task(child, "genre").tensors if "genre" in name]
+
+
+def test_a_task_about_items_has_none_and_neither_has_one_where_it_is_off(versions, sequences) -> None:
+    parent = versions("finesmax", ())[0]
+    assert task_problem(parent, planted_task("shop", sequences), config_of(), 1).wide is None
+    assert task_problem(parent, planted_task("genre", sequences), config_of(0), 1).wide is None
+
+
+def test_every_loss_counts_what_the_wide_part_says() -> None:
+    torch.manual_seed(0)
+    vectors, labels, wide = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 4, 0]), torch.randn(6, 5)
+    head = Head(**initial_head(5, 4, 0, bias=True))
+    both = dataclasses.replace(head, wide=wide)
+    whole = head.logits(vectors) + wide
+    assert torch.equal(both.logits(vectors), whole)
+    some = torch.tensor([3, 0])
+    assert torch.allclose(both.some_logits(vectors, some), whole[:, some])
+    assert torch.allclose(both.own_logits(vectors, labels), whole[torch.arange(6), labels])
+    for loss in (
+        lambda head: bpr(vectors, labels, head, torch.Generator().manual_seed(1)),
+        lambda head: sampled_softmax(vectors, labels, head, 3, torch.Generator().manual_seed(1)),
+    ):
+        assert loss(both) != loss(head)
+
+
+def test_rare_items_have_no_weight() -> None:
+    lists = [[0, 1], [0, 1], [0, 1], [0, 2], [0, 2]]
+    sequences = sequences_of(lists)
+    examples = task_examples(TaskData("a", sequences, sequences.users, np.array([0, 0, 0, 1, 1]), 2), 2)
+    model = fit_linear(examples, examples, 2, 2, seed=0).model
+    assert model.items.tolist() == [FIRST_ITEM, FIRST_ITEM + 1]
