@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imsr_core.changed_rows import Chain, changed_rows, link_of, only_changes, with_changes
-from imsr_core.config import InterestsConfig
+from imsr_core.config import InterestsConfig, TrainingConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
@@ -62,8 +62,10 @@ def config_to_dict(config: InterestsConfig) -> dict[str, dict[str, Any]]:
 
 
 def config_identity(config: InterestsConfig) -> dict[str, dict[str, Any]]:
-    """What identifies a configuration, for a fingerprint: equal for one that nobody touched since it was made."""
-    return identified(config_to_dict(config), config_to_dict(InterestsConfig()))
+    """What identifies a configuration, for a fingerprint: equal for one that nobody touched since it was made, and
+    wherever it is trained."""
+    anywhere = replace(config, training=replace(config.training, device=TrainingConfig.device))
+    return identified(config_to_dict(anywhere), config_to_dict(InterestsConfig()))
 
 
 def config_from_dict(values: dict[str, dict[str, Any]]) -> InterestsConfig:

@@ -163,6 +163,14 @@ class TrainingConfig(Section):
     residual: bool = documented(
         False, "interests learn what the counting terms of [score] do not know: their part is a fixed offset"
     )
+    device: Literal["cpu", "cuda", "auto"] = documented(
+        "cpu",
+        "where spans are trained: cpu, cuda, or auto (cuda where there is one). The result is equal within rounding, "
+        "and the fingerprint of a version does not depend on it",
+    )
+    precision: Literal["float32", "bfloat16"] = documented(
+        "float32", "of matrix products in training; bfloat16 = half the bits, for accelerators that have it"
+    )
     moments: Literal["carry", "reset"] = documented(
         "carry", "carry = Adam's moments of a row go on across spans; reset = each span starts them afresh"
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from imsr_core.devices import moved
 from imsr_core.rows import BETA1, BETA2, EPSILON
 
 #: First moment, second moment and number of steps of a parameter.
@@ -35,6 +36,10 @@ class DenseAdam:
         """Go on from ``moments``, which stay as they are; what is not a parameter's name is left out."""
         known = {name: parts for name, parts in moments.items() if name in self.parameters}
         self.moments = {name: (a.clone(), b.clone(), step.clone()) for name, (a, b, step) in known.items()}
+
+    def to(self, device: torch.device) -> None:
+        """Carry the moments to the device where the parameters are; the count of steps stays with the processor."""
+        self.moments = {name: (*moved(parts[:2], device), parts[2]) for name, parts in self.moments.items()}
 
     def zero_grad(self) -> None:
         """Drop all gradients."""

@@ -128,7 +128,7 @@ class InterestStore:
         """Row numbers of the interests of ``users`` (B,), padded to the batch's largest K (at least 1)."""
         start, count = self._locate(users)
         width = max(int(count.max()) if len(count) else 0, 1)
-        order = torch.arange(width)
+        order = torch.arange(width, device=users.device)
         mask = order < count[:, None]
         return InterestRows(torch.where(mask, start[:, None] + order, 0), mask)
 

@@ -17,13 +17,20 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
     "detector": {"min_items": 1},  # one item could puzzle
     "trimmer": {"merge_cosine": 0.0},  # what had become one stayed two
     # there was one strategy; negatives were what was drawn, and interests learnt everything
-    "training": {"strategy": "imsr", "residual": False, "full_softmax": 0, "negatives_per_target": 0},
+    "training": {
+        "strategy": "imsr",
+        "residual": False,
+        "full_softmax": 0,
+        "negatives_per_target": 0,
+        "device": "cpu",
+        "precision": "float32",
+    },
     "score": {"factors": False},
 }
 #: Keys and sections that do not identify a configuration while they are at their defaults: configurations were
 #: identified before there were any, and must stay the same.
 UNNAMED_KEYS: dict[str, tuple[str, ...]] = {
-    "training": ("residual", "full_softmax", "negatives_per_target"),
+    "training": ("residual", "full_softmax", "negatives_per_target", "device", "precision"),
     "trimmer": ("merge_cosine",),
     "score": ("factors",),
 }

@@ -89,7 +89,7 @@ def _drawn(batch: Distillation, n: int, generator: torch.Generator | None) -> tu
     existing = batch.existing
     if not n or existing.shape[1] <= n:
         return batch, existing
-    scores = torch.rand(existing.shape, generator=generator).masked_fill(~existing, -1.0)
+    scores = torch.rand(existing.shape, generator=generator).to(existing.device).masked_fill(~existing, -1.0)
     drawn = scores.topk(n, dim=1).indices
     found = existing.gather(1, drawn)
     share = existing.sum(1, keepdim=True).to(batch.student) / found.sum(1, keepdim=True).clamp(min=1)

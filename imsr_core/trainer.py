@@ -20,6 +20,7 @@ from torch.nn import functional
 from imsr_core.batches import TargetBatch, TargetSampler
 from imsr_core.config import InterestsConfig
 from imsr_core.dense_adam import DenseAdam
+from imsr_core.devices import moved, reduced
 from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Prior
 from imsr_core.interests import InterestStore
@@ -81,7 +82,7 @@ class WorkingInterests:
         asked = proposed.any(1).nonzero().squeeze(1)
         basis = self.basis[rows[asked]] * mask[asked, :, None]
         part = interests[asked]
-        part = torch.where(proposed[asked, :, None], orthogonal_part(part, basis, passes=1), part)
+        part = torch.where(proposed[asked, :, None], orthogonal_part(part, basis, passes=1).to(part.dtype), part)
         return interests.index_copy(0, asked, part)
 
 
@@ -95,7 +96,7 @@ class Leaf(NamedTuple):
 
 @dataclass
 class SpanTrainer:
-    """Trains a state in place on one span's sequences."""
+    """Trains a state in place on one span's sequences, on the device that it was carried `to`."""
 
     state: ModelState
     sequences: SpanSequences
@@ -117,6 +118,7 @@ class SpanTrainer:
         )
         self.optimizer = DenseAdam(self.state.extractor.named_parameters(), self.learning_rate)
         self.users = torch.from_numpy(self.sequences.users)
+        self.device = torch.device("cpu")
         if self.config.training.moments == "reset":
             self.state.items.reset_moments()
             self.queries.reset_moments()
@@ -126,6 +128,16 @@ class SpanTrainer:
     @property
     def config(self) -> InterestsConfig:
         return self.state.config
+
+    def to(self, device: torch.device) -> None:
+        """Carry all that a step touches to a device: the state's tables and extractor, interests, optimiser."""
+        self.device = device
+        self.state.items = moved(self.state.items, device)
+        self.working, self.queries = moved(self.working, device), moved(self.queries, device)
+        self.state.extractor.to(device)
+        self.state.extractor_optimizer = moved(self.state.extractor_optimizer, device)
+        self.optimizer.to(device)
+        self.users = self.users.to(device)
 
     def fit(self, sampler: TargetSampler, epochs: int, rng: np.random.Generator, progress: Progress) -> list[float]:
         """``epochs`` passes over the sampler's targets; the mean loss of each."""
@@ -196,11 +208,22 @@ class SpanTrainer:
 
     def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list[Leaf]]:
         """L_SS + lambda L_EIR of a batch, and the rows that the step must update."""
+        negatives, extra = self._negatives(generator, len(batch)), self.extra_items(batch, generator)
+        offsets = moved(self._offsets(batch, negatives), self.device)  # of counts, which the processor keeps
+        with reduced(self.config.training.precision, self.device):
+            return self._loss(*moved((batch, negatives, extra), self.device), offsets, generator)
+
+    def _loss(
+        self,
+        batch: TargetBatch,
+        negatives: Tensor,
+        extra: Tensor,
+        offsets: tuple[Tensor, Tensor] | None,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, list[Leaf]]:
         model = self.config.model
-        negatives = self._negatives(generator, len(batch))
         # a padded place stands for the target, which is in the batch anyway: no other row may be touched
         history = batch.history.where(batch.mask, batch.target[:, None])
-        extra = self.extra_items(batch, generator)
         ids, place = torch.unique(torch.cat([history.flatten(), batch.target, negatives, extra]), return_inverse=True)
         leaf = self.state.items.leaf(ids)
         vectors = unit(self.item_rows(ids, leaf), model.normalize_items)
@@ -211,7 +234,6 @@ class SpanTrainer:
         interests, prior, stored = self._extract(batch, history, leaves)
         user = label_aware(interests, prior.mask, target, model.logit_scale, model.label_attention == "hard")
         hits = batch.target[:, None] == negatives
-        offsets = self._offsets(batch, negatives)
         loss = sampled_softmax(user, target, negative, hits, model.logit_scale, offsets)
         retainer = self.config.retainer
         if retainer.enabled and retainer.weight and self.working.teacher_items is not None:

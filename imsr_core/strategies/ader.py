@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.batches import TargetBatch, TargetSampler
+from imsr_core.devices import moved
 from imsr_core.ragged import SpanSequences, drop_empty
 from imsr_core.state import ModelState
 from imsr_core.strategies.exemplars import OWNER, Exemplars, Reader, adaptive_weight, choose_exemplars
@@ -75,6 +76,11 @@ class ReplayTrainer(SpanTrainer):
         self.queue = torch.zeros(0, dtype=torch.int64)
         self.reader = Reader.of(self.config)
 
+    def to(self, device: torch.device) -> None:
+        """With the starts that exemplars are read from; the pool stays where it is, and goes over by the batch."""
+        super().to(device)
+        self.reader = moved(self.reader, device)
+
     def fit(self, sampler: TargetSampler, epochs: int, rng: np.random.Generator, progress: Progress) -> list[float]:
         """As for every strategy, with the pool spread over the batches of an epoch."""
         batches = sampler.batches_per_epoch()
@@ -98,7 +104,7 @@ class ReplayTrainer(SpanTrainer):
 
     def extra_loss(self, vectors: Tensor) -> Tensor:
         """lambda_t times the mean cross entropy of the exemplars' logits now, given the vectors of `extra_items`."""
-        pool = self.replayed
+        pool = moved(self.replayed, vectors.device)
         history, target, items = vectors.view(len(pool), -1, vectors.shape[-1]).split(
             [pool.history.shape[1], 1, pool.items.shape[1]], 1
         )

@@ -93,10 +93,10 @@ class Reader:
     def users(self, state: ModelState, history: Tensor, mask: Tensor, target: Tensor) -> Tensor:
         """User vectors (B, d) from items (B, n, d), their mask (B, n), and targets (B, d)."""
         size, k = len(target), len(self.start)
-        real = torch.ones(size, k, dtype=torch.bool)
+        real = torch.ones(size, k, dtype=torch.bool, device=target.device)
         prior = Prior(
             start=self.start.expand(size, -1, -1),
-            mass=torch.zeros(size, k),
+            mass=torch.zeros(size, k, device=target.device),
             mask=real,
             stored=~real,
             queries=self.queries.expand(size, -1, -1),

@@ -27,6 +27,7 @@ from torch import Tensor
 from imsr_core.batches import TargetSampler
 from imsr_core.config import TrimmerConfig
 from imsr_core.detector import clarity, detect, threshold
+from imsr_core.devices import carried, training_device
 from imsr_core.draws import Purpose, seeded
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
@@ -296,7 +297,8 @@ def _train(
     )
     if not len(sampler.positions):
         return trainer, []
-    if base:
-        epochs, patience = training.base_epochs, training.patience
-        return trainer, trainer.fit_until_flat(sampler, epochs, patience, rng, progress)
-    return trainer, trainer.fit(sampler, training.epochs, rng, progress)
+    with carried(trainer, training_device(training.device)):
+        if base:
+            epochs, patience = training.base_epochs, training.patience
+            return trainer, trainer.fit_until_flat(sampler, epochs, patience, rng, progress)
+        return trainer, trainer.fit(sampler, training.epochs, rng, progress)

@@ -28,6 +28,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from imsr_core.devices import moved
 from imsr_core.draws import Purpose, seeded
 from imsr_core.extractors import Prior
 from imsr_core.ragged import SpanSequences, drop_empty
@@ -91,6 +92,12 @@ class TransferTrainer(SpanTrainer):
         self.read_last = self.working.store.vectors
         self.read_blind: tuple[Tensor, Tensor] | None = None
 
+    def to(self, device: torch.device) -> None:
+        """With the transfers and what the span started from."""
+        super().to(device)
+        self.transfers.to(device)
+        self.old_items, self.read_last = moved((self.old_items, self.read_last), device)
+
     def regularised(self, loss: Tensor, rows: Tensor, size: int) -> Tensor:
         """With lambda_1 on the trained rows."""
         return loss + self.config.sml.pull * rows.square().sum() / size
@@ -107,7 +114,7 @@ class TransferTrainer(SpanTrainer):
         if not bool(stored.any()):
             return interests
         kept = self.transfers.user(prior.start[stored], interests[stored])
-        return interests.masked_scatter(stored[..., None], kept)
+        return interests.masked_scatter(stored[..., None], kept.to(interests.dtype))
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imsr_core.checkpoint import MODEL, OPTIMIZER, config_to_dict
 from imsr_core.config import InterestsConfig
+from imsr_core.devices import training_device
 from imsr_core.errors import ConfigError
 from imsr_core.holdout import hide_last
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
@@ -135,6 +136,7 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
         attempts = [r for r in view.versions(LINE) if r.span_id == source.span_id]
     if row is not None:
         return row
+    training_device(source.config.training.device)  # one that is not there is said before anything is read
     source.verify()
     release_memory()
     started = time.perf_counter()
