@@ -113,6 +113,7 @@ class Worlds:
             "corrected": self._corrected,
             "restated": lambda root: self._after("learnt", root, "restate", SECOND, "--yes"),
             "with tasks": lambda root: with_tasks(self.copy("learnt", root)),
+            "task learnt": lambda root: self._after("with tasks", root, "task", "add", "club"),
         }
 
     def copy(self, state: str, root: Path, setting: tuple[str, str] | None = None) -> Workspace:
