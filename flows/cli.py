@@ -6,6 +6,7 @@ import errno
 import gc
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -89,6 +90,9 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.
 def main() -> None:
     """Run a command; an error of the user's or the disk's making is one message with what to do, and exit code 1."""
     end_cleanly_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name of a file may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ImsrError as error:

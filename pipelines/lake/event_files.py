@@ -154,9 +154,9 @@ def find(names: Iterable[Path | str], format: str = "auto") -> Found:
                 if why := no_data(path, format):
                     ignored[path] = why
                 else:
-                    files.append(Given(path, path.relative_to(_anchor(name)).as_posix()))
+                    files.append(Given(path, printable(path.relative_to(_anchor(name)))))
         else:
-            files.append(Given(name, name.name))
+            files.append(Given(name, printable(name.name)))
     return Found(tuple(files), ignored)
 
 
@@ -172,7 +172,7 @@ def look_into(folder: Path, format: str = "auto") -> Found:
         if why:
             ignored[path] = why
         else:
-            files.append(Given(path, below.as_posix()))
+            files.append(Given(path, printable(below)))
     return Found(tuple(files), ignored)
 
 
@@ -189,6 +189,12 @@ def no_data(path: Path, format: str = "auto") -> str | None:
     if format == "auto" and _format_of(path) is None:
         return f"an unknown ending: set format under [source] if it is data ({' '.join(FORMATS)})"
     return None
+
+
+def printable(path: Path | str) -> str:
+    """A name of a file as text; bytes in it that are no UTF-8, which a system allows, are written as ``\\xe9``."""
+    text = path if isinstance(path, str) else path.as_posix()
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _format_of(path: Path) -> str | None:

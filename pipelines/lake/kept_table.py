@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imsr_core.errors import ImsrError
+from pipelines.lake.readers import EventFile, ReadError, read_every_column
 from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.editions import drop_editions, is_stored
 from pipelines.workspace.engine import duckdb_session
@@ -128,17 +130,15 @@ class TableKind:
 
     def _read(self, path: Path) -> pa.Table:
         """All rows and columns of the file; the id first, as text."""
-        own = self.own_id.replace('"', '""')
-        query = f"""SELECT nullif(CAST("{own}" AS VARCHAR), '') AS {self.id_name}, * EXCLUDE ("{own}")
-            FROM {self._source_sql(path)}"""
         try:
-            with duckdb_session() as connection:
-                table = connection.sql(query, params={"path": str(path)}).to_arrow_table()
-        except duckdb.Error as error:
-            first = str(error).strip().splitlines()[0]
+            table = self._read_text(path) if path.suffix in (".csv", ".tsv") else self._read_other(path)
+        except (duckdb.Error, ReadError) as error:
+            said = error.message.removeprefix(f"{path}: ") if isinstance(error, ReadError) else str(error).strip()
+            hint = error.hint if isinstance(error, ReadError) else ""
             raise KeptTableError(
-                f"{self.setting}: {path.name} cannot be read: {first}",
-                hint=f"it must have a column {self.own_id!r}: set {self.id_name} in {self.setting.partition(' ')[0]} "
+                f"{self.setting}: {path.name} cannot be read: {said.splitlines()[0]}",
+                hint=hint
+                or f"it must have a column {self.own_id!r}: set {self.id_name} in {self.setting.partition(' ')[0]} "
                 f"to the one with the {self.id_name.removesuffix('_id')}'s id",
             ) from error
         wanted = [column for column in self.wanted if column]
@@ -150,11 +150,36 @@ class TableKind:
             )
         return table.select([self.id_name, *dict.fromkeys(wanted)]) if self.only_wanted else table
 
+    def _read_text(self, path: Path) -> pa.Table:
+        """As strictly as events and labels are: a sniffer would leave out what stands above another header."""
+        with duckdb_session() as connection, tempfile.TemporaryDirectory() as folder:
+            file = EventFile.linked(path, Path(folder) / "table")
+            names = read_every_column(connection, file, (self.own_id, *self.wanted), "lines")
+            if self.own_id not in names:
+                raise ReadError(f"it has columns {', '.join(map(repr, names))}")
+            bad = connection.execute("SELECT row_number, malformed FROM lines WHERE malformed IS NOT NULL").fetchall()
+            if bad:
+                line, complaint = min(bad)
+                raise ReadError(
+                    f"{len(bad)} of its lines do not fit the header; the first is line {line}: {complaint[:200]}",
+                    hint="was another export appended to it? give every row the same columns",
+                )
+            own = names.index(self.own_id)
+            places = [own, *(place for place in range(len(names)) if place != own)]
+            columns = ", ".join(f"nullif(c{place}, '') AS c{place}" for place in places)
+            table = connection.sql(f"SELECT {columns} FROM lines ORDER BY row_number").to_arrow_table()
+            return table.rename_columns([self.id_name, *(names[place] for place in places[1:])])
+
+    def _read_other(self, path: Path) -> pa.Table:
+        own = self.own_id.replace('"', '""')
+        query = f"""SELECT nullif(CAST("{own}" AS VARCHAR), '') AS {self.id_name}, * EXCLUDE ("{own}")
+            FROM {self._source_sql(path)}"""
+        with duckdb_session() as connection:
+            return connection.sql(query, params={"path": str(path)}).to_arrow_table()
+
     def _source_sql(self, path: Path) -> str:
         kinds = {
             ".parquet": "read_parquet([$path], hive_partitioning = false)",
-            ".csv": "read_csv([$path], header = true, all_varchar = true, strict_mode = true)",
-            ".tsv": "read_csv([$path], header = true, all_varchar = true, delim = '\t', quote = '')",
             ".jsonl": "read_json([$path], format = 'newline_delimited')",
             ".json": "read_json([$path])",
         }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imsr_core.errors import ImsrError
-from pipelines.lake.event_files import REFUSED, Found, look_into
+from pipelines.lake.event_files import REFUSED, Found, look_into, printable
 from pipelines.lake.ingest import ingest
 from pipelines.lake.report import IngestReport
 from pipelines.workspace.layout import Workspace
@@ -74,7 +74,7 @@ def _set_aside(landing: Path, path: Path, reason: str) -> Path | None:
         target = target.with_name(f"{path.stem}-{number}{path.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.with_name(f"{target.name}.reason.txt").write_text(f"{reason}\n", encoding="utf-8")
+        target.with_name(f"{target.name}.reason.txt").write_text(f"{printable(reason)}\n", encoding="utf-8")
         os.rename(path, target)
     except OSError:
         return None

@@ -99,6 +99,29 @@ def read_columns(
         budget.check_rows(file.path, rows)
 
 
+def read_every_column(
+    connection: duckdb.DuckDBPyConnection, file: EventFile, searched: Sequence[str], table: str
+) -> tuple[str, ...]:
+    """Make ``table(row_number BIGINT, c0 VARCHAR, c1 ..., malformed VARCHAR)`` from all columns of a file of text.
+
+    Args:
+        searched: names that its header should have.
+
+    Returns:
+        What its columns are called.
+
+    Raises:
+        ReadError: as ``read_file``.
+    """
+    source, kind = SourceSettings(), file.format()
+    with _one_message(file, kind):
+        text = plain_text(file, source.encoding, BUDGET)
+        dialect = dialect_of(text, source, searched, typed=False)
+        columns = {f"c{place}": place for place in range(len(dialect.names))}
+        read_delimited(connection, text, dialect, Wanted(tuple(columns), columns), table)
+    return dialect.names
+
+
 def dialect_of_file(file: EventFile, source: SourceSettings) -> Dialect:
     """How a file of columns is written."""
     text = PlainText(file.path, file.link, file.packing, 0, 0, True, False)

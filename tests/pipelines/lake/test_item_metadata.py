@@ -53,6 +53,32 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
         ]
 
 
+HALF = "sku,name\n" + "".join(f"i{n},name {n}\n" for n in range(30))
+OTHER = "sku,name,kind\n" + "".join(f"j{n},name {n},k\n" for n in range(30))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [HALF + OTHER, OTHER + HALF, HALF + OTHER.partition("\n")[2], HALF + "k1\n", HALF + "k1,a,b\n"],
+    ids=["a wider export behind", "a narrower one", "its rows alone", "a short line", "a long line"],
+)
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_lines_that_do_not_fit_the_header_are_an_error_and_never_left_out(tmp_path, text, ending):
+    workspace = workspace_with(tmp_path, f"items.{ending}")
+    text = text if ending == "csv" else text.replace(",", "\t")
+    (workspace.root / f"items.{ending}").write_text(text)
+    with pytest.raises(KeptTableError, match=r"of its lines do not fit the header; the first is line 32") as caught:
+        keep(workspace)
+    assert "same columns" in caught.value.hint
+
+
+@pytest.mark.parametrize("line", ['k1,24" screen', 'k1,"a stray quote', "k1,it's"])
+def test_a_quote_costs_no_row_of_the_table(tmp_path, line):
+    workspace = workspace_with(tmp_path, "items.csv")
+    (workspace.root / "items.csv").write_text(HALF + f"{line}\n" + HALF.partition("\n")[2].replace("i", "x"))
+    assert keep(workspace).rows == 61
+
+
 def test_without_a_table_the_view_is_empty_and_nothing_is_kept(learnt, copy_of):
     workspace = copy_of(learnt)
     assert keep(workspace) is None

@@ -1,7 +1,9 @@
 """What lies in landing/: data goes in, what is no data is left alone, what cannot be read is set aside."""
 
+import os
+
 import pytest
-from ingest_cases import NOW, ROWS, events, make_workspace, run, write_csv
+from ingest_cases import NOW, ROWS, events, make_workspace, run, span_rows, write_csv
 
 from pipelines.lake.event_files import ReadError, find
 from pipelines.lake.landing import RefusedFilesError, check_refused, ingest_landed, landed
@@ -37,6 +39,20 @@ def test_what_is_no_data_is_named_and_left_alone(workspace):
     assert all((landing / name).exists() for name in JUNK)
     assert landed(workspace) == [landing / "good.csv"]
     assert ingest_all(workspace)[0].skipped == ("good.csv",)
+
+
+def test_a_name_that_is_no_text_costs_nothing(workspace):
+    """A system allows any bytes in a name; a file from an old Windows has some that are no UTF-8."""
+    good, bad = (workspace.root / "landing" / os.fsdecode(b"caf\xe9-" + name) for name in (b"1.csv", b"2.csv"))
+    try:
+        write_csv(good, [("u", "i", "2024-01-01")])
+    except OSError:
+        pytest.skip("this file system allows names of text only")
+    bad.write_text("no,events\n1,2\n")
+    report, _ = ingest_all(workspace)
+    assert (report.kept, [file.name for file in report.refused]) == (1, ["caf\\xe9-2.csv"])
+    assert [row["source"] for row in span_rows(workspace, "2024-01")] == ["caf\\xe9-1.csv"]
+    assert ingest_all(workspace)[0].skipped == ("caf\\xe9-1.csv",)
 
 
 def test_a_file_that_cannot_be_read_is_set_aside_and_the_others_go_in(workspace):
