@@ -211,7 +211,7 @@ class ElasticConfig(Section):
 
     idle_spans: int = documented(
         4,
-        "an interest is forgotten after this many of its user's spans in which no item was nearest to it; 0 = never",
+        "an interest is forgotten after this many visits of its user in which no item was nearest to it; 0 = never",
         at_least=0,
     )
     budget: int = documented(8, "interests that a user may keep; 0 = no limit", at_least=0)

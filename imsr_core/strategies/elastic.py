@@ -9,6 +9,7 @@ from imsr_core.state import ModelState
 from imsr_core.strategies.imsr import imsr
 from imsr_core.strategies.protocol import History, Progress, SpanUpdate, silent
 from imsr_core.strategies.shrinking import shrink
+from imsr_core.strategies.visits import Visits, last_visits
 
 
 def elastic(
@@ -21,5 +22,12 @@ def elastic(
     history: History | None = None,
 ) -> SpanUpdate:
     """One span of `imsr`, at the end of which its users' interests are cut back to what ``[elastic]`` allows."""
-    forget = partial(shrink, config=state.config.elastic)
-    return imsr(state, span, n_items, progress, visible=visible, shrink=forget)
+    settings, visits = state.config.elastic, Visits.of(state)
+    forget = partial(shrink, config=settings, visits=visits)
+    update = imsr(state, span, n_items, progress, visible=visible, shrink=forget)
+    if settings.idle_spans > 1:
+        users = update.interests.user
+        update.state.user_memory |= visits.after(
+            update.interests, last_visits(state.store, users), state.spans, settings.idle_spans - 1
+        )
+    return update

@@ -4,12 +4,11 @@
     budget   a user with more than B interests gives some up, one after the other: while the two most similar ones have
              at least the cosine that was set, they are merged, else the least active one is dropped
 
-Ours in the detail. Rest is counted in spans between the interest's last item and the user's last visit before this
-span, plus this one: a user who comes back after a year has not lost interest in anything. From the second visit on
-the absence counts like rest, because an interest remembers when it last had an item and not how many visits ago
-that was. The least active interest is the one whose last item is longest ago, then the one with the fewest items, then
-the shortest. A merged interest is the mean of the two, weighted by their items plus one; it keeps the id, the birth and
-the query of the older. Items of a dropped interest count for the most similar one that stays.
+Ours in the detail. Rest is counted in visits, that is spans in which the user had an item (`visits`): a user who comes
+back after a year has not lost interest in anything. The least active interest is the one whose last item is longest
+ago, then the one with the fewest items, then the shortest. A merged interest is the mean of the two, weighted by their
+items plus one; it keeps the id, the birth and the query of the older. Items of a dropped interest count for the most
+similar one that stays.
 
 Nobody loses everything: a user with an item in the span has an interest that this item is nearest to. Only users of
 the span are looked at, so that forgetting costs nothing for the others.
@@ -26,6 +25,7 @@ from torch.nn import functional
 
 from imsr_core.config import ElasticConfig
 from imsr_core.interests import InterestStore
+from imsr_core.strategies.visits import Visits
 
 
 class Reason(StrEnum):
@@ -56,15 +56,19 @@ def as_it_is(store: InterestStore, keep: Tensor, ordinal: int, last_visit: Tenso
     return Shrunk(store, keep, torch.where(keep, -1, redundant))
 
 
-def shrink(store: InterestStore, keep: Tensor, ordinal: int, last_visit: Tensor, config: ElasticConfig) -> Shrunk:
+def shrink(
+    store: InterestStore, keep: Tensor, ordinal: int, last_visit: Tensor, config: ElasticConfig, visits: Visits
+) -> Shrunk:
     """Forget what rested and what is beyond the budget, of the users in ``store``, after span ``ordinal``.
 
     ``keep`` (R,) are the rows that the trimmer left; ``last_visit`` (R,) the ordinal of the last span before this
-    one in which the row's user had an item.
+    one in which the row's user had an item; ``visits`` those before it.
     """
     shrunk = as_it_is(store, keep, ordinal, last_visit)
     if config.idle_spans:
-        rest = torch.where(store.active < ordinal, last_visit - store.active + 1, 0)
+        earlier = visits.before(store.user, last_visit, config.idle_spans - 1)
+        rest = (earlier > store.active[:, None]).sum(dim=1) + 1  # this visit is one of them
+        rest = torch.where(store.active < ordinal, rest, 0)
         shrunk = without(shrunk, keep & (rest >= config.idle_spans), Reason.RESTED)
     while config.budget:
         over = _users_over(shrunk, config.budget)

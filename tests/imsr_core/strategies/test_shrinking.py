@@ -9,11 +9,17 @@ from hypothesis import strategies as st
 
 from imsr_core.config import ElasticConfig
 from imsr_core.state import ModelState
-from imsr_core.strategies import Change, strategy_named
-from imsr_core.strategies.shrinking import Reason, shrink
+from imsr_core.strategies import Change, shrinking, strategy_named
+from imsr_core.strategies.shrinking import Reason
+from imsr_core.strategies.visits import Visits
 from imsr_core.testing.planted_logs import random_span, span_of, store_of, tiny_config
 
 NOW = 10
+NOTHING_NOTED = Visits.of(ModelState.initial(tiny_config()))
+
+
+def shrink(*of):
+    return shrinking.shrink(*of, NOTHING_NOTED)
 
 
 def by_hand(rows: list[dict], config: ElasticConfig) -> None:
@@ -92,8 +98,40 @@ def test_a_user_who_was_away_has_lost_interest_in_nothing():
     )
     keep, last_visit = torch.ones(2, dtype=torch.bool), torch.tensor([2, 2])
     assert shrink(store, keep, NOW, last_visit, ElasticConfig(idle_spans=2)).keep.all()
-    stayed = torch.tensor([3, 3])
+    stayed = torch.tensor([3, 3])  # nothing is noted, as in versions from before: one visit a span
     assert shrink(store, keep, NOW, stayed, ElasticConfig(idle_spans=2)).keep.tolist() == [False, True]
+
+
+def test_an_absence_is_no_rest_whenever_the_user_comes_back_and_however_often():
+    """Two tastes; one rests in two visits, then the user is away for eight spans and comes twice."""
+    config = tiny_config(
+        model={"initial_interests": 2}, detector={"enabled": False}, elastic={"idle_spans": 5, "budget": 0}
+    )
+    state = ModelState.initial(config)
+    other = {u: [3, 4] for u in range(1, 6)}  # somebody is here in every span
+    elastic, left = strategy_named("elastic"), []
+    here = {0, 1, 2, 11, 12, 13}
+    for t in range(14):
+        update = elastic(state, span_of(other | ({0: [7, 7, 7]} if t in here else {})), 20)
+        state = update.state
+        if t == 0:  # both tastes had an item in the first span
+            state.store = state.store.replaced(active=torch.zeros_like(state.store.active))
+        if t in here:
+            mine = state.store.user == 0
+            resting = bool((state.store.active[mine] < t).any())
+            left.append((t, int(mine.sum()), resting))
+    counts = {t: count for t, count, _ in left}
+    assert counts == {0: 2, 1: 2, 2: 2, 11: 2, 12: 2, 13: 1}  # the fifth visit in which it rests is the one of span 13
+    assert all(resting for t, _, resting in left if 0 < t < 13)
+    noted = Visits.of(state)
+    assert 0 not in noted.user.tolist()  # nothing of this user rests any more
+
+
+def test_visits_of_users_who_are_not_noted_count_as_one_a_span():
+    noted = Visits(torch.tensor([4, 9]), torch.tensor([[7, 2, 1], [8, 7, -1]]))
+    found = noted.before(torch.tensor([4, 5, 9, 10]), torch.tensor([7, 6, 8, 3]), 4)
+    assert found.tolist() == [[7, 2, 1, -1], [6, 5, 4, 3], [8, 7, -1, -1], [3, 2, 1, 0]]
+    assert noted.before(torch.tensor([9]), torch.tensor([8]), 1).tolist() == [[8]]
 
 
 def test_an_id_is_never_given_twice():
