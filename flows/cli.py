@@ -22,12 +22,12 @@ START, WORK, CARE, LOOK = "Start", "Work", "Care", "Look"
 
 #: Every command: name, place and panel. A command's module is imported when it runs.
 COMMANDS = (
-    Entry("demo", "demo:demo", START, reports=False),
-    Entry("init", "data:init", START, reports=False),
+    Entry("demo", "demo:demo", START),
+    Entry("init", "data:init", START),
     Entry("ingest", "data:ingest_files", WORK),
     Entry("withdraw", "data:withdraw_files", WORK),
     Entry("stream", "stream:stream", WORK, reports=False),
-    Entry("tune", "tune:tune", WORK, reports=False),
+    Entry("tune", "tune:tune", WORK),
     Entry("run", "runs:run", WORK),
     Entry("backfill", "backfill:backfill", WORK),
     Entry("restate", "restate:restate", WORK),
@@ -52,8 +52,8 @@ COMMANDS = (
     Entry("compare", "promotion:compare_versions", LOOK),
     Entry("metrics", "metrics:metrics", LOOK, reports=False),
     Entry("sql", "inspect:sql", LOOK),
-    Entry("bench", "bench:bench", LOOK, reports=False),
-    Entry("views", "inspect:views", LOOK, reports=False),
+    Entry("bench", "bench:bench", LOOK),
+    Entry("views", "inspect:views", LOOK),
 )
 
 app = typer.Typer(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from flows.answers import answer
 from flows.commands.data import show_ingest
 from flows.commands.options import current_time
 from flows.console import console, show_table, span_progress
@@ -22,7 +24,7 @@ from pipelines.bench.figures import draw
 from pipelines.bench.grid import Grid, Step, run_grid
 from pipelines.bench.log import open_log
 from pipelines.bench.rivals import RivalFiles
-from pipelines.bench.search import as_toml, search, searchable
+from pipelines.bench.search import Trial, as_toml, search, searchable
 from pipelines.bench.summary import Scope, summaries
 from pipelines.bench.sweep import Sweep
 from pipelines.bench.tables import REFERENCES, report_path, write_report
@@ -110,9 +112,11 @@ def bench(
     text = write_report(done, scope, out, f"Methods side by side: {out.name}")
     console.print(text.split("\n## What each version")[0], markup=False, soft_wrap=True)
     written = [report_path(out, scope), out / "results.parquet"]
+    lines = summaries(done, scope, REFERENCES)
+    answer.add(map(asdict, lines), "methods")
     if figures:
-        lines = summaries(done, scope, REFERENCES)
         written += [*draw(done, lines, scope, out), *([swept.draw(lines, grid.top_n, out)] if swept else [])]
+    answer.fact(written=written)
     console.print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
 
 
@@ -160,9 +164,15 @@ def _search(grid: Grid, files: CellFiles, trials: int, scope: Scope) -> None:
         ]
         tuned = ", ".join(span.id for span in grid.data.tested[: grid.data.tuning])
         head = ["score", f"HR@{grid.top_n}", f"NDCG@{grid.top_n}", "CPU s", *keys]
-        show_table(f"{variant.name}, {first.extractor}: scores on {tuned}", head, rows)
+        told = [{"variant": variant.name, **trial_as_object(trial)} for trial in found]
+        show_table(f"{variant.name}, {first.extractor}: scores on {tuned}", head, rows, part="trials", as_objects=told)
         best = found[0].settings
         console.print(f"best:\n\n{as_toml(best)}\n" if best else "the given settings are best\n", markup=False)
+
+
+def trial_as_object(trial: Trial) -> dict[str, Any]:
+    """A trial as JSON has it."""
+    return {name: getattr(trial, name) for name in ("settings", "score", "hr", "ndcg", "seconds")}
 
 
 @contextmanager

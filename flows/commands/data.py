@@ -39,6 +39,7 @@ def init(
     text = as_new(settings.read_text(encoding="utf-8")) if settings else None
     workspace = Workspace.create(folder, text)
     source = SourceSettings() if text is None else workspace.settings.source
+    answer.fact(workspace=workspace.root, settings=workspace.settings_file)
     console.print(f"workspace: {workspace.root}")
     console.print("next:")
     console.print(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import sample_data
+from flows.answers import answer
 from flows.commands.data import show_ingest
 from flows.commands.options import current_time
 from flows.commands.runs import run_due
@@ -40,9 +41,11 @@ def demo(
     show_ingest(report)
     outcomes = run_due(workspace)
     if outcomes:
-        show_outcomes(outcomes, workspace.settings.evaluation.top_n)
+        show_outcomes(outcomes, workspace.settings.evaluation.top_n, part="runs")
     else:
+        answer.add([], "runs")
         console.print("nothing is due: the demo has run here before")
+    answer.fact(workspace=workspace.root)
     console.print(f"\nworkspace: {workspace.root}\ntry next:")
     with connect(workspace) as connection:
         busiest = "SELECT user_id FROM interactions GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"

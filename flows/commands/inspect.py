@@ -23,7 +23,7 @@ from pipelines.nights.plan import due_of
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
-from pipelines.warehouse.dictionary import dictionary_page
+from pipelines.warehouse.dictionary import dictionary_page, words
 from pipelines.warehouse.sandbox import FilesGone, run_query
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import ended_early
@@ -188,9 +188,13 @@ def views(
     if dictionary:
         publish_catalog(opened)  # as an older release wrote them they have other words
         with connect(opened) as connection:
-            typer.echo(dictionary_page(connection), nl=False)
+            page = dictionary_page(connection)
+        answer.fact(views=words())
+        if not answer.as_json and not answer.quiet:
+            typer.echo(page, nl=False)
         return
     publish_catalog(opened, anew=True)
+    answer.fact(views=opened.views_file, catalog=opened.catalog_file)
     console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}", markup=False)
     console.print(f"or             cd {opened.root} && duckdb -init {opened.views_file.name}", markup=False)
     console.print(f"elsewhere      SET VARIABLE workspace = '{opened.root}'; ATTACH, or .read them", markup=False)

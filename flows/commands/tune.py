@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.bench import time_left, watch
+from flows.answers import answer
+from flows.commands.bench import time_left, trial_as_object, watch
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from pipelines.bench.search import Trial
@@ -41,6 +42,7 @@ def tune(
         plan = plan_tuning(opened, trials, now=current_time(), users=users, discover=discover)
     _show_plan(plan)
     if dry_run:
+        answer.fact(tried=[], best=None, applied=False)
         console.print("dry run: nothing was changed")
         return
     found = []
@@ -55,6 +57,8 @@ def tune(
     changed = with_note(changed, "imsr tune", note)
     load_settings(text=changed)
     write_atomic(opened.settings_file, changed.encode())
+    tried = [trial_as_object(trial) for trial in found]
+    answer.fact(tried=tried, best=choice.best.settings, applied=put, note=note, written=opened.settings_file)
     console.print(f"\n{note}\n\nwritten: {opened.settings_file}", markup=False, soft_wrap=True)
 
 
@@ -67,7 +71,14 @@ def _show_plan(plan: TuningPlan) -> None:
         soft_wrap=True,
     )
     rows = [(n, settings_line(s), "found" if plan.files.get(c) else "") for n, (s, c) in enumerate(plan.cells, 1)]
-    show_table(f"{len(plan.cells)} settings of {plan.first.variant.name}", ["", "settings", ""], rows, wrap=True)
+    show_table(
+        f"{len(plan.cells)} settings of {plan.first.variant.name}",
+        ["", "settings", ""],
+        rows,
+        wrap=True,
+        part="planned",
+        as_objects=[{"settings": s, "found": plan.files.get(c) is not None} for s, c in plan.cells],
+    )
     console.print(f"{plan.todo} to try: at most {time_left((plan.seconds, plan.seconds))}")
 
 

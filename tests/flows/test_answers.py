@@ -13,7 +13,7 @@ from test_cli import cells, imsr, process, write_events
 from typer.testing import CliRunner
 
 from flows.answers import Shown, answer, objects
-from flows.cli import app
+from flows.cli import COMMANDS, app
 from flows.console import console, text
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
@@ -66,6 +66,19 @@ def test_rows_of_a_query_keep_their_names_and_none_is_left_out(learnt):
     assert len(rows) == 28
     assert list(rows[0]) == ["user_id", "My Count", "v"]
     assert rows[0]["v"] == [1.5, None]
+
+
+def test_a_new_workspace_and_its_views_are_told(tmp_path):
+    made = asked("init", tmp_path / "w")
+    assert made == {"workspace": str(tmp_path / "w"), "settings": str(tmp_path / "w" / "imsr.toml")}
+    assert asked("views", "-w", tmp_path / "w")["catalog"] == str(tmp_path / "w" / "catalog.duckdb")
+    assert asked("views", "--dictionary", "-w", tmp_path / "w")["views"]["spans"]["columns"]["span_id"]
+
+
+def test_every_command_that_ends_answers_programs():
+    """serve, stream and api go on; `imsr metrics` is for a program already."""
+    silent = {entry.name for entry in COMMANDS if not entry.reports}
+    assert silent == {"serve", "stream", "api", "metrics"}
 
 
 def test_lists_are_the_recommenders(learnt):

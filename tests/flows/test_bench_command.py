@@ -1,6 +1,7 @@
 """`imsr bench` from event files to tables, and again."""
 
 import csv
+import json
 
 import pytest
 from small_world import TOML, log
@@ -39,6 +40,14 @@ def test_bench_makes_a_workspace_of_event_files_once(bench, tmp_path):
     again = bench(names="popularity", log=given)  # the log is in the bench's workspace
     assert again.output.count(": found;") == 1
     assert bench(names="popularity").output.count(": found;") == 1, "the workspace holds the same log"
+
+
+def test_bench_answers_programs(bench):
+    bench()
+    told = json.loads(bench("--json", "--found").stdout)
+    assert [row["variant"] for row in told["methods"]] == ["popularity", "fine_tune", "imsr"]
+    assert all(0 < row["hr"] < 1 for row in told["methods"])
+    assert str(bench.out / "results.md") in told["written"]
 
 
 def test_bench_writes_tables_and_goes_on_where_it_was(bench):

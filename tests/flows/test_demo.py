@@ -35,7 +35,8 @@ def small_sample(tmp_path_factory):
         households = table["household_id"]
         chosen = pc.is_in(households, pc.unique(households).sort()[:HOUSEHOLDS])
         pq.write_table(table.filter(chosen), folder / "landing" / file.name)
-    shutil.copyfile(source / "products.parquet", folder / "products.parquet")
+    for name in ("products.parquet", "demographics.parquet"):
+        shutil.copyfile(source / name, folder / name)
     (folder / "imsr.toml").write_text((source / "imsr.toml").read_text() + FASTER)
     return folder
 
@@ -57,6 +58,7 @@ def test_the_demo_prints_a_table_and_a_second_one_has_nothing_to_do(small_sample
         assert sum(batch.read for batch in view.batches()) == sum(
             pq.read_metadata(file).num_rows for file in small_sample.glob("landing/*")
         )
+        assert {m.slice for m in view.metrics()} >= {"old_users", "household_comp=1 Adult No Kids"}
     second = CliRunner().invoke(app, ["demo", str(folder)])
     assert second.exit_code == 0, second.output
     assert "nothing is due" in second.output

@@ -1,5 +1,7 @@
 """`imsr tune`: a plan, a search that goes on, a note in imsr.toml; a setting changes with --apply alone."""
 
+import json
+
 import numpy as np
 from typer.testing import CliRunner
 
@@ -28,6 +30,10 @@ def test_tune_notes_what_it_found_and_changes_no_setting(ingested, copy_of):
     assert after.startswith(before.rstrip())
     assert "# --- imsr tune ---" in after
     assert load_settings(text=after) == load_settings(text=before)
+    told = json.loads(run(workspace, "--json").stdout)
+    assert [each["settings"] for each in told["tried"]] == [each["settings"] for each in told["planned"]]
+    assert told["best"] in [each["settings"] for each in told["tried"]]
+    assert told["applied"] is False
     again = run(workspace)
     assert "0 to try" in again.output
     assert workspace.settings_file.read_text() == after
