@@ -7,6 +7,7 @@ Spark write them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -161,11 +162,23 @@ def find(names: Iterable[Path | str], format: str = "auto") -> Found:
 
 
 def look_into(folder: Path, format: str = "auto") -> Found:
-    """The files of data in a folder and its folders, by name; what was set aside before is not looked at."""
+    """The files of data in a folder and its folders, by name; what was set aside before is not looked at.
+
+    Raises:
+        ReadError: the folder may not be read, or is a link to one that is not there: nobody can say that it is empty.
+    """
+    if folder.is_symlink() and not folder.exists():
+        raise ReadError(f"{folder} is a link to {os.readlink(folder)}, which is not there", hint="is it mounted?")
+    if folder.exists() and not _is_open(folder):
+        raise ReadError(f"{folder} may not be read by this user", hint="change its permissions")
     files, ignored = [], {}
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
-        if path.is_dir() or below.parts[0] == REFUSED:
+        if below.parts[0] == REFUSED:
+            continue
+        if path.is_dir():
+            if not _is_open(path):
+                ignored[path] = "a folder that this user may not read"
             continue
         hidden = any(part.startswith((".", "_")) for part in below.parts[:-1])
         why = "hidden" if hidden else no_data(path, format)
@@ -174,6 +187,11 @@ def look_into(folder: Path, format: str = "auto") -> Found:
         else:
             files.append(Given(path, printable(below)))
     return Found(tuple(files), ignored)
+
+
+def _is_open(folder: Path) -> bool:
+    """Whether the files in a folder can be seen: where they cannot, a search finds none and says nothing."""
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def no_data(path: Path, format: str = "auto") -> str | None:

@@ -18,7 +18,7 @@ import duckdb
 
 from pipelines.warehouse.explained import FilesGone, QueryError, asked_again, explanation
 from pipelines.warehouse.session import literals
-from pipelines.workspace.layout import Workspace
+from pipelines.workspace.layout import Workspace, pattern_signs
 
 __all__ = ["FilesGone", "QueryError", "confine", "define_views", "require_reading", "run_query"]
 
@@ -54,8 +54,14 @@ def confine(connection: duckdb.DuckDBPyConnection, workspace: Workspace) -> None
 
     Raises:
         QueryError: a folder in them is a link. The engine takes ``link/..`` for the folder that the link is in, but the
-            system goes on from where the link leads, which may be anywhere.
+            system goes on from where the link leads, which may be anywhere. Or the workspace's path is a pattern, which
+            would stand for its neighbours, too.
     """
+    if signs := pattern_signs(workspace.root):
+        raise QueryError(
+            f"the path of the workspace, {workspace.root}, has {signs} in it, which DuckDB takes for a pattern",
+            hint=f"give the folder a name without {signs}",
+        )
     link = next(_linked_folders([workspace.root / name for name in ROOMS]), None)
     if link is not None:
         raise QueryError(

@@ -42,10 +42,15 @@ class Workspace:
         """Make the folders, the settings file (``settings_toml`` or all defaults) and an empty ledger.
 
         Raises:
-            WorkspaceError: ``root`` already holds a workspace.
+            WorkspaceError: ``root`` already holds a workspace, or its name is one that DuckDB cannot open files in.
             ConfigError: the settings are not valid; nothing is written then.
         """
         workspace = cls(Path(root).absolute())
+        if signs := pattern_signs(workspace.root):
+            raise WorkspaceError(
+                f"{workspace.root} has {signs} in it, which DuckDB takes for a pattern",
+                hint=f"give the folder a name without {signs}",
+            )
         if workspace.settings_file.exists():
             raise WorkspaceError(f"{workspace.root} already is a workspace", hint="edit its imsr.toml instead")
         text = default_toml() if settings_toml is None else settings_toml
@@ -159,3 +164,8 @@ class Workspace:
         if pure.is_absolute() or ".." in pure.parts or not inside:
             raise WorkspaceError(f"{stored!r} leads out of the workspace {self.root}", hint="run: imsr doctor")
         return path
+
+
+def pattern_signs(path: Path) -> str:
+    """The signs in a path that DuckDB takes for a pattern, or (?) for the end of the name."""
+    return " ".join(sign for sign in "*?[" if sign in str(path))

@@ -7,10 +7,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 from small_world import DAYS, NOW, TOML, current, land, make, run_all, run_one, tree
 
 from imsr_core.errors import ImsrError
+from pipelines.care.doctor import examine
 from pipelines.care.forget import forget
 from pipelines.care.prune import prune
 from pipelines.interests.promotion import promote, rollback
@@ -20,10 +22,12 @@ from pipelines.nights.backfill import Which, plan_backfill
 from pipelines.nights.restate import mark_stale
 from pipelines.sequences.build import sequence_span
 from pipelines.settings.imsr_toml import load_settings
+from pipelines.settings.names import WorkspaceError
 from pipelines.tasks.adding import add_task
-from pipelines.warehouse.catalog import connect
+from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.warehouse.sandbox import QueryError, run_query
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.seal import READY, file_sha256
+from pipelines.workspace.seal import READY, PublishError, file_sha256
 from pipelines.workspace.writer import writing
 
 DUE = "2024-03-07"
@@ -206,3 +210,29 @@ def test_a_landed_link_to_another_file_is_read_like_the_file_and_never_written(l
     receipt = forget(workspace, "zoe", now=NOW, landing=True)
     assert receipt.landing == {"landing/link.csv": "still there: it is a link"}
     assert elsewhere.read_text() == text
+
+
+def test_a_workspace_in_a_folder_whose_name_is_full_of_signs(learnt, tmp_path):
+    """Quotes, spaces and braces in the path: the views and the sandbox mean this folder."""
+    root = tmp_path / """sp ace 'q' "d" ü ;$(x) %s {y} #z""" / "w"
+    shutil.copytree(learnt.root, root)
+    workspace = Workspace.open(root)
+    publish_catalog(workspace, anew=True)
+    with connect(workspace) as session:
+        wanted = run_query(session, "SELECT count(*) FROM interests").fetchone()
+        assert wanted[0] > 0
+    with duckdb.connect(str(workspace.catalog_file), read_only=True) as shell:
+        assert shell.execute("SELECT count(*) FROM interests").fetchone() == wanted
+    assert examine(workspace, deep=True) == []
+
+
+@pytest.mark.parametrize("name", ["shop*", "shop[1-9]", "shop?"])
+def test_a_workspace_whose_name_stands_for_its_neighbours(learnt, tmp_path, name):
+    """The engine would read `shop2`, too, where the sandbox allows `shop*`."""
+    with pytest.raises(WorkspaceError, match="takes for a pattern") as caught:
+        Workspace.create(tmp_path / name)
+    assert "without" in caught.value.hint
+    assert not (tmp_path / name).exists()
+    shutil.copytree(learnt.root, tmp_path / name)  # moved there
+    with pytest.raises((QueryError, PublishError)), connect(Workspace.open(tmp_path / name)) as session:
+        run_query(session, f"FROM read_text('{tmp_path}/shop*/lake/*/*/READY')")

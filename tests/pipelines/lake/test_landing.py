@@ -41,6 +41,32 @@ def test_what_is_no_data_is_named_and_left_alone(workspace):
     assert ingest_all(workspace)[0].skipped == ("good.csv",)
 
 
+def test_a_landing_folder_that_is_not_there_is_not_an_empty_one(workspace, tmp_path, monkeypatch):
+    landing = workspace.root / "landing"
+    write_csv(landing / "a.csv", ROWS)
+    monkeypatch.setattr(os, "access", lambda path, mode: "landing" not in str(path))
+    with pytest.raises(ReadError, match="may not be read"):
+        ingest_all(workspace)
+    monkeypatch.undo()
+    landing.rename(tmp_path / "disk")
+    landing.symlink_to(tmp_path / "disk")
+    assert ingest_all(workspace)[0].kept == 4
+    (tmp_path / "disk").rename(tmp_path / "unplugged")
+    with pytest.raises(ReadError, match="which is not there") as caught:
+        ingest_all(workspace)
+    assert "mounted" in caught.value.hint
+
+
+def test_a_folder_in_landing_that_may_not_be_read_is_named(workspace, monkeypatch):
+    landing = workspace.root / "landing"
+    write_csv(landing / "a.csv", ROWS)
+    (landing / "secret").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: "secret" not in str(path))
+    report, found = ingest_all(workspace)
+    assert report.kept == 4
+    assert found.ignored == {landing / "secret": "a folder that this user may not read"}
+
+
 def test_a_name_that_is_no_text_costs_nothing(workspace):
     """A system allows any bytes in a name; a file from an old Windows has some that are no UTF-8."""
     good, bad = (workspace.root / "landing" / os.fsdecode(b"caf\xe9-" + name) for name in (b"1.csv", b"2.csv"))
