@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.lifelong.config import PhaseConfig
-from imsr_core.lifelong.evaluation import Score, score
+from imsr_core.lifelong.evaluation import Score, ranks_and_likelihood, score
 from imsr_core.lifelong.problems import BaseProblem, Problem
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.training import AfterStep, PhaseResult, Step, Tensors, train_phase
@@ -63,14 +63,25 @@ def fit(
         progress=problem.progress,
         called=(problem.name, phase),
     )
-    return _at_least_wide(problem, result, score_of)
+    return _at_least_wide(problem, result, view_of)
 
 
-def _at_least_wide(problem: Problem, result: PhaseResult, score_of: Callable[[Tensors], Score]) -> PhaseResult:
-    """The result with a silent head where held-out users are better off with the wide part alone."""
+def _at_least_wide(problem: Problem, result: PhaseResult, view_of: ViewOf) -> PhaseResult:
+    """The result with a silent head where held-out users are hardly better off than with the wide part alone.
+
+    Hardly is by less than one standard error of the mean gain in log-likelihood: the best of many epochs on few users
+    looks better than it is.
+    """
     if isinstance(problem, BaseProblem) or problem.wide is None:
         return result
     head = f"head/{problem.name}/"
     silent = {n: torch.zeros_like(t) if n.startswith(head) else t for n, t in result.parameters.items()}
-    reached = score_of(silent)
-    return dataclasses.replace(result, parameters=silent, score=reached) if reached > result.score else result
+    with_it, without = (
+        ranks_and_likelihood(problem.served(view_of(parameters, None)), problem.validation)[1].double()
+        for parameters in (result.parameters, silent)
+    )
+    gain = with_it - without
+    if float(gain.mean()) > float(gain.std(correction=0)) / len(gain) ** 0.5:
+        return result
+    reached = score(problem.served(view_of(silent, None)), problem.validation, problem.kind)
+    return dataclasses.replace(result, parameters=silent, score=reached)

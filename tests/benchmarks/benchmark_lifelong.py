@@ -40,6 +40,7 @@ from imsr_core.lifelong.references import FREQUENT, LINEAR, main_values, next_it
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
+from imsr_core.lifelong.wide import wide_length
 
 #: T1 of these is the same: an ordinary encoder, every weight trained.
 PLAIN = ("sinmo", "finesmax", "finelast", "fineall", "peterrec", "mtl", "sinmoall")
@@ -85,9 +86,19 @@ ARMS = (
         Arm("non-causal", method, {"encoder": {"name": "grec"}}, FILMS)
         for method in ("finesmax", "finelast", "fineall", "peterrec", "peterzero")
     ),
-    # what a class reads of a user; the default is sum / sqrt(n L) of four windows
+    # classes without the linear model beside the encoder; what the encoder reads of a user then: the default is
+    # sum / sqrt(n L) of four windows
     *(
-        Arm(f"read as {study}", method, {"objective": ObjectiveConfig(pooling=pooling, windows=windows)}, CLASSES)
+        Arm("no wide part", method, {"objective": ObjectiveConfig(wide=0)}, CLASSES)
+        for method in ("sinmo", "fineall", "peterrec", "conure", "teracon")
+    ),
+    *(
+        Arm(
+            f"read as {study}",
+            method,
+            {"objective": ObjectiveConfig(pooling=pooling, windows=windows, wide=0)},
+            CLASSES,
+        )
         for study, pooling, windows in (("last state", "last", 1), ("mean of 1", "mean", 1), ("mean of 4", "mean", 4))
         for method in ("peterrec", "fineall")
     ),
@@ -202,7 +213,8 @@ def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongC
     cell.test_examples = [int((parts_of(each, split) == 2).sum()) for each in users]
     found = [next_item_references(sequences, world.n_items, split, length)]
     cell.next_item = dict(found[0])
-    read = [length * wanted_pooling(task.kind, config.objective).windows for task in tasks]
+    goal = config.objective
+    read = [max(length * wanted_pooling(task.kind, goal).windows, wide_length(task.kind, goal)) for task in tasks]
     found += [task_references(task, split, each) for task, each in zip(tasks, read, strict=True)]
     cell.references = [main_values(each, metric) for each, metric in zip(found, cell.metrics, strict=True)]
 

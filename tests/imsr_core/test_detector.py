@@ -80,7 +80,7 @@ def test_the_absolute_rule_fires_below_c1(c1, fires):
 def test_without_ties_the_share_is_exact(n, c1, seed):
     values = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     fired = int(detect(values, DetectorConfig(c1=c1)).sum())
-    assert fired == int(c1 * n)
+    assert fired == int(round(c1 * n, 6))
 
 
 @pytest.mark.parametrize("rule", ["quantile", "absolute"])
@@ -91,3 +91,9 @@ def test_nobody_known_nobody_fires(rule):
     assert not detect(nobody[:0], config).any()
     assert not detect(VALUES, DetectorConfig(enabled=False, c1=1)).any()
     assert not detect(VALUES, DetectorConfig(new_interests=0, c1=1)).any()
+
+
+def test_a_share_that_is_a_whole_number_of_users_is_not_one_short():
+    """0.29 * 100 is 28.999999999999996."""
+    values = torch.arange(100, dtype=torch.float64)
+    assert int(detect(values, DetectorConfig(rule="quantile", c1=0.29)).sum()) == 29
