@@ -86,7 +86,7 @@ ARMS = (
         Arm("non-causal", method, {"encoder": {"name": "grec"}}, FILMS)
         for method in ("finesmax", "finelast", "fineall", "peterrec", "peterzero")
     ),
-    # classes without the linear model beside the encoder; what the encoder reads of a user then: the default is
+    # classes without the linear model beside the encoder, and what the encoder reads of a user then: the default is
     # sum / sqrt(n L) of four windows
     *(
         Arm("no wide part", method, {"objective": ObjectiveConfig(wide=0)}, CLASSES)
