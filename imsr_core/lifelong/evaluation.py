@@ -17,7 +17,7 @@ from imsr_core.lifelong.tasks import Examples, TaskKind
 from imsr_core.lifelong.view import View, batched_vectors
 
 CUTOFFS = (5, 20)
-_CELLS = 20_000_000  # logits held at once
+_CELLS = 20_000_000  # logits, or items of users, held at once
 
 
 class Score(NamedTuple):
@@ -71,7 +71,7 @@ def ranks_and_likelihood(view: View, examples: Examples) -> tuple[Tensor, Tensor
     """(N,) rank of each example's label among all labels, and (N,) its log-likelihood."""
     used, position = torch.unique(examples.rows, return_inverse=True)  # a user with m labels is encoded once
     vectors = batched_vectors(view, examples.inputs[used])
-    step = max(1, _CELLS // max(1, len(view.head.weight)))
+    step = max(1, _CELLS // max(1, len(view.head.weight), examples.inputs.shape[1]))
     ranks, likelihoods = [], []
     for start in range(0, len(examples), step):
         labels = examples.labels[start : start + step]

@@ -25,6 +25,10 @@ LEAST_USERS = 3
 """An item that fewer training users had has no weight: it says nothing of anybody else."""
 MOST_EXAMPLES = 50_000
 """The weights are fitted on this many training examples at most, the first ones."""
+MOST_WEIGHTS = 2_000_000
+"""Where items times labels are more than this, only the items of the most users have weights."""
+BATCH = 4096
+"""Users whose items are sorted at once."""
 FOLDS, FEW_FOLDS, MANY_EXAMPLES = 5, 2, 10_000
 """Folds of the training users; above this many examples only a few."""
 
@@ -47,11 +51,12 @@ class Linear:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Table rows (B, N) -> (B, Y)."""
-        owners, places, values = _features(inputs[:, -self.length :], self.items)
-        starts = torch.searchsorted(owners, torch.arange(len(inputs), device=inputs.device))
-        if not len(self.items):
+        if not len(self.items) or not len(inputs):
             return self.bias.expand(len(inputs), -1)
-        return F.embedding_bag(places, self.weight, starts, mode="sum", per_sample_weights=values) + self.bias
+        owners, rows, values = _different_items(inputs[:, -self.length :])
+        known, places = _places(rows, self.items)
+        starts = torch.searchsorted(owners[known], torch.arange(len(inputs), device=inputs.device))
+        return F.embedding_bag(places, self.weight, starts, mode="sum", per_sample_weights=values[known]) + self.bias
 
 
 class Fitted(NamedTuple):
@@ -64,67 +69,83 @@ class Fitted(NamedTuple):
 def fit_linear(train: Examples, judges: Examples, n_labels: int, length: int, seed: int) -> Fitted:
     """Fit the regression on ``train``; ``judges`` (validation) and the folds choose its penalty."""
     chosen = min(len(train), MOST_EXAMPLES)
-    inputs, owners = train.inputs[:, -length:], train.rows[:chosen]
-    items = _items_that_count(inputs, train.rows.unique())
-    table = _matrix(inputs, items)
+    users, own = torch.unique(train.rows[:chosen], return_inverse=True)
+    owners, rows, values = _different_items(train.inputs[users][:, -length:])
+    items = _items_that_count(rows, n_labels)
+    design = _matrix(owners, rows, values, items, len(users)).index_select(0, own)
     labels, folds = train.labels[:chosen], _folds(train, chosen, seed)
-    design = table.index_select(0, owners)
-    parts = [torch.nonzero(folds != fold).squeeze(1) for fold in range(int(folds.max()) + 1)]
-    parts = [part for part in parts if len(part)] if len(parts) > 1 else []
-    inner = [design.index_select(0, part) for part in parts]
-    start = torch.zeros(len(items) + 1, n_labels, device=inputs.device)
-    weights, fold_weights = start, [start] * len(parts)
-    best: tuple[float, Tensor, Tensor] | None = None
+    inside = [torch.nonzero(folds != fold).squeeze(1) for fold in range(int(folds.max()) + 1)]
+    inside = inside if len(inside) > 1 else []
+    parts = [design.index_select(0, part) for part in inside]
+    weights = torch.zeros(len(items) + 1, n_labels, device=labels.device)
+    of_folds = [weights] * len(parts)
+    best: tuple[float, Linear, Tensor] | None = None
     for penalty in PENALTIES:
         weights = _regress(design, labels, weights, penalty)
-        unseen = (table @ weights).index_select(0, train.rows)
-        for fold, (part, rows) in enumerate(zip(parts, inner, strict=True)):
-            fold_weights[fold] = _regress(rows, labels[part], fold_weights[fold], penalty)
+        of_folds = [
+            _regress(part, labels[rows], start, penalty)
+            for part, rows, start in zip(parts, inside, of_folds, strict=True)
+        ]
+        model = Linear(items, weights[:-1], weights[-1], length)
+        unseen = design @ weights
+        for fold, each in enumerate(of_folds):
             out = torch.nonzero(folds == fold).squeeze(1)
-            unseen[out] = design.index_select(0, out) @ fold_weights[fold]
-        judged = Linear(items, weights[:-1], weights[-1], length).logits(judges.inputs).index_select(0, judges.rows)
-        loss = F.cross_entropy(judged, judges.labels, reduction="sum")
+            unseen[out] = design.index_select(0, out) @ each
+        loss = F.cross_entropy(in_batches(model, judges.inputs, judges.rows), judges.labels, reduction="sum")
         if parts:
-            loss = loss + F.cross_entropy(unseen[:chosen], labels, reduction="sum")
+            loss = loss + F.cross_entropy(unseen, labels, reduction="sum")
         if best is not None and float(loss) >= best[0]:
             break  # the loss has one valley along the path, and weaker penalties cost more
-        best = float(loss), weights, unseen
+        best = float(loss), model, unseen
     assert best is not None
-    _, weights, unseen = best
-    return Fitted(Linear(items, weights[:-1].clone(), weights[-1].clone(), length), unseen)
+    _, model, unseen = best
+    model = Linear(items, model.weight.clone(), model.bias.clone(), length)
+    return Fitted(model, torch.cat([unseen, in_batches(model, train.inputs, train.rows[chosen:])]))
 
 
-def _features(inputs: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(n,) user, (n,) place in ``items`` and (n,) value of each different item that the users (B, N) had."""
-    ordered = inputs.sort(dim=1).values
-    new = ordered >= FIRST_ITEM
-    new[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
-    scale = new.sum(dim=1).clamp(min=1).float().rsqrt()
-    owners, columns = torch.nonzero(new, as_tuple=True)
-    rows = ordered[owners, columns]
-    places = torch.searchsorted(items, rows)
-    known = torch.zeros_like(rows, dtype=torch.bool)
-    inside = places < len(items)
-    known[inside] = items[places[inside]] == rows[inside]
-    return owners[known], places[known], scale[owners[known]]
+def in_batches(model: Linear, inputs: Tensor, rows: Tensor) -> Tensor:
+    """The model's logits (N, Y) of the rows (N,) of ``inputs``, in bounded memory."""
+    return torch.cat([model.logits(inputs[part]) for part in rows.split(BATCH)])
 
 
-def _matrix(inputs: Tensor, items: Tensor) -> Tensor:
-    """(U, V + 1) sparse: the features of each user, and a 1 for the bias."""
-    owners, places, values = _features(inputs, items)
-    everybody = torch.arange(len(inputs), device=inputs.device)
+def _different_items(inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(n,) user, (n,) table row and (n,) value of each different item that the users (B, N) had, by user and row."""
+    found = []
+    for start in range(0, len(inputs), BATCH):
+        ordered = inputs[start : start + BATCH].sort(dim=1).values
+        new = ordered >= FIRST_ITEM
+        new[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
+        scale = new.sum(dim=1).clamp(min=1).float().rsqrt()
+        owners, columns = torch.nonzero(new, as_tuple=True)
+        found.append((owners + start, ordered[owners, columns], scale[owners]))
+    owners, rows, values = (torch.cat(each) for each in zip(*found, strict=True))
+    return owners, rows, values
+
+
+def _places(rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) which of the rows are among ``items``, and (k,) the places there of those that are."""
+    if not len(items):
+        return torch.zeros_like(rows, dtype=torch.bool), rows[:0]
+    places = torch.searchsorted(items, rows).clamp(max=len(items) - 1)
+    known = items[places] == rows
+    return known, places[known]
+
+
+def _matrix(owners: Tensor, rows: Tensor, values: Tensor, items: Tensor, users: int) -> Tensor:
+    """(U, V + 1) sparse: the value of each item of each user, and a 1 for the bias."""
+    known, places = _places(rows, items)
+    everybody = torch.arange(users, device=rows.device)
     bias = torch.stack([everybody, torch.full_like(everybody, len(items))])
-    index = torch.cat([torch.stack([owners, places]), bias], dim=1)
-    content = torch.cat([values, torch.ones(len(inputs), device=inputs.device)])
-    return torch.sparse_coo_tensor(index, content, (len(inputs), len(items) + 1), check_invariants=True).coalesce()
+    index = torch.cat([torch.stack([owners[known], places]), bias], dim=1)
+    content = torch.cat([values[known], torch.ones(users, device=rows.device)])
+    return torch.sparse_coo_tensor(index, content, (users, len(items) + 1), check_invariants=True).coalesce()
 
 
-def _items_that_count(inputs: Tensor, users: Tensor) -> Tensor:
-    """(V,) the items that at least ``LEAST_USERS`` of these rows have, ascending."""
-    everything = torch.unique(inputs[users])
-    everything = everything[everything >= FIRST_ITEM]
-    _, places, _ = _features(inputs[users], everything)
-    return everything[torch.bincount(places, minlength=len(everything)) >= LEAST_USERS]
+def _items_that_count(rows: Tensor, n_labels: int) -> Tensor:
+    """(V,) the items among these rows that ``LEAST_USERS`` have, ascending: the most frequent where they are many."""
+    items, users = torch.unique(rows, return_counts=True)
+    often = torch.argsort(users, descending=True, stable=True)[: max(1, MOST_WEIGHTS // n_labels)]
+    return items[often[users[often] >= LEAST_USERS]].sort().values
 
 
 def _folds(train: Examples, chosen: int, seed: int) -> Tensor:
@@ -138,7 +159,9 @@ def _folds(train: Examples, chosen: int, seed: int) -> Tensor:
 def _regress(design: Tensor, labels: Tensor, start: Tensor, penalty: float) -> Tensor:
     """Weights (V + 1, Y) that minimise cross-entropy + penalty / 2 |W|^2; the last row, the bias, is not penalised."""
     weights = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([weights], max_iter=100, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [weights], max_iter=100, history_size=20, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

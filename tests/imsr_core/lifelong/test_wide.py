@@ -140,3 +140,23 @@ def test_rare_items_have_no_weight() -> None:
     examples = task_examples(TaskData("a", sequences, sequences.users, np.array([0, 0, 0, 1, 1]), 2), 2)
     model = fit_linear(examples, examples, 2, 2, seed=0).model
     assert model.items.tolist() == [FIRST_ITEM, FIRST_ITEM + 1]
+
+
+def test_many_items_and_many_examples_stay_in_bounds(sequences, monkeypatch) -> None:
+    task = planted_task("genre", sequences)
+    examples = task_examples(task, 20)
+    whole = fit_linear(examples, examples, task.n_labels, 20, seed=0)
+    monkeypatch.setattr(linear, "BATCH", 7)
+    again = fit_linear(examples, examples, task.n_labels, 20, seed=0)
+    assert torch.equal(whole.model.weight, again.model.weight)
+    assert torch.allclose(whole.unseen, again.unseen, atol=1e-6)
+    monkeypatch.setattr(linear, "MOST_WEIGHTS", 10 * task.n_labels)
+    few = fit_linear(examples, examples, task.n_labels, 20, seed=0).model
+    labelled = examples.inputs[examples.rows.unique()]
+    rows, users = torch.unique(torch.cat([torch.unique(row) for row in labelled]), return_counts=True)
+    common = rows[rows >= FIRST_ITEM][users[rows >= FIRST_ITEM].argsort(descending=True, stable=True)[:10]]
+    assert few.items.tolist() == sorted(common.tolist())
+    monkeypatch.setattr(linear, "MOST_EXAMPLES", 100)
+    part = fit_linear(examples, examples, task.n_labels, 20, seed=0)
+    assert part.unseen.shape == (len(examples), task.n_labels)
+    assert torch.allclose(part.unseen[100:], part.model.logits(examples.inputs)[examples.rows[100:]], atol=1e-6)
