@@ -1,11 +1,11 @@
 """Fit a score's weights on events that its parts have not learnt: a conditional logit over the catalogue.
 
     p(u, i) = exp(score(u, i)) / sum_j exp(score(u, j))
-    loss    = -1/FOCUS log mean over events (u, i) of p(u, i)^FOCUS              + PULL / events |w - w before|^2
+    loss    = mean over events (u, i) of -log(p(u, i) + chance)                    + PULL / events |w - w before|^2
 
-With FOCUS near 0 that is the mean of -log p, the likelihood, to which most matter the events that nobody could foresee:
-weights give way for them that they could not bring into a list of twenty anyway, and the order of what could be there
-pays for it. The power mean lets go of them (maximum Lq-likelihood: Ferrari and Yang, Annals of Statistics 38, 2010).
+The chance is that of what nobody could foresee: an event comes from the score or from anywhere. With 0 it would be the
+likelihood, to which those events matter most: weights give way for what they cannot bring into a list of twenty anyway,
+and the order of what could be there pays for it.
 
 The catalogue of a user is made of: the items in fashion and those the user had, each of them; and a uniform sample of
 the rest, whose terms in the sum count log(rest / sample) more, so that the sum is right on average. Weights that are
@@ -15,8 +15,7 @@ fashion, and the counts seem worthless. Out of sample they are judged by what th
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,8 +33,9 @@ EVENTS, USERS, ENOUGH = 4_000, 1_000, 30
 POPULAR, SAMPLED, OWN = 200, 400, 200
 #: How many events' worth the weights before are.
 PULL = 30.0
-#: How much more those events count that are likely already: 0 = as much as any other, 1 = by their chance.
-FOCUS = 0.3
+#: An event that is less likely than this hardly counts, by what may be shown: it has no place in a list, whatever the
+#: weights. What is new to a user is never as likely as what they take again.
+CHANCE = {"everything": 0.001, "new": 0.0003}
 STEPS = 25
 #: The fit ends when a step gains less than this, in nats an event.
 ENOUGH_GAIN = 1e-4
@@ -125,7 +125,8 @@ def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
         chosen = torch.ones_like(asked.new) if which == "everything" else asked.new
         if int(chosen.sum()) >= ENOUGH:
             before = weights.row(which, columns)
-            found, evidence = _fit(values, asked.offset[number], own[chosen], place[chosen], before)
+            told = _Asked(values, asked.offset[number], own[chosen], place[chosen], CHANCE[which])
+            found, evidence = _fit(told.with_users_of_events(), before)
             weights = weights.with_row(which, columns, found, evidence)
     return weights
 
@@ -141,13 +142,11 @@ def _by_user(asked: Question) -> tuple[IntArray, IntArray]:
     return table, column
 
 
-def _fit(values: Tensor, offset: Tensor, own: Tensor, place: Tensor, before: Tensor) -> tuple[Tensor, Evidence]:
+def _fit(asked: _Asked, before: Tensor) -> tuple[Tensor, Evidence]:
     """The weights (F,) at which the loss is least, by Newton's method on a bound of it that touches it where the step
-    begins: -log p of each event, weighed by p^FOCUS there. It is convex, and F is small."""
-    people, place = torch.unique(place, return_inverse=True)
-    asked = _Asked(values[people], offset[people], own, place)
+    begins: -log p of each event, weighed by p / (p + chance) there. It is convex, and F is small."""
     before = before.double()
-    hold = PULL / len(own)
+    hold = PULL / len(asked.own)
 
     def pulled(weights: Tensor) -> tuple[float, _Answer]:
         answer = asked.answer(weights)
@@ -169,8 +168,9 @@ def _fit(values: Tensor, offset: Tensor, own: Tensor, place: Tensor, before: Ten
             size /= 2
         if last - value < ENOUGH_GAIN:
             break
-    chance = asked.answer(torch.zeros_like(weights))
-    return weights.float(), Evidence(len(own), len(people), first.loss, answer.loss, chance.loss)
+    knowing_nothing = asked.answer(torch.zeros_like(weights))
+    events, users = len(asked.own), len(asked.values)
+    return weights.float(), Evidence(events, users, first.loss, answer.loss, knowing_nothing.loss)
 
 
 @dataclass(frozen=True)
@@ -185,24 +185,30 @@ class _Answer:
 @dataclass(frozen=True)
 class _Asked:
     """``values`` (B, C, F) and ``offset`` (B, C) of the candidates of users; ``own`` (E, F) and ``place`` (E,) of what
-    they took."""
+    they took; ``chance`` of what nobody could foresee."""
 
     values: Tensor
     offset: Tensor
     own: Tensor
     place: Tensor
+    chance: float
+
+    def with_users_of_events(self) -> _Asked:
+        """Without the users who took nothing."""
+        people, place = torch.unique(self.place, return_inverse=True)
+        return replace(self, values=self.values[people], offset=self.offset[people], place=place)
 
     def answer(self, weights: Tensor) -> _Answer:
         """What ``weights`` (F,) say of it."""
         scores = self.values @ weights.float() + self.offset
         total = scores.logsumexp(1)
         logs = (self.own @ weights.float() - total[self.place]).double()
-        mean = (FOCUS * logs).logsumexp(0) - math.log(len(logs)) if FOCUS else logs.mean()
-        return _Answer((scores - total[:, None]).exp(), logs, -float(mean / (FOCUS or 1.0)))
+        return _Answer((scores - total[:, None]).exp(), logs, -float((logs.exp() + self.chance).log().mean()))
 
     def slopes(self, answer: _Answer) -> tuple[Tensor, Tensor]:
         """Slope (F,) and curvature (F, F) of the bound where the answer was given."""
-        counts = torch.softmax(FOCUS * answer.logs, 0)  # (E,), sums to 1
+        counts = answer.logs.exp()
+        counts = counts / (counts + self.chance) / len(counts)  # (E,) of the mean
         share = torch.zeros(len(self.values), dtype=torch.float64).index_add_(0, self.place, counts).float()
         mean = (answer.chances[:, None, :] @ self.values)[:, 0]  # (B, F)
         flat = self.values.reshape(-1, self.values.shape[2])

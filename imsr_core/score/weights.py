@@ -24,8 +24,8 @@ START = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a fit rests on: ``events`` of ``users`` that the model had not learnt, and the mean log loss of them before
-    and after the fit (in nats; ``chance`` is that of a score that knows nothing)."""
+    """What a fit rests on: ``events`` of ``users`` that the model had not learnt, and the mean loss of them before
+    and after the fit (in nats, as it is fitted; ``chance`` is that of a score that knows nothing)."""
 
     events: int = 0
     users: int = 0

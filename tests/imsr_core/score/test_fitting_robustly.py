@@ -1,0 +1,74 @@
+"""The loss of a fit lets go of what nobody could foresee, and the steps of the fit are those of that loss."""
+
+import numpy as np
+import pytest
+import torch
+
+from imsr_core.score.fitting import CHANCE, Question, _Asked, fitted
+from imsr_core.score.weights import SETS, Weights
+
+
+class Columns:
+    """A term of given values (B, C, F) for the items 0 .. C - 1."""
+
+    columns = ("worth", "noise")
+
+    def __init__(self, values):
+        self.values = values
+
+    def at(self, users, items):
+        return self.values[torch.from_numpy(users)[:, None], torch.from_numpy(items)]
+
+
+def asked(chance, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    values, own = torch.randn(4, 9, 3, generator=generator), torch.randn(12, 3, generator=generator)
+    place = torch.randint(0, 4, (12,), generator=generator)
+    return _Asked(values, torch.randn(4, 9, generator=generator), own, place, chance)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.001, 0.2])
+def test_the_slope_is_that_of_the_loss(chance):
+    told = asked(chance)
+    weights = torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64)
+    slope, curve = told.slopes(told.answer(weights))
+    for column in range(3):
+        step = torch.zeros(3, dtype=torch.float64)
+        step[column] = 0.01
+        numeric = (told.answer(weights + step).loss - told.answer(weights - step).loss) / 0.02
+        assert float(slope[column]) == pytest.approx(numeric, rel=0.01, abs=1e-3)
+    assert float(torch.linalg.eigvalsh(curve).min()) > -1e-5
+
+
+def question(share_foreseeable, rng):
+    """Users each with an item that its column names; other events are of any item."""
+    users, items, events = 50, 400, 40
+    values = torch.zeros(users, items, 2)
+    staple = rng.integers(0, items, users)
+    values[torch.arange(users), torch.from_numpy(staple), 0] = 1.0
+    place = np.repeat(np.arange(users), events)
+    foreseen = rng.random(len(place)) < share_foreseeable
+    wanted = np.where(foreseen, staple[place], rng.integers(0, items, len(place)))
+    candidates = np.tile(np.arange(items), (users, 1))
+    new = torch.zeros(len(place), dtype=torch.bool)
+    return values, Question(np.arange(users), place, wanted, candidates, torch.zeros(2, users, items), new)
+
+
+def weight_of_worth(share, monkeypatch=None):
+    if monkeypatch is not None:
+        monkeypatch.setitem(CHANCE, "everything", 0.0)
+    values, told = question(share, np.random.default_rng(0))
+    term = Columns(values)
+    return float(fitted(Weights.start(term.columns), told, [term]).row("everything", ("worth",))[0])
+
+
+def test_events_that_nobody_could_foresee_take_little_from_a_weight(monkeypatch):
+    clear = weight_of_worth(0.5)
+    noisy, by_likelihood = weight_of_worth(0.1), weight_of_worth(0.1, monkeypatch)
+    assert by_likelihood < noisy
+    assert clear - noisy < clear - by_likelihood
+
+
+def test_both_sets_have_a_chance_of_what_nobody_foresees():
+    assert tuple(CHANCE) == SETS
+    assert CHANCE["new"] < CHANCE["everything"]
