@@ -160,3 +160,17 @@ def test_many_items_and_many_examples_stay_in_bounds(sequences, monkeypatch) -> 
     part = fit_linear(examples, examples, task.n_labels, 20, seed=0)
     assert part.unseen.shape == (len(examples), task.n_labels)
     assert torch.allclose(part.unseen[100:], part.model.logits(examples.inputs)[examples.rows[100:]], atol=1e-6)
+
+
+def test_what_only_the_order_of_items_tells_the_encoder_adds(versions, sequences) -> None:
+    """The label is that of the last item; a model of which items a user had cannot know which one that was."""
+    last = sequences.items[sequences.offsets[1:] - 1]
+    task = TaskData("last", sequences, sequences.users, last % 2, 2)
+    method = get_method("fineall")
+    child = method.add_task(versions("fineall", ())[0], task, config_of(), 1)
+    view = method.view(child, "last")
+    judges = task_examples(task, view.length).part("test", child.split)
+    alone = view.wide.logits(judges.inputs)[judges.rows]
+    both = view.logits(judges.inputs)[judges.rows]
+    assert child.head("last").weight.any()
+    assert F.cross_entropy(both, judges.labels) < F.cross_entropy(alone, judges.labels) - 0.05
