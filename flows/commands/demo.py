@@ -51,7 +51,7 @@ def demo(
         busiest = "SELECT user_id FROM interactions GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
         (user,) = connection.execute(busiest).fetchall()[0]
     console.print(f"  imsr status -w {folder}")
-    console.print(f"  imsr recommend -w {folder} --user {user} -n 10")
+    console.print(f"  imsr recommend -w {folder} --user {user} -n 10 --names")
     console.print(f"  imsr explain -w {folder} --user {user}")
     console.print(f"  imsr report -w {folder} --open")
     console.print(f"  imsr api -w {folder}     # then http://127.0.0.1:8000/?user={user} in a browser")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,8 @@ from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.console import console, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
+from pipelines.insight.explain import Explainer
+from pipelines.insight.words import Words
 from pipelines.interests.list_job import write_lists
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
@@ -33,6 +37,9 @@ def recommend(
     new_share: Annotated[
         float | None, typer.Option("--new-share", help="Share of the places for what is new; else [recommend].")
     ] = None,
+    names: Annotated[
+        bool, typer.Option("--names", help="Say what items and interests are called, by the table of [items].")
+    ] = False,
     everybody: Annotated[
         bool, typer.Option("--all", help="Write everybody's lists to the view `recommendations`.")
     ] = False,
@@ -57,7 +64,21 @@ def recommend(
     recommender = Recommender.open(opened, version, users=user)
     say_what_is_unknown(recommender, lists.values())
     table = recommender.top_n(user, n, **how)
+    if names:
+        show_with_names(recommender, table.to_pylist())
+        return
     show_table("", table.column_names, zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+
+
+def show_with_names(recommender: Recommender, rows: list[dict[str, Any]]) -> None:
+    """Lists as people read them: names in place of ids, and reasons in words."""
+    explainer = Explainer(recommender)
+    words = Words(explainer.catalogue, recommender.version.vocabulary)
+    told = []
+    for user, own in groupby(rows, key=itemgetter("user_id")):
+        told += words.of_list(list(own), explainer.labels_of(user))
+    columns = ["user_id", "rank", "item_id", "name", "score", "why", "interest"]
+    show_table("", columns, [[row.get(column) for column in columns] for row in told], as_objects=told)
 
 
 def item_ids_of(path: Path) -> list[str]:

@@ -28,7 +28,8 @@ def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
     if silent:
         parts.append(f"{silent} bring{'s' if silent == 1 else ''} none of these now.")
     newest = max(each.born_span for each in meanings)
-    young = [each.label for each in meanings if each.born_span == newest]
-    if len(young) < count:
+    born = [each for each in meanings if each.born_span == newest]
+    young = list(dict.fromkeys(each.label for each in born))
+    if len(born) < count:
         parts.append(f"Newest, of {newest}: {', '.join(young[:NAMED])}{' ...' if len(young) > NAMED else ''}.")
     return " ".join(parts)

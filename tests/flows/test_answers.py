@@ -86,6 +86,15 @@ def test_lists_are_the_recommenders(learnt):
     assert rows == Recommender.open(learnt).top_n([NASTY_USER], 3).to_pylist()
 
 
+def test_lists_with_names_say_more_of_the_same(learnt):
+    rows = asked("recommend", "--user", "u1", "--user", "nobody", "-n", 3, "-w", learnt.root)
+    named = asked("recommend", "--user", "u1", "--user", "nobody", "-n", 3, "--names", "-w", learnt.root)
+    assert [{name: row[name] for name in rows[0]} for row in named] == rows
+    assert all(row["name"] == row["item_id"] and row["why"] for row in named)  # there is no table about items
+    told = CliRunner().invoke(app, ["recommend", "--user", "u1", "-n", "3", "--names", "-w", str(learnt.root)]).output
+    assert "why" in told
+
+
 @pytest.mark.parametrize("words", [["doctor"], ["run"], ["run", "--dry-run"], ["task", "list"]])
 def test_with_nothing_to_tell_the_answer_has_the_same_shape(learnt, words):
     assert asked(*words, "-w", learnt.root) == []
