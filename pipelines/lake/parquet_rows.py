@@ -7,6 +7,7 @@ means as text is decided here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +24,13 @@ _BATCH_ROWS = 1 << 16
 _HOPELESS = 2
 
 
+def open_parquet(source: Path | pa.BufferReader) -> pq.ParquetFile:
+    """A file of events: checksums are verified, times are microseconds, a type is what is stored."""
+    return pq.ParquetFile(
+        source, page_checksum_verification=True, coerce_int96_timestamp_unit="us", arrow_extensions_enabled=False
+    )
+
+
 def read_parquet(
     connection: duckdb.DuckDBPyConnection,
     file: EventFile,
@@ -37,9 +45,7 @@ def read_parquet(
     Raises:
         ReadError: over the budget, a column is missing, or of a type that has no text.
     """
-    with pq.ParquetFile(
-        file.path, page_checksum_verification=True, coerce_int96_timestamp_unit="us", arrow_extensions_enabled=False
-    ) as parquet:
+    with open_parquet(file.path) as parquet:
         schema, metadata = parquet.schema_arrow, parquet.metadata
         groups = sum(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
         rows = max(metadata.num_rows, groups)

@@ -1,9 +1,9 @@
 """Thousands of small files of one layout, read in one go.
 
 A statement of the engine costs some milliseconds, whatever it reads; a file of three rows takes fifteen of them. So
-small files that are plain (UTF-8, lines that end alike, every line with all its columns, nothing quoted) are laid one
-after the other and read as one. Whatever is not plain, or turns out not to be, is left to be read by itself, so that
-its rows, its quarantine and its errors are what they always are.
+small files that are plain (UTF-8, lines that end alike, every line with all its columns, nothing quoted; or Parquet of
+one schema) are laid one after the other and read as one. Whatever is not plain, or turns out not to be, is left to be
+read by itself, so that its rows, its quarantine and its errors are what they always are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
 from pipelines.lake.column_paths import lists_of, parsed
@@ -22,13 +23,17 @@ from pipelines.lake.delimited import Dialect, Wanted, check_header, dialect_of_l
 from pipelines.lake.event_files import EventFile, ReadError
 from pipelines.lake.json_lines import read_json
 from pipelines.lake.packing import kind_by_content
-from pipelines.lake.plain_text import PlainText
+from pipelines.lake.parquet_rows import open_parquet, read_parquet
+from pipelines.lake.plain_text import BUDGET, PlainText
 from pipelines.settings.source import EVENT_COLUMNS, SourceSettings
 
 #: A larger file is read by itself.
 SMALL_BYTES = 1 << 18
 #: What is read in one go.
 _TOGETHER_BYTES = 1 << 26
+#: A small file of Parquet may unpack to so much.
+_UNPACKED_BYTES = 1 << 22
+_FEW_ROWS = 256
 _JSON = ""
 
 
@@ -43,15 +48,27 @@ class Small:
 
 @dataclass(frozen=True)
 class Plain:
-    """A small file that can be read together with others: its lines, without a header."""
+    """A small file that can be read together with others: its lines, without a header, or the rows of Parquet."""
 
     number: int
-    body: bytes
+    body: bytes | pa.Table
     lines: int
 
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return len(self.body) if isinstance(self.body, bytes) else self.body.nbytes
 
-#: How the files of a group are written: a dialect of columns, or JSON lines.
-Layout = Dialect | str
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of Parquet that are wanted, and their types."""
+
+    text: str
+
+
+#: How the files of a group are written: a dialect of columns, JSON lines, or Parquet.
+Layout = Dialect | Schema | str
 
 
 def is_small(path: Path) -> bool:
@@ -74,7 +91,7 @@ def groups_of(files: Sequence[Small], source: SourceSettings, most_rows: int) ->
         if plain.lines > most_rows:
             continue
         waiting.setdefault(layout, []).append(plain)
-        sizes[layout] = sizes.get(layout, 0) + len(plain.body)
+        sizes[layout] = sizes.get(layout, 0) + plain.size
         if sizes[layout] >= _TOGETHER_BYTES:
             yield layout, waiting.pop(layout)
             del sizes[layout]
@@ -103,24 +120,26 @@ def read_together(
         Whether every line was read; if not, there is no table. A file of JSON may still lack what is wanted: see
         ``doubtful``.
     """
-    scratch.write_bytes(b"".join(file.body for file in files))
     total = sum(file.lines for file in files)
     text = PlainText(scratch, scratch, "", total, SMALL_BYTES, even=True, marked=False)
     packed = f"{table}_packed"
     try:
+        _write_together(files, scratch)
         if isinstance(layout, Dialect):
             read = _read_columns(connection, text, layout, source, packed)
+        elif isinstance(layout, Schema):
+            read = _read_rows(connection, scratch, source, packed)
         else:
             read = _read_objects(connection, text, source, packed)
         if read == total:
             _number(connection, files, packed, table)
             return True
-    except (ReadError, duckdb.Error):
+    except (ReadError, duckdb.Error, pa.ArrowException):
         pass  # each by itself, then: the one that cannot be read so has its own error
     finally:
         connection.execute(f"DROP TABLE IF EXISTS {packed}; DROP TABLE IF EXISTS {packed}_rejects")
         connection.execute(f"DROP TABLE IF EXISTS {packed}_scan; DROP TABLE IF EXISTS {packed}_lines")
-        scratch.unlink()
+        scratch.unlink(missing_ok=True)
     return False
 
 
@@ -145,11 +164,13 @@ class _Look:
         file = EventFile(small.path, small.path)
         try:
             kind = file.format(self._source.format)
-            if file.packing or file.partitions or kind not in ("csv", "inter", "json"):
+            if file.packing or file.partitions or kind not in ("csv", "inter", "json", "parquet"):
                 return None
             data = small.path.read_bytes()
         except (ReadError, OSError):
             return None
+        if kind == "parquet":
+            return self._rows(small, data)
         if not _is_plain(data) or hashlib.sha256(data).hexdigest() != small.sha256:
             return None
         data = data if data.endswith(b"\n") else data + b"\n"
@@ -157,6 +178,30 @@ class _Look:
             lines = data.count(b"\n")
             return None if data.lstrip()[:1] == b"[" else (_JSON, Plain(small.number, data, lines))
         return self._columns(small, data, typed=kind == "inter")
+
+    def _rows(self, small: Small, data: bytes) -> tuple[Layout, Plain] | None:
+        """What is wanted of a Parquet file, if it is not much; what is wrong with it is for its reader to say."""
+        if hashlib.sha256(data).hexdigest() != small.sha256:
+            return None
+        wanted = {name for paths in self._wanted.values() for path in paths for name in (path.whole, path.outer[0])}
+        batches, size = list[pa.RecordBatch](), 0
+        try:
+            with open_parquet(pa.BufferReader(data)) as parquet:
+                schema = parquet.schema_arrow.remove_metadata()
+                names = [name for name in schema.names if name in wanted]
+                if not names or len(set(schema.names)) < len(schema.names):
+                    return None
+                for batch in parquet.iter_batches(batch_size=_FEW_ROWS, columns=names):
+                    batches.append(batch)
+                    size += batch.nbytes
+                    if size > _UNPACKED_BYTES:
+                        return None
+            table = pa.Table.from_batches(batches).replace_schema_metadata(None) if batches else None
+        except (pa.ArrowException, OSError, ValueError):
+            return None
+        if table is None or not table.num_rows:
+            return None
+        return Schema(str(table.schema)), Plain(small.number, table, table.num_rows)
 
     def _columns(self, small: Small, data: bytes, *, typed: bool) -> tuple[Layout, Plain] | None:
         first, _, rest = data.partition(b"\n")
@@ -198,6 +243,20 @@ def _is_plain(data: bytes) -> bool:
         return data.decode("utf-8") is not None
     except UnicodeDecodeError:
         return False
+
+
+def _write_together(files: Sequence[Plain], path: Path) -> None:
+    """Lay the files one after the other."""
+    tables = [file.body for file in files if isinstance(file.body, pa.Table)]
+    if tables:
+        pq.write_table(pa.concat_tables(tables), path, compression="none", write_page_checksum=True)
+    else:
+        path.write_bytes(b"".join(file.body for file in files if isinstance(file.body, bytes)))
+
+
+def _read_rows(connection: duckdb.DuckDBPyConnection, path: Path, source: SourceSettings, table: str) -> int:
+    read_parquet(connection, EventFile(path, path), parsed(source.wanted()), EVENT_COLUMNS, {}, table, BUDGET)
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
 
 
 def _read_columns(

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_cases import NOW, events, make_workspace, span_rows
@@ -47,7 +48,9 @@ def a_file(chance: random.Random) -> tuple[str, bytes]:
             "slashes": f"0{1 + second % 9}/0{1 + second % 3}/2024",
             "odd": chance.choice([str(second), "never", "-5", f"{second}000", "2024-02-30"]),
         }[form]
-    kind = chance.choice(["csv", "csv", "csv", "tsv", "semicolon", "inter", "jsonl"])
+    kind = chance.choice(["csv", "csv", "csv", "tsv", "semicolon", "inter", "jsonl", "parquet"])
+    if kind == "parquet":
+        return f"{chance.choice('abc')}.parquet", as_parquet(chance, rows, form)
     if kind == "jsonl":
         import json
 
@@ -84,6 +87,33 @@ def a_file(chance: random.Random) -> tuple[str, bytes]:
             text = text.replace("\n", f"{mark}\n")
     ending = {"csv": "csv", "tsv": "tsv", "semicolon": "txt", "inter": "inter"}[kind]
     return f"{chance.choice('abc')}.{ending}", text.encode()
+
+
+def as_parquet(chance: random.Random, rows: list[list[str]], form: str) -> bytes:
+    """The rows in columns of types that somebody's writer might have chosen."""
+    table = pa.table({name: pa.array([row[n] for row in rows], pa.string()) for n, name in enumerate(HEADER)})
+    match chance.randrange(9):
+        case 0 if form in ("s", "ms"):
+            table = table.set_column(2, "timestamp", table["timestamp"].cast(pa.int64()))
+        case 1 if form == "s":
+            seconds = table["timestamp"].cast(pa.int64()).cast(pa.timestamp("s"))
+            table = table.set_column(2, "timestamp", seconds.cast(pa.timestamp("us", "UTC")))
+        case 2:
+            table = table.set_column(0, "user_id", table["user_id"].dictionary_encode())
+        case 3:
+            table = table.set_column(0, "user_id", pa.array([7.0, None, float("nan"), 2.5][: len(rows)], pa.float64()))
+        case 4:
+            table = table.append_column("more", pa.array([[1]] * len(rows), pa.list_(pa.int64())))
+        case 5:
+            table = table.rename_columns(["user_id", "thing_id", *HEADER[2:]])
+        case 6:
+            table = table.set_column(3, "rating", pa.array([True, False, None, True][: len(rows)], pa.bool_()))
+        case 7:
+            table = table.set_column(1, "item_id", table["item_id"].cast(pa.binary()))
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression=chance.choice(["none", "snappy", "zstd"]))
+    data = buffer.getvalue().to_pybytes()
+    return data if chance.random() < 0.9 else data[: len(data) // 2]
 
 
 def ingested(workspace: Workspace, folder, monkeypatch, many: int, **options):
@@ -131,6 +161,8 @@ def test_what_is_plain_is_read_together(tmp_path, monkeypatch):
     folder.mkdir()
     for number in range(30):
         (folder / f"{number:02d}.csv").write_text(f"user_id,item_id,timestamp\nu{number},i,{1_704_067_200 + number}\n")
+        table = pa.table({"user_id": [f"p{number}"], "item_id": ["i"], "timestamp": [1_704_067_200 + number]})
+        pq.write_table(table, folder / f"{number:02d}.parquet")
     (folder / "quoted.csv").write_text('user_id,item_id,timestamp\n"u",i,1704067200\n')
     alone = []
     from pipelines.lake.intake import Intake
@@ -141,7 +173,7 @@ def test_what_is_plain_is_read_together(tmp_path, monkeypatch):
     )
     workspace = make_workspace(tmp_path / "w")
     report = ingest(workspace, [folder], now=NOW)
-    assert (report.kept, alone) == (31, ["quoted.csv"])
+    assert (report.kept, alone) == (61, ["quoted.csv"])
     assert {row["source"] for row in span_rows(workspace, "2024-01")} == {path.name for path in folder.iterdir()}
 
 
