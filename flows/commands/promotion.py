@@ -96,7 +96,7 @@ def show_pairs(pairs: tuple[MetricPair, ...] | list[MetricPair], names: tuple[st
             p.metric,
             *(Shown.as_(v, ".4f") for v in (p.first, p.second)),
             Shown.as_(p.difference, "+.4f"),
-            p.n,
+            Shown(p.n, f"{p.first_n:,} / {p.n:,}" if p.first_n != p.n else f"{p.n:,}"),
         ]
         for p in pairs
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.interests.user_slices import NEW, OLD, STRANGERS
 from pipelines.versions.ancestry import chain_of_versions, newest_shadow
 from pipelines.versions.line import Line
 from pipelines.workspace.ledger import MetricRow, Snapshot, VersionRow
@@ -12,7 +13,8 @@ from pipelines.workspace.ledger import MetricRow, Snapshot, VersionRow
 
 @dataclass(frozen=True)
 class MetricPair:
-    """One metric of two versions, over the same ``n`` events of a span."""
+    """One metric of two versions on a slice of a span's events: ``first_n`` and ``n`` of them, as each knows its users
+    and items (all slices but `everything` are of what a version knows)."""
 
     span_id: str
     slice: str
@@ -20,6 +22,7 @@ class MetricPair:
     first: float
     second: float
     n: int
+    first_n: int
 
     @property
     def difference(self) -> float:
@@ -44,10 +47,14 @@ def latest_drift(view: Snapshot) -> tuple[VersionRow, list[MetricPair]] | None:
 
 
 def pairs_of(first: Sequence[MetricRow], second: Sequence[MetricRow]) -> list[MetricPair]:
-    """The metrics that both have, of the same slice of the same span by the same protocol."""
+    """The metrics that both have, of the same slice of the same span by the same protocol.
+
+    Who is old, new or a stranger is another question for each version: left out where they are not as many.
+    """
     known = {(row.span_id, row.slice, row.protocol, row.metric): row for row in first}
     return [
-        MetricPair(row.span_id, row.slice, row.metric, before.value, row.value, row.n)
+        MetricPair(row.span_id, row.slice, row.metric, before.value, row.value, row.n, before.n)
         for row in sorted(second, key=lambda row: (row.span_id, row.slice, row.metric))
         if (before := known.get((row.span_id, row.slice, row.protocol, row.metric))) is not None
+        if row.n == before.n or row.slice not in (OLD, NEW, STRANGERS)
     ]

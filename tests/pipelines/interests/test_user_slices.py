@@ -9,6 +9,7 @@ import pytest
 from small_world import DAYS, NOW, TOML, VERSIONS, day_of_events, user_name
 
 from pipelines.interests import user_slices as slicing
+from pipelines.interests.comparison import compare
 from pipelines.interests.rank_job import score
 from pipelines.interests.recommend import Recommender
 from pipelines.lake.tables_beside import table_problems
@@ -127,3 +128,13 @@ def test_a_table_that_is_gone_or_of_another_form_leaves_the_one_before_in_force(
         (problem,) = table_problems(writer)
     assert "there is no file" in problem
     assert scores(segmented, VERSIONS[2], 4) == before
+
+
+def test_two_versions_are_not_compared_on_different_people(learnt):
+    found = compare(learnt, VERSIONS[1], VERSIONS[0], DAYS[3])
+    pairs = {(each.slice, each.metric): each for each in found.metrics}
+    assert pairs["everything", "hr@10"].first_n == pairs["everything", "hr@10"].n
+    assert pairs["all", "hr@10"].first_n > pairs["all", "hr@10"].n  # the earlier version knows fewer users and items
+    assert not {name for name, _ in pairs} & {"new_users", "old_users", "strangers"}
+    same = compare(learnt, VERSIONS[1], VERSIONS[1], DAYS[3])
+    assert {"new_users", "old_users", "strangers"} <= {each.slice for each in same.metrics}
