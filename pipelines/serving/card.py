@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from imsr_core.bootstrap import paired_bootstrap
+from imsr_core.metrics import hit_rate, ndcg
+from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.version import Version
 from pipelines.serving.ann import FACTS_FILE, INDEX_FILE, AnnFacts
 from pipelines.workspace.layout import Workspace
@@ -46,6 +51,7 @@ def model_card(version: Version, workspace: Workspace, index: AnnFacts | None = 
         if metrics
         else "Not tested yet: the version is the first of its chain.",
         _table(["metric", "events", "value", "n"], [[m.metric, m.slice, f"{m.value:.4f}", m.n] for m in metrics]),
+        *_hidden(version),
         "## Verdict of the gate",
         _verdict(verdict),
         *(["## Index of nearest neighbours", _index(index)] if index else []),
@@ -55,6 +61,21 @@ def model_card(version: Version, workspace: Workspace, index: AnnFacts | None = 
         ", ".join(f"{name} {number}" for name, number in lineage.packages.items()),
     ]
     return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def _hidden(version: Version) -> list[str]:
+    """The version's own scores on the events that it was kept from learning, with intervals over users; or nothing."""
+    events = GateEvents.read(version.folder)
+    if not len(events):
+        return []
+    ranks, rows = torch.from_numpy(events.rank_candidate), []
+    for name, metric in (("hr", hit_rate), ("ndcg", ndcg)):
+        found = paired_bootstrap(metric(ranks, events.top_n).numpy(), events.user_index)
+        rows.append(
+            [f"{name}@{events.top_n}", f"{found.mean:.4f}", f"{found.low:.4f} .. {found.high:.4f}", len(events)]
+        )
+    said = "Of this version, on events of its last span that it was kept from learning (bootstrap over users):"
+    return [said, _table(["metric", "value", "95 % interval", "n"], rows)]
 
 
 def _verdict(verdict: dict[str, Any] | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -39,8 +41,10 @@ def test_lists_are_the_recommenders(learnt, tmp_path, csv):
 def test_the_card_says_what_it_is(learnt, tmp_path):
     text = (export(learnt, tmp_path / "out") / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: imsr\n")
-    for word in (VERSIONS[-1], VERSIONS[-2], "hr@10", "Limits", "Verdict"):
+    for word in (VERSIONS[-1], VERSIONS[-2], "hr@10", "Limits", "Verdict", "95 % interval"):
         assert word in text
+    low, value, high = (float(n) for n in re.search(r"\| hr@10 \| (\S+) \| (\S+) \.\. (\S+) \|", text).group(2, 1, 3))
+    assert 0 <= low <= value <= high <= 1
 
 
 def test_what_is_there_is_not_overwritten_and_what_fails_leaves_nothing(learnt, tmp_path, monkeypatch):
