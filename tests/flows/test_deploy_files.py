@@ -33,6 +33,19 @@ def test_the_compose_file_starts_a_command_that_there_is(monkeypatch):
     assert all(value.startswith(tuple(mounted)) for value in service["environment"].values())
 
 
+def test_deployments_name_flows_from_where_prefect_deploy_is_run():
+    root = Path(__file__).parents[2]
+    deployments = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
+    for each in deployments:
+        file, _, flow = each["entrypoint"].partition(":")
+        assert f"def {flow}(" in (root / file).read_text(), each["entrypoint"]
+    # in a wheel the file lies beside the flows: the documentation has people go to the folder above
+    assert (
+        'cd "$IMSR_CODE" && prefect deploy --all --prefect-file flows/prefect.yaml'
+        in (root / "docs" / "operations.md").read_text()
+    )
+
+
 def test_the_unit_starts_a_command_that_there_is(monkeypatch):
     monkeypatch.setenv("IMSR_WORKSPACE", "/data/shop")
     lines = dict(line.split("=", 1) for line in (DEPLOY / "imsr.service").read_text().splitlines() if "=" in line[:40])
