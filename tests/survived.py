@@ -19,13 +19,32 @@ TRIES = {
     "hostile/test_names_and_links.py": "hostile names and links",
     "warehouse/test_sandbox.py": "queries and views against the sandbox",
     "care/test_forget_obstacles.py": "obstacles to a forgetting",
+    "care/test_forget_crash.py": "kills of a forgetting",
+    "lake/test_found_cases.py": "inputs as they were found",
+    "lake/test_careful_lines.py": "inputs with stray quotes",
+    "lake/test_packed_files.py": "packed inputs",
+    "lake/test_datasets.py": "inputs of published layouts",
     "flows/test_swallowed_signals.py": "signals in bad places",
 }
+
+
+#: Long rows of tests of which ``--every N`` takes every Nth.
+ROWS = ("hostile/test_every_file.py",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--every N``: of the long rows of kills and faults try every Nth one; a row of all takes hours."""
     parser.addoption("--every", type=int, default=1, help="of long rows of kills and faults try every Nth one")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what ``--every`` leaves out."""
+    every = config.getoption("--every")
+    row = [item for item in items if any(file in item.nodeid for file in ROWS) and "[" in item.nodeid]
+    left_out = {item.nodeid for number, item in enumerate(row) if number % every}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+        items[:] = [item for item in items if item.nodeid not in left_out]
 
 
 @pytest.fixture(scope="session")
