@@ -1,0 +1,93 @@
+"""What the next span costs: an update of imsr against retraining on everything, over a chain of spans. Generated.
+
+    python tests/benchmarks/benchmark_growth.py                            # 24 spans, a few minutes
+    python tests/benchmarks/benchmark_growth.py --plot growth.svg          # with a picture (needs matplotlib)
+    python tests/benchmarks/benchmark_growth.py --spans 4 --events 300     # in seconds
+
+Every span has as many events of as many users, and a few new items. Both pass over what they learn as often
+(`--epochs`, early stopping off), with the same model, batches and negatives: what differs is what they learn from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from imsr_core.config import InterestsConfig, ModelConfig, TrainingConfig
+from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, from_events
+from imsr_core.state import ModelState
+from imsr_core.strategies import strategy_named
+
+NEW_ITEMS = 20
+
+
+def spans(count: int, events: int, users: int, items: int) -> list[tuple[SpanSequences, int]]:
+    """Sequences of each span, and the size of the catalogue after it."""
+    found = []
+    for number in range(count):
+        rng = np.random.default_rng([number, events])
+        known = items + number * NEW_ITEMS
+        who = np.sort(rng.integers(users, size=events))
+        what = (known * rng.random(events) ** 2).astype(np.int64)
+        found.append((from_events(who, what, np.arange(events) + number * events), known))
+    return found
+
+
+def seconds_of(strategy: str, chain: list[tuple[SpanSequences, int]], epochs: int) -> list[float]:
+    """Processor seconds of each span, learnt one after the other."""
+    training = TrainingConfig(base_epochs=epochs, epochs=epochs, patience=0, targets_per_user=0)
+    state = ModelState.initial(InterestsConfig(model=ModelConfig(dim=64), training=training))
+    past: list[SpanSequences] = [empty_sequences()]
+    spent = []
+    for sequences, n_items in chain:
+        start = time.process_time()
+        state = strategy_named(strategy)(state, sequences, n_items, history=partial(concatenate, past)).state
+        spent.append(time.process_time() - start)
+        past = [*past, sequences]
+    return spent
+
+
+def plot(path: Path, columns: dict[str, list[float]]) -> None:
+    """A line for each strategy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
+    for name, values in columns.items():
+        axes.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
+    axes.set(xlabel="span", ylabel="processor seconds", ylim=(0, None))
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spans", type=int, default=24)
+    parser.add_argument("--events", type=int, default=4_000)
+    parser.add_argument("--users", type=int, default=1_000)
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--plot", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    chain = spans(asked.spans, asked.events, asked.users, asked.items)
+    columns = {name: seconds_of(name, chain, asked.epochs) for name in ("imsr", "full_retrain")}
+    print("| span | imsr, s | full_retrain, s | times |\n|---:|---:|---:|---:|")
+    for number, (update, retrain) in enumerate(zip(*columns.values(), strict=True), 1):
+        print(f"| {number} | {update:.2f} | {retrain:.2f} | {retrain / update:.1f} |")
+    growth = {name: f"{values[-1] / values[1]:.1f}" for name, values in columns.items()}
+    print(f"\nthe last span against the second: {', '.join(f'{name} x {times}' for name, times in growth.items())}")
+    if asked.plot:
+        plot(asked.plot, columns)
+
+
+if __name__ == "__main__":
+    main()
