@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imsr_core.devices import moved
 from imsr_core.ragged import SpanSequences
 
 #: Batches that are cut from one shuffled pool, sorted by interests and length of history, so that a batch pads little.
@@ -36,10 +35,6 @@ class TargetBatch:
 
     def __len__(self) -> int:
         return len(self.target)
-
-    def to(self, device: torch.device) -> TargetBatch:
-        """The same batch on a device."""
-        return moved(self, device)
 
 
 @dataclass(frozen=True)

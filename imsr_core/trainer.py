@@ -209,9 +209,11 @@ class SpanTrainer:
     def loss(self, batch: TargetBatch, generator: torch.Generator) -> tuple[Tensor, list[Leaf]]:
         """L_SS + lambda L_EIR of a batch, and the rows that the step must update."""
         negatives, extra = self._negatives(generator, len(batch)), self.extra_items(batch, generator)
-        offsets = moved(self._offsets(batch, negatives), self.device)  # of counts, which the processor keeps
+        given = (batch, negatives, extra, self._offsets(batch, negatives))  # the counts stay with the processor
+        if self.device.type != "cpu":
+            given = moved(given, self.device)
         with reduced(self.config.training.precision, self.device):
-            return self._loss(*moved((batch, negatives, extra), self.device), offsets, generator)
+            return self._loss(*given, generator)
 
     def _loss(
         self,

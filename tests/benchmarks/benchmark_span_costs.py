@@ -5,8 +5,8 @@
 
 Each workspace is made by `generated_workspace`, with eight events and four interests a user and one item for seven
 users, and learns one day after the other, each of so many events. Processor seconds are those of the process, its
-start and its imports among them (the first line of the table: `imsr run` with nothing to do); memory is its peak;
-bytes are those of all files that are new or were changed.
+start and its imports among them (the line "nothing due" is little else); memory is its peak; bytes are those of all
+files that are new or were changed. The last line of a workspace is a query over the counts of all versions.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import generated_workspace as generated
 
+COUNTS = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY ALL"
 USERS, EVENTS = (10_000, 100_000, 1_000_000), (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -63,7 +64,16 @@ def row(users: int, what: str, cost: Cost) -> str:
 def of_workspace(root: Path, users: int, events: list[int], score: bool) -> None:
     """Print the rows of one workspace."""
     items = max(users // 7, generated.GROUPS)
-    generated.make(root, users, items, 8 * users, score=score)
+    costs = list[Cost]()
+    generated.make(
+        root,
+        users,
+        items,
+        8 * users,
+        score=score,
+        pretrain=lambda made: costs.append(measured(made, "run", "-w", made)),
+    )
+    print(row(users, f"pre-training, {8 * users:,}", costs[0]), flush=True)
     workspace = root / "workspace"
     settings = workspace / "imsr.toml"
     text = settings.read_text(encoding="utf-8").replace("[report]\nnightly = true", "[report]\nnightly = false")
@@ -75,6 +85,7 @@ def of_workspace(root: Path, users: int, events: list[int], score: bool) -> None
         generated.write_span(path, generated.BASE_DAYS + number, 1, users, items, count, active=active)
         generated.run("ingest", path, "-w", workspace)
         print(row(users, f"{count:,}", measured(workspace, "run", "-w", workspace)), flush=True)
+    print(row(users, "SQL: interest_counts by span", measured(workspace, "sql", COUNTS, "-w", workspace)), flush=True)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,8 +74,23 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-def make(root: Path, users: int, items: int, events: int, *, targets: int = 1, score: bool = True) -> None:
-    """A workspace with a base model of that many users, each with some events, at ``root``, which must not exist."""
+def learn(workspace: Path) -> None:
+    """Learn what is due."""
+    run("run", "-w", workspace)
+
+
+def make(
+    root: Path,
+    users: int,
+    items: int,
+    events: int,
+    *,
+    targets: int = 1,
+    score: bool = True,
+    pretrain: Callable[[Path], object] = learn,
+) -> None:
+    """A workspace with a base model of that many users, each with some events, at ``root``, which must not exist.
+    ``pretrain`` runs the first `imsr run`."""
     root.mkdir(parents=True)
     settings, log = root / "settings.toml", root / "base.parquet"
     settings.write_text(TOML.format(days=BASE_DAYS, targets=targets, score=str(score).lower()), encoding="utf-8")
@@ -82,7 +98,7 @@ def make(root: Path, users: int, items: int, events: int, *, targets: int = 1, s
     workspace = root / "workspace"
     run("init", workspace, "--settings", settings)
     run("ingest", log, "-w", workspace)
-    run("run", "-w", workspace)
+    pretrain(workspace)
     log.unlink()
 
 
