@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import COMMANDS, app
+from flows.lazy import uncollected
 
 HEAVY = ("torch", "apache_beam", "prefect", "matplotlib")
 
@@ -94,3 +97,15 @@ def test_a_run_that_finds_nothing_to_do_imports_nothing_that_learns(workspace):
     """Sorted after the test that has learnt what was due; a timer may call it every minute."""
     assert CliRunner().invoke(app, ["run", "-w", str(workspace)]).exit_code == 0
     assert imported_by("run", "-w", workspace) == []
+
+
+def test_importing_is_not_collected_and_what_a_long_run_leaves_is():
+    before = gc.get_freeze_count()
+    with uncollected():
+        assert not gc.isenabled()
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, before)
+    sys.modules.pop("colorsys", None)
+    with uncollected():
+        import_module("colorsys")
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
