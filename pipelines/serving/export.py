@@ -30,6 +30,7 @@ from pipelines.serving.ann import load_faiss, write_ann
 from pipelines.serving.card import model_card
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import write_table
+from pipelines.workspace.seal import fsync_path
 
 #: Users whose lists are in memory at once.
 CHUNK = 4096
@@ -82,7 +83,10 @@ def export(
         state = recommender.state
         index = write_ann(state.item_vectors().numpy(), state.store.vectors.numpy(), work) if ann else None
         (work / "README.md").write_text(model_card(recommender.version, workspace, index), encoding="utf-8")
+        for path in (*work.iterdir(), work):
+            fsync_path(path)
         work.rename(out)
+        fsync_path(out.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return out

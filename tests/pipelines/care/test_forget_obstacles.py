@@ -101,6 +101,20 @@ def test_a_killed_forgetting_and_a_damaged_file(world, copy_of, monkeypatch, poi
     require_a_night(workspace) if what.startswith("versions") else None
 
 
+@pytest.mark.parametrize("point", ["rewrite.replaced", "forget.before_commit", "forget.after_commit"])
+def test_a_killed_forgetting_and_damage_of_what_says_how_far_it_was(world, copy_of, monkeypatch, point):
+    workspace = copy_of(world)
+    killed(workspace, monkeypatch, point)
+    damaged = sorted(workspace.root.glob("*/*/READY.next")) + sorted(workspace.root.glob("*/*/*/READY.next"))
+    damaged[0].write_bytes(b"nothing")
+    with writing(workspace, "test", now=NOW) as writer:
+        receipt = finish_forgetting(writer)
+    place = workspace.relative(damaged[0].parent)
+    assert place in receipt.left
+    assert {path.rpartition("/")[0] for path in places_of(workspace, ZOE)} <= {place}
+    assert place in {finding.where for finding in examine(workspace, deep=True)}
+
+
 @pytest.mark.parametrize("point", ["forget.journaled", "rewrite.replaced", "forget.before_commit"])
 def test_a_killed_forgetting_and_then_what_the_doctor_advises(world, copy_of, monkeypatch, point):
     workspace = copy_of(world)

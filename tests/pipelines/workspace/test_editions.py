@@ -8,6 +8,7 @@ from pipelines.workspace.editions import drop_editions, edition, next_edition, p
 from pipelines.workspace.failpoints import VARIABLE, InjectedFailure
 from pipelines.workspace.new_editions import drop_superseded, prepare, start_over, take_over
 from pipelines.workspace.parquet_files import column_names, read_table, row_count, write_table
+from pipelines.workspace.rewrite import rewrite_folder
 from pipelines.workspace.seal import PublishError, folder_problem, seal, verify_folder
 
 NAMES = ("bucket=00.parquet", "bucket=01.parquet", "users.parquet")
@@ -90,6 +91,22 @@ def test_what_a_killed_run_prepared_is_taken_back(folder, tmp_path, monkeypatch,
     assert folder_problem(folder, deep=True) is None
     start_over(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_an_earlier_release_left_half_replaced_is_finished(folder, tmp_path, monkeypatch):
+    """It replaced files under their own names."""
+    monkeypatch.setenv(VARIABLE, "rewrite.replaced:1:raise")
+    with pytest.raises(InjectedFailure):
+        rewrite_folder(folder, {name: new(tmp_path, name) for name in NAMES[:2]})
+    monkeypatch.delenv(VARIABLE)
+    start_over(folder)
+    assert numbers(folder) == [1, 0, 0]
+    assert folder_problem(folder, deep=True) is None
+    rewrite(folder, tmp_path, 2)
+    take_over(folder)
+    drop_superseded(folder)
+    assert numbers(folder) == [2, 0, 2]
+    assert folder_problem(folder, deep=True) is None
 
 
 def test_damage_is_never_sealed(folder, tmp_path):
