@@ -32,6 +32,11 @@ class ModelConfig(Section):
     routing_iterations: int = documented(
         3, "iterations of dynamic routing (MIND, ComiRec-DR: 3)", at_least=1, at_most=1000
     )
+    starts: Literal["random", "spread"] = documented(
+        "random",
+        "where a new user's interests start before they read items: random = random vectors; spread = at items of the "
+        "user that are far from each other (comirec-dr; ours)",
+    )
     prior_mass: float | None = documented(
         None,
         "m, how many items a stored interest weighs when it is updated; unset: 2 for routing, 4 for "

@@ -16,6 +16,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
     "retainer": {"interests": 0},  # all interests of a user were distilled
     "detector": {"min_items": 1},  # one item could puzzle
     "trimmer": {"merge_cosine": 0.0},  # what had become one stayed two
+    "model": {"starts": "random"},
     # there was one strategy; negatives were what was drawn, and interests learnt everything
     "training": {
         "strategy": "imsr",
@@ -32,6 +33,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
 UNNAMED_KEYS: dict[str, tuple[str, ...]] = {
     "training": ("residual", "full_softmax", "negatives_per_target", "device", "precision"),
     "trimmer": ("merge_cosine",),
+    "model": ("starts",),
     "score": ("factors",),
 }
 UNNAMED_SECTIONS = ("score",)

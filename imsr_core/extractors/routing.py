@@ -12,6 +12,8 @@ Decided where the sources disagree:
   item's vote to the interests, and that is the form that works.
 - b_ik starts at e_i' . h_k^old, as in IMSR's released code: it is how stored interests carry over. With one shared
   map, the zero logits of ComiRec would give K identical capsules.
+- A start without a past is random, or with ``[model] starts = "spread"`` (ours) lies at an item of the user: see
+  `spread_starts`.
 - Gradients flow through the last iteration only; the earlier ones see detached items, as in MIND and ComiRec.
 
 Ours, not the paper's: the stored interest enters the sum as a prior of ``m`` items. The paper extracts from the
@@ -23,14 +25,19 @@ ten). ``m = 0`` is the paper's form.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from imsr_core.config import ModelConfig
 from imsr_core.extractors.protocol import Extractor, Prior
 
 #: A logit whose share of a softmax is exactly 0.
 NEVER = -1e30
+#: Cosine from which on an item is one that was taken already.
+SAME_ITEM = 0.99
 
 
 def squash(x: Tensor) -> Tensor:
@@ -40,12 +47,39 @@ def squash(x: Tensor) -> Tensor:
     return x * ((square + 1e-12).sqrt() / (1 + square))
 
 
+def spread_starts(items: Tensor, item_mask: Tensor, prior: Prior) -> Tensor:
+    """Starts (B, K, d) of which those of users without a past lie at items far from each other (Gonzalez 1985).
+
+    Random starts differ by what a random vector says of a user's items, and where that is little the capsules converge:
+    twins. Here the first start is at the item that its random one likes best, each further one at the item (B, n, d)
+    that is least like those taken; where no item is left that differs, the random start stays. The lengths stay.
+    """
+    if not items.shape[1]:
+        return prior.start
+    fresh = prior.mask & ~prior.stored & ~prior.stored.any(1, keepdim=True)
+    unit = functional.normalize(items, dim=-1)
+    starts, nearest = prior.start.clone(), torch.full(items.shape[:2], -1.0, dtype=items.dtype)
+    nearest = nearest.masked_fill(item_mask == 0, torch.inf)
+    for k in range(prior.start.shape[1]):
+        liked = (prior.start[:, k, None] * unit).sum(-1)
+        wish = -nearest if k else liked.masked_fill(item_mask == 0, -torch.inf)
+        best = wish.argmax(1)
+        chosen = unit[torch.arange(len(unit)), best]
+        takes = fresh[:, k] & (nearest[torch.arange(len(unit)), best] < SAME_ITEM)
+        length = prior.start[:, k].norm(dim=-1, keepdim=True)
+        starts[:, k] = torch.where(takes[:, None], chosen * length, prior.start[:, k])
+        likeness = (unit * functional.normalize(starts[:, k], dim=-1)[:, None]).sum(-1)
+        nearest = torch.maximum(nearest, likeness)
+    return starts
+
+
 class _RoutingExtractor(Extractor):
     """The routing loop; a subclass maps the items and says where the logits start."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.iterations = config.routing_iterations
+        self.spreads = False
 
     def map_items(self, items: Tensor) -> Tensor:
         """e_i' (B, n, d) from e_i (B, n, d)."""
@@ -61,6 +95,8 @@ class _RoutingExtractor(Extractor):
         with torch.no_grad():
             votes = mapped.detach()
             # a padded interest starts so low that it never gets a share
+            if self.spreads:
+                prior = replace(prior, start=spread_starts(votes, item_mask, prior))
             logits = self.first_logits(votes, prior).masked_fill(~prior.mask[..., None], NEVER)  # (B, K, n)
             for _ in range(self.iterations - 1):
                 capsule = squash(torch.baddbmm(past, logits.softmax(1), votes))  # (B, K, d)
@@ -77,6 +113,7 @@ class DynamicRoutingExtractor(_RoutingExtractor):
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
         super().__init__(config)
+        self.spreads = config.starts == "spread"
         self.map = nn.Linear(config.dim, config.dim)
         with torch.no_grad():
             self.map.weight.copy_(torch.eye(config.dim))

@@ -47,6 +47,7 @@ class Variant:
 _NO_EIR = {"retainer.enabled": False}
 _NO_NID = {"detector.enabled": False, "trimmer.enabled": False}
 _LITERAL = {"model.prior_mass": 0.0}
+_SPREAD = {"model.starts": "spread"}
 _ONE = {"model.initial_interests": 1, "model.max_interests": 1}
 
 VARIANTS: dict[str, Variant] = {
@@ -87,6 +88,7 @@ VARIANTS: dict[str, Variant] = {
             )
             for cosine in (90, 95)
         ),
+        Variant("imsr-spread", "imsr", "a new user's interests start at items far from each other", _SPREAD),
         # published incremental methods, on the same model
         Variant("sml", "sml", "SML: a learnt transfer merges the old and the newly trained parameters"),
         Variant("ader", "ader", "ADER: replay of herded exemplars with adaptive distillation"),
