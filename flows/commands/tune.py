@@ -52,7 +52,7 @@ def tune(
     choice = choose(plan, found)
     put = apply and choice.is_certain
     note = note_of(plan, found, choice, current_time().date(), applied=put)
-    text = opened.settings_file.read_text(encoding="utf-8")
+    text = opened.settings_file.read_text(encoding="utf-8-sig")
     changed = with_keys(text, choice.best.settings) if put else text
     changed = with_note(changed, "imsr tune", note)
     load_settings(text=changed)

@@ -126,12 +126,18 @@ def _sections() -> dict[str, Any]:
 
 def _parsed(path: Path | None, text: str | None, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8") if path is not None else text or "")
+        # utf-8-sig: editors of Windows put a mark at the beginning
+        return tomllib.loads(path.read_text(encoding="utf-8-sig") if path is not None else text or "")
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}", hint="run: imsr init") from error
     except RecursionError as error:
         raise ConfigError(f"{where} is nested too deeply", hint="a setting is text, a number, or a list") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{where} is no valid TOML: no UTF-8 text, byte {error.start + 1} is {error.object[error.start]:#04x}",
+            hint="save it as UTF-8, in an editor that can",
+        ) from error
+    except (tomllib.TOMLDecodeError, ValueError) as error:
         twice = any(words in str(error) for words in ("overwrite", "Cannot declare", "twice", "mutate"))
         hint = "a key or a section stands there twice: keep one" if twice else 'text needs quotes: key = "text"'
         raise ConfigError(f"{where} is no valid TOML: {error}", hint=hint) from error

@@ -78,6 +78,24 @@ def test_a_value_reaches_its_section():
     assert settings.interests.trimmer.c2 == float("inf")
 
 
+def test_a_mark_at_the_beginning_is_none_of_the_settings(tmp_path):
+    path = tmp_path / "imsr.toml"
+    path.write_bytes(b"\xef\xbb\xbf[model]\r\ndim = 8\r\n")
+    assert load_settings(path).model.dim == 8
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["[model]\ndim = 8\n".encode("utf-16"), "[model]\n# caf\xe9\ndim = 8\n".encode("latin-1")],
+)
+def test_settings_in_another_encoding_are_said(tmp_path, data):
+    path = tmp_path / "imsr.toml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="no UTF-8 text, byte") as caught:
+        load_settings(path)
+    assert "save it as UTF-8" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
