@@ -3,9 +3,10 @@
     p(u, i) = exp(score(u, i)) / sum_j exp(score(u, j))
     loss    = mean over events (u, i) of -log(p(u, i) + chance)                    + PULL / events |w - w before|^2
 
-The chance is that of what nobody could foresee: an event comes from the score or from anywhere. With 0 it would be the
-likelihood, to which those events matter most: weights give way for what they cannot bring into a list of twenty anyway,
-and the order of what could be there pays for it.
+The chance, CHANCE x the share of repeats among the events, is that of what nobody could foresee: an event comes from
+the score or from anywhere. With 0 this is the likelihood, to which those events matter most. Where people take their
+own things again, weights give way for new ones that they cannot bring into a list of twenty anyway, and the order of
+what could be there pays for it. Where nobody repeats, and among what is new, all events are about as hard, and it is 0.
 
 The catalogue of a user is made of: the items in fashion and those the user had, each of them; and a uniform sample of
 the rest, whose terms in the sum count log(rest / sample) more, so that the sum is right on average. Weights that are
@@ -33,9 +34,9 @@ EVENTS, USERS, ENOUGH = 4_000, 1_000, 30
 POPULAR, SAMPLED, OWN = 200, 400, 200
 #: How many events' worth the weights before are.
 PULL = 30.0
-#: An event that is less likely than this hardly counts, by what may be shown: it has no place in a list, whatever the
-#: weights. What is new to a user is never as likely as what they take again.
-CHANCE = {"everything": 0.001, "new": 0.0003}
+#: Where all events are repeats, one that is less likely than this hardly counts: it has no place in a list, whatever
+#: the weights.
+CHANCE = 0.003
 STEPS = 25
 #: The fit ends when a step gains less than this, in nats an event.
 ENOUGH_GAIN = 1e-4
@@ -125,7 +126,8 @@ def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
         chosen = torch.ones_like(asked.new) if which == "everything" else asked.new
         if int(chosen.sum()) >= ENOUGH:
             before = weights.row(which, columns)
-            told = _Asked(values, asked.offset[number], own[chosen], place[chosen], CHANCE[which])
+            chance = CHANCE * float((~asked.new[chosen]).double().mean())
+            told = _Asked(values, asked.offset[number], own[chosen], place[chosen], chance)
             found, evidence = _fit(told.with_users_of_events(), before)
             weights = weights.with_row(which, columns, found, evidence)
     return weights
@@ -193,6 +195,11 @@ class _Asked:
     place: Tensor
     chance: float
 
+    @property
+    def unforeseen(self) -> Tensor:
+        """() the logarithm of the chance."""
+        return torch.tensor(self.chance, dtype=torch.float64).log()
+
     def with_users_of_events(self) -> _Asked:
         """Without the users who took nothing."""
         people, place = torch.unique(self.place, return_inverse=True)
@@ -203,12 +210,11 @@ class _Asked:
         scores = self.values @ weights.float() + self.offset
         total = scores.logsumexp(1)
         logs = (self.own @ weights.float() - total[self.place]).double()
-        return _Answer((scores - total[:, None]).exp(), logs, -float((logs.exp() + self.chance).log().mean()))
+        return _Answer((scores - total[:, None]).exp(), logs, -float(torch.logaddexp(logs, self.unforeseen).mean()))
 
     def slopes(self, answer: _Answer) -> tuple[Tensor, Tensor]:
         """Slope (F,) and curvature (F, F) of the bound where the answer was given."""
-        counts = answer.logs.exp()
-        counts = counts / (counts + self.chance) / len(counts)  # (E,) of the mean
+        counts = (answer.logs - self.unforeseen).sigmoid() / len(answer.logs)  # (E,) p / (p + chance), of the mean
         share = torch.zeros(len(self.values), dtype=torch.float64).index_add_(0, self.place, counts).float()
         mean = (answer.chances[:, None, :] @ self.values)[:, 0]  # (B, F)
         flat = self.values.reshape(-1, self.values.shape[2])

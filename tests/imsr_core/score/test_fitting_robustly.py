@@ -1,11 +1,14 @@
 """The loss of a fit lets go of what nobody could foresee, and the steps of the fit are those of that loss."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from imsr_core.score.fitting import CHANCE, Question, _Asked, fitted
-from imsr_core.score.weights import SETS, Weights
+from imsr_core.score import fitting
+from imsr_core.score.fitting import Question, _Asked, fitted
+from imsr_core.score.weights import Weights
 
 
 class Columns:
@@ -50,25 +53,26 @@ def question(share_foreseeable, rng):
     foreseen = rng.random(len(place)) < share_foreseeable
     wanted = np.where(foreseen, staple[place], rng.integers(0, items, len(place)))
     candidates = np.tile(np.arange(items), (users, 1))
-    new = torch.zeros(len(place), dtype=torch.bool)
-    return values, Question(np.arange(users), place, wanted, candidates, torch.zeros(2, users, items), new)
+    return values, Question(
+        np.arange(users), place, wanted, candidates, torch.zeros(2, users, items), torch.from_numpy(~foreseen)
+    )
 
 
-def weight_of_worth(share, monkeypatch=None):
-    if monkeypatch is not None:
-        monkeypatch.setitem(CHANCE, "everything", 0.0)
+def weight_of_worth(share, *, repeats=True):
     values, told = question(share, np.random.default_rng(0))
+    told = told if repeats else replace(told, new=torch.ones_like(told.new))
     term = Columns(values)
     return float(fitted(Weights.start(term.columns), told, [term]).row("everything", ("worth",))[0])
 
 
 def test_events_that_nobody_could_foresee_take_little_from_a_weight(monkeypatch):
-    clear = weight_of_worth(0.5)
-    noisy, by_likelihood = weight_of_worth(0.1), weight_of_worth(0.1, monkeypatch)
-    assert by_likelihood < noisy
-    assert clear - noisy < clear - by_likelihood
+    clear, noisy = weight_of_worth(0.8), weight_of_worth(0.3)
+    monkeypatch.setattr(fitting, "CHANCE", 0.0)
+    by_likelihood = weight_of_worth(0.3)
+    assert by_likelihood < noisy < clear
 
 
-def test_both_sets_have_a_chance_of_what_nobody_foresees():
-    assert tuple(CHANCE) == SETS
-    assert CHANCE["new"] < CHANCE["everything"]
+def test_where_nobody_repeats_the_loss_is_the_likelihood(monkeypatch):
+    one = weight_of_worth(0.3, repeats=False)
+    monkeypatch.setattr(fitting, "CHANCE", 0.0)
+    assert weight_of_worth(0.3, repeats=False) == one
