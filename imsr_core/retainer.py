@@ -90,7 +90,7 @@ def _drawn(batch: Distillation, n: int, generator: torch.Generator | None) -> tu
     if not n or existing.shape[1] <= n:
         return batch, existing
     scores = torch.rand(existing.shape, generator=generator).to(existing.device).masked_fill(~existing, -1.0)
-    drawn = scores.topk(n, dim=1).indices
+    drawn = scores.argmax(1, keepdim=True) if n == 1 else scores.topk(n, dim=1).indices
     found = existing.gather(1, drawn)
     share = existing.sum(1, keepdim=True).to(batch.student) / found.sum(1, keepdim=True).clamp(min=1)
     times = found * share
@@ -142,11 +142,12 @@ def _of_the_user(batch: Distillation, config: RetainerConfig) -> Tensor:
 def _listwise(batch: Distillation, config: RetainerConfig) -> Tensor:
     factor = batch.scale / config.temperature
     strange = ~batch.known_target
+    teacher_items, student_items = batch.teacher_items, batch.student_items
+    if not bool(batch.known_items.all()):  # to select all would only cost
+        teacher_items, student_items = teacher_items[batch.known_items], student_items[batch.known_items]
     with torch.no_grad():
-        items = batch.teacher_items[batch.known_items]
-        log_teacher = _list_logits(batch.teacher, batch.teacher_target, items, factor, strange).log_softmax(-1)
-    items = batch.student_items[batch.known_items]
-    log_student = _list_logits(batch.student, batch.student_target, items, factor, strange).log_softmax(-1)
+        log_teacher = _list_logits(batch.teacher, batch.teacher_target, teacher_items, factor, strange).log_softmax(-1)
+    log_student = _list_logits(batch.student, batch.student_target, student_items, factor, strange).log_softmax(-1)
     return _kl(log_teacher, log_student)  # (B, K)
 
 
