@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from notebook import code_cells, said
+from notebook_cells import code_cells, said
 from test_tutorial import environment
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "examples").glob("*.ipynb"))
 RUN = (
-    "import json, sys; from notebook import run_cells; "
+    "import json, sys; from notebook_cells import run_cells; "
     "json.dump(run_cells(json.load(open(sys.argv[1]))), sys.__stdout__)"
 )
 

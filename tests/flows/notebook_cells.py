@@ -1,7 +1,7 @@
 """Runs a notebook as Jupyter would, cell after cell in one process, with nothing but Python: what each cell printed.
 
-    python tests/flows/notebook.py docs/examples/interests.ipynb            # run it here, and show what it prints
-    python tests/flows/notebook.py docs/examples/interests.ipynb --write    # put what it printed into the file
+    python tests/flows/notebook_cells.py docs/examples/interests.ipynb            # run it here, and show what it prints
+    python tests/flows/notebook_cells.py docs/examples/interests.ipynb --write    # put what it printed into the file
 
 A line that begins with ``!`` is a command of the shell. What a last expression is worth is not shown: cells print.
 """
