@@ -6,16 +6,19 @@ import shutil
 
 import numpy as np
 import pytest
-from small_world import DAYS, VERSIONS
+from small_world import DAYS, NOW, TOML, VERSIONS, log, make, run_all
 
+from flows.after_learning import after_learning
 from pipelines.care.doctor import examine
 from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.version import Version
 from pipelines.report.matrix import span_matrix
 from pipelines.sequences.loader import load_bucket
 from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.warehouse.generations import generations
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.parquet_files import column_names, read_table
+from pipelines.workspace.parquet_files import ParquetFileError, column_names, read_table
+from pipelines.workspace.writer import writing
 
 USERS = 5
 
@@ -97,3 +100,36 @@ def test_the_doctor_names_the_command_that_mends_it(workspace, tmp_path):
     broken.matrix_file(VERSIONS[1]).write_bytes(b"PAR1")
     (finding,) = [each for each in examine(broken) if "matrix/" in each.where]
     assert finding.mend == f"imsr report {VERSIONS[1]}"
+
+
+@pytest.fixture
+def nights(tmp_path) -> Workspace:
+    """A base and a night to come, with a row for each version that goes live."""
+    settings = TOML.replace("[evaluation]\n", f"[evaluation]\nmatrix_users = {USERS}\n")
+    return make(tmp_path / "nights", log(range(3)), settings)
+
+
+def test_a_night_writes_the_row_of_its_version_and_then_the_views_once(nights):
+    outcomes = run_all(nights)
+    assert all(nights.matrix_file(outcome.version.version_id).exists() for outcome in outcomes)
+    assert len(generations(nights)) == len(outcomes) == 2
+    assert not publish_catalog(nights)  # nothing is left to show
+    with writing(nights, "test", now=NOW) as writer:
+        after_learning(writer)
+    assert len(generations(nights)) == 2
+    assert asked(nights, "SELECT count(DISTINCT version_id) FROM span_metrics") == [(2,)]
+
+
+def test_a_row_that_fails_takes_no_version_back_and_is_made_by_the_next_night(nights, monkeypatch):
+    def fail(*_):
+        raise ParquetFileError("sequences are damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.nights.night.write_span_matrix", fail)
+        with pytest.raises(ParquetFileError):
+            run_all(nights)
+    live = Version.open(nights).row.version_id
+    assert asked(nights, "SELECT count(*) FROM spans WHERE state = 'published'") == [(2,)]  # the base, of two days
+    with writing(nights, "test", now=NOW) as writer:
+        after_learning(writer)
+    assert nights.matrix_file(live).exists()
