@@ -250,6 +250,7 @@ def _run(
         if plan.oldest_us is not None:
             _quarantine_late(files, intake.refuse_before(plan.oldest_us, Reason.TOO_LATE))
         files = _count(files, intake.kept(), plan.fresh)
+        _require_the_same_events(workspace, [files[number - 1] for number in plan.again])
         say(f"{sum(file.kept for file in files):,} new rows")
         staged = stage(intake, workspace, spans, numbers, plan.batch_id, now, work)
         reasons = intake.reasons()
@@ -348,6 +349,21 @@ def _count(files: list[FileReport], kept: dict[int, int], fresh: Iterable[int]) 
         if min(rows, report.kept - rows, report.quarantined) < 0 or report.read != report.kept + report.quarantined:
             raise IngestError(f"{report.name}: rows do not add up: {counted[number - 1]}", hint="report this error")
     return counted
+
+
+def _require_the_same_events(workspace: Workspace, again: list[FileReport]) -> None:
+    """Raise IngestError where a file that is read again has other events now: both kinds would stand in the lake."""
+    with workspace.ledger.snapshot() as view:
+        entries = [file for batch in view.batches() for file in batch.files if not file.get("withdrawn")]
+    for report in again:
+        before = [file for file in entries if report.sha256 in (file.get("sha256"), file.get("rewritten"))]
+        brought = sum(file.get("kept", 0) + file.get("duplicate", 0) for file in before)
+        if brought and report.kept and not report.duplicate:
+            raise IngestError(
+                f"{report.name}: it was ingested before, and not one of its {report.kept:,} events is the same now: "
+                "with other columns for user, item or time under [source] they would be counted twice",
+                hint=f"if they are right now: imsr ingest {report.name} --replace {report.name}; nothing was ingested",
+            )
 
 
 def _first_calendar(settings: Settings, bounds: tuple[int, int] | None) -> Calendar | None:

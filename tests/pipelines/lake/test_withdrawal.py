@@ -3,7 +3,7 @@
 import pytest
 from ingest_cases import NOW, ROWS, events, lake, make_workspace, run, span_rows, write_csv
 
-from pipelines.lake.ingest import withdraw
+from pipelines.lake.ingest import IngestError, withdraw
 from pipelines.lake.withdrawal import WithdrawError
 from pipelines.nights.plan import due_of, missing_nights
 from pipelines.workspace.layout import Workspace
@@ -134,6 +134,26 @@ def test_a_first_delivery_that_is_one_span_names_the_shorter_unit(tmp_path):
     for unit in ("day", "cut"):
         other = make_workspace(tmp_path / unit, f'[spans]\nunit = "{unit}"\n')
         assert run(other, tmp_path / "log.csv").warnings == ()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ['user_id = "item_id"\nitem_id = "user_id"', 'time_zone = "Asia/Tokyo"\n[spans]\ntime_zone = "UTC"'],
+    ids=["other columns", "another zone"],
+)
+def test_again_is_no_way_to_count_events_twice(tmp_path, settings):
+    path = write_csv(tmp_path / "log.csv", [("u1", "i1", "2024-01-01 10:00:00"), ("u2", "i2", "2024-01-02 10:00:00")])
+    workspace = make_workspace(tmp_path / "w")
+    run(workspace, path)
+    before = events(workspace)
+    workspace = reopened(workspace, f"[source]\n{settings}\n")
+    with pytest.raises(IngestError, match="not one of its 2 events is the same now") as caught:
+        run(workspace, path, again=True)
+    assert "--replace log.csv" in caught.value.hint
+    assert events(workspace) == before
+    report = run(workspace, path, replace=["log.csv"])
+    assert (report.kept, len(events(workspace))) == (2, 2)
+    assert events(workspace) != before
 
 
 def test_again_fills_in_what_is_new_of_the_same_events(tmp_path):

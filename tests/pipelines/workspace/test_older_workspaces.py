@@ -14,6 +14,7 @@ from small_world import NOW, run_all
 from task_world import add, predictions, users_current
 
 from pipelines.care.doctor import examine
+from pipelines.care.forget import forget, trace
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.lake.ingest import ingest
@@ -66,6 +67,17 @@ def test_its_versions_can_be_asked(workspace):
     assert before.num_rows == 3
     run_all(workspace)
     assert Recommender.open(workspace).top_n(["u1"], 3).num_rows == 3
+
+
+def test_a_user_of_it_can_be_forgotten_and_it_goes_on(workspace):
+    forget(workspace, "u1", now=NOW)
+    assert not trace(workspace, "u1")
+    (outcome,) = run_all(workspace)
+    assert outcome.version is not None
+    with connect(workspace) as connection:
+        for view in ("interactions", "interests", "users", "quarantine"):
+            assert connection.execute(f"SELECT count(*) FROM {view} WHERE user_id = 'u1'").fetchone() == (0,), view
+    assert examine(workspace, deep=True) == []
 
 
 def test_the_next_version_is_the_one_that_the_code_before_would_have_made(tmp_path):
