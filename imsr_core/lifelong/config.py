@@ -172,7 +172,7 @@ class TeraconConfig(Section):
     """TERACON (KDD 2023): task masks that know each other, and distillation of the past."""
 
     distillation: float = documented(
-        0.7, "alpha, weight of knowledge retention (paper: 0.7); 0 = no protection", at_least=0
+        10.0, "alpha, weight of knowledge retention (paper: 0.7, with which T1 fades); 0 = no protection", at_least=0
     )
     s_max: float = documented(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)", above=1)
     clamp: float = documented(6.0, "bound on task embeddings (released: 6)", above=0)
