@@ -14,6 +14,7 @@ from pipelines.insight.explain import Explainer
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.item_metadata import item_table
 from pipelines.warehouse.catalog import connect, publish_catalog
+from pipelines.workspace.editions import is_stored
 from pipelines.workspace.parquet_files import read_table
 from pipelines.workspace.writer import writing
 
@@ -92,5 +93,5 @@ def test_everybodys_nearest_items_are_forgotten_and_pruned(learnt, copy_of):
     settings = TOML.replace("lookback_spans = 10", "lookback_spans = 1")
     (workspace.root / "imsr.toml").write_text(settings + "[retention]\nkeep_versions = 1\nkeep_days = 0\n")
     prune(type(workspace).open(workspace.root), now=NOW + timedelta(days=1000))
-    assert kept.exists()
-    assert not pruned.exists()
+    assert is_stored(kept)
+    assert not is_stored(pruned)
