@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pyarrow.parquet as pq
 import pytest
-from small_world import NOW, TOML
+from small_world import DAYS, NOW, TOML, VERSIONS
 
 from pipelines.care.forget import forget
+from pipelines.interests.rank_job import score
 from pipelines.lake.tables_beside import table_problems
+from pipelines.sequences.chain import latest_rows
 from pipelines.workspace.editions import stored_files
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
@@ -31,4 +33,7 @@ def test_a_forgotten_user_goes_from_the_table_and_from_every_copy(learnt, copy_o
     assert [pq.read_table(copy)["user_id"].to_pylist() for copy in copies] == [["u2"], ["u2"]]
     assert table.read_text() == f"who{mark}plan\nu2{mark}free\n"
     assert receipt.rows["segments"] == 2
+    with opened.ledger.snapshot() as view:
+        row = latest_rows(view)[DAYS[4]]
+    assert "plan=free" in {each.slice for each in score(opened, VERSIONS[2], row, "prequential")}
     assert receipt.landing[name] == "rewritten"
