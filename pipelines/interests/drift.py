@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.interests.user_slices import NEW, OLD, STRANGERS
+from pipelines.interests.slice_names import NEW, OLD, STRANGERS
 from pipelines.versions.ancestry import chain_of_versions, newest_shadow
 from pipelines.versions.line import Line
 from pipelines.workspace.ledger import MetricRow, Snapshot, VersionRow

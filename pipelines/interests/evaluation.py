@@ -29,7 +29,8 @@ from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
 from imsr_core.ragged import SpanSequences
 from imsr_core.sorted_keys import is_in
 from imsr_core.state import ModelState
-from pipelines.interests.user_slices import STRANGERS, UserSlices
+from pipelines.interests.slice_names import STRANGERS
+from pipelines.interests.user_slices import UserSlices
 from pipelines.workspace.editions import stored_files
 from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.ledger import MetricRow

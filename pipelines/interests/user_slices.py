@@ -24,12 +24,12 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
 from pipelines.interests.popular import most_popular
+from pipelines.interests.slice_names import NEW, OLD
 from pipelines.interests.version import Version
 from pipelines.lake.user_segments import kept_segments
 from pipelines.sequences.vocabulary import USERS_FILE
 from pipelines.workspace.parquet_files import read_table
 
-OLD, NEW, STRANGERS = "old_users", "new_users", "strangers"
 #: Values of a column that are slices; a name or a postcode would be thousands.
 MOST_VALUES = 20
 UNKNOWN, OTHER = "unknown", "other"

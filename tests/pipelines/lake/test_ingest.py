@@ -352,7 +352,7 @@ def test_a_naive_time_of_the_run_is_refused(workspace, tmp_path):
 
 
 def test_a_workspace_whose_name_needs_quoting(tmp_path):
-    workspace = make_workspace(tmp_path / "it's [a] *space*")
+    workspace = make_workspace(tmp_path / "it's {a} 'space' %")
     run(workspace, write_csv(tmp_path / "log.csv", ROWS))
     run(workspace, write_csv(tmp_path / "late.csv", [("dan", "tea", "2024-02-20")]))
     assert len(events(workspace)) == 5

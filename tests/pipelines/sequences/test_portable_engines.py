@@ -15,7 +15,8 @@ from pipelines.sequences.build import runner_options
 from pipelines.settings.imsr_toml import SequencesSettings
 
 DOCS = Path(__file__).parents[3] / "docs" / "engines.md"
-EXAMPLES = [tomllib.loads(text)["sequences"] for text in re.findall("```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)]
+SETTINGS = [tomllib.loads(text) for text in re.findall("```toml\n(.*?)```", DOCS.read_text(), re.DOTALL)]
+EXAMPLES = [settings["sequences"] for settings in SETTINGS if "sequences" in settings]
 WORK = {
     "sequences": ([BucketTask("a", "b", "c", "out", 5)], build_bucket),
     "lists": ([ListTask("w", "v", 0, 5, 20, "{}", "out")], write_bucket),
