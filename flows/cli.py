@@ -12,49 +12,12 @@ from typing import Annotated
 import typer
 
 from flows.answers import answer, complain
+from flows.command_list import COMMANDS
 from flows.console import errors, plain
-from flows.lazy import Entry, LazyGroup
+from flows.lazy import LazyGroup
 from flows.next_command import keep_workspace
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
-
-START, WORK, CARE, LOOK = "Start", "Work", "Care", "Look"
-
-#: Every command: name, place and panel. A command's module is imported when it runs.
-COMMANDS = (
-    Entry("demo", "demo:demo", START),
-    Entry("init", "data:init", START),
-    Entry("ingest", "data:ingest_files", WORK),
-    Entry("withdraw", "data:withdraw_files", WORK),
-    Entry("stream", "stream:stream", WORK, reports=False),
-    Entry("tune", "tune:tune", WORK),
-    Entry("run", "runs:run", WORK),
-    Entry("backfill", "backfill:backfill", WORK),
-    Entry("restate", "restate:restate", WORK),
-    Entry("nightly", "serve:nightly", WORK),
-    Entry("serve", "serve:serve", WORK, reports=False),
-    Entry("promote", "promotion:promote_version", WORK),
-    Entry("rollback", "promotion:rollback_version", WORK),
-    Entry("refresh", "refresh:refresh", WORK),
-    Entry("recommend", "recommend:recommend", WORK),
-    Entry("export", "export:export", WORK),
-    Entry("api", "api:api", WORK, reports=False),
-    Entry("task", "tasks:app", WORK),
-    Entry("forget", "care:forget", CARE),
-    Entry("prune", "care:prune", CARE),
-    Entry("doctor", "care:doctor", CARE),
-    Entry("alerts", "alerts:app", CARE),
-    Entry("plan", "plan:plan", LOOK),
-    Entry("status", "inspect:status", LOOK),
-    Entry("versions", "inspect:versions", LOOK),
-    Entry("explain", "explain:explain", LOOK),
-    Entry("report", "report:report", LOOK),
-    Entry("compare", "promotion:compare_versions", LOOK),
-    Entry("metrics", "metrics:metrics", LOOK, reports=False),
-    Entry("sql", "inspect:sql", LOOK),
-    Entry("bench", "bench:bench", LOOK),
-    Entry("views", "inspect:views", LOOK),
-)
 
 app = typer.Typer(
     name="imsr",

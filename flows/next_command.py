@@ -7,9 +7,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from flows.command_list import COMMANDS
+
 #: Commands that take no workspace, or whose workspace is not the one of the hint.
 WITHOUT = ("demo", "init", "bench", "api")
-_COMMAND = re.compile(r"\bimsr (task [a-z]+|(?!task\b)[a-z]+)\b(?!\s+(?:-w|--workspace|--help|-h)\b)")
+#: A command, or a command of a group; what else may follow the word (imsr over a counter) is prose.
+_NAMES = [entry.name + (" [a-z]+" if entry.place.endswith(":app") else "") for entry in COMMANDS]
+_COMMAND = re.compile(rf"\bimsr ({'|'.join(_NAMES)})\b(?!\s+(?:-w|--workspace|--help|-h)\b)")
 
 
 def named_workspace(arguments: Sequence[str]) -> str | None:

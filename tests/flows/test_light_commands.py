@@ -10,7 +10,8 @@ from importlib import import_module
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import COMMANDS, app
+from flows.cli import app
+from flows.command_list import COMMANDS
 from flows.lazy import uncollected
 
 HEAVY = ("torch", "apache_beam", "prefect", "matplotlib")

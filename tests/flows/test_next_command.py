@@ -31,6 +31,9 @@ def test_the_workspace_that_a_command_line_names(arguments, folder):
         ("imsr task add NAME", "imsr task add -w shop NAME"),
         ("the views: imsr sql --help", "the views: imsr sql --help"),
         ("run: imsr init", "run: imsr init"),
+        ("imsr alerts test", "imsr alerts test -w shop"),
+        ("imsr against each", "imsr against each"),
+        ("what imsr runs", "what imsr runs"),
         ("`imsr ingest` reads", "`imsr ingest -w shop` reads"),
     ],
 )
