@@ -80,10 +80,9 @@ def imsr(
     seen = span if visible is None else visible_part(span, visible)
     before, known_items = state, state.n_items
     before.require_finite(f"before span {before.spans}")
-    state = state.clone().with_items(n_items)
+    state = replace(state.clone().with_items(n_items), missed=empty_sequences())
     state.trend = trend_after(before, seen, state.n_items)
     state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
-    state.missed = empty_sequences()
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, known_items, like)
     shrink = _shrinking(state.config.trimmer, shrink)

@@ -20,12 +20,13 @@ from typing import Any
 import faulty_files
 
 from flows import cli
+from flows.command_list import COMMANDS as ENTRIES
 from pipelines.workspace import failpoints
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 SECONDS = 300.0
 #: What `imsr` understands.
-COMMANDS = {entry.name for entry in cli.COMMANDS}
+COMMANDS = {entry.name for entry in ENTRIES}
 
 #: Runs in the child before the command.
 Prepare = Callable[..., None]
