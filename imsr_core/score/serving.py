@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imsr_core.score.had import TermWithHad
 from imsr_core.score.pairs import IntArray
+from imsr_core.score.personal import PersonalTerm
 from imsr_core.score.protocol import Term
 from imsr_core.sorted_keys import is_in
 
@@ -89,8 +91,19 @@ class Scorer:
         return (parts[:, len(usual) :] - parts[:, : len(usual)].mean(1, keepdim=True)).argmax(-1).numpy()
 
     def parts(self, users: IntArray, items: IntArray) -> Tensor:
-        """(B, C, T) what each term adds to the score of ``items`` (B, C) for ``users`` (B,)."""
-        return torch.stack([term.at(users, items) @ weights for term, weights in self.terms], -1)
+        """(B, C, T) what each term adds to the score of ``items`` (B, C) for ``users`` (B,).
+
+        What another term says of an item only because the user had it is the part of `PersonalTerm`: where one's own
+        things are most of a list, much of that they are there stands in those weights.
+        """
+        parts = [term.at(users, items) @ weights for term, weights in self.terms]
+        for own in [n for n, (term, _) in enumerate(self.terms) if isinstance(term, PersonalTerm)]:
+            for number, (term, weights) in enumerate(self.terms):
+                if isinstance(term, TermWithHad):
+                    every = term.term.at(users, items) @ weights.chunk(2)[0]
+                    parts[own] = parts[own] + parts[number] - every
+                    parts[number] = every
+        return torch.stack(parts, -1)
 
 
 def with_places_kept(
