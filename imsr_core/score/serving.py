@@ -96,14 +96,16 @@ class Scorer:
         What another term says of an item only because the user had it is the part of `PersonalTerm`: where one's own
         things are most of a list, much of that they are there stands in those weights.
         """
-        parts = [term.at(users, items) @ weights for term, weights in self.terms]
-        for own in [n for n, (term, _) in enumerate(self.terms) if isinstance(term, PersonalTerm)]:
-            for number, (term, weights) in enumerate(self.terms):
-                if isinstance(term, TermWithHad):
-                    every = term.term.at(users, items) @ weights.chunk(2)[0]
-                    parts[own] = parts[own] + parts[number] - every
-                    parts[number] = every
-        return torch.stack(parts, -1)
+        parts, because_had = [], torch.zeros(items.shape)
+        for term, weights in self.terms:
+            values = term.at(users, items)
+            if isinstance(term, TermWithHad):
+                values, had = values.chunk(2, -1)
+                weights, weights_had = weights.chunk(2)
+                because_had = because_had + had @ weights_had
+            parts.append(values @ weights)
+        own = [isinstance(term, PersonalTerm) for term, _ in self.terms]
+        return torch.stack([part + because_had if mine else part for part, mine in zip(parts, own, strict=True)], -1)
 
 
 def with_places_kept(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -112,7 +113,7 @@ class TableKind:
     def _copy(self, workspace: Workspace, source: str) -> KeptTable:
         table = self._read(self.place(workspace))
         named = table.filter(pc.is_valid(table[self.id_name]))
-        place = pa.array(range(named.num_rows), pa.int64())
+        place = pa.array(np.arange(named.num_rows))
         first = named.append_column("place", place).group_by(self.id_name).aggregate([("place", "min")])["place_min"]
         kept = named.take(first).sort_by(self.id_name)
         folder = workspace.root / FOLDER

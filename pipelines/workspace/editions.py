@@ -59,21 +59,15 @@ def stored_files(folder: Path, pattern: str, *, coming: bool = False) -> list[Pa
     ``coming``: as the folder will be once its rewriting is done (see `rewrite`).
     """
     seal = NEXT if coming and (folder / NEXT).exists() else READY
-    editions: dict[Path, list[Path]] = {}
-    for path in _listed(folder):
-        if fnmatch(plain(path).name, pattern):
-            editions.setdefault(plain(path), []).append(path)
-    return [_current(folder / seal, editions[name]) for name in sorted(editions)]
+    found = sorted(_editions(folder).items())
+    return [_current(folder / seal, editions) for name, editions in found if fnmatch(name.name, pattern)]
 
 
 def superseded(folder: Path) -> list[Path]:
     """Editions that a current one has taken the place of; what a dead run left of a coming one counts, too."""
-    found = []
-    for path in _listed(folder):
-        others = [each for each in _listed(folder) if plain(each) == plain(path)]
-        if len(others) > 1 and _current(folder / READY, others) != path:
-            found.append(path)
-    return found
+    several = [editions for editions in _editions(folder).values() if len(editions) > 1]
+    current = {_current(folder / READY, editions) for editions in several}
+    return [path for editions in several for path in editions if path not in current]
 
 
 def drop_editions(path: Path) -> None:
@@ -100,6 +94,14 @@ def opened(path: Path, read: Callable[[Path], T]) -> T:
 
 def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _editions(folder: Path) -> dict[Path, list[Path]]:
+    """Plain name -> the editions of it that are in a folder."""
+    found: dict[Path, list[Path]] = {}
+    for path in _listed(folder):
+        found.setdefault(plain(path), []).append(path)
+    return found
 
 
 def _current(seal: Path, editions: list[Path]) -> Path:
