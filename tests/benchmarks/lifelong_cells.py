@@ -1,0 +1,160 @@
+"""A cell of `benchmark_lifelong.py`: all tasks of one data set learnt in one way with one seed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+from lifelong_arms import ARMS, Arm, configuration, tasks_of
+from lifelong_kept import base_file, code_digest, kept_references, learn_base, read_base
+from lifelong_worlds import World
+
+from imsr_core.lifelong.config import LifelongConfig
+from imsr_core.lifelong.evaluation import evaluate, main_metric
+from imsr_core.lifelong.methods import get_method
+from imsr_core.lifelong.pooling import wanted_pooling
+from imsr_core.lifelong.protocol import LifelongMethod
+from imsr_core.lifelong.references import main_values
+from imsr_core.lifelong.splits import parts_of
+from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
+from imsr_core.lifelong.wide import wide_length
+
+#: T1 is also scored on so many last items of each test user: one alone says little.
+BACK = 10
+
+
+@dataclass
+class Cell:
+    """What came out.
+
+    Attributes:
+        matrix: R (versions, tasks), None where a task is not learnt yet.
+        ten: a version's scores of T1 on the last ten items of each test user, None before it was measured.
+        code: what learnt and scored it, see `code_digest`; empty in files from before it was noted.
+    """
+
+    dataset: str
+    study: str
+    method: str
+    seed: int
+    tasks: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    test_examples: list[int] = field(default_factory=list)
+    references: list[dict[str, float]] = field(default_factory=list)
+    next_item: dict[str, dict[str, float]] = field(default_factory=dict)
+    matrix: list[list[float | None]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    parameters: list[int] = field(default_factory=list)
+    pruned: list[tuple[float, float, float]] = field(default_factory=list)
+    ten: list[dict[str, float]] = field(default_factory=list)
+    code: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What names the cell."""
+        return self.dataset, self.study, self.method, self.seed
+
+    def __str__(self) -> str:
+        return "/".join(map(str, self.key))
+
+
+def cells_to_run(worlds: Sequence[str], seeds: int, wanted: Sequence[str], done: set[str]) -> Iterator[Cell]:
+    """The cells that are not done: those like the first pattern first, and of a pattern those of the first seed."""
+    cells = [
+        Cell(world, arm.study, arm.method, seed)
+        for seed in range(seeds)
+        for world in worlds
+        for arm in ARMS
+        if world in arm.worlds
+    ]
+    for number, pattern in enumerate(wanted):
+        for cell in cells:
+            known = str(cell) in done or any(fnmatch(str(cell), earlier) for earlier in wanted[:number])
+            if fnmatch(str(cell), pattern) and not known:
+                yield cell
+
+
+def arm_of(cell: Cell) -> Arm:
+    """How the cell learns."""
+    return next(arm for arm in ARMS if (arm.study, arm.method) == (cell.study, cell.method))
+
+
+def base_of(cell: Cell, folder: Path, device: str) -> Path:
+    """Where the cell's T1 lies, once it is learnt."""
+    return base_file(folder, cell.dataset, cell.method, configuration(cell.seed, arm_of(cell), device), cell.seed)
+
+
+def run_base(world: World, cell: Cell, folder: Path, device: str) -> None:
+    """Learn the cell's T1, unless it lies there."""
+    learn_base(folder, world, cell.method, configuration(cell.seed, arm_of(cell), device), cell.seed)
+
+
+def run_cell(world: World, wanted: Cell, folder: Path, device: str) -> Cell:
+    """Learn all tasks after T1, which lies in ``folder``."""
+    arm, seed, method = arm_of(wanted), wanted.seed, get_method(wanted.method)
+    config, tasks = configuration(seed, arm, device), tasks_of(world, arm.study, seed)
+    cell = Cell(*wanted.key, tasks=[BASE_TASK, *(task.name for task in tasks)], code=code_digest())
+    state, seconds = read_base(base_of(wanted, folder, device))
+    state = replace(state, method=method.name)
+    _describe(cell, world, tasks, config, folder)
+    _record(cell, world, method, state, tasks[:0], seconds, parameters_of(state))
+    for number, task in enumerate(tasks, 1):
+        before, started = state, time.process_time()
+        state = method.add_task(state, task, config, seed)
+        spent = time.process_time() - started
+        added = parameters_of(state) - parameters_of(before)
+        _record(cell, world, method, state, tasks[:number], spent, added)
+    if arm.method == "conure":
+        phases = [task.phases for task in state.tasks]
+        cell.pruned = [(p["train"]["metric"], p["pruned"]["metric"], p["retrain"]["metric"]) for p in phases]
+    return cell
+
+
+def parameters_of(state: LifelongState) -> int:
+    """Numbers that a version stores, Conure's owner bytes not among them."""
+    return sum(tensor.numel() for name, tensor in state.tensors.items() if not name.startswith("owner/"))
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """The results so far."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [Cell(**json.loads(line)) for line in lines]
+
+
+def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongConfig, folder: Path) -> None:
+    sequences, split, length = world.sequences, config.split, config.encoder.length
+    cell.metrics = [main_metric("next_item"), *(main_metric(task.kind) for task in tasks)]
+    cell.labels = [world.n_items, *(task.n_labels for task in tasks)]
+    users = [next_item_examples(sequences, 1).users, *(task.users for task in tasks)]
+    cell.test_examples = [int((parts_of(each, split) == 2).sum()) for each in users]
+    found = [kept_references(folder, world, split, length)]
+    cell.next_item = dict(found[0])
+    goal = config.objective
+    read = [max(length * wanted_pooling(task.kind, goal).windows, wide_length(task.kind, goal)) for task in tasks]
+    found += [kept_references(folder, task, split, each) for task, each in zip(tasks, read, strict=True)]
+    cell.references = [main_values(each, metric) for each, metric in zip(found, cell.metrics, strict=True)]
+
+
+def _record(
+    cell: Cell,
+    world: World,
+    method: LifelongMethod,
+    state: LifelongState,
+    tasks: list[TaskData],
+    seconds: float,
+    parameters: int,
+) -> None:
+    scores = [method.evaluate_base(state, world.sequences), *(method.evaluate(state, task) for task in tasks)]
+    cell.next_item.setdefault(state.encoder.name, scores[0])
+    row = [score[metric] for score, metric in zip(scores, cell.metrics, strict=False)]
+    cell.matrix.append([*row, *[None] * (len(cell.tasks) - len(row))])
+    examples = next_item_examples(world.sequences, state.encoder.length, BACK).part("test", state.split)
+    cell.ten.append(evaluate(method.view(state, BASE_TASK), examples, "next_item"))
+    cell.seconds.append(round(seconds, 2))
+    cell.parameters.append(parameters)
