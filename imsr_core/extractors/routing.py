@@ -58,14 +58,15 @@ def spread_starts(items: Tensor, item_mask: Tensor, prior: Prior) -> Tensor:
         return prior.start
     fresh = prior.mask & ~prior.stored & ~prior.stored.any(1, keepdim=True)
     unit = functional.normalize(items, dim=-1)
-    starts, nearest = prior.start.clone(), torch.full(items.shape[:2], -1.0, dtype=items.dtype)
+    starts, nearest = prior.start.clone(), items.new_full(items.shape[:2], -1.0)
     nearest = nearest.masked_fill(item_mask == 0, torch.inf)
+    each = torch.arange(len(unit), device=unit.device)
     for k in range(prior.start.shape[1]):
         liked = (prior.start[:, k, None] * unit).sum(-1)
         wish = -nearest if k else liked.masked_fill(item_mask == 0, -torch.inf)
         best = wish.argmax(1)
-        chosen = unit[torch.arange(len(unit)), best]
-        takes = fresh[:, k] & (nearest[torch.arange(len(unit)), best] < SAME_ITEM)
+        chosen = unit[each, best]
+        takes = fresh[:, k] & (nearest[each, best] < SAME_ITEM)
         length = prior.start[:, k].norm(dim=-1, keepdim=True)
         starts[:, k] = torch.where(takes[:, None], chosen * length, prior.start[:, k])
         likeness = (unit * functional.normalize(starts[:, k], dim=-1)[:, None]).sum(-1)

@@ -59,7 +59,8 @@ class Transfer(nn.Module):
         high, wide = self.stack.shape[2:]
         rows = 3 if self.padded else 1
         # output version v sees input version i through row i - v + 2 of a filter of 5, or row i of one of 3
-        shift = torch.arange(3) - (torch.arange(rows)[:, None] - high // 2 if self.padded else 0)
+        place = torch.arange(3, device=image.device)
+        shift = place - (place.new_tensor(range(rows))[:, None] - high // 2 if self.padded else 0)
         kernel = self.stack[:, 0][:, shift.expand(rows, 3)].reshape(-1, 3, wide)
         bias = self.stack_bias.repeat_interleave(rows)
         maps = functional.conv1d(image, kernel, bias, padding=wide // 2 if self.padded else 0)

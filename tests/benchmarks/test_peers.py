@@ -62,3 +62,15 @@ def test_the_smoke_run_prints_both_tables():
     done = subprocess.run([sys.executable, script, "--smoke"], capture_output=True, text=True, check=True)
     assert "GFLOP/s" in done.stdout
     assert done.stdout.count("| imsr |") == 3
+
+
+def test_the_device_is_measured_where_there_is_none():
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("benchmark_device.py"), "--smoke"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| 2,000")]
+    assert len(rows) == 6
+    assert all(float(line[-4].replace(",", "")) > 0 for line in rows)
