@@ -21,6 +21,8 @@ TRIES = {
     "care/test_forget_obstacles.py": "obstacles to a forgetting",
     "care/test_forget_crash.py": "kills of a forgetting",
     "lake/test_found_cases.py": "inputs as they were found",
+    "lake/test_invented_text.py": "inputs as they were invented",
+    "lake/test_invented_parquet.py": "inputs as they were invented",
     "lake/test_careful_lines.py": "inputs with stray quotes",
     "lake/test_packed_files.py": "packed inputs",
     "lake/test_datasets.py": "inputs of published layouts",

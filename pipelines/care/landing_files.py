@@ -231,7 +231,7 @@ def _delimited_records(
     time = next((dialect.names.index(name) for name in wanted if name in dialect.names), None)
     layout = Layout(len(dialect.names), dialect.delimiter, dialect.quote, time)
     gone: set[int] = set()
-    for record in records(texts[dialect.header :], layout, first=dialect.header):
+    for record in records(texts[dialect.begin :], layout, first=dialect.begin):
         own = record.fields[place] in _spellings(user_id) if record.fields else bool(pattern.search(record.complaint))
         if own:
             gone.update(range(record.line, record.line + record.lines))

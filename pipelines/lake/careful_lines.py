@@ -59,7 +59,7 @@ def records(lines: Iterable[bytes], layout: Layout, first: int = 1) -> Iterator[
         layout: how the columns stand.
         first: number of the first line.
     """
-    source = _Lines(lines, first)
+    source = _Lines(_apart(lines, layout), first)
     for number, raw in source:
         if not raw:
             continue
@@ -110,6 +110,21 @@ def split(text: str, layout: Layout) -> tuple[list[str] | None, bool]:
         if not text.startswith(delimiter, at):
             return None, False
         at += len(delimiter)
+
+
+def _apart(lines: Iterable[bytes], layout: Layout) -> Iterator[bytes]:
+    """The lines; one in which rows end with CR, as in files put together on several machines, is as many as it has."""
+    for line in lines:
+        parts = [part for part in line.split(b"\r") if part] if b"\r" in line else []
+        if len(parts) > 1 and all(_is_row(part, layout) for part in parts):
+            yield from parts
+        else:
+            yield line
+
+
+def _is_row(line: bytes, layout: Layout) -> bool:
+    fields, is_open = split(line.decode("utf-8", "replace"), layout)
+    return fields is not None and len(fields) == layout.width and not is_open
 
 
 def _closing(text: str, quote: str, at: int) -> int:
@@ -182,11 +197,14 @@ def _as_it_stands(text: str, layout: Layout) -> list[str] | None:
 
 
 def _is_like(text: str, fields: list[str], layout: Layout) -> bool:
-    """Whether a line is a record of its own, like one that is known: all columns, and a time of the same shape."""
+    """Whether a line is a record of its own, like one that is known: all columns, and a time of the same shape.
+
+    Where there is no time it is none: a text with commas and line ends can have as many columns.
+    """
     own = _as_it_stands(text, layout)
     if own is None:
         return False
-    return layout.time is None or _shape(own[layout.time]) == _shape(fields[layout.time])
+    return layout.time is None or (_shape(own[layout.time]) or None) == _shape(fields[layout.time])
 
 
 def _shape(text: str) -> str:

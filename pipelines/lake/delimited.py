@@ -8,7 +8,7 @@ takes), the file is read again by `careful_lines`. Nothing is guessed but the de
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -31,12 +31,21 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file is written: what separates, what quotes ("" = nothing), its columns, whether a header is there."""
+    """How a file is written: what separates, what quotes ("" = nothing), its columns, whether a header is there.
+
+    ``above`` lines stand above the header, or the first row, and say nothing of it.
+    """
 
     delimiter: str
     quote: str
     names: tuple[str, ...]
     header: bool
+    above: int = 0
+
+    @property
+    def begin(self) -> int:
+        """How many lines stand above the first row."""
+        return self.above + self.header
 
 
 def dialect_of(text: PlainText, source: SourceSettings, wanted: Sequence[str], typed: bool) -> Dialect:
@@ -47,8 +56,16 @@ def dialect_of(text: PlainText, source: SourceSettings, wanted: Sequence[str], t
         source: what the settings say of it.
         wanted: names of columns that the header is searched for.
         typed: RecBole's header, ``name:type``.
+
+    Raises:
+        ReadError: there is no line in it.
     """
-    return dialect_of_line(text.first_line(MAX_LINE_BYTES), source, wanted, typed)
+    head = text.head(MAX_LINE_BYTES)
+    if not head.line:
+        raise ReadError(f"{text.path}: the file is empty, it has not even a header", hint="nothing was ingested")
+    if head.separator and not source.delimiter:
+        source = replace(source, delimiter=head.separator)
+    return replace(dialect_of_line(head.line, source, wanted, typed), above=head.above)
 
 
 def dialect_of_line(line: str, source: SourceSettings, wanted: Sequence[str], typed: bool) -> Dialect:
@@ -72,7 +89,8 @@ def _header(
     quote = "" if source.quote == "none" else "'" if source.quote == "'" else '"'
     names = split(line, Layout(0, delimiter, quote))[0] or line.split(delimiter)
     names = [name.rpartition(":")[0] or name for name in names] if typed else names
-    return len(set(wanted).intersection(names)), len(names), delimiter, names
+    called = {name.strip() for name in names}  # padded names are none of ours, but say where columns end
+    return len(called.intersection(wanted)), len(names), delimiter, names
 
 
 def _quote(source: SourceSettings, delimiter: str, typed: bool, header: list[str]) -> str:
@@ -124,6 +142,9 @@ def missing_column(
 
 
 def _advice(wanted: str, ours: str, found: list[str], advice: str) -> str:
+    alike = [name for name in found if name.strip("\ufeff \t").casefold() == wanted.casefold()]
+    if alike:
+        return f"did you mean {alike[0]!r}? set {ours} under [source] in imsr.toml"
     if found and not advice and sum(_is_value(name) for name in found) * 2 >= len(found):
         return "is there no header? name all columns, in order: columns = [...] under [source] in imsr.toml"
     close = get_close_matches(wanted, found, n=1, cutoff=0.4)
@@ -166,7 +187,8 @@ def read_delimited(
     ``row_number`` counts records from 1; of a malformed one, and in a file that had to be read carefully, it is the
     line in the file. ``malformed`` is the complaint and the line.
     """
-    if text.even and text.longest < _LINE_BYTES and not (text.marked and not dialect.header):
+    plain = text.even and not dialect.above and not (text.marked and not dialect.header)
+    if plain and text.longest < _LINE_BYTES:
         try:
             if read_fast(connection, text, dialect, wanted, table) == text.lines - dialect.header:
                 return
@@ -180,7 +202,7 @@ def read_delimited(
 def read_fast(
     connection: duckdb.DuckDBPyConnection, text: PlainText, dialect: Dialect, wanted: Wanted, table: str
 ) -> int:
-    """Let DuckDB read; returns how many lines it accounted for."""
+    """Let DuckDB read; returns how many lines it accounted for. One whose quote does not close is not."""
     columns = ", ".join(f"'c{n}': 'VARCHAR'" for n in range(len(dialect.names)))
     quote = _quoted(dialect.quote)
     connection.execute(f"""
@@ -191,14 +213,16 @@ def read_fast(
             columns = {{{columns}}}, strict_mode = true, compression = '{text.packing or "none"}',
             store_rejects = true, rejects_table = '{table}_rejects', rejects_scan = '{table}_scan')""")
     ((good,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
-    ((bad,),) = connection.execute(f"SELECT count(DISTINCT line) FROM {table}_rejects").fetchall()
+    ((bad, open_quotes),) = connection.execute(
+        f"SELECT count(DISTINCT line), count(DISTINCT line) FILTER (error_type = 'UNQUOTED VALUE') FROM {table}_rejects"
+    ).fetchall()
     if bad:
         connection.execute(f"""
             INSERT INTO {table} BY NAME
             SELECT line AS row_number, min(error_message || ': ' || left(csv_line, 1000)) AS malformed
             FROM {table}_rejects GROUP BY line""")
     connection.execute(f"DROP TABLE {table}_rejects; DROP TABLE {table}_scan")
-    return int(good + bad)
+    return int(good + bad - open_quotes)
 
 
 def _read_carefully(
@@ -217,9 +241,7 @@ def _read_carefully(
     def batches() -> Iterator[pa.RecordBatch]:
         with text.open() as stream:
             lines = _unmarked(physical_lines(stream, MAX_LINE_BYTES))
-            if dialect.header:
-                next(lines, None)
-            found = records(lines, layout, first=1 + dialect.header)
+            found = records(islice(lines, dialect.begin, None), layout, first=1 + dialect.begin)
             while waiting := list(islice(found, _BATCH)):
                 yield _batch(waiting, places, schema)
 

@@ -70,6 +70,12 @@ _NO_DATA = (
     ("desktop.ini", "made by a desktop"),
     ("icon\r", "made by a desktop"),
 )
+#: Ending of what is no file of events, but often holds one -> what to do.
+_ADVICE = {
+    **dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz"), "unpack it"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "export it as CSV"),
+    **dict.fromkeys((".feather", ".arrow", ".avro", ".orc", ".pkl", ".sas7bdat", ".dta"), "convert it to Parquet"),
+}
 _PARTITION = re.compile(r"([^=/]+)=(.*)")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _WILD = re.compile(r"[*?\[]")
@@ -103,6 +109,8 @@ class EventFile:
         if kind is None or (kind == "parquet" and self.packing):
             packed = " ".join(PACKINGS)
             hint = f"known endings: {' '.join(FORMATS)}, and {packed} after those of text; or set format under [source]"
+            if advice := _ADVICE.get(self.path.suffix.lower()):
+                hint = f"{advice}; {hint}"
             raise ReadError(f"{self.path}: unknown format", hint=hint)
         return kind
 
@@ -205,7 +213,8 @@ def no_data(path: Path, format: str = "auto") -> str | None:
     if path.stat().st_size == 0:
         return "empty"
     if format == "auto" and _format_of(path) is None:
-        return f"an unknown ending: set format under [source] if it is data ({' '.join(FORMATS)})"
+        advice = _ADVICE.get(path.suffix.lower(), "set format under [source] if it is data")
+        return f"an unknown ending: {advice} ({' '.join(FORMATS)})"
     return None
 
 

@@ -24,6 +24,7 @@ import duckdb
 
 from imsr_core.errors import ImsrError
 from pipelines.lake.delivery import Delivery
+from pipelines.lake.engine_death import EngineDied
 from pipelines.lake.event_files import Given, ReadError, find
 from pipelines.lake.frozen import check_frozen, frozen_calendar, whole_numbers, zone_of
 from pipelines.lake.intake import Intake
@@ -68,6 +69,16 @@ class _Plan:
     withdrawal: Withdrawal | None = None
     again: list[int] = field(default_factory=list)
     tolerant: bool = False
+    singly: bool = False
+
+    def without(self, number: int, reason: str) -> _Plan:
+        """The plan without a file, which is refused; without 0 every file is read by itself."""
+        if number == 0:
+            return dataclasses.replace(self, singly=True)
+        files = list(self.files)
+        files[number - 1] = dataclasses.replace(files[number - 1], refused=reason)
+        fresh = {n: file for n, file in self.fresh.items() if n != number}
+        return dataclasses.replace(self, files=files, fresh=fresh, again=[n for n in self.again if n != number])
 
 
 def ingest(
@@ -152,6 +163,11 @@ def _work(
     work = open_staging(workspace, _LABEL)
     try:
         return _run(workspace, plan, now, work, writer, say, also)
+    except EngineDied as error:
+        if not plan.tolerant and error.number:
+            raise
+        say(error.message)
+        return _work(workspace, plan.without(error.number, _reason(error)), now, writer, say, also)
     except duckdb.OutOfMemoryException as error:
         raise IngestError(f"out of memory: {error}", hint="raise [ingest] memory_limit_mb") from error
     except (OSError, duckdb.IOException) as error:
@@ -279,7 +295,7 @@ def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileR
             if isinstance(file, Path) and file_sha256(file) != report.sha256:
                 raise ReadError(f"{file}: changed while it was read", hint="ingest it again when it is complete")
         except (ReadError, TimeUnitError) as error:
-            if not plan.tolerant or isinstance(file, Delivery):
+            if not plan.tolerant or isinstance(error, EngineDied) or isinstance(file, Delivery):
                 raise
             intake.forget(number)
             reports[number - 1] = dataclasses.replace(report, refused=_reason(error))
@@ -299,7 +315,7 @@ def _load_small(
         for number, file in plan.fresh.items()
         if isinstance(file, Path) and is_small(file)
     ]
-    if len(small) < _MANY:
+    if len(small) < _MANY or plan.singly:
         return set()
     done: set[int] = set()
     for group in intake.load_together(small, first_span_us):

@@ -26,6 +26,7 @@ from types import TracebackType
 import pyarrow as pa
 
 from pipelines.lake.delivery import Delivery, read_delivery
+from pipelines.lake.engine_death import guarded
 from pipelines.lake.event_files import EventFile
 from pipelines.lake.event_sql import EMPTY_LAKE, columns_sql, wanted_sql
 from pipelines.lake.plain_text import Budget
@@ -104,11 +105,10 @@ class Intake:
         Raises:
             ReadError, TimeUnitError: see ``pipelines.lake.readers`` and ``pipelines.lake.times``; nothing of the file
                 is kept then.
+            EngineDied: nothing of any file is kept.
         """
-        try:
+        with guarded(self._connection, number, name, _DROP_RAW):
             return self._load(number, file, name, first_span_us)
-        finally:
-            self._connection.execute(_DROP_RAW)
 
     def load_together(
         self, files: Sequence[tuple[Small, str]], first_span_us: int | None
@@ -121,11 +121,9 @@ class Intake:
         """
         source, names = self._settings.source, {small.number: name for small, name in files}
         for layout, group in groups_of([small for small, _ in files], source, self._settings.ingest.max_rows_per_file):
-            try:
+            with guarded(self._connection, 0, f"{len(group)} small files", _DROP_RAW):
                 if read_together(self._connection, layout, group, source, self._folder / "together", "raw"):
                     yield self._accept_all(names, first_span_us)
-            finally:
-                self._connection.execute(_DROP_RAW)
 
     def _accept_all(self, names: dict[int, str], first_span_us: int | None) -> dict[int, Loaded]:
         """Judge the rows of a raw table of many files."""

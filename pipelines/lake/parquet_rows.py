@@ -7,6 +7,7 @@ means as text is decided here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -22,6 +23,9 @@ from pipelines.lake.plain_text import Budget
 _BATCH_ROWS = 1 << 16
 #: A file whose first rows say that it unpacks to this many times the budget is refused at once.
 _HOPELESS = 2
+#: Unit of times -> microseconds.
+_MICROSECONDS_IN = {"s": 1_000_000, "ms": 1_000}
+_LAST_US = (1 << 63) - 3
 
 
 def open_parquet(source: Path | pa.BufferReader) -> pq.ParquetFile:
@@ -69,7 +73,8 @@ def read_parquet(
         except duckdb.Error as error:
             raise source.refusal or error from error  # DuckDB wraps what it is told
         finally:
-            connection.unregister("parquet_batches")
+            with suppress(duckdb.FatalException):  # there is nothing to unregister any more
+                connection.unregister("parquet_batches")
 
 
 class _Source:
@@ -120,6 +125,10 @@ class _Source:
             if column.type.byte_width == 16:
                 return _uuids(column)
             column = column.cast(pa.binary())
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_timestamp(column.type):
+            return _microseconds(column)
         try:
             return pc.cast(column, kind)
         except pa.ArrowInvalid as error:
@@ -148,7 +157,21 @@ def _known(kind: pa.DataType) -> pa.DataType:
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
     if binary or pa.types.is_binary_view(kind) or pa.types.is_decimal256(kind):
         return pa.string()
+    if pa.types.is_timestamp(kind) and kind.unit in _MICROSECONDS_IN:
+        return pa.timestamp("us", kind.tz)
     return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def _microseconds(column: pa.Array) -> pa.Array:
+    """Times in seconds or milliseconds; those that 64 bits do not hold then are the first or last that they hold.
+
+    DuckDB breaks off there, and with it everything that was read before.
+    """
+    factor = _MICROSECONDS_IN.get(column.type.unit, 1)
+    most = pa.scalar(_LAST_US // factor, pa.int64())
+    numbers = pc.min_element_wise(column.cast(pa.int64()), most, skip_nulls=False)
+    numbers = pc.max_element_wise(numbers, pc.negate(most), skip_nulls=False)
+    return pc.multiply(numbers, pa.scalar(factor, pa.int64())).cast(pa.timestamp("us", column.type.tz))
 
 
 def _uuids(column: pa.Array) -> pa.Array:
@@ -218,7 +241,9 @@ def _text_sql(value: str, kind: pa.DataType, name: str, file: EventFile) -> str:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        hint = f'a list is taken apart as "{name}[]"' if _is_list(kind) else "name one field of it: user.id"
+        hint = "name one field of it: user.id"
+        if _is_list(kind):
+            hint = "only one list is taken apart" if "[]" in name else f'a list is taken apart as "{name}[]"'
         raise ReadError(f"{file.path}: column {name!r} is {kind}, not one value a row", hint=hint)
     text, whole = f"CAST({value} AS VARCHAR)", f"CAST(CAST({value} AS HUGEINT) AS VARCHAR)"
     if pa.types.is_floating(kind):

@@ -20,6 +20,7 @@ from pipelines.lake.packing import is_padded, kind_by_content, open_unpacked, un
 
 _CHUNK = 1 << 20
 _BLANK = re.compile(rb"\n(?=\r?\n)")
+_SEPARATOR = re.compile(r'"?sep=(.)"?[,;\t|]*', re.IGNORECASE)
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -57,6 +58,18 @@ BUDGET = Budget(200_000_000, 1 << 33)
 
 
 @dataclass(frozen=True)
+class Head:
+    """How a file begins: its first line that says something, the lines above it, the delimiter that one of them names.
+
+    Spreadsheets begin a file with ``sep=;``, so that they can read it themselves.
+    """
+
+    line: str
+    above: int
+    separator: str
+
+
+@dataclass(frozen=True)
 class PlainText:
     """A text file as UTF-8. ``lines`` are those that are not empty. ``packing`` is "gzip" or "".
 
@@ -80,9 +93,19 @@ class PlainText:
 
     def first_line(self, most: int = 1 << 26) -> str:
         """The first line, without its end and a byte order mark."""
+        return self.head(most).line
+
+    def head(self, most: int = 1 << 26) -> Head:
+        """The first line that says something, without its end and a byte order mark, and what stands above it."""
+        above, separator = 0, ""
         with self.open() as stream:
-            line = next(iter(physical_lines(stream, most)), b"")
-        return line.decode("utf-8", "replace").removeprefix("\ufeff")
+            for raw in physical_lines(stream, most):
+                line = raw.decode("utf-8", "replace").removeprefix("\ufeff")
+                if line.strip() and not (mark := _SEPARATOR.fullmatch(line)):
+                    return Head(line, above, separator)
+                separator = mark[1] if line.strip() and mark else separator
+                above += 1
+        return Head("", 0, "")
 
 
 def plain_text(file: EventFile, encoding: str, budget: Budget) -> PlainText:
@@ -104,7 +127,9 @@ def plain_text(file: EventFile, encoding: str, budget: Budget) -> PlainText:
 
 
 def physical_lines(stream: IO[bytes], most: int = 1 << 26) -> Iterator[bytes]:
-    r"""The lines of a stream without their ends (\n, \r\n; \r where no \n is in sight), of ``most`` bytes at most.
+    r"""The lines of a stream without their ends, of ``most`` bytes at most.
+
+    A line ends with \n; any \r beside it belong to its end (\r\n, \r\r\n, \n\r). Where no \n is in sight, with \r.
 
     What a line has beyond ``most`` bytes is dropped; it is then longer than any line may be, and its reader says so.
     """
@@ -115,7 +140,7 @@ def physical_lines(stream: IO[bytes], most: int = 1 << 26) -> Iterator[bytes]:
             if not rest or rest.endswith(b"\n"):
                 break
         body = line[:-1] if whole else line
-        body = body[:-1] if body.endswith(b"\r") else body
+        body = body.strip(b"\r") if whole else body.removesuffix(b"\r")
         yield from body.split(b"\r") if b"\r" in body and not whole else [body]
 
 

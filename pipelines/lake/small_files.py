@@ -137,9 +137,9 @@ def read_together(
     except (ReadError, duckdb.Error, pa.ArrowException):
         pass  # each by itself, then: the one that cannot be read so has its own error
     finally:
+        scratch.unlink(missing_ok=True)
         connection.execute(f"DROP TABLE IF EXISTS {packed}; DROP TABLE IF EXISTS {packed}_rejects")
         connection.execute(f"DROP TABLE IF EXISTS {packed}_scan; DROP TABLE IF EXISTS {packed}_lines")
-        scratch.unlink(missing_ok=True)
     return False
 
 

@@ -2,11 +2,12 @@
 
 ``iso8601``: ``YYYY-MM-DD``, optionally followed by ``T`` or a space, a time of day and an offset (``Z``, ``+02:00``, at
 most 14 hours); without an offset it is in the source's time zone. ``s ms us ns``: numbers since 1970, whole or not;
-fractions of a microsecond are cut off downwards. ``auto`` chooses one of these for a whole file: text of the ISO form
-is iso8601; a number is taken for the one unit in which it lies between 1980 and ten years from now (these ranges do
-not overlap). At least 90 % of a file's times must agree on one unit; else it is refused as ambiguous. Everything else
-is written down with ``time_format``; a file of which not one time can be read is refused with a format that reads it,
-if one of the common ones does.
+``ticks``: of 100 ns since the year 1, as .NET counts them; fractions of a microsecond are cut off downwards. ``auto``
+chooses one of these for a whole file: text of the ISO form is iso8601; a number is taken for the one unit in which it
+lies between 1980 and ten years from now (these ranges do not overlap, but that ticks of today are nanoseconds of 1990).
+At least 90 % of a file's times must agree on one unit; else it is refused as ambiguous. Everything else is written down
+with ``time_format``; a file of which not one time can be read is refused with a format that reads it, if one of the
+common ones does. Space around a time is none of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from pipelines.settings.source import SourceSettings
 
 AGREEMENT = 0.9
 
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "ticks": 10_000_000}
+#: Seconds from the year 1, where ticks begin, to 1970.
+_YEAR_1 = 62_135_596_800
+_TEXT = "trim(timestamp, ' \t\r')"
+#: Of "2024-01-01 10:00:00 +02:00" the second space is known to the pattern of a time, and not to the engine.
+_CLOSE = f"replace(replace(replace({_TEXT}, ' +', '+'), ' -', '-'), ' Z', 'Z')"
 _EARLIEST_AUTO = datetime(1980, 1, 1, tzinfo=UTC)
 _FUTURE_AUTO = timedelta(days=3653)
 #: Microseconds within which a datetime exists at all (years 1 .. 9999, roughly).
@@ -93,7 +99,7 @@ class TimeUnitError(ImsrError):
 
 @dataclass(frozen=True)
 class TimeReading:
-    """How times are read. ``forms``: of iso8601, s, ms, us, ns and formats of strptime, the first that fits."""
+    """How times are read. ``forms``: of iso8601, s, ms, us, ns, ticks and formats of strptime, the first that fits."""
 
     forms: tuple[str, ...]
     zone: str = "UTC"
@@ -143,12 +149,13 @@ def _votes_sql(source: SourceSettings, now: datetime) -> str:
     """SQL, but for ``{table}``: how many times are ISO, how many are readable, and how many lie where in each unit."""
     low, high = _EARLIEST_AUTO.timestamp(), (now + _FUTURE_AUTO).timestamp()
     counts = ", ".join(
-        f"count(*) FILTER (number BETWEEN {low * factor} AND {high * factor})" for factor in _PER_SECOND.values()
+        f"count(*) FILTER (number BETWEEN {(low + since) * factor} AND {(high + since) * factor})"
+        for factor, since in ((factor, _YEAR_1 * (unit == "ticks")) for unit, factor in _PER_SECOND.items())
     )
     iso = _ISO.replace("{", "{{").replace("}", "}}")
     return f"""count(*) FILTER (iso), count(*) FILTER (iso OR number IS NOT NULL), {counts}
         FROM (SELECT {_number(source.decimal, "DOUBLE")} AS number,
-                     number IS NULL AND regexp_full_match(timestamp, '{iso}') AS iso, *
+                     number IS NULL AND regexp_full_match({_TEXT}, '{iso}') AS iso, *
               FROM {{table}})"""
 
 
@@ -156,7 +163,8 @@ def _elected(iso: int, readable: int, *by_unit: int) -> tuple[str | None, dict[s
     """The unit on which enough times agree, and the votes."""
     votes = {"iso8601": iso, **dict(zip(_PER_SECOND, by_unit, strict=True))}
     best = max(votes, key=lambda unit: votes[unit])
-    return best if votes[best] >= AGREEMENT * readable else None, votes
+    enough = [unit for unit, count in votes.items() if count >= AGREEMENT * readable]
+    return best if readable == 0 or enough == [best] else None, votes
 
 
 def _find_unit(
@@ -169,10 +177,11 @@ def _find_unit(
     if best is not None:
         return best
     found = ", ".join(f"{count} as {unit}" for unit, count in votes.items() if count) or "none in any unit"
+    both = 'set time_unit under [source] in imsr.toml: "ticks" (.NET, 100 ns since the year 1) or "ns"'
     raise TimeUnitError(
         f"{name}: the time unit is ambiguous: of {readable} times, {found} fall between 1980 and now; "
         f"the first is {_example(connection, table, source.null_values)!r}",
-        hint=_advice(connection, table, now)
+        hint=(both if votes["ticks"] else _advice(connection, table, now))
         or 'set time_unit under [source] in imsr.toml: "s", "ms", "us", "ns" or "iso8601"; or time_format, as "%Y%m%d"',
     )
 
@@ -249,11 +258,11 @@ def _form_sql(form: str, reading: TimeReading) -> tuple[str, str]:
     zone = reading.zone.replace("'", "''")
     if form == "iso8601":
         # a text without an offset is a TIMESTAMP in the zone; DuckDB's own cast takes the session's zone, which is UTC
-        aware = f"regexp_full_match(timestamp, '{_ISO}')"
-        moment = "TRY_CAST(timestamp AS TIMESTAMPTZ)"
+        aware = f"regexp_full_match({_TEXT}, '{_ISO}')"
+        moment = f"TRY_CAST({_CLOSE} AS TIMESTAMPTZ)"
         if zone != "UTC":
-            offset = f"regexp_matches(timestamp, '[T ].*{_OFFSET}$')"
-            moment = f"CASE WHEN {offset} THEN {moment} ELSE timezone('{zone}', TRY_CAST(timestamp AS TIMESTAMP)) END"
+            offset = f"regexp_matches({_TEXT}, '[T ].*{_OFFSET}$')"
+            moment = f"CASE WHEN {offset} THEN {moment} ELSE timezone('{zone}', TRY_CAST({_TEXT} AS TIMESTAMP)) END"
         microseconds = f"epoch_us(CASE WHEN {aware} THEN {moment} END)"
         return microseconds, f"CAST({microseconds} AS DOUBLE)"
     if form in _PER_SECOND:
@@ -269,13 +278,20 @@ def _form_sql(form: str, reading: TimeReading) -> tuple[str, str]:
 def _number_sql(unit: str, decimal: str) -> tuple[str, str]:
     coarse = f"({_number(decimal, 'DOUBLE')} * {1_000_000 / _PER_SECOND[unit]!r})"
     number = _number(decimal, "DECIMAL(38, 6)")
-    if unit == "ns":
-        whole = f"CAST(floor({number}) AS HUGEINT)"
-        # // cuts towards zero, time before 1970 has to go down
-        exact = f"({whole} - (({whole} % 1000) + 1000) % 1000) // 1000"
+    if unit == "ticks":
+        coarse = f"({coarse} - {_YEAR_1 * 1_000_000})"
+        exact = f"{_whole_parts(number, 10)} - {_YEAR_1 * 1_000_000}"
+    elif unit == "ns":
+        exact = _whole_parts(number, 1000)
     else:
         exact = f"floor({number} * {1_000_000 // _PER_SECOND[unit]})"
     return f"CASE WHEN abs({coarse}) < {_DATETIME_US} THEN CAST({exact} AS BIGINT) END", coarse
+
+
+def _whole_parts(number: str, parts: int) -> str:
+    """SQL for a number divided by ``parts``, downwards: // cuts towards zero, and time before 1970 has to go down."""
+    whole = f"CAST(floor({number}) AS HUGEINT)"
+    return f"({whole} - (({whole} % {parts}) + {parts}) % {parts}) // {parts}"
 
 
 def _number(decimal: str, kind: str) -> str:

@@ -6,6 +6,7 @@ what the move means for everything else (see `Pointer.settle`).
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,12 +43,30 @@ V = TypeVar("V", bound=Opened)
 
 
 def smoke_test(version: Opened, ask: Callable[[], str | None]) -> str | None:
-    """Compare a version's folder with its seal and ``ask`` it as a reader would; what is wrong with it, or None."""
+    """Compare a version's folder with its seal and ``ask`` it as a reader would; what is wrong with it, or None.
+
+    Raises:
+        GateError: the system did not let us read it: that says nothing about the version.
+    """
     try:
         verify_folder(version.folder)
         return ask()
     except (ImsrError, OSError) as error:
+        if refused := _refusal(error):
+            raise GateError(
+                f"version {version.row.version_id} cannot be looked at: {refused}",
+                hint="nothing was decided of it; when the disk answers again, give the command again",
+            ) from error
         return error.message if isinstance(error, ImsrError) else str(error)
+
+
+def _refusal(error: BaseException | None) -> OSError | None:
+    """The error of the system behind another one; a file that is missing, or holds nonsense, is none of its."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            return error
+        error = error.__cause__
+    return None
 
 
 class Pointer(ABC, Generic[V]):

@@ -61,7 +61,10 @@ class Failing:
         if left not in self.finished:
             again = self.run(workspace)
             assert again.code == 0, f"after {ended.said}: {again.said}"
-            assert differences(content(workspace), self.wanted) == [], ended.said
+            differ = differences(content(workspace), self.wanted)
+            if "not cleaned: " in ended.said:  # a forgetting that named a file: the next one has a receipt of its own
+                differ = [each for each in differ if not each.startswith("ledger/meta: ")]
+            assert differ == [], ended.said
             require_clean(workspace)
         self.finished.add(left)
         subprocess.run(["rm", "-r", workspace.root], check=True)

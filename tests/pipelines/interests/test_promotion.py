@@ -1,5 +1,6 @@
 """Which version is live: rejected candidates, going back, going forth, and the log of it."""
 
+import errno
 from dataclasses import asdict
 from datetime import timedelta
 
@@ -30,6 +31,7 @@ from pipelines.interests.gate_events import GateEvents
 from pipelines.interests.promotion import promote, rollback
 from pipelines.interests.version import LINE, Version
 from pipelines.nights.plan import due
+from pipelines.versions import pointer
 from pipelines.versions.lineage import VersionError
 from pipelines.versions.pointer import GateError
 from pipelines.warehouse.catalog import connect
@@ -245,6 +247,22 @@ class TestPromote:
         land(workspace, [("u1", "i1", "2024-03-07T10:00:00Z")], "next.csv")
         with pytest.raises(VersionError, match="before the data of an earlier span changed"):
             run_all(workspace)
+
+
+def test_a_disk_that_does_not_answer_rejects_no_version(learnt, copy_of, monkeypatch):
+    workspace = copy_of(learnt)
+    land(workspace, [("late", "brand new", f"{DAYS[-1]}T10:00:00Z")], "late.csv")
+
+    def unread(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(pointer, "verify_folder", unread)
+    with pytest.raises(GateError, match="cannot be looked at"):
+        run_all(workspace)
+    assert (current(workspace), "rejected" in states(workspace).values()) == (VERSIONS[-1], False)
+    monkeypatch.undo()
+    run_all(workspace)
+    assert current(workspace) == f"{DAYS[-1]}.2"
 
 
 @pytest.mark.parametrize("point", [FailPoint.ROLLBACK_BEFORE_COMMIT, FailPoint.ROLLBACK_AFTER_COMMIT])

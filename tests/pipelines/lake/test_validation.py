@@ -189,7 +189,6 @@ def decide_and_check(times):
 FORMATS = {
     "20240101T100000Z": "%Y%m%dT%H%M%SZ",
     "2019/11/15 09:05:58": "%Y/%m/%d %H:%M:%S",
-    " 2024-01-01 10:00:00": "%Y-%m-%d %H:%M:%S",
     "Tue Apr 03 18:00:09 +0000 2012": "%a %b %d %H:%M:%S %z %Y",
     "2019-11-5 9:05": "%Y-%m-%d %H:%M",
     "11/15/2019 9:05:58 AM": "%m/%d/%Y %I:%M:%S %p",
@@ -249,6 +248,12 @@ def test_several_formats_and_the_zone_of_times_without_an_offset():
     )
 
 
+def test_space_around_a_time_is_none_of_it():
+    times = [" 2024-01-01 10:00", "2024-01-01T10:00\t", "2024-01-01 12:00:00 +02:00", "2024-01-01 10:00 Z"]
+    assert microseconds(times, "iso8601") == [1_704_103_200_000_000] * 4
+    assert microseconds(times, "iso8601", zone="Asia/Tokyo")[2:] == [1_704_103_200_000_000] * 2
+
+
 def test_offsets_that_no_place_has_are_no_times():
     times = [f"2024-01-01T00:00{offset}" for offset in ("+14:00", "-14", "+13:45", "+14:30", "+15:00", "+99:00", "-1")]
     assert [us is not None for us in microseconds(times, "iso8601")] == [True] * 3 + [False] * 4
@@ -266,7 +271,16 @@ def test_zero_and_seconds_among_milliseconds_are_too_early():
 def test_auto_finds_the_unit_by_size(unit):
     start, factor = 631_152_000, PER_SECOND[unit]  # 1990
     assert decide([str((start + n * 86_400) * factor) for n in range(0, 12_000, 500)]) == unit
-    assert decide([f"{(start + 5) * factor}.0", None, ""]) == unit
+    assert decide([f"{(start + 10**8) * factor}.0", None, ""]) == unit
+
+
+def test_ticks_of_dotnet_are_no_nanoseconds_of_1990():
+    ticks = ["638396640000000000", "638396640010000017"]
+    with pytest.raises(TimeUnitError, match="2 as ns, 2 as ticks") as caught:
+        decide(ticks)
+    assert 'time_unit under [source] in imsr.toml: "ticks"' in str(caught.value)
+    assert microseconds(ticks, "ticks") == [1_704_067_200_000_000, 1_704_067_201_000_001]
+    assert microseconds(["0", "-1", "9" * 30], "ticks")[2] is None
 
 
 def test_auto_forgives_a_tenth_and_finds_text():
