@@ -4,6 +4,11 @@
 
 The scale lets every user count alike. The penalty of W is chosen by log-likelihood on users that the weights have not
 seen: the validation users, and each training user by the model of the folds without it.
+
+    penalty / 2 * (|W|^2 - (1 - eased) |D' W|^2)         D: the main directions in which users differ (`directions`)
+
+Where labels are few, what users differ in most is what a label most probably follows: along D the penalty is eased if
+that raises the log-likelihood. ``eased`` = 1 is the plain regression.
 """
 
 from __future__ import annotations
@@ -17,10 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imsr_core.encoders.tokens import FIRST_ITEM
+from imsr_core.lifelong.directions import main_directions
 from imsr_core.lifelong.tasks import Examples
 
 #: Strengths of the L2 penalty to choose from, strongest first.
 PENALTIES = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+DIRECTIONS = 16
+"""Along so many main directions the penalty may be eased ..."""
+EASED = (1 / 5, 1 / 17)
+"""... to one of these shares of it, tried in this order (a scale of 1 + 2^2 and 1 + 4^2)."""
 LEAST_USERS = 3
 """An item that fewer training users had has no weight: it says nothing of anybody else."""
 MOST_EXAMPLES = 50_000
@@ -66,41 +76,92 @@ class Fitted(NamedTuple):
     unseen: Tensor
 
 
-def fit_linear(train: Examples, judges: Examples, n_labels: int, length: int, seed: int) -> Fitted:
-    """Fit the regression on ``train``; ``judges`` (validation) and the folds choose its penalty."""
+class _Penalty(NamedTuple):
+    """How weights (V, Y) are held small: with ``strength``, ``eased`` to a share of it along ``directions`` (V, k)."""
+
+    strength: float
+    directions: Tensor | None = None
+    eased: float = 1.0
+
+    def of(self, weight: Tensor) -> Tensor:
+        whole = weight.square().sum()
+        if self.directions is not None:
+            whole = whole - (1.0 - self.eased) * (self.directions.t() @ weight).square().sum()
+        return self.strength / 2 * whole
+
+
+def fit_linear(
+    train: Examples, judges: Examples, n_labels: int, length: int, seed: int, directions: int = DIRECTIONS
+) -> Fitted:
+    """Fit the regression on ``train``; ``judges`` (validation) and the folds choose its penalty.
+
+    Args:
+        directions: along how many main directions the penalty may be eased; 0 = the plain regression.
+    """
     chosen = min(len(train), MOST_EXAMPLES)
     users, own = torch.unique(train.rows[:chosen], return_inverse=True)
     owners, rows, values = _different_items(train.inputs[users][:, -length:])
     items = _items_that_count(rows, n_labels)
-    design = _matrix(owners, rows, values, items, len(users)).index_select(0, own)
-    labels, folds = train.labels[:chosen], _folds(train, chosen, seed)
-    inside = [torch.nonzero(folds != fold).squeeze(1) for fold in range(int(folds.max()) + 1)]
-    inside = inside if len(inside) > 1 else []
-    parts = [design.index_select(0, part) for part in inside]
-    weights = torch.zeros(len(items) + 1, n_labels, device=labels.device)
-    of_folds = [weights] * len(parts)
-    best: tuple[float, Linear, Tensor] | None = None
-    for penalty in PENALTIES:
-        weights = _regress(design, labels, weights, penalty)
-        of_folds = [
-            _regress(part, labels[rows], start, penalty)
-            for part, rows, start in zip(parts, inside, of_folds, strict=True)
-        ]
-        model = Linear(items, weights[:-1], weights[-1], length)
-        unseen = design @ weights
-        for fold, each in enumerate(of_folds):
-            out = torch.nonzero(folds == fold).squeeze(1)
-            unseen[out] = design.index_select(0, out) @ each
-        loss = F.cross_entropy(in_batches(model, judges.inputs, judges.rows), judges.labels, reduction="sum")
-        if parts:
-            loss = loss + F.cross_entropy(unseen, labels, reduction="sum")
-        if best is not None and float(loss) >= best[0]:
+    of_users = _matrix(owners, rows, values, items, len(users))
+    problem = _Problem(train, judges, n_labels, length, items, of_users.index_select(0, own), seed)
+    best = problem.fit(_Penalty(PENALTIES[0]))
+    strength = 0
+    for place in range(1, len(PENALTIES)):
+        found = problem.fit(_Penalty(PENALTIES[place]))
+        if found.loss >= best.loss:
             break  # the loss has one valley along the path, and weaker penalties cost more
-        best = float(loss), model, unseen
-    assert best is not None
-    _, model, unseen = best
-    model = Linear(items, model.weight.clone(), model.bias.clone(), length)
-    return Fitted(model, torch.cat([unseen, in_batches(model, train.inputs, train.rows[chosen:])]))
+        best, strength = found, place
+    if directions and len(items) > 2 * directions:
+        known = main_directions(of_users.index_select(1, torch.arange(len(items), device=own.device)), directions, seed)
+        for eased in EASED:  # what is eased bears, or wants, a stronger penalty elsewhere
+            tried = [problem.fit(_Penalty(PENALTIES[n], known, eased)) for n in (strength, max(0, strength - 1))]
+            found = min(tried, key=lambda each: each.loss)
+            if found.loss >= best.loss:
+                break
+            best = found
+    return Fitted(best.model, torch.cat([best.unseen, in_batches(best.model, train.inputs, train.rows[chosen:])]))
+
+
+class _Trial(NamedTuple):
+    """A fit with one penalty: the loss on users that the weights have not seen, and as ``Fitted``."""
+
+    loss: float
+    model: Linear
+    unseen: Tensor
+
+
+class _Problem:
+    """The regression on the first examples, whole and without each fold; a fit starts from the one before it."""
+
+    def __init__(
+        self, train: Examples, judges: Examples, n_labels: int, length: int, items: Tensor, design: Tensor, seed: int
+    ) -> None:
+        chosen = design.shape[0]
+        self._labels, self._judges, self._items, self._length = train.labels[:chosen], judges, items, length
+        self._design, self._folds = design, _folds(train, chosen, seed)
+        inside = [torch.nonzero(self._folds != fold).squeeze(1) for fold in range(int(self._folds.max()) + 1)]
+        self._inside = inside if len(inside) > 1 else []
+        self._parts = [design.index_select(0, part) for part in self._inside]
+        self._weights = torch.zeros(len(items) + 1, n_labels, device=self._labels.device)
+        self._of_folds = [self._weights] * len(self._parts)
+
+    def fit(self, penalty: _Penalty) -> _Trial:
+        labels = self._labels
+        self._weights = _regress(self._design, labels, self._weights, penalty)
+        self._of_folds = [
+            _regress(part, labels[rows], start, penalty)
+            for part, rows, start in zip(self._parts, self._inside, self._of_folds, strict=True)
+        ]
+        model = Linear(self._items, self._weights[:-1].clone(), self._weights[-1].clone(), self._length)
+        unseen = self._design @ self._weights
+        for fold, each in enumerate(self._of_folds):
+            out = torch.nonzero(self._folds == fold).squeeze(1)
+            unseen[out] = self._design.index_select(0, out) @ each
+        judges = self._judges
+        loss = F.cross_entropy(in_batches(model, judges.inputs, judges.rows), judges.labels, reduction="sum")
+        if self._parts:
+            loss = loss + F.cross_entropy(unseen, labels, reduction="sum")
+        return _Trial(float(loss), model, unseen)
 
 
 def in_batches(model: Linear, inputs: Tensor, rows: Tensor) -> Tensor:
@@ -156,8 +217,8 @@ def _folds(train: Examples, chosen: int, seed: int) -> Tensor:
     return torch.from_numpy(order[own] % count).to(train.rows.device)
 
 
-def _regress(design: Tensor, labels: Tensor, start: Tensor, penalty: float) -> Tensor:
-    """Weights (V + 1, Y) that minimise cross-entropy + penalty / 2 |W|^2; the last row, the bias, is not penalised."""
+def _regress(design: Tensor, labels: Tensor, start: Tensor, penalty: _Penalty) -> Tensor:
+    """Weights (V + 1, Y) that minimise cross-entropy + penalty; the last row, the bias, is not penalised."""
     weights = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=100, history_size=20, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
@@ -165,7 +226,7 @@ def _regress(design: Tensor, labels: Tensor, start: Tensor, penalty: float) -> T
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(design @ weights, labels) + penalty / 2 * weights[:-1].square().sum()
+        loss = F.cross_entropy(design @ weights, labels) + penalty.of(weights[:-1])
         loss.backward()
         return loss
 

@@ -64,7 +64,8 @@ def task_references(task: TaskData, split: SplitConfig, length: int, part: Part 
     scores = {FREQUENT: metrics_of_ranks(frequent[wanted.labels.numpy()], task.kind)}
     if task.kind == "classes" and len(train) and len(wanted):
         judges = examples.part("validation", split)
-        model = fit_linear(train, judges if len(judges) else train, task.n_labels, length, split.seed).model
+        known = judges if len(judges) else train
+        model = fit_linear(train, known, task.n_labels, length, split.seed, directions=0).model
         logits = model.logits(wanted.inputs).index_select(0, wanted.rows)
         scores[LINEAR] = metrics_of_ranks(label_ranks(logits, wanted.labels), task.kind)
     return scores

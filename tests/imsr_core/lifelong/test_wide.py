@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD
 from imsr_core.lifelong import linear
+from imsr_core.lifelong.directions import main_directions
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.heads import Head, bpr, initial_head, sampled_softmax
 from imsr_core.lifelong.linear import Linear, fit_linear
@@ -61,6 +62,69 @@ def test_weights_are_at_the_minimum_of_the_penalised_loss() -> None:
     assert min(gradients) < 1e-3 < max(gradients)
 
 
+def groups_of_users(users: int, seed: int) -> tuple[list[list[int]], np.ndarray]:
+    """Users of two groups with twenty of forty items each, mostly their group's: (lists, group)."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 2, users)
+    often = np.where(np.arange(40) < 20, 1.0, 3.0)
+    chances = [often / often.sum(), often[::-1] / often.sum()]
+    return [rng.choice(40, 20, replace=False, p=chances[each]).tolist() for each in group], group
+
+
+def test_main_directions_are_the_principal_components_of_the_rows_about_their_mean() -> None:
+    torch.manual_seed(0)
+    whole = torch.randn(60, 3) @ torch.diag(torch.tensor([9.0, 5.0, 3.0])) @ torch.randn(3, 20) + 0.1 * torch.randn(
+        60, 20
+    )
+    whole = whole + 4.0  # far from zero: what is common to all is no direction
+    found = main_directions(whole.to_sparse(), 3, seed=1)
+    exact = torch.linalg.svd(whole - whole.mean(dim=0), full_matrices=False).Vh[:3].t()
+    assert torch.allclose((found * exact).sum(dim=0).abs(), torch.ones(3), atol=1e-3)
+    assert torch.allclose(found.t() @ found, torch.eye(3), atol=1e-5)
+    assert torch.equal(found, main_directions(whole.to_sparse(), 3, seed=1))
+
+
+@pytest.mark.parametrize(("rows", "items"), [(1, 5), (5, 0), (4, 3)])
+def test_there_are_no_more_directions_than_the_matrix_has(rows: int, items: int) -> None:
+    found = main_directions(torch.ones(rows, items).to_sparse(), 16, seed=0)
+    assert found.shape == (items, 0)
+
+
+def test_an_eased_penalty_is_that_share_of_it_along_the_directions(monkeypatch) -> None:
+    lists, group = groups_of_users(60, 0)
+    sequences = sequences_of(lists)
+    examples = task_examples(TaskData("a", sequences, sequences.users, group, 2), 20)
+    monkeypatch.setattr(linear, "PENALTIES", (1e-2,))
+    monkeypatch.setattr(linear, "EASED", (0.25,))
+    known = []
+
+    def kept(matrix, count, seed):  # type: ignore[no-untyped-def]
+        known.append(main_directions(matrix, count, seed))
+        return known[0]
+
+    monkeypatch.setattr(linear, "main_directions", kept)
+    model = fit_linear(examples, examples, 2, 20, seed=0, directions=1).model
+    across = torch.eye(40) - known[0] @ known[0].t()
+    weight = model.weight.clone().requires_grad_()
+    loss = F.cross_entropy(replace(model, weight=weight).logits(examples.inputs)[examples.rows], examples.labels)
+    held = (across @ weight).square().sum() + 0.25 * (known[0].t() @ weight).square().sum()
+    gradient = torch.autograd.grad(loss + 1e-2 / 2 * held, weight)[0]
+    assert float(gradient.abs().max()) < 1e-4
+    assert float((1e-2 * 0.75 * known[0] @ (known[0].t() @ model.weight)).abs().max()) > 1e-3  # it is not the plain one
+
+
+def test_few_labels_that_follow_what_users_differ_in_are_learnt_better() -> None:
+    lists, group = groups_of_users(400, 0)
+    sequences = sequences_of(lists)
+    examples = task_examples(TaskData("a", sequences, sequences.users, group, 2), 20)
+    train, judges, rest = (examples._take(np.arange(*part)) for part in ((0, 30), (30, 60), (60, 400)))
+    losses = [
+        F.cross_entropy(fit_linear(train, judges, 2, 20, 0, n).model.logits(rest.inputs)[rest.rows], rest.labels)
+        for n in (0, 2)
+    ]
+    assert losses[1] < 0.97 * losses[0]
+
+
 def test_what_a_training_user_is_told_does_not_depend_on_the_users_own_label(sequences) -> None:
     task = planted_task("genre", sequences)
     examples = task_examples(task, 20)
@@ -69,7 +133,8 @@ def test_what_a_training_user_is_told_does_not_depend_on_the_users_own_label(seq
         labels = examples.labels.clone()
         if flipped:
             labels[0] = (labels[0] + 1) % task.n_labels
-        found.append(fit_linear(replace(examples, labels=labels), examples, task.n_labels, 20, seed=0))
+        flipped_one = replace(examples, labels=labels)
+        found.append(fit_linear(flipped_one, examples, task.n_labels, 20, seed=0, directions=0))
     assert torch.allclose(found[0].unseen[0], found[1].unseen[0], atol=1e-3)
     own = [each.model.logits(examples.inputs)[examples.rows[0]] for each in found]
     assert not torch.allclose(own[0], own[1], atol=1e-3)
