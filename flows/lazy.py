@@ -40,8 +40,16 @@ class LazyCommand(TyperCommand):
     def __init__(self, entry: Entry, package: str) -> None:
         self._reports = entry.reports
         self._module, _, self._attribute = f"{package}.{entry.place}".partition(":")
-        summary = escape(_summary(self._module, self._attribute))
-        super().__init__(entry.name, help=summary, short_help=summary, rich_help_panel=entry.panel)
+        super().__init__(entry.name, rich_help_panel=entry.panel)
+
+    @property
+    def help(self) -> str:
+        """The summary: read when it is shown, since reading those of all commands costs more than many a command."""
+        return escape(_summary(self._module, self._attribute))
+
+    @help.setter
+    def help(self, value: object) -> None:
+        """Click sets it; what it would set is not known before the command is loaded."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         return self.load().make_context(info_name, args, parent=parent, **extra)

@@ -199,7 +199,7 @@ def load_state(
     state.extractor.load_state_dict(
         {name: _take(tensors, f"extractor.{name}", shape, path) for name, shape in shapes.items()}
     )
-    state.items = RowTable.of(weight)
+    state.items = RowTable.to_score_with(weight)
     state.trend = _take_trend(tensors, state.n_items, path) if has_trend else Trend.empty()
     state.score = _take_score(config, described, tensors, state.n_items, path)
     _require_no_more(tensors, path)

@@ -40,6 +40,12 @@ class RowTable:
         return cls(weight, zeros, zeros.clone(), torch.zeros(len(weight), device=weight.device))
 
     @classmethod
+    def to_score_with(cls, weight: Tensor) -> RowTable:
+        """A table of these rows (N, d) that is not trained: its moments are zeros that take no memory."""
+        zero = torch.zeros((), dtype=weight.dtype)
+        return cls(weight, zero.expand_as(weight), zero.expand_as(weight), zero.expand(len(weight)))
+
+    @classmethod
     def random(cls, rows: int, dim: int, generator: torch.Generator) -> RowTable:
         """``rows`` fresh rows drawn from N(0, 1/d), so that their length is about 1."""
         return cls.of(torch.randn(rows, dim, generator=generator) / dim**0.5)

@@ -80,7 +80,7 @@ class Trend:
     def popularity(self, n_items: int, half_life: int | None = None) -> Tensor:
         """log(1 + c_i / EPSILON) of each item (N,), by the half-life of this index or the best one."""
         place = self.half_life if half_life is None else half_life
-        return torch.log1p(_padded(self.counts, n_items)[place] / EPSILON)
+        return torch.log1p(_padded(self.counts[place : place + 1], n_items)[0] / EPSILON)
 
     @property
     def half_life(self) -> int:
@@ -153,8 +153,8 @@ class Trend:
 
 def _padded(counts: Tensor, n_items: int) -> Tensor:
     """``counts`` (S, n) with zeros for items that came later: (S, N)."""
-    missing = max(0, n_items - counts.shape[1])
-    return torch.cat([counts, torch.zeros(len(counts), missing)], 1)[:, :n_items]
+    missing = n_items - counts.shape[1]
+    return torch.cat([counts, torch.zeros(len(counts), missing)], 1) if missing > 0 else counts[:, :n_items]
 
 
 def _gain_of_popularity(popularity: Tensor, wanted: Tensor) -> Tensor:
@@ -186,9 +186,9 @@ def _gains_of_weights(store: InterestStore, users: Tensor, wanted: Tensor, items
     people, place = torch.unique(users, return_inverse=True)
     for first, scores in score_chunks(store, people, items):
         here = (place >= first) & (place < first + len(scores))
-        rows, own = place[here] - first, wanted[here, None]
+        own_scores, own = scores[place[here] - first], wanted[here, None]
         for number, weight in enumerate(WEIGHTS):
-            blend = (scores + weight * popularity)[rows]
+            blend = own_scores + weight * popularity
             ranks = (blend >= blend.gather(1, own)).sum(1) - 1
             gains[number] += ndcg(ranks, TOP_N).sum().float()
     return gains

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from imsr_core.checkpoint import load_state
+from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, take_rows
 from imsr_core.retrieval import score_chunks
 from imsr_core.sorted_keys import unique
-from imsr_core.state import ModelState
 from pipelines.interests.evaluation import ranks_in
 from pipelines.interests.interest_files import read_interests
 from pipelines.interests.version import Version
@@ -56,9 +57,11 @@ def write_span_matrix(workspace: Workspace, version_id: str) -> Path:
     store = read_interests(
         version.interest_files(), state.config.model.dim, state.config.model.query_units, unique(asked)
     )
-    state.store = store
-    metric = f"hr@{settings.top_n}"
-    rows = [(version_id, sample.span_id, metric, *_hits(state, sample.sequences, settings.top_n)) for sample in samples]
+    vectors, top_n = state.item_vectors(), settings.top_n
+    rows = [
+        (version_id, sample.span_id, f"hr@{top_n}", *_hits(store, vectors, sample.sequences, top_n))
+        for sample in samples
+    ]
     names = ("version_id", "span_id", "metric", "value", "n")
     kinds = (pa.string(), pa.string(), pa.string(), pa.float64(), pa.int64())
     columns = list(zip(*(row for row in rows if row[-1]), strict=True)) or [()] * len(names)
@@ -76,13 +79,13 @@ def _sample(folder: Path, limit: int) -> _Sample:
     return _Sample(span_id, take_rows(bucket, np.arange(min(limit, len(bucket)))))
 
 
-def _hits(state: ModelState, span: SpanSequences, top_n: int) -> tuple[float, int]:
+def _hits(store: InterestStore, vectors: Tensor, span: SpanSequences, top_n: int) -> tuple[float, int]:
     """The hit rate among the first ``top_n``, over the events whose user and item the version knows; and how many."""
     items, rows = torch.from_numpy(span.items), torch.from_numpy(span.rows)
-    known = state.store.counts_of(torch.from_numpy(span.users))[rows] > 0
-    known &= items < state.n_items
+    known = store.counts_of(torch.from_numpy(span.users))[rows] > 0
+    known &= items < len(vectors)
     hits = 0
-    for first, scores in score_chunks(state.store, torch.from_numpy(span.users), state.item_vectors()):
+    for first, scores in score_chunks(store, torch.from_numpy(span.users), vectors):
         part = slice(int(span.offsets[first]), int(span.offsets[first + len(scores)]))
         here = known[part]
         row, item = rows[part][here] - first, items[part][here]

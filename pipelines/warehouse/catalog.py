@@ -37,7 +37,7 @@ from pipelines.warehouse.explained import explained
 from pipelines.warehouse.generations import drop_old_generations, make_generation
 from pipelines.warehouse.sandbox import confine, define_views
 from pipelines.warehouse.session import ROOT, literally, literals, open_session
-from pipelines.workspace.editions import is_stored, plain, stored_files
+from pipelines.workspace.editions import Folders, is_stored, plain
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import (
@@ -220,32 +220,33 @@ def view_names() -> list[str]:
 
 
 def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
-    sequences = _newest_chain(workspace, view)
+    sequences, listed = _newest_chain(workspace, view), Folders()
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
     versions = view.versions(Line.INTERESTS)
     folders = [workspace.resolve(row.path) for row in versions if row.state != VersionState.PRUNED]
     older = [folder for folder in folders if not is_stored(folder / COUNTS)]
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
-    lists = stored_files(workspace.root / "recommendations", "*.parquet")
-    explained = stored_files(workspace.root / "explanations", "*.parquet")
+    lists = listed.files(workspace.root / "recommendations", "*.parquet")
+    explained = listed.files(workspace.root / "explanations", "*.parquet")
     matrices = sorted((workspace.root / "matrix").glob("*.parquet"))
     metadata, segments = kept_metadata(view), kept_segments(view)
     return {
-        "interactions": _files(lake, "bucket=*.parquet"),
+        "interactions": _files(listed, lake, "bucket=*.parquet"),
         "quarantine": [workspace.resolve(b.quarantine_path) for b in view.batches() if b.quarantine_path],
-        "users": _files(sequences, "users.parquet"),
-        "items": _files(sequences, "items.parquet"),
-        "sequences": _files(sequences, "bucket=*.parquet"),
-        "interests": _files(folders, "interests.parquet"),
-        "counts": _files(folders, COUNTS),
-        "uncounted": _files(older, "interests.parquet"),
-        "uncounted_changes": _files(older, "changes.parquet"),
-        "changes": _files(folders, "changes.parquet"),
-        "user_items": _files(folders, "user_items.parquet"),
-        "neighbour_counts": _files(folders, "item_neighbours.parquet") + _files(folders, "neighbour_counts.parquet"),
-        "neighbour_contexts": _files(folders, "neighbour_contexts.parquet"),
+        "users": _files(listed, sequences, "users.parquet"),
+        "items": _files(listed, sequences, "items.parquet"),
+        "sequences": _files(listed, sequences, "bucket=*.parquet"),
+        "interests": _files(listed, folders, "interests.parquet"),
+        "counts": _files(listed, folders, COUNTS),
+        "uncounted": _files(listed, older, "interests.parquet"),
+        "uncounted_changes": _files(listed, older, "changes.parquet"),
+        "changes": _files(listed, folders, "changes.parquet"),
+        "user_items": _files(listed, folders, "user_items.parquet"),
+        "neighbour_counts": _files(listed, folders, "item_neighbours.parquet")
+        + _files(listed, folders, "neighbour_counts.parquet"),
+        "neighbour_contexts": _files(listed, folders, "neighbour_contexts.parquet"),
         "item_metadata": [workspace.resolve(metadata.path)] if metadata else [],
-        "user_segments": _files([workspace.root / "metadata"], Path(segments.path).name) if segments else [],
+        "user_segments": _files(listed, [workspace.root / "metadata"], Path(segments.path).name) if segments else [],
         "span_matrix": [path for path in matrices if path.stem not in gone],
         "interest_items": [path for path in explained if plain(path).stem not in gone],
         "recommendations": [path for path in lists if plain(path).stem.partition("~")[0] not in gone],
@@ -280,8 +281,8 @@ def _chain_of_live(workspace: Workspace, view: Snapshot) -> list[Path]:
     return []
 
 
-def _files(folders: Iterable[Path], pattern: str) -> list[Path]:
-    return [path for folder in folders for path in stored_files(folder, pattern)]
+def _files(listed: Folders, folders: Iterable[Path], pattern: str) -> list[Path]:
+    return [path for folder in folders for path in listed.files(folder, pattern)]
 
 
 def _ledger_tables(workspace: Workspace, view: Snapshot) -> dict[str, pa.Table]:

@@ -8,6 +8,7 @@ written; all other code names ``interests.parquet``, and means the edition that 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -58,16 +59,29 @@ def stored_files(folder: Path, pattern: str, *, coming: bool = False) -> list[Pa
     Where several editions of a file are there, the seal says which is current; without a seal it is the newest.
     ``coming``: as the folder will be once its rewriting is done (see `rewrite`).
     """
-    seal = NEXT if coming and (folder / NEXT).exists() else READY
-    found = sorted(_editions(folder).items())
-    return [_current(folder / seal, editions) for name, editions in found if fnmatch(name.name, pattern)]
+    return Folders(coming=coming).files(folder, pattern)
+
+
+class Folders:
+    """`stored_files` of many folders and patterns: each folder is listed once."""
+
+    def __init__(self, *, coming: bool = False) -> None:
+        self._coming = coming
+        self._listed: dict[Path, dict[str, list[str]]] = {}
+
+    def files(self, folder: Path, pattern: str) -> list[Path]:
+        """See `stored_files`."""
+        if folder not in self._listed:
+            self._listed[folder] = _editions(folder)
+        found = [editions for name, editions in sorted(self._listed[folder].items()) if fnmatch(name, pattern)]
+        return [_current(folder, editions, coming=self._coming) for editions in found]
 
 
 def superseded(folder: Path) -> list[Path]:
     """Editions that a current one has taken the place of; what a dead run left of a coming one counts, too."""
     several = [editions for editions in _editions(folder).values() if len(editions) > 1]
-    current = {_current(folder / READY, editions) for editions in several}
-    return [path for editions in several for path in editions if path not in current]
+    current = {_current(folder, editions) for editions in several}
+    return [folder / name for editions in several for name in editions if folder / name not in current]
 
 
 def drop_editions(path: Path) -> None:
@@ -96,18 +110,18 @@ def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _editions(folder: Path) -> dict[Path, list[Path]]:
-    """Plain name -> the editions of it that are in a folder."""
-    found: dict[Path, list[Path]] = {}
-    for path in _listed(folder):
-        found.setdefault(plain(path), []).append(path)
+def _editions(folder: Path) -> dict[str, list[str]]:
+    """Plain name -> the names of the editions of it that are in a folder."""
+    found: dict[str, list[str]] = {}
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        found.setdefault(_EDITION.sub("", name), []).append(name)
     return found
 
 
-def _current(seal: Path, editions: list[Path]) -> Path:
+def _current(folder: Path, editions: list[str], *, coming: bool = False) -> Path:
     if len(editions) == 1:
-        return editions[0]
+        return folder / editions[0]
     sealed: set[str] = set()
     with suppress(PublishError):  # there is none, or it is damaged: the doctor's to say
-        sealed = set(read_seal(seal))
-    return max([path for path in editions if path.name in sealed] or editions, key=edition)
+        sealed = set(read_seal(folder / (NEXT if coming and (folder / NEXT).exists() else READY)))
+    return max([folder / name for name in editions if name in sealed] or map(folder.joinpath, editions), key=edition)
