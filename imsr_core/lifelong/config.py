@@ -185,6 +185,11 @@ class TeraconConfig(Section):
         "users of a batch distilled for each past task, at least: all (released: rho of them, maybe none; DITTO: 20)",
         at_least=1,
     )
+    distilled_places: int = documented(
+        1,
+        "places of a user's sequence at which a past task that reads the last state is compared (paper: the last one)",
+        at_least=1,
+    )
     distilled_labels: int = documented(
         20_000, "labels compared in one distillation; above it a random subset a step", at_least=1
     )

@@ -19,7 +19,7 @@ from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.pooling import wanted_pooling
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.references import main_values
-from imsr_core.lifelong.splits import parts_of
+from imsr_core.lifelong.splits import Part, parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
 from imsr_core.lifelong.wide import wide_length
@@ -34,7 +34,8 @@ class Cell:
 
     Attributes:
         matrix: R (versions, tasks), None where a task is not learnt yet.
-        ten: a version's scores of T1 on the last ten items of each test user, None before it was measured.
+        judged: R on the validation users, by which settings are chosen.
+        ten: a version's scores of T1 on the last ten items of each test user; ``ten_judged``: of validation users.
         code: what learnt and scored it, see `code_digest`; empty in files from before it was noted.
     """
 
@@ -52,7 +53,9 @@ class Cell:
     seconds: list[float] = field(default_factory=list)
     parameters: list[int] = field(default_factory=list)
     pruned: list[tuple[float, float, float]] = field(default_factory=list)
+    judged: list[list[float | None]] = field(default_factory=list)
     ten: list[dict[str, float]] = field(default_factory=list)
+    ten_judged: list[dict[str, float]] = field(default_factory=list)
     code: str = ""
 
     @property
@@ -150,11 +153,18 @@ def _record(
     seconds: float,
     parameters: int,
 ) -> None:
-    scores = [method.evaluate_base(state, world.sequences), *(method.evaluate(state, task) for task in tasks)]
-    cell.next_item.setdefault(state.encoder.name, scores[0])
-    row = [score[metric] for score, metric in zip(scores, cell.metrics, strict=False)]
-    cell.matrix.append([*row, *[None] * (len(cell.tasks) - len(row))])
-    examples = next_item_examples(world.sequences, state.encoder.length, BACK).part("test", state.split)
-    cell.ten.append(evaluate(method.view(state, BASE_TASK), examples, "next_item"))
+    places: tuple[tuple[Part, list[list[float | None]], list[dict[str, float]]], ...] = (
+        ("test", cell.matrix, cell.ten),
+        ("validation", cell.judged, cell.ten_judged),
+    )
+    for part, matrix, ten in places:
+        base = method.evaluate_base(state, world.sequences, part)
+        scores = [base, *(method.evaluate(state, task, part) for task in tasks)]
+        row = [score[metric] for score, metric in zip(scores, cell.metrics, strict=False)]
+        matrix.append([*row, *[None] * (len(cell.tasks) - len(row))])
+        examples = next_item_examples(world.sequences, state.encoder.length, BACK).part(part, state.split)
+        ten.append(evaluate(method.view(state, BASE_TASK), examples, "next_item"))
+        if part == "test":
+            cell.next_item.setdefault(state.encoder.name, base)
     cell.seconds.append(round(seconds, 2))
     cell.parameters.append(parameters)
