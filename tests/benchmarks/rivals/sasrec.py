@@ -1,6 +1,9 @@
 """SASRec (Kang and McAuley, ICDM 2018) with a softmax over the whole catalogue in place of one negative, which is what
 makes it strong (Klenitskiy and Vasilev, RecSys 2023), trained from scratch on every history.
 
+It is trained on an accelerator where torch finds one. First weights and batches are drawn on the processor, so that both
+train the same within rounding, but for what dropout draws.
+
 Each position of a sequence predicts the next item. Shapes: B sequences, L positions, d, N items.
 """
 
@@ -51,22 +54,27 @@ class SasRec(nn.Module):
 
 def fit_sasrec(history: SpanSequences, n_items: int, settings: Mapping[str, Any]) -> Scores:
     """Train until the held-out last events get no better."""
+    return trained(history, n_items, settings, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def trained(history: SpanSequences, n_items: int, settings: Mapping[str, Any], device: torch.device) -> Scores:
+    """As `fit_sasrec`, on this device."""
     torch.manual_seed(0)
-    model = SasRec(n_items, settings["dropout"])
+    model = SasRec(n_items, settings["dropout"]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
     rng = np.random.default_rng(0)
     held = np.flatnonzero((rng.random(len(history)) < VALIDATION) & (history.counts > 2))
-    inputs, targets = windows(history, held, n_items)
-    tail = tails(history, n_items)
+    inputs, targets = (side.to(device) for side in windows(history, held, n_items))
+    tail = tails(history, n_items).to(device)
     best, wait, kept = np.inf, 0, model.state_dict()
     for _ in range(MOST_EPOCHS):
         model.train()
-        for batch in _batches(len(inputs), rng):
+        for batch in _batches(len(inputs), rng, device):
             loss = next_item_loss(model, inputs[batch], targets[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        loss_held = _held_out(model, tail[held])
+        loss_held = _held_out(model, tail[torch.from_numpy(held).to(device)])
         if loss_held < best:
             best, wait, kept = loss_held, 0, {name: value.clone() for name, value in model.state_dict().items()}
         elif (wait := wait + 1) >= PATIENCE:
@@ -77,7 +85,7 @@ def fit_sasrec(history: SpanSequences, n_items: int, settings: Mapping[str, Any]
     @torch.no_grad()
     def scores(wanted: NDArray[np.int64]) -> NDArray[np.float32]:
         place, _ = positions(history.users, wanted)
-        return model.logits(model(tail[place, -LENGTH:])[:, -1]).numpy()
+        return model.logits(model(tail[torch.from_numpy(place).to(device)][:, -LENGTH:])[:, -1]).cpu().numpy()
 
     return scores
 
@@ -122,10 +130,8 @@ def _held_out(model: SasRec, tail: Tensor) -> float:
     return sum(losses) / max(len(tail), 1)
 
 
-def _batches(size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    order = rng.permutation(size)
-    for first in range(0, size, BATCH):
-        yield order[first : first + BATCH]
+def _batches(size: int, rng: np.random.Generator, device: torch.device) -> Iterator[Tensor]:
+    yield from torch.from_numpy(rng.permutation(size)).to(device).split(BATCH)
 
 
 SASREC = Rival(
