@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from rivals.protocol import Rival
-from rivals.sasrec import LENGTH, SasRec, next_item_loss, tails, windows
+from rivals.sasrec import LENGTH, SasRec, next_item_loss, tails, trained, windows
 from rivals.walk import Trials, rank_span, train
 
 from imsr_core.ragged import from_events
@@ -78,6 +78,15 @@ def test_sasrec_predicts_each_next_item_and_sees_no_later_one():
     assert bool(same.all())
     loss = next_item_loss(model, inputs, targets)
     assert loss.item() == pytest.approx(np.log(99), abs=0.5), "as much as chance before any training"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_sasrec_is_the_same_on_an_accelerator():
+    data = log(4, users=40)
+    settings = {"learning_rate": 0.002, "dropout": 0.0}
+    history, n_items = data.history(2), data.spans[1].n_items
+    here, there = (trained(history, n_items, settings, torch.device(name)) for name in ("cpu", "cuda"))
+    np.testing.assert_allclose(here(history.users), there(history.users), atol=0.02)
 
 
 def test_ease_solves_what_it_says():

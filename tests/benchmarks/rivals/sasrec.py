@@ -1,8 +1,8 @@
 """SASRec (Kang and McAuley, ICDM 2018) with a softmax over the whole catalogue in place of one negative, which is what
 makes it strong (Klenitskiy and Vasilev, RecSys 2023), trained from scratch on every history.
 
-It is trained on an accelerator where torch finds one. First weights and batches are drawn on the processor, so that both
-train the same within rounding, but for what dropout draws.
+It is trained on an accelerator where torch finds one. First weights and batches are drawn on the processor, so that
+both train the same within rounding, but for what dropout draws.
 
 Each position of a sequence predicts the next item. Shapes: B sequences, L positions, d, N items.
 """
