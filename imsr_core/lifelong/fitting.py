@@ -15,6 +15,9 @@ from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.training import AfterStep, PhaseResult, Step, Tensors, train_phase
 from imsr_core.lifelong.view import View
 
+STANDARD_ERRORS = 2.0
+"""What the encoder adds to the wide part must be worth so many of held-out users."""
+
 ViewOf = Callable[[Tensors, Step | None], View]
 """(trainable tensors, step or None when scoring) -> the task as it is served with them."""
 
@@ -69,8 +72,8 @@ def fit(
 def _at_least_wide(problem: Problem, result: PhaseResult, view_of: ViewOf) -> PhaseResult:
     """The result with a silent head where held-out users are hardly better off than with the wide part alone.
 
-    Hardly is by less than one standard error of the mean gain in log-likelihood: the best of many epochs on few users
-    looks better than it is.
+    Hardly is by less than two standard errors of the mean gain in log-likelihood: the best of many epochs on few users
+    looks better than it is, and with one of them a part that was worth nothing got in.
     """
     if isinstance(problem, BaseProblem) or problem.wide is None:
         return result
@@ -81,7 +84,7 @@ def _at_least_wide(problem: Problem, result: PhaseResult, view_of: ViewOf) -> Ph
         for parameters in (result.parameters, silent)
     )
     gain = with_it - without
-    if float(gain.mean()) > float(gain.std(correction=0)) / len(gain) ** 0.5:
+    if float(gain.mean()) > STANDARD_ERRORS * float(gain.std(correction=0)) / len(gain) ** 0.5:
         return result
     reached = score(problem.served(view_of(silent, None)), problem.validation, problem.kind)
     return dataclasses.replace(result, parameters=silent, score=reached)

@@ -5,8 +5,8 @@
 Decided: the linear model is fitted first and frozen (`linear`), and what is learnt after it, the deep part, is a
 residual. While that trains, each training user is told what the linear model of the folds without this user says:
 the model's own answer to users that it was fitted on is too good, and would leave nothing to learn. So every method
-starts where a linear model ends, and keeps what the encoder adds where held-out users gain more than one standard error
-by it (`fitting`); else its head is silent.
+starts where a linear model ends, and keeps what the encoder adds where held-out users gain more than two standard
+errors by it (`fitting`); else its head is silent.
 
 The tensors are the task's own: nothing that another task reads changes, and no capacity is used.
 """

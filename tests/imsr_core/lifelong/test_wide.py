@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD
-from imsr_core.lifelong import linear
+from imsr_core.lifelong import fitting, linear
 from imsr_core.lifelong.directions import main_directions
+from imsr_core.lifelong.evaluation import Score
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.heads import Head, bpr, initial_head, sampled_softmax
 from imsr_core.lifelong.linear import Linear, fit_linear
@@ -23,6 +24,7 @@ from imsr_core.lifelong.problems import task_problem
 from imsr_core.lifelong.removing import remove_task
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import TaskData, task_examples
+from imsr_core.lifelong.training import PhaseResult
 from imsr_core.testing.planted_users import planted_task, sequences_of, small_config
 
 
@@ -162,6 +164,24 @@ def test_where_the_encoder_only_harms_the_head_is_silent(versions, sequences) ->
     view = get_method("fineall").view(child, "genre")
     rows = task_examples(noise, view.length).inputs
     assert torch.allclose(view.logits(rows), view.wide.logits(rows))
+
+
+@pytest.mark.parametrize(("errors", "kept"), [(1.5, False), (2.5, True)])
+def test_the_encoder_stays_where_its_gain_is_worth_two_standard_errors(
+    versions, sequences, monkeypatch, errors, kept
+) -> None:
+    problem = task_problem(versions("fineall", ())[0], planted_task("genre", sequences), config_of(), 1)
+    n = len(problem.validation)
+    spread = torch.tensor([1.0, -1.0]).repeat(n)[:n]
+    gain = spread + errors * float(spread.std(correction=0)) / n**0.5 - spread.mean()
+    view = get_method("fineall").view(versions("fineall", ())[0], "T1")
+    answers = iter([(None, gain), (None, torch.zeros(n))])
+    monkeypatch.setattr(fitting, "ranks_and_likelihood", lambda *_: next(answers))
+    monkeypatch.setattr(fitting, "score", lambda *_: Score(0.0, 0.0))
+    result = PhaseResult({"head/genre/weight": torch.ones(2, 2), "other": torch.ones(1)}, Score(0.0, 0.0), 0, 1)
+    found = fitting._at_least_wide(problem, result, lambda *_: view).parameters
+    assert bool(found["head/genre/weight"].any()) is kept
+    assert found["other"].all()
 
 
 def test_newer_items_and_a_longer_history_change_nothing_and_a_task_takes_its_part_along(versions, sequences) -> None:
