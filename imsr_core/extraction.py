@@ -1,6 +1,13 @@
-"""Write H^t: one pass without gradient over a span, after it was learnt (paper, algorithm 2, last lines)."""
+"""Write H^t: one pass without gradient over a span, after it was learnt (paper, algorithm 2, last lines).
+
+A user's interests depend on nobody else's, so that other hands may read them by buckets of users (`imsr_core.hands`).
+"""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -8,9 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from imsr_core.batches import recent_items
+from imsr_core.checkpoint import config_from_dict, config_to_dict
 from imsr_core.errors import NonFiniteError
+from imsr_core.extractors import build_extractor
+from imsr_core.hands import Hands, Tensors, buckets_of, hands_for, sequences_of, tensors_of
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences
+from imsr_core.rows import RowTable
 from imsr_core.state import ModelState
 from imsr_core.trainer import WorkingInterests
 from imsr_core.trimmer import orthogonal_part, orthonormal_basis, survives
@@ -36,6 +47,9 @@ def extract_interests(
     ascending order, it is their rows alone, with the same bits; ``in_place`` puts the result where the working store's
     vectors were. Raises `NonFiniteError` if the trained model reads NaN.
     """
+    hands = hands_for(len(sequences)) if only is None else None
+    if hands is not None:
+        return _read_by(hands, state, sequences, working, queries, in_place=in_place)
     vectors = state.item_vectors()
     c2 = state.config.trimmer.c2 if state.config.trimmer.enabled else 0.0
     result, place = _room(working.store, only, in_place)
@@ -67,6 +81,62 @@ def extract_interests(
         stays = prior.mask & ~(proposed & ~survives(interests, c2))
         support.index_add_(0, rows.flatten(), _support(embedded, mask, interests, stays).flatten())
     return result, support if place is None else support[place >= 0]
+
+
+def _read_by(
+    hands: Hands,
+    state: ModelState,
+    sequences: SpanSequences,
+    working: WorkingInterests,
+    queries: Tensor,
+    *,
+    in_place: bool,
+) -> tuple[Tensor, Tensor]:
+    """`extract_interests` of everybody, by buckets of users: the same bits, since chunks begin where they would."""
+    shared = {f"extractor.{name}": tensor for name, tensor in state.extractor.state_dict().items()}
+    how = json.dumps({"config": config_to_dict(state.config), "spans": state.spans})
+
+    def buckets() -> Iterator[Tensors]:
+        first = 0
+        for part in buckets_of(sequences, hands.bucket_users):
+            last = int(torch.searchsorted(working.store.user, int(part.users[-1]), right=True))
+            yield _bucket(state, part, working, queries, slice(first, last))
+            first = last
+
+    result = _room(working.store, None, in_place)[0]
+    support = torch.zeros(len(working.store), dtype=torch.int64)
+    place = 0
+    for found in hands(read_bucket, shared, buckets(), how):
+        rows = slice(place, place + len(found["support"]))
+        result[rows], support[rows], place = found["vectors"], found["support"], rows.stop
+    assert place == len(support)
+    return result, support
+
+
+def _bucket(
+    state: ModelState, part: SpanSequences, working: WorkingInterests, queries: Tensor, rows: slice
+) -> Tensors:
+    """What `read_bucket` needs of some users: their events with the items' rows, and the rows of their interests."""
+    known, place = np.unique(part.items, return_inverse=True)
+    own = replace(part, items=place.astype(np.int64).reshape(-1))
+    bucket = tensors_of(own) | {"rows": state.items.weight[torch.from_numpy(known)], "trained": queries[rows]}
+    bucket |= {f"store.{f.name}": getattr(working.store, f.name)[rows] for f in fields(InterestStore)}
+    columns = {"mass": working.mass, "stored": working.stored, "proposed": working.proposed, "basis": working.basis}
+    return bucket | {name: column[rows] for name, column in columns.items() if column is not None}
+
+
+def read_bucket(shared: Tensors, bucket: Tensors, how: str) -> Tensors:
+    """The interests (R, d) of a bucket's users and their support (R,); see `extract_interests`."""
+    described = json.loads(how)
+    config = config_from_dict(described["config"])
+    extractor = build_extractor(config.model, torch.Generator().manual_seed(0))
+    extractor.load_state_dict({name.removeprefix("extractor."): tensor for name, tensor in shared.items()})
+    store = InterestStore(*(bucket[f"store.{f.name}"] for f in fields(InterestStore)))
+    columns = (bucket["mass"], bucket["stored"], bucket["proposed"], bucket.get("basis"))
+    working = WorkingInterests(store, *columns, teacher_items=None)
+    state = ModelState(config, RowTable.to_score_with(bucket["rows"]), extractor, store, described["spans"])
+    vectors, support = extract_interests(state, sequences_of(bucket), working, bucket["trained"])
+    return {"vectors": vectors, "support": support}
 
 
 def _room(store: InterestStore, only: Tensor | None, in_place: bool) -> tuple[Tensor, Tensor | None]:

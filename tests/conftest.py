@@ -17,7 +17,7 @@ from pipelines.sequences import beam_job as beam_sequences
 from pipelines.sequences.bucket import build_bucket
 from pipelines.workspace.layout import Workspace
 
-pytest_plugins = ["survived"]
+pytest_plugins = ["survived", "dask_workers"]
 
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None)  # tests assert no times

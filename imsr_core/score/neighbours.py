@@ -28,6 +28,7 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
 from imsr_core.score.contexts import KINDS, WINDOW, Contexts, bits_for, in_pieces
+from imsr_core.score.counting import counted
 from imsr_core.score.pairs import FloatArray, IntArray, Pairs, fading, stacked
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.sorted_keys import numbered, union, unique
@@ -71,8 +72,7 @@ class NeighboursTerm:
 
     def after(self, span: SpanSequences, n_items: int) -> NeighboursTerm:
         """With the events of a span; ``personal`` stays as it was before it."""
-        fresh = Contexts.of(self.tail, self.personal.pairs, span)
-        degree = fresh.degree(n_items)
+        fresh, degree = counted(self.tail, self.personal.pairs, span, n_items)
         degree[: len(self.degree)] += self.degree
         tail = last_n(concatenate([self.tail, span]), WINDOW)
         before = self.settled if self.whole and self.overgrown(len(self.base)) else self

@@ -18,12 +18,14 @@ from imsr_core.checkpoint import MODEL, OPTIMIZER, config_to_dict
 from imsr_core.config import InterestsConfig
 from imsr_core.devices import training_device
 from imsr_core.errors import ConfigError
+from imsr_core.hands import lent
 from imsr_core.holdout import hide_last
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
 from imsr_core.sorted_keys import union
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
+from pipelines.interests.many_hands import hands_of
 from pipelines.interests.score_files import ScoreChanges
 from pipelines.interests.scoring import changes_of, described, length_of_a_span, scored
 from pipelines.interests.version import LINE, Version, fingerprint_of, write_version
@@ -176,7 +178,7 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
     share = min(source.holdout, MOST_HIDDEN / max(span.n_events, 1))
     visible, hidden = hide_last(span, share, salt_of(source.config.training.seed, source.span_id))
     hit(FailPoint.TRAIN_STARTED)
-    with one_thread():
+    with one_thread(), lent(hands_of(source.workspace)):
         update = strategy_named(source.strategy)(
             before,
             span,

@@ -1,13 +1,9 @@
 """Everybody's lists are the same rows, whoever writes them: one process, threads, or workers of which one is killed."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -53,29 +49,6 @@ def test_a_runner_that_loses_a_bucket_leaves_the_lists_of_before(learnt, copy_of
     with pytest.raises(BeamJobError, match=r"lists: the runner FnApiRunner reported success, but wrote \d+ of"):
         write_lists(workspace, None, 2 * N, options=THREADS, bucket_users=4)
     assert path.read_bytes() == before
-
-
-@pytest.fixture
-def dask(tmp_path):
-    """A scheduler of its own and two workers, as processes: (address, workers)."""
-    pytest.importorskip("distributed", reason="pip install 'imsr[dask]'")
-    address_file = tmp_path / "scheduler.json"
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    command += ["--no-dashboard", "--scheduler-file", str(address_file)]
-    with open(tmp_path / "dask.log", "w") as log:
-        scheduler = subprocess.Popen(command, stdout=log, stderr=log)
-        while not address_file.exists():
-            assert scheduler.poll() is None, (tmp_path / "dask.log").read_text()
-            time.sleep(0.1)
-        worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address_file)]
-        worker += ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(tmp_path)]
-        path = os.pathsep.join([str(Path(list_job.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path}
-        workers = [subprocess.Popen(worker, stdout=log, stderr=log, env=environment) for _ in range(2)]
-        yield json.loads(address_file.read_text())["address"], workers
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.slow
