@@ -113,9 +113,7 @@ def _read_by(
     return result, support
 
 
-def _bucket(
-    state: ModelState, part: SpanSequences, working: WorkingInterests, queries: Tensor, rows: slice
-) -> Tensors:
+def _bucket(state: ModelState, part: SpanSequences, working: WorkingInterests, queries: Tensor, rows: slice) -> Tensors:
     """What `read_bucket` needs of some users: their events with the items' rows, and the rows of their interests."""
     known, place = np.unique(part.items, return_inverse=True)
     own = replace(part, items=place.astype(np.int64).reshape(-1))
