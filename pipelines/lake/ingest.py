@@ -23,6 +23,7 @@ from pathlib import Path
 import duckdb
 
 from imsr_core.errors import ImsrError
+from pipelines.lake.clock import time_before
 from pipelines.lake.delivery import Delivery
 from pipelines.lake.engine_death import EngineDied
 from pipelines.lake.event_files import Given, ReadError, find
@@ -70,6 +71,7 @@ class _Plan:
     again: list[int] = field(default_factory=list)
     tolerant: bool = False
     singly: bool = False
+    last_us: int | None = None
 
     def without(self, number: int, reason: str) -> _Plan:
         """The plan without a file, which is refused; without 0 every file is read by itself."""
@@ -116,6 +118,7 @@ def ingest(
         ReadError, TimeUnitError: a file cannot be read, or its times cannot.
         ConfigError: calendar or buckets are not those of the first ingest.
         IngestError: no memory or no disk space.
+        ClockError: this machine's clock was set back behind the last ingest.
         WithdrawError: there is nothing of this name to replace.
         PublishError: the current version of a span that gets rows is damaged.
         LeaseHeld, LeaseLost: another run is writing.
@@ -123,6 +126,8 @@ def ingest(
     with lent(writer, workspace, "imsr ingest", now=now) as held:
         with workspace.ledger.snapshot() as view:
             plan = _plan(workspace, view, files, again or accept_late, tolerant, replace)
+            last = time_before(view, now, workspace.settings.ingest.max_clock_skew_seconds)
+            plan = dataclasses.replace(plan, last_us=last)
             if not accept_late and not replace:
                 oldest = boundary_us(view, workspace.settings.ingest.lookback_spans)
                 plan = dataclasses.replace(plan, oldest_us=oldest)
@@ -253,7 +258,7 @@ def _run(
     say: Callable[[str], None],
     also: Also,
 ) -> IngestReport:
-    with Intake(workspace.settings, now, work, plan.whole_numbers) as intake:
+    with Intake(workspace.settings, now, work, plan.whole_numbers, plan.last_us) as intake:
         files = _load(intake, plan, say)
         calendar = plan.calendar or _first_calendar(workspace.settings, intake.time_range())
         withdrawn = plan.withdrawal.spans if plan.withdrawal else ()

@@ -25,6 +25,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
+from pipelines.lake.clock import refuse
 from pipelines.lake.delivery import Delivery, read_delivery
 from pipelines.lake.engine_death import guarded
 from pipelines.lake.event_files import EventFile
@@ -44,7 +45,7 @@ from pipelines.lake.times import (
     readings_by_file,
     timestamp_sql,
 )
-from pipelines.lake.validation import Limits, present_sql, reason_sql
+from pipelines.lake.validation import Limits, Reason, present_sql, reason_sql
 from pipelines.lake.withdrawal import Withdrawal
 from pipelines.settings.imsr_toml import Settings
 from pipelines.settings.source import SourceSettings
@@ -75,10 +76,19 @@ _DROP_RAW = "; ".join(
 class Intake:
     """What one ingest takes in, as tables. A context manager; ``folder`` takes links to the files and spilled data."""
 
-    def __init__(self, settings: Settings, now: datetime, folder: Path, whole_numbers: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: datetime,
+        folder: Path,
+        whole_numbers: bool = True,
+        last_us: int | None = None,
+    ) -> None:
+        """``last_us``: when the last ingest was, if that is later than ``now`` (see ``pipelines.lake.clock``)."""
         self._settings = settings
         self._whole = whole_numbers
         self._now = now
+        self._last_us = last_us
         self._folder = folder
         (folder / "spill").mkdir()
         self._connection = duckdb_session(
@@ -106,6 +116,7 @@ class Intake:
             ReadError, TimeUnitError: see ``pipelines.lake.readers`` and ``pipelines.lake.times``; nothing of the file
                 is kept then.
             EngineDied: nothing of any file is kept.
+            ClockError: the clock was set back.
         """
         with guarded(self._connection, number, name, _DROP_RAW):
             return self._load(number, file, name, first_span_us)
@@ -180,11 +191,18 @@ class Intake:
                 INSERT INTO bad SELECT file, row_number, {reason} AS reason, user_id, item_id, timestamp,
                     event_type, value, event_id, malformed
                 FROM {judged} WHERE reason IS NOT NULL""")
+            if self._last_us is not None:
+                self._check_clock(f"{judged} WHERE {reason} = '{Reason.TIMESTAMP_IN_FUTURE}'", self._last_us)
         bare = self._without_value(judged, source)
         return {
             n: Loaded(read[n], good.get(n, 0), left_out.get(n, 0), bare.get(n, 0), str(times), newest.get(n))
             for n in every
         }
+
+    def _check_clock(self, future: str, last_us: int) -> None:
+        rows = sum(self._by_file(f"{future} AND us <= {last_us}").values())
+        if rows:
+            raise refuse(rows, self._now, last_us)
 
     def _accepted(self, files: Collection[int]) -> tuple[dict[int, int], dict[int, int]]:
         """File -> its good rows, and the time of the newest."""

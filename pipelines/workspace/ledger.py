@@ -198,7 +198,7 @@ class Snapshot:
     def sequences(self, span_id: str | None = None) -> list[SequencesRow]:
         """Sequences of one span, or of all, by span and age."""
         sql = "SELECT q.* FROM sequences q JOIN spans USING (span_id) WHERE ?1 IS NULL OR span_id = ?1"
-        return self._rows(SequencesRow, f"{sql} ORDER BY start_us, q.created_at, q.rowid", span_id)
+        return self._rows(SequencesRow, f"{sql} ORDER BY start_us, q.rowid", span_id)
 
     def sequence(self, span_id: str, fingerprint: str) -> SequencesRow | None:
         """One set of sequences."""
@@ -207,7 +207,7 @@ class Snapshot:
 
     def versions(self, line: str | None = None) -> list[VersionRow]:
         """Model versions of one line, or of all, oldest first."""
-        sql = "SELECT * FROM versions WHERE ?1 IS NULL OR line = ?1 ORDER BY created_at, rowid"
+        sql = "SELECT * FROM versions WHERE ?1 IS NULL OR line = ?1 ORDER BY rowid"  # clocks are set back
         return self._rows(VersionRow, sql, line)
 
     def version(self, version_id: str) -> VersionRow | None:
