@@ -47,7 +47,9 @@ def imsr(
 
 
 #: A disk that is full, broken or not ours to write to; other system errors are bugs and show where they are.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE}
+#: What a file system does not know, and what a process may not have more of.
+_LACKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EMFILE, errno.ENFILE}
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
 
 def _of_the_disk(error: Exception) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _DISK
+        return error.errno in _DISK | _LACKS
     duckdb = sys.modules.get("duckdb")  # an error of an engine that was never imported cannot be
     return duckdb is not None and isinstance(error, duckdb.IOException)
 

@@ -28,7 +28,7 @@ from pipelines.warehouse.sandbox import confine
 from pipelines.warehouse.session import open_session
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import is_held
-from pipelines.workspace.ledger import Snapshot, SpanState
+from pipelines.workspace.ledger import LedgerError, Snapshot, SpanState
 from pipelines.workspace.states import DONE, GONE
 
 __all__ = ["Finding", "Severity", "examine"]
@@ -74,7 +74,13 @@ def _ledger_file(workspace: Workspace) -> Iterator[Finding]:
         if verdict != "ok":
             yield Finding(Severity.ERROR, f"the ledger is damaged: {verdict}", workspace.ledger_file.name, mend)
     except (ImsrError, sqlite3.Error) as error:
+        mend = error.hint if isinstance(error, LedgerError) and not _is_damage(error) else mend
         yield Finding(Severity.ERROR, str(error).splitlines()[0], workspace.ledger_file.name, mend)
+
+
+def _is_damage(error: LedgerError) -> bool:
+    """Whether the file itself is wrong; one that is locked, or that the disk does not give, may be whole."""
+    return not isinstance(error.__cause__, sqlite3.OperationalError)
 
 
 def _settings(workspace: Workspace) -> Iterator[Finding]:

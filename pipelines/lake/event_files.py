@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 
 from imsr_core.errors import ImsrError
 from pipelines.lake.packing import PACKINGS, packing_of
+from pipelines.workspace.file_system import UNKNOWN
 
 #: Ending -> format.
 FORMATS = {
@@ -94,8 +96,15 @@ class EventFile:
 
     @classmethod
     def linked(cls, path: Path, link: Path) -> EventFile:
-        """A file under the plain name ``link``, which is made as a symbolic link to it."""
-        link.symlink_to(path.absolute())
+        """A file under the plain name ``link``, which is made as a symbolic link to it, or as a copy where there is
+        none.
+        """
+        try:
+            link.symlink_to(path.absolute())
+        except OSError as error:
+            if error.errno not in UNKNOWN:
+                raise
+            shutil.copyfile(path, link)
         return cls(path, link)
 
     @property

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from imsr_core.errors import ImsrError
 from pipelines.workspace.decoding import LedgerError, decode
+from pipelines.workspace.file_system import ADVICE, lacks_in_words
 from pipelines.workspace.rows import (
     SCHEMA,
     SCHEMA_VERSION,
@@ -72,6 +73,19 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
+def _advice(path: Path, error: sqlite3.DatabaseError) -> str:
+    if not isinstance(error, sqlite3.OperationalError):
+        return "restore it from a backup or run: imsr doctor"
+    lacking = lacks_in_words(path.parent)
+    return f"{lacking}: {ADVICE}" if lacking else "is another process writing, or the disk full?"
+
+
+def _is_in_use(connection: sqlite3.Connection, tables: Iterable[str]) -> bool:
+    """Whether a ledger holds anything, or is another release's."""
+    other = connection.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,)
+    return other or any(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {name})").fetchone()[0] for name in tables)
+
+
 class Ledger:
     """A SQLite file; each transaction opens its own connection, so a Ledger can cross threads and forks."""
 
@@ -80,11 +94,20 @@ class Ledger:
 
     @classmethod
     def create(cls, path: Path) -> Ledger:
-        """Make an empty ledger. Raises LedgerError if the file exists."""
-        if path.exists():
-            raise LedgerError(f"{path} exists already")
-        with closing(sqlite3.connect(path)) as connection:
-            connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        """Make an empty ledger; one that was begun and never used is taken up.
+
+        Raises:
+            LedgerError: there is one that has something in it, or the file system does not let SQLite work.
+        """
+        try:
+            with closing(sqlite3.connect(path)) as connection:
+                made = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                if not made:
+                    connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+                elif _is_in_use(connection, made):
+                    raise LedgerError(f"{path} exists already", hint="is imsr.toml lost? restore it from a backup")
+        except sqlite3.DatabaseError as error:
+            raise LedgerError(f"{path}: {error}", hint=_advice(path, error)) from error
         return cls(path)
 
     @contextmanager
@@ -102,7 +125,7 @@ class Ledger:
 
         Raises:
             LeaseLost: the lease now has another token, or was released.
-            LedgerError: another process kept the ledger busy for 30 s.
+            LedgerError: another process kept the ledger busy for 30 s, or its file system has no locks.
         """
         with self._connection("BEGIN IMMEDIATE") as connection:
             tx = Transaction(connection)
@@ -132,11 +155,11 @@ class Ledger:
                     raise
                 connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
-            raise LedgerError(f"{self.path}: {error}", hint="is another process writing, or the disk full?") from error
+            raise LedgerError(f"{self.path}: {error}", hint=_advice(self.path, error)) from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.IntegrityError):
                 raise
-            raise LedgerError(f"{self.path}: {error}", hint="restore it from a backup or run: imsr doctor") from error
+            raise LedgerError(f"{self.path}: {error}", hint=_advice(self.path, error)) from error
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         (found,) = connection.execute("PRAGMA user_version").fetchone()

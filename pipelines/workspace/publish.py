@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.file_system import UNKNOWN
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Transaction
 from pipelines.workspace.seal import PublishError, fsync_path, seal
@@ -73,14 +74,24 @@ def move_into_place(staged: Path, final: Path) -> None:
             os.rename(staged, final)
         else:
             fsync_path(staged)
-            os.link(staged, final)  # unlike rename() this fails if the name is taken
-            staged.unlink()
+            _give_name(staged, final)
     except OSError as error:
         if not final.exists():
             raise
         raise PublishError(f"{final} exists already", hint="run the command again; it clears orphans") from error
     fsync_path(final.parent)
     hit(FailPoint.PUBLISH_RENAMED)
+
+
+def _give_name(staged: Path, final: Path) -> None:
+    try:
+        os.link(staged, final)  # unlike rename() this fails if the name is taken
+    except OSError as error:
+        if error.errno not in UNKNOWN or final.exists():
+            raise
+        os.rename(staged, final)  # a file system without links; nobody else writes while the lease is held
+    else:
+        staged.unlink()
 
 
 def discard_orphan(workspace: Workspace, final: Path, tx: Transaction, *, needed: Container[Path] = ()) -> bool:

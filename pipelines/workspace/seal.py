@@ -13,6 +13,7 @@ from typing import TypedDict
 
 from imsr_core.errors import ImsrError
 from pipelines.workspace.failpoints import FailPoint, hit
+from pipelines.workspace.file_system import UNKNOWN
 
 READY = "READY"
 #: While a folder is rewritten: what its files will be (see `pipelines.workspace.rewrite`).
@@ -175,9 +176,15 @@ def file_sha256(path: Path) -> str:
 
 
 def fsync_path(path: Path) -> None:
-    """Make a file's content, or a folder's entries, survive a power loss."""
+    """Make a file's content, or a folder's entries, survive a power loss.
+
+    Some network file systems write a folder through at once and know no such call for it.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNKNOWN or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
