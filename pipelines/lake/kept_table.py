@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imsr_core.errors import ImsrError
+from pipelines.lake.frozen import whole_numbers
 from pipelines.lake.readers import EventFile, ReadError, read_every_column
+from pipelines.lake.validation import id_sql
 from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.editions import drop_editions, is_stored
 from pipelines.workspace.engine import duckdb_session
@@ -30,6 +33,8 @@ from pipelines.workspace.parquet_files import write_table
 from pipelines.workspace.seal import file_sha256
 from pipelines.workspace.writer import Writer
 
+#: Changes where the same file is read as other rows than by an earlier release: it is read once more then.
+_READ_AS = " ids as of events"
 #: Folder of the copies.
 FOLDER = "metadata"
 
@@ -108,10 +113,13 @@ class TableKind:
         return kept
 
     def _source(self, workspace: Workspace) -> str:
-        return hashlib.sha256(f"{file_sha256(self.place(workspace))} {self.options}".encode()).hexdigest()
+        read = f"{file_sha256(self.place(workspace))} {self.options}{_READ_AS}"
+        return hashlib.sha256(read.encode()).hexdigest()
 
     def _copy(self, workspace: Workspace, source: str) -> KeptTable:
-        table = self._read(self.place(workspace))
+        with workspace.ledger.snapshot() as view:
+            whole = whole_numbers(view, workspace.settings)
+        table = self._read(self.place(workspace), whole)
         named = table.filter(pc.is_valid(table[self.id_name]))
         place = pa.array(np.arange(named.num_rows))
         first = named.append_column("place", place).group_by(self.id_name).aggregate([("place", "min")])["place_min"]
@@ -129,13 +137,16 @@ class TableKind:
             without_id=table.num_rows - named.num_rows,
         )
 
-    def _read(self, path: Path) -> pa.Table:
-        """All rows and columns of the file; the id first, as text."""
+    def _read(self, path: Path, whole: bool) -> pa.Table:
+        """All rows and columns of the file; the id first, as text, as the events have it."""
         try:
-            table = self._read_text(path) if path.suffix in (".csv", ".tsv") else self._read_other(path)
-        except (duckdb.Error, ReadError) as error:
+            table = self._read_text(path, whole) if path.suffix in (".csv", ".tsv") else self._read_other(path, whole)
+        except (duckdb.Error, pa.ArrowException, ReadError) as error:
             said = error.message.removeprefix(f"{path}: ") if isinstance(error, ReadError) else str(error).strip()
             hint = error.hint if isinstance(error, ReadError) else ""
+            hint = "save it as UTF-8" if hint.startswith("set encoding") else hint  # [source] is of events
+            if not isinstance(error, ReadError | duckdb.BinderException):
+                hint = "is it whole, and of the kind that its name says?"
             raise KeptTableError(
                 f"{self.setting}: {path.name} cannot be read: {said.splitlines()[0]}",
                 hint=hint
@@ -151,7 +162,7 @@ class TableKind:
             )
         return table.select([self.id_name, *dict.fromkeys(wanted)]) if self.only_wanted else table
 
-    def _read_text(self, path: Path) -> pa.Table:
+    def _read_text(self, path: Path, whole: bool) -> pa.Table:
         """As strictly as events and labels are: a sniffer would leave out what stands above another header."""
         with duckdb_session() as connection, tempfile.TemporaryDirectory() as folder:
             file = EventFile.linked(path, Path(folder) / "table")
@@ -165,24 +176,34 @@ class TableKind:
                     f"{len(bad)} of its lines do not fit the header; the first is line {line}: {complaint[:200]}",
                     hint="was another export appended to it? give every row the same columns",
                 )
+            twice = [name for name in (self.own_id, *self.wanted) if names.count(name) > 1]
+            if twice:
+                raise ReadError(f"two columns are called {twice[0]!r}", hint="rename one of them")
             own = names.index(self.own_id)
-            places = [own, *(place for place in range(len(names)) if place != own)]
-            columns = ", ".join(f"nullif(c{place}, '') AS c{place}" for place in places)
-            table = connection.sql(f"SELECT {columns} FROM lines ORDER BY row_number").to_arrow_table()
+            places = [own, *(place for place in range(len(names)) if place != own and _is_first(names, place))]
+            columns = ", ".join(f"nullif(c{place}, '') AS c{place}" for place in places[1:])
+            chosen = f"{id_sql(f'c{own}', (), whole)} AS c{own}" + (f", {columns}" if columns else "")
+            table = connection.sql(f"SELECT {chosen} FROM lines ORDER BY row_number").to_arrow_table()
             return table.rename_columns([self.id_name, *(names[place] for place in places[1:])])
 
-    def _read_other(self, path: Path) -> pa.Table:
-        own = self.own_id.replace('"', '""')
-        query = f"""SELECT nullif(CAST("{own}" AS VARCHAR), '') AS {self.id_name}, * EXCLUDE ("{own}")
-            FROM {self._source_sql(path)}"""
+    def _read_other(self, path: Path, whole: bool) -> pa.Table:
+        source, values = self._source_sql(path), {"path": str(path)}
         with duckdb_session() as connection:
-            return connection.sql(query, params={"path": str(path)}).to_arrow_table()
+            kinds = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE FROM {source}", values).fetchall()}
+            mixed = [name for name, kind in kinds.items() if kind == "JSON"]  # texts and numbers in one column
+            plain = ", ".join(f"{_named(name)} ->> '$' AS {_named(name)}" for name in mixed)
+            rows = f"(SELECT * {f'REPLACE ({plain})' if plain else ''} FROM {source})"
+            rows = (
+                f"(SELECT CAST({_named(self.own_id)} AS VARCHAR) AS own, * EXCLUDE ({_named(self.own_id)}) FROM {rows})"
+            )
+            query = f"SELECT {id_sql('own', (), whole)} AS {self.id_name}, * EXCLUDE (own) FROM {rows}"
+            return connection.sql(query, params=values).to_arrow_table()
 
     def _source_sql(self, path: Path) -> str:
         kinds = {
             ".parquet": "read_parquet([$path], hive_partitioning = false)",
-            ".jsonl": "read_json([$path], format = 'newline_delimited')",
-            ".json": "read_json([$path])",
+            ".jsonl": "read_json([$path], format = 'newline_delimited', sample_size = -1)",
+            ".json": "read_json([$path], sample_size = -1)",
         }
         if path.suffix not in self.endings:
             raise KeptTableError(
@@ -190,6 +211,15 @@ class TableKind:
                 hint=f"name it {', '.join(self.endings)}",
             )
         return kinds[path.suffix]
+
+
+def _named(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _is_first(names: Sequence[str], place: int) -> bool:
+    """Whether a column is the first of its name; nobody asks for another one."""
+    return names.index(names[place]) == place
 
 
 def kept_table(view: Snapshot, note: str) -> KeptTable | None:

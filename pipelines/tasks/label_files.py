@@ -7,6 +7,7 @@ otherwise lose a half of it without a word.
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -15,7 +16,8 @@ from imsr_core.lifelong.errors import TaskError
 from pipelines.lake.event_files import EventFile
 from pipelines.lake.frozen import whole_numbers
 from pipelines.lake.readers import ReadError, read_columns
-from pipelines.lake.validation import id_sql
+from pipelines.lake.times import TimeUnitError, check_readable, decide_times, timestamp_sql
+from pipelines.lake.validation import id_sql, present_sql
 from pipelines.settings.source import SourceSettings
 from pipelines.settings.tasks import TaskSettings
 from pipelines.workspace.layout import Workspace
@@ -30,15 +32,19 @@ def label_file_of(workspace: Workspace, name: str, task: TaskSettings) -> Path:
     if not path.is_file():
         raise TaskError(f"task {name}: there is no file {path}", hint=f"correct labels of [tasks.{name}] in imsr.toml")
     if path.suffix.lower() not in ENDINGS:
-        raise TaskError(f"task {name}: {path.name} is no CSV or Parquet file", hint="name it .csv or .parquet")
+        hint = f"write it as one of {', '.join(ENDINGS)}"
+        raise TaskError(f"task {name}: {path.name} is no CSV or Parquet file", hint=hint)
     return path
 
 
 def load_label_file(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, task: TaskSettings) -> str:
-    """Read the file of a task's labels; returns SQL for its rows, with the columns that the task names.
+    """Read the file of a task's labels; returns SQL for its rows: user_id, label and time (a TIMESTAMP).
+
+    Users, missing values and times are read as those of events are (``[source]``: null_values, time_zone).
 
     Raises:
-        TaskError: there is no such file, it lacks a column, or some of its lines do not fit.
+        TaskError: there is no such file, it lacks a column, some of its lines do not fit, or not one of its times can
+            be read.
     """
     path = label_file_of(workspace, name, task)
     names = {"user_id": (task.user_id,), "label": (task.label,)} | ({"time": (task.time,)} if task.time else {})
@@ -52,9 +58,25 @@ def load_label_file(connection: duckdb.DuckDBPyConnection, workspace: Workspace,
             hint=f"[tasks.{name}] wants columns {', '.join(repr(each[0]) for each in names.values())}",
         ) from error
     _check_lines(connection, name, task)
+    nulls = workspace.settings.source.null_values
     with workspace.ledger.snapshot() as view:
-        user = id_sql("user_id", (), whole_numbers(view, workspace.settings))
-    return f"(SELECT {user} AS user_id, label, time FROM label_file)"
+        user = id_sql("user_id", nulls, whole_numbers(view, workspace.settings))
+    time = f"make_timestamp({_moments(connection, workspace, name)})" if task.time else "NULL::TIMESTAMP"
+    return f"(SELECT {user} AS user_id, {present_sql('label', nulls)} AS label, {time} AS time FROM label_file)"
+
+
+def _moments(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str) -> str:
+    """SQL for the times of labels in microseconds, in whatever form the times of events may have."""
+    connection.execute('ALTER TABLE label_file RENAME COLUMN "time" TO "timestamp"')
+    source, now, called = workspace.settings.source, datetime.now(UTC), f"task {name}: its labels"
+    how = SourceSettings(time_zone=source.time_zone, null_values=source.null_values)
+    try:
+        reading = decide_times(connection, "label_file", how, now, called)
+        check_readable(connection, "label_file", reading, now, called, source.null_values)
+    except TimeUnitError as error:
+        hint = "write the times of labels in ISO 8601, as 2024-05-31T12:00:00Z, or as seconds since 1970"
+        raise TaskError(error.message, hint=hint) from error
+    return timestamp_sql(reading)[0]
 
 
 def _check_lines(connection: duckdb.DuckDBPyConnection, name: str, task: TaskSettings) -> None:

@@ -120,3 +120,35 @@ def test_what_cannot_be_read_is_an_error_with_a_hint(tmp_path, name, content, se
     with pytest.raises(KeptTableError, match=message) as refused:
         keep(workspace)
     assert refused.value.hint
+
+
+def test_ids_are_written_as_those_of_events_in_every_kind_of_file(tmp_path):
+    files = {
+        "a.jsonl": "".join(json.dumps({"sku": n, "name": "tea"}) + "\n" for n in [*range(30_000), "late"]),
+        "b.jsonl": '{"sku": 13085.0, "name": "tea"}\n{"sku": "late", "name": 2}\n',
+        "c.csv": "sku,name\n13085.0,tea\nlate,x\n",
+    }
+    for n, (name, text) in enumerate(files.items()):
+        (tmp_path / str(n)).mkdir()
+        workspace = workspace_with(tmp_path / str(n), name)
+        (workspace.root / name).write_text(text)
+        table = pq.read_table(workspace.resolve(keep(workspace).path))
+        assert {"13085", "late"} <= set(table["item_id"].to_pylist()), name
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("items.csv", "sku,name,name\n1,a,b\n", "two columns are called 'name'"),
+        ("items.csv", "sku;name".encode("utf-16"), "save it as UTF-8"),
+        ("items.jsonl", '{"sku": 1}\n{bad\n', "is it whole"),
+        ("items.parquet", b"PAR1", "is it whole"),
+        ("items.csv", "a,b\n1,2\n", "set item_id in"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_a_problem_and_no_traceback(tmp_path, name, text, says):
+    workspace = workspace_with(tmp_path, name, 'name = "name"\n')
+    (workspace.root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(KeptTableError) as caught:
+        keep(workspace)
+    assert says in str(caught.value)

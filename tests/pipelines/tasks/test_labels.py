@@ -97,12 +97,25 @@ def test_a_user_has_any_number_of_items(workspace):
 )
 def test_every_row_has_one_fate_and_a_class_is_one_a_user(tmp_path_factory, rows, kind):
     root = tmp_path_factory.mktemp("w")
+    if not {EARLIER, LATER} & {day for *_, day in rows}:
+        with pytest.raises(TaskError, match="not one of its"):
+            read(Workspace.create(root / "w", ""), rows, kind=kind, time="day")
+        return
     table, statuses = read(Workspace.create(root / "w", ""), rows, kind=kind, time="day")
     assert sum(statuses.values()) == len(rows)
     assert statuses.get("good", 0) == table.num_rows == len(set(pairs(table)))
     assert set(pairs(table)) <= {(user, label) for user, label, day in rows if day == EARLIER and user and label}
     if kind == "class":
         assert len(set(table["user_id"].to_pylist())) == table.num_rows
+
+
+def test_times_and_missing_values_are_read_as_those_of_events(workspace):
+    rows = [["a", "x", "1709337600"], ["b", "NULL", "1709337600"], ["nan", "x", "1709337600"]]
+    table, statuses = read(workspace, rows, kind="items", time="day")
+    assert (pairs(table), table["time"].to_pylist()) == ([("a", "x")], [1_709_337_600_000_000])
+    assert statuses == {"good": 1, "missing_label": 1, "missing_user": 1}
+    with pytest.raises(TaskError, match="not one of its 1 times can be read as iso8601; the first is '01/02/2024'"):
+        read(workspace, [["a", "x", "01/02/2024"]], time="day")
 
 
 def test_columns_of_other_names_and_hostile_ids_are_plain_text(workspace):
