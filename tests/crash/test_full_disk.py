@@ -62,13 +62,13 @@ def test_an_ingest_on_a_disk_with_little_space(worlds, small_disk, done):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ingest", "night", "promote", "forget"])
-def test_more_and_more_space_until_it_is_enough(worlds, small_disk, done, tmp_path, name):
+def test_more_and_more_space_until_it_is_enough(worlds, small_disk, done, tmp_path, name, every):
     folder = small_disk / name
     folder.mkdir()
     failing, kilobytes = Failing(worlds, name, folder, tmp_path / "log"), 8
     while run_with(failing, kilobytes).code:
         done["full disks"] += 1
-        kilobytes += max(8, kilobytes // 2)
+        kilobytes += max(8, kilobytes // 2) if every == 1 else 2 * kilobytes
         assert kilobytes < 1024 * MEGABYTES // 2
     subprocess.run(["rm", "-r", folder], check=True)
 
@@ -80,9 +80,9 @@ def test_an_ingest_that_may_not_write_files_of_some_size(worlds, done, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ingest", "night", "promote", "forget"])
-def test_larger_and_larger_files_until_they_suffice(worlds, done, tmp_path, name):
+def test_larger_and_larger_files_until_they_suffice(worlds, done, tmp_path, name, every):
     failing, size = Failing(worlds, name, tmp_path), 500
     while run_limited(failing, size).code:
         done["limited files"] += 1
-        size += size // 3
+        size += size // 3 if every == 1 else 2 * size
         assert size < 2**24
