@@ -74,3 +74,10 @@ def test_the_device_is_measured_where_there_is_none():
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| 2,000")]
     assert len(rows) == 6
     assert all(float(line[-4].replace(",", "")) > 0 for line in rows)
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_table_keep_it_the_same():
+    script = Path(__file__).with_name("benchmark_parallel.py")
+    done = subprocess.run([sys.executable, script, "--smoke"], capture_output=True, text=True, check=True)
+    assert [line.split(" | ")[2] for line in done.stdout.splitlines()[2:]] == ["1", "2"]
