@@ -5,8 +5,8 @@
 
 Each process (gloo, as `torchrun` starts them) trains the targets of its own users; the item table is in all of them.
 After each step they tell each other which rows they touched and by how much, and all step the same rows: P processes
-with batches of B do what one does with batches of P x B. `--smoke` checks that all of them end at the same table. Users'
-own rows are not exchanged. Processor seconds a step, of the slowest process: waiting is free, so that a machine with
+with batches of B do what one does with batches of P x B. `--smoke` checks that all of them end at the same table. Rows
+of users are not exchanged. Processor seconds a step, of the slowest process: waiting is free, so that a machine with
 other work shows what cores of its own could give at most; the clock is printed, too.
 """
 
