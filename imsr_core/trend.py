@@ -186,9 +186,10 @@ def _gains_of_weights(store: InterestStore, users: Tensor, wanted: Tensor, items
     people, place = torch.unique(users, return_inverse=True)
     for first, scores in score_chunks(store, people, items):
         here = (place >= first) & (place < first + len(scores))
-        own_scores, own = scores[place[here] - first], wanted[here, None]
+        rows, own = place[here] - first, wanted[here]
         for number, weight in enumerate(WEIGHTS):
-            blend = own_scores + weight * popularity
-            ranks = (blend >= blend.gather(1, own)).sum(1) - 1
+            blend = scores + weight * popularity
+            best = blend.topk(min(TOP_N + 1, len(items)), dim=1).values  # further down nothing is gained
+            ranks = (best[rows] >= blend[rows, own][:, None]).sum(1) - 1
             gains[number] += ndcg(ranks, TOP_N).sum().float()
     return gains
