@@ -31,7 +31,7 @@ from imsr_core.sorted_keys import is_in
 from imsr_core.state import ModelState
 from pipelines.interests.slice_names import STRANGERS
 from pipelines.interests.user_slices import UserSlices
-from pipelines.workspace.editions import stored_files
+from pipelines.workspace.editions import plain, stored_files
 from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.ledger import MetricRow
 from pipelines.workspace.parquet_files import ParquetFileError
@@ -148,8 +148,10 @@ def ranks_in(scores: Tensor, row: Tensor, item: Tensor, top_n: int) -> Tensor:
     return ranks_within(top[row], scores[row, item])
 
 
-def seen_before(span: SpanSequences, earlier: Sequence[Path]) -> Tensor:
+def seen_before(span: SpanSequences, earlier: Sequence[Path], own: Path | None = None) -> Tensor:
     """Which events (E,) repeat an item that the user had in an ``earlier`` sequences folder or before in this span.
+
+    A user is in the same bucket of every span: with the span's ``own`` folder, only files of its buckets are read.
 
     Raises:
         ParquetFileError: a file of an earlier span is damaged; the message names it.
@@ -158,12 +160,20 @@ def seen_before(span: SpanSequences, earlier: Sequence[Path]) -> Tensor:
     keys = span.users[span.rows] * width + span.items
     _, first = np.unique(keys, return_index=True)
     seen = np.ones(len(keys), dtype=bool)
-    seen[first] = is_in(keys[first], _pairs(span, earlier, width))
+    seen[first] = is_in(keys[first], _pairs(span, files_of_its_buckets(earlier, own), width))
     return torch.from_numpy(seen)
 
 
-def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[np.int64]:
-    files = [str(path) for folder in earlier for path in stored_files(folder, "bucket=*.parquet")]
+def files_of_its_buckets(folders: Sequence[Path], own: Path | None) -> list[Path]:
+    """The files of ``folders`` of sequences in which users of the ``own`` folder can be."""
+    found = [path for folder in folders for path in stored_files(folder, "bucket=*.parquet")]
+    if own is None:
+        return found
+    buckets = {plain(path).name for path in stored_files(own, "bucket=*.parquet")}
+    return [path for path in found if plain(path).name in buckets]
+
+
+def _pairs(span: SpanSequences, files: Sequence[Path], width: int) -> NDArray[np.int64]:
     if not files or not span.n_events:
         return np.zeros(0, dtype=np.int64)
     query = """
@@ -172,7 +182,7 @@ def _pairs(span: SpanSequences, earlier: Sequence[Path], width: int) -> NDArray[
             SEMI JOIN (SELECT unnest($users) AS user_index) USING (user_index))
         WHERE item < $width
     """
-    values = {"width": width, "files": files, "users": span.users.tolist()}
+    values = {"width": width, "files": [str(path) for path in files], "users": span.users.tolist()}
     try:
         with duckdb_session() as connection:
             return connection.execute(query, values).fetchnumpy()["pair"].astype(np.int64)

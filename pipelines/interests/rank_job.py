@@ -106,7 +106,7 @@ def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: st
         ranked = rank_events(version.load(sequences.users), sequences, top_n)
     else:
         ranked = ranks_everywhere(version, folder, top_n, options)
-    seen = seen_before(sequences, earlier)
+    seen = seen_before(sequences, earlier, folder)
     by_user = user_slices(version, sequences, top_n)
     result = evaluate_ranks(ranked, sequences, seen, top_n=top_n, protocol=protocol, by_user=by_user)
     return result.rows(version_id, row.span_id, protocol)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,7 @@ from imsr_core.interests import InterestStore
 from imsr_core.ragged import all_but_last, from_events
 from imsr_core.rows import RowTable
 from imsr_core.state import ModelState
-from pipelines.interests.evaluation import evaluate, rank_events, seen_before
+from pipelines.interests.evaluation import evaluate, files_of_its_buckets, rank_events, seen_before
 from pipelines.interests.rank_job import asked_of, score
 from pipelines.interests.version import Version
 from pipelines.sequences.chain import chain_of, latest_rows
@@ -173,6 +174,22 @@ def test_seen_before_equals_a_growing_set(learnt, day):
     assert seen == naive_seen(learnt, day)
     assert any(seen)
     assert not all(seen)
+    assert seen_before(load_sequences(this), earlier, this).tolist() == seen
+
+
+def test_only_the_buckets_of_a_spans_users_are_looked_at(learnt, tmp_path):
+    with learnt.ledger.snapshot() as view:
+        row = view.sequences(DAYS[-1])[-1]
+    *earlier, this = [link.folder for link in chain_of(learnt, row.span_id, row.fingerprint)]
+    few = tmp_path / "few"
+    few.mkdir()
+    shutil.copy(this / "bucket=01.parquet", few)
+    files = files_of_its_buckets(earlier, few)
+    assert {path.name for path in files} == {"bucket=01.parquet"}
+    assert len(files) == len(earlier) < len(files_of_its_buckets(earlier, None))
+    everything = seen_before(load_sequences(few), earlier).tolist()
+    assert seen_before(load_sequences(few), earlier, few).tolist() == everything
+    assert any(everything)
 
 
 def test_seen_before_of_nothing(learnt):
