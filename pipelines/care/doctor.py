@@ -28,7 +28,7 @@ from pipelines.warehouse.sandbox import confine
 from pipelines.warehouse.session import open_session
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import is_held
-from pipelines.workspace.ledger import LedgerError, Snapshot, SpanState
+from pipelines.workspace.ledger import LedgerError, Snapshot, SpanRow, SpanState, VersionRow
 from pipelines.workspace.states import DONE, GONE
 
 __all__ = ["Finding", "Severity", "examine"]
@@ -165,11 +165,25 @@ def _lineage(view: Snapshot) -> Iterator[Finding]:
         mend = f"{BACKUP.format('ledger.sqlite')}, or: imsr restate {spans[0].span_id}" if spans else ""
         yield Finding(Severity.ERROR, f"the ledger lost version {lost}", f"versions/{lost}", mend)
         return
-    learnt = learnt_spans([*chain_of_versions(view, current), *chain_aside(view)])
+    chain = chain_of_versions(view, current)
+    yield from _uncounted(spans, chain)
+    learnt = learnt_spans([*chain, *chain_aside(view)])
     for span in spans:
         if span.state == SpanState.PUBLISHED and span.data_version is not None and span.span_id not in learnt:
             what = f"span {span.span_id} counts as published, but the current version did not learn it"
             yield Finding(Severity.ERROR, what, "ledger", f"imsr restate {span.span_id}")
+
+
+def _uncounted(spans: list[SpanRow], chain: list[VersionRow]) -> Iterator[Finding]:
+    """Rejected spans that no later version of the chain counts: releases before 2026-11-26 left their events out."""
+    place, learnt = {span.span_id: n for n, span in enumerate(spans)}, learnt_spans(chain)
+    for span in spans:
+        later = [row for row in chain if place.get(row.span_id, -1) > place[span.span_id]]
+        if span.state != SpanState.REJECTED or span.span_id in learnt or not later:
+            continue
+        if span.span_id not in later[-1].summary.get("missed", ()):
+            what = f"span {span.span_id} was rejected, and {later[-1].version_id} does not count what happened in it"
+            yield Finding(Severity.NOTE, what, "ledger", f"imsr restate {later[-1].span_id}")
 
 
 def _rubbish(workspace: Workspace, view: Snapshot) -> Iterable[Finding]:

@@ -105,6 +105,12 @@ class TrainingInput:
         own = set(self.folders())
         return [folder for folder in self.vocabulary_folders() if folder not in known | own]
 
+    def missed_spans(self) -> list[str]:
+        """The same spans, by name."""
+        last, missed = self.sequences[-1], set(self.missed_folders())
+        links = chain_of(self.workspace, last.span_id, last.fingerprint)
+        return [link.span_id for link in links if link.folder in missed]
+
     def verify(self) -> None:
         """Compare all that is learnt from with what was published: a weight that flipped is still a number."""
         for folder in (*self.missed_folders(), *self.folders(), *([self.parent.folder] if self.parent else [])):
@@ -276,6 +282,8 @@ def _row(source: TrainingInput, lineage: Lineage, update: SpanUpdate, now: datet
     state = VersionState.CANDIDATE if source.like is None else VersionState.SHADOW
     summary = _summary(update, source.parent) | {"spans": list(source.spans), "train_seconds": round(seconds, 3)}
     summary |= {"beside": source.like.row.version_id} if source.like else {}
+    missed = source.missed_spans()
+    summary |= {"missed": missed} if missed else {}
     return new_row(source.workspace, LINE, lineage, state, at=now, summary=summary)
 
 

@@ -76,6 +76,8 @@ def iso(moment: datetime) -> str:
 def _advice(path: Path, error: sqlite3.DatabaseError) -> str:
     if not isinstance(error, sqlite3.OperationalError):
         return "restore it from a backup or run: imsr doctor"
+    if "readonly" in str(error):
+        return "this user may not write the workspace, or its disk is read only; status, sql and recommend only read"
     lacking = lacks_in_words(path.parent)
     return f"{lacking}: {ADVICE}" if lacking else "is another process writing, or the disk full?"
 
@@ -163,6 +165,8 @@ class Ledger:
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise LedgerError(f"{self.path} is empty: its content is lost", hint="restore it from a backup")
         if found != SCHEMA_VERSION:
             raise LedgerError(
                 f"{self.path} has schema {found}, this program knows {SCHEMA_VERSION}",

@@ -1,5 +1,7 @@
 """A span that was rejected or rolled back: the next version has not learnt it, and knows that it happened."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gated_world import held
@@ -7,6 +9,7 @@ from small_world import DAYS, NOW, TOML, VERSIONS, current, land, log, make, run
 
 from imsr_core.ragged import concatenate
 from imsr_core.score import Score
+from pipelines.care.doctor import examine
 from pipelines.interests.promotion import rollback
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.scoring import length_of_a_span
@@ -35,6 +38,19 @@ def test_it_is_not_learnt(missed):
     row = version_rows(missed)[current(missed)]
     assert row.parent == VERSIONS[-3]
     assert Version.open(missed).lineage.spans == (*DAYS[1:4], DAYS[5])
+
+
+def test_the_doctor_names_a_version_of_before_that_does_not_count_it(missed):
+    row = version_rows(missed)[current(missed)]
+    assert row.summary["missed"] == [DAYS[4]]
+    assert [finding.what for finding in examine(missed) if "does not count" in finding.what] == []
+    with missed.ledger.transaction() as tx:
+        tx.put_version(replace(row, summary={k: v for k, v in row.summary.items() if k != "missed"}))
+    (finding,) = [finding for finding in examine(missed) if "does not count" in finding.what]
+    with missed.ledger.transaction() as tx:
+        tx.put_version(row)
+    assert finding.what == f"span {DAYS[4]} was rejected, and {row.version_id} does not count what happened in it"
+    assert finding.mend == f"imsr restate {DAYS[5]}"
 
 
 def test_it_is_counted(missed):
