@@ -250,13 +250,7 @@ def _file_report(file: Given, mapping: str, known: dict[str, str], named: set[st
 
 
 def _run(
-    workspace: Workspace,
-    plan: _Plan,
-    now: datetime,
-    work: Path,
-    writer: Writer,
-    say: Callable[[str], None],
-    also: Also,
+    workspace: Workspace, plan: _Plan, now: datetime, work: Path, writer: Writer, say: Callable[[str], None], also: Also
 ) -> IngestReport:
     with Intake(workspace.settings, now, work, plan.whole_numbers, plan.last_us) as intake:
         files = _load(intake, plan, say)
@@ -297,18 +291,26 @@ def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileR
         report = reports[number - 1]
         try:
             loaded = intake.load(number, file, report.name, first_span_us)
-            if isinstance(file, Path) and file_sha256(file) != report.sha256:
+            if _is_other(file, report):
                 raise ReadError(f"{file}: changed while it was read", hint="ingest it again when it is complete")
         except (ReadError, TimeUnitError) as error:
             if not plan.tolerant or isinstance(error, EngineDied) or isinstance(file, Delivery):
                 raise
             intake.forget(number)
+            if _is_other(file, report):  # it stays where it is: whoever writes it is not done
+                reports[number - 1] = dataclasses.replace(report, skipped="still being written: for the next ingest")
+                continue
             reports[number - 1] = dataclasses.replace(report, refused=_reason(error))
             say(f"{report.name}: refused: {error.message}")
             continue
         reports[number - 1] = _loaded(report, loaded)
         say(f"{report.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
     return reports
+
+
+def _is_other(file: Path | Delivery, report: FileReport) -> bool:
+    """Whether a file is not what it was when the ingest began."""
+    return isinstance(file, Path) and (not file.is_file() or file_sha256(file) != report.sha256)
 
 
 def _load_small(

@@ -1,11 +1,13 @@
 """What lies in landing/: data goes in, what is no data is left alone, what cannot be read is set aside."""
 
+import gzip
 import os
 
 import pytest
 from ingest_cases import NOW, ROWS, events, make_workspace, run, span_rows, write_csv
 
 from pipelines.lake.event_files import ReadError, find
+from pipelines.lake.intake import Intake
 from pipelines.lake.landing import RefusedFilesError, check_refused, ingest_landed, landed
 from pipelines.lake.warnings import QuarantinedShareError, check_quarantined
 from pipelines.settings.imsr_toml import load_settings
@@ -139,3 +141,28 @@ def test_too_many_rows_in_quarantine_fail_after_they_are_recorded(workspace, tmp
         check_quarantined(report, workspace.settings)
     assert "--replace" in str(caught.value)
     check_quarantined(report, load_settings(text="[ingest]\nmax_quarantined_share = 0.7"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_a_file_that_is_still_being_written_stays_for_the_next_ingest(workspace, monkeypatch, ending):
+    landing = workspace.root / "landing"
+    write_csv(landing / "good.csv", ROWS)
+    whole = b"user_id,item_id,timestamp\nann,rye,2024-01-10\nbob,rye,2024-01-11\n"
+    packed = gzip.compress(whole) if ending.endswith("gz") else whole
+    growing = landing / f"growing.{ending}"
+    growing.write_bytes(packed[:-5])
+    read = Intake.load
+
+    def load(intake, number, file, *rest):
+        if file == growing:
+            growing.write_bytes(packed[:-1])
+        return read(intake, number, file, *rest)
+
+    monkeypatch.setattr(Intake, "load", load)
+    report, _ = ingest_all(workspace)
+    assert (report.kept, report.refused, report.skipped) == (4, (), (f"growing.{ending}",))
+    assert growing.exists()
+    monkeypatch.undo()
+    growing.write_bytes(packed)
+    report, _ = ingest_all(workspace)
+    assert (report.kept, report.refused) == (2, ())
