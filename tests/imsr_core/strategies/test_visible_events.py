@@ -82,6 +82,32 @@ class TestHiddenEvents:
         assert plain.unseen() is plain.state
 
 
+class TestCounts:
+    """Of what is hidden: the score that is served counts it, the one that the gate asks does not, nor does a trend."""
+
+    @staticmethod
+    def learnt(score: bool, span: SpanSequences, visible: SpanSequences | None) -> SpanUpdate:
+        config = tiny_config("comirec-dr", score={"enabled": score, "factors": False})
+        base = strategy_named("imsr")(ModelState.initial(config), BASE, ITEMS).state
+        return strategy_named("imsr")(base, span, ITEMS, visible=visible)
+
+    def test_the_score_counts_every_event_and_the_gates_only_what_was_seen(self):
+        visible, hidden = hide_last(SPAN, 0.1, salt=5)
+        update, whole, seen = (self.learnt(True, *each) for each in ((SPAN, visible), (SPAN, None), (visible, None)))
+        assert len(hidden)
+        for found, expected in ((update.state.score, whole.state.score), (update.blind_score, seen.state.score)):
+            assert np.array_equal(found.trend.counts, expected.trend.counts)
+            assert np.array_equal(found.personal.pairs.values, expected.personal.pairs.values)
+        served, asked = update.state.score.trend.counts, update.blind_score.trend.counts
+        assert (served - asked).sum() > 0.9 * len(hidden)  # some days have faded
+
+    def test_a_trend_without_a_score_counts_what_was_trained_on(self):
+        visible, _ = hide_last(SPAN, 0.1, salt=5)
+        update, whole, seen = (self.learnt(False, *each) for each in ((SPAN, visible), (SPAN, None), (visible, None)))
+        assert torch.equal(update.state.trend.counts, seen.state.trend.counts)
+        assert update.state.trend.counts.sum() < whole.state.trend.counts.sum()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_user_whose_every_event_is_hidden_is_refused(name):
     without_first = take_rows(SPAN, np.arange(1, len(SPAN)))
