@@ -113,6 +113,7 @@ class ObjectiveConfig(Section):
         at_least=0,
         at_most=10_000,
     )
+    wide_items: bool = documented(False, "tasks about items have it, too, where they have up to 2,000 labels")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ BATCH = 4096
 """Users whose items are sorted at once."""
 FOLDS, FEW_FOLDS, MANY_EXAMPLES = 5, 2, 10_000
 """Folds of the training users; above this many examples only a few."""
+MOST_LABELS = 2_000
+"""A task of more labels is not for a linear model."""
+MOST_SCORES, FEW_SCORES = 20_000_000, 1_000_000
+"""Examples times labels at most: fewer examples are fitted. Above the second number the folds wait until the validation
+users alone have chosen the penalty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +103,7 @@ def fit_linear(
     Args:
         directions: along how many main directions the penalty may be eased; 0 = the plain regression.
     """
-    chosen = min(len(train), MOST_EXAMPLES)
+    chosen = min(len(train), MOST_EXAMPLES, MOST_SCORES // n_labels)
     users, own = torch.unique(train.rows[:chosen], return_inverse=True)
     owners, rows, values = _different_items(train.inputs[users][:, -length:])
     items = _items_that_count(rows, n_labels)
@@ -119,15 +124,17 @@ def fit_linear(
             if found.loss >= best.loss:
                 break
             best = found
-    return Fitted(best.model, torch.cat([best.unseen, in_batches(best.model, train.inputs, train.rows[chosen:])]))
+    unseen = problem.unseen(best) if best.unseen is None else best.unseen
+    return Fitted(best.model, torch.cat([unseen, in_batches(best.model, train.inputs, train.rows[chosen:])]))
 
 
 class _Trial(NamedTuple):
-    """A fit with one penalty: the loss on users that the weights have not seen, and as ``Fitted``."""
+    """A fit with one penalty: the loss on users that the weights have not seen; ``unseen`` where folds judged, too."""
 
     loss: float
     model: Linear
-    unseen: Tensor
+    penalty: _Penalty
+    unseen: Tensor | None
 
 
 class _Problem:
@@ -138,7 +145,8 @@ class _Problem:
     ) -> None:
         chosen = design.shape[0]
         self._labels, self._judges, self._items, self._length = train.labels[:chosen], judges, items, length
-        self._design, self._folds = design, _folds(train, chosen, seed)
+        self._many = chosen * n_labels > FEW_SCORES
+        self._design, self._folds = design, _folds(train, chosen, seed, FEW_FOLDS if self._many else FOLDS)
         inside = [torch.nonzero(self._folds != fold).squeeze(1) for fold in range(int(self._folds.max()) + 1)]
         self._inside = inside if len(inside) > 1 else []
         self._parts = [design.index_select(0, part) for part in self._inside]
@@ -146,22 +154,31 @@ class _Problem:
         self._of_folds = [self._weights] * len(self._parts)
 
     def fit(self, penalty: _Penalty) -> _Trial:
-        labels = self._labels
-        self._weights = _regress(self._design, labels, self._weights, penalty)
-        self._of_folds = [
-            _regress(part, labels[rows], start, penalty)
-            for part, rows, start in zip(self._parts, self._inside, self._of_folds, strict=True)
-        ]
+        """The model with this penalty, judged."""
+        self._weights = _regress(self._design, self._labels, self._weights, penalty)
         model = Linear(self._items, self._weights[:-1].clone(), self._weights[-1].clone(), self._length)
-        unseen = self._design @ self._weights
-        for fold, each in enumerate(self._of_folds):
-            out = torch.nonzero(self._folds == fold).squeeze(1)
-            unseen[out] = self._design.index_select(0, out) @ each
         judges = self._judges
         loss = F.cross_entropy(in_batches(model, judges.inputs, judges.rows), judges.labels, reduction="sum")
+        trial = _Trial(float(loss), model, penalty, None)
+        if self._many:
+            return trial
+        unseen = self.unseen(trial)
         if self._parts:
-            loss = loss + F.cross_entropy(unseen, labels, reduction="sum")
-        return _Trial(float(loss), model, unseen)
+            loss = loss + F.cross_entropy(unseen, self._labels, reduction="sum")
+        return trial._replace(loss=float(loss), unseen=unseen)
+
+    def unseen(self, trial: _Trial) -> Tensor:
+        """(N, Y) logits of the examples by the folds without them, and by the whole where there are no folds."""
+        weights = torch.cat([trial.model.weight, trial.model.bias.unsqueeze(0)])
+        self._of_folds = [
+            _regress(part, self._labels[rows], weights if self._many else start, trial.penalty)
+            for part, rows, start in zip(self._parts, self._inside, self._of_folds, strict=True)
+        ]
+        logits = self._design @ weights
+        for fold, each in enumerate(self._of_folds):
+            out = torch.nonzero(self._folds == fold).squeeze(1)
+            logits[out] = self._design.index_select(0, out) @ each
+        return logits
 
 
 def in_batches(model: Linear, inputs: Tensor, rows: Tensor) -> Tensor:
@@ -209,10 +226,10 @@ def _items_that_count(rows: Tensor, n_labels: int) -> Tensor:
     return items[often[users[often] >= LEAST_USERS]].sort().values
 
 
-def _folds(train: Examples, chosen: int, seed: int) -> Tensor:
+def _folds(train: Examples, chosen: int, seed: int, most: int) -> Tensor:
     """(chosen,) the fold of each example: all of a user are in one."""
     _, own = np.unique(train.users[:chosen], return_inverse=True)
-    count = min(FOLDS if chosen <= MANY_EXAMPLES else FEW_FOLDS, int(own.max()) + 1)
+    count = min(most if chosen <= MANY_EXAMPLES else FEW_FOLDS, int(own.max()) + 1)
     order = np.random.default_rng(seed).permutation(int(own.max()) + 1)
     return torch.from_numpy(order[own] % count).to(train.rows.device)
 

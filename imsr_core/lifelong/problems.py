@@ -152,7 +152,7 @@ def task_problem(
     if task.name in state.task_names:
         raise TaskError(f"task {task.name} is already in this version", hint="choose another name")
     windows = wanted_pooling(task.kind, config.objective).windows
-    encoded, wide = state.encoder.length * windows, wide_length(task.kind, config.objective)
+    encoded, wide = state.encoder.length * windows, wide_length(task.kind, task.n_labels, config.objective)
     examples = task_examples(task, max(encoded, wide), encoded)
     train = examples.part("train", state.split)
     if not len(train):

@@ -4,7 +4,7 @@
                     popular last       items by how often a training user's history ends with them
                     table of pairs     what followed the last item before (a first-order Markov chain), then popular
     classes, items  most frequent      labels by how many training users have them
-    classes         linear on items    softmax regression on which items users had, of those the task reads (`linear`)
+    classes (items) linear on items    softmax regression on which items users had, of those the task reads (`linear`)
 
 All are fitted on the training users and scored on one part of the split, on the examples and by the ranking that the
 encoder's tasks are scored by.
@@ -52,17 +52,21 @@ def next_item_references(
     return scores | {PAIRS: metrics_of_ranks(pairs, "next_item")}
 
 
-def task_references(task: TaskData, split: SplitConfig, length: int, part: Part = "test") -> References:
-    """``most frequent`` and, for classes, ``linear on items`` on a task's examples of one part.
+def task_references(
+    task: TaskData, split: SplitConfig, length: int, part: Part = "test", linear: bool | None = None
+) -> References:
+    """``most frequent`` and ``linear on items`` on a task's examples of one part.
 
     Args:
         length: L, the most recent items of a user that the encoder reads, and so the linear model.
+        linear: whether that is asked for; None: of tasks about classes.
     """
     examples = task_examples(task, length, 1)
     train, wanted = examples.part("train", split), examples.part(part, split)
     frequent = _ranks_of(_by_frequency(train.labels.numpy(), task.n_labels))
     scores = {FREQUENT: metrics_of_ranks(frequent[wanted.labels.numpy()], task.kind)}
-    if task.kind == "classes" and len(train) and len(wanted):
+    linear = task.kind == "classes" if linear is None else linear
+    if linear and len(train) and len(wanted):
         judges = examples.part("validation", split)
         known = judges if len(judges) else train
         model = fit_linear(train, known, task.n_labels, length, split.seed, directions=0).model

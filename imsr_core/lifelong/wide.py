@@ -1,4 +1,4 @@
-"""The wide part of a task about classes: a linear model of the user's items, which the encoder's vector adds to.
+"""The wide part of a task: a linear model of the user's items, which the encoder's vector adds to.
 
     scores = head(user vector) + linear(items)              (wide and deep, Cheng et al., DLRS 2016)
 
@@ -8,7 +8,8 @@ the model's own answer to users that it was fitted on is too good, and would lea
 starts where a linear model ends, and keeps what the encoder adds where held-out users gain more than two standard
 errors by it (`fitting`); else its head is silent.
 
-The tensors are the task's own: nothing that another task reads changes, and no capacity is used.
+Tasks about classes have it, and those about items where one asks for it. The tensors are the task's own: nothing that
+another task reads changes, and no capacity is used.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from imsr_core.lifelong.config import ObjectiveConfig
-from imsr_core.lifelong.linear import Fitted, Linear, fit_linear
+from imsr_core.lifelong.linear import MOST_LABELS, Fitted, Linear, fit_linear
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, TaskRecord
 from imsr_core.lifelong.tasks import Examples, TaskKind
@@ -24,9 +25,10 @@ from imsr_core.lifelong.tasks import Examples, TaskKind
 PARTS = ("items", "weight", "bias")
 
 
-def wide_length(kind: TaskKind, config: ObjectiveConfig) -> int:
+def wide_length(kind: TaskKind, n_labels: int, config: ObjectiveConfig) -> int:
     """How many items the wide part of a new task reads; 0 = it has none."""
-    return config.wide if kind == "classes" else 0
+    wanted = kind == "classes" or (kind == "items" and config.wide_items and n_labels <= MOST_LABELS)
+    return config.wide if wanted else 0
 
 
 def learnt_wide_length(record: TaskRecord) -> int:

@@ -33,5 +33,6 @@ def _measure(workspace: Workspace, state: LifelongState, task: LearntTask) -> di
         sequences = history(task.chain(workspace))
         found = next_item_references(sequences, record.n_labels, split, length)
         return main_values(found, main_metric("next_item"))
-    data = task_data(workspace, task)
-    return main_values(task_references(data, split, length), main_metric(data.kind))
+    data, wide = task_data(workspace, task), bool(learnt_wide_length(record))
+    found = task_references(data, split, length, linear=wide or data.kind == "classes")
+    return main_values(found, main_metric(data.kind))

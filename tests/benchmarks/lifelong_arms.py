@@ -78,6 +78,11 @@ ARMS = (
         for study, pooling, windows in (("last state", "last", 1), ("mean of 1", "mean", 1), ("mean of 4", "mean", 4))
         for method in ("peterrec", "fineall")
     ),
+    # a linear model beside the encoder in tasks about items, too
+    *(
+        Arm("wide for items", method, {"objective": ObjectiveConfig(wide_items=True)}, FILMS)
+        for method in ("sinmo", "finesmax", "fineall", "peterrec", "conure", "teracon")
+    ),
     *(Arm("cold users", method) for method in ("sinmo", "fineall", "peterrec", "conure")),
     *(Arm("junk before T4", method, worlds=HOUSEHOLDS) for method in ("conure", "teracon", "sinmoall")),
     Arm("own masks only", "teracon", {"teracon": TeraconConfig(relations=False)}),

@@ -22,7 +22,6 @@ from imsr_core.lifelong.references import main_values
 from imsr_core.lifelong.splits import Part, parts_of
 from imsr_core.lifelong.state import LifelongState
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
-from imsr_core.lifelong.wide import wide_length
 
 #: T1 is also scored on so many last items of each test user: one alone says little.
 BACK = 10
@@ -139,7 +138,7 @@ def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongC
     found = [kept_references(folder, world, split, length)]
     cell.next_item = dict(found[0])
     goal = config.objective
-    read = [max(length * wanted_pooling(task.kind, goal).windows, wide_length(task.kind, goal)) for task in tasks]
+    read = [max(length * wanted_pooling(task.kind, goal).windows, goal.wide) for task in tasks]
     found += [kept_references(folder, task, split, each) for task, each in zip(tasks, read, strict=True)]
     cell.references = [main_values(each, metric) for each, metric in zip(found, cell.metrics, strict=True)]
 

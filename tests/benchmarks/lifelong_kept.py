@@ -84,7 +84,7 @@ def kept_references(folder: Path, data: TaskData | World, split: SplitConfig, le
         if isinstance(data, World):
             found = next_item_references(data.sequences, data.n_items, split, length)
         else:
-            found = task_references(data, split, length)
+            found = task_references(data, split, length, linear=True)
         _write(path, lambda part: part.write_text(json.dumps(found), encoding="utf-8"))
     known: References = json.loads(path.read_text(encoding="utf-8"))
     return known

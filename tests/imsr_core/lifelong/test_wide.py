@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from imsr_core.encoders.tokens import FIRST_ITEM, PAD
-from imsr_core.lifelong import fitting, linear
+from imsr_core.encoders.tokens import FIRST_ITEM, PAD, left_pad
+from imsr_core.lifelong import fitting, linear, wide
 from imsr_core.lifelong.directions import main_directions
 from imsr_core.lifelong.evaluation import Score
 from imsr_core.lifelong.growing import grow_items
@@ -196,10 +196,31 @@ def test_newer_items_and_a_longer_history_change_nothing_and_a_task_takes_its_pa
     assert not [name for name in remove_task(child, "genre").tensors if "genre" in name]
 
 
-def test_a_task_about_items_has_none_and_neither_has_one_where_it_is_off(versions, sequences) -> None:
+def test_a_task_about_items_has_one_where_it_is_asked_for_and_none_where_it_is_off(
+    versions, sequences, monkeypatch
+) -> None:
     parent = versions("finesmax", ())[0]
     assert task_problem(parent, planted_task("shop", sequences), config_of(), 1).wide is None
     assert task_problem(parent, planted_task("genre", sequences), config_of(0), 1).wide is None
+    asked = replace(config_of(), objective=replace(config_of().objective, wide_items=True))
+    assert task_problem(parent, planted_task("shop", sequences), asked, 1).wide is not None
+    monkeypatch.setattr(wide, "MOST_LABELS", planted_task("shop", sequences).n_labels - 1)
+    assert task_problem(parent, planted_task("shop", sequences), asked, 1).wide is None
+
+
+@pytest.mark.parametrize("method", ["peterrec", "conure", "teracon", "mtl"])
+def test_a_task_about_items_is_served_by_both_parts(versions, sequences, method) -> None:
+    config = replace(config_of(), objective=replace(config_of().objective, wide_items=True))
+    quick = replace(config, task=replace(config.task, epochs=2), retrain=replace(config.task, epochs=2))
+    task, learner = planted_task("shop", sequences), get_method(method)
+    child = learner.add_task(versions(method, ())[0], task, quick, 1)
+    view = learner.view(child, "shop")
+    assert view.wide is not None
+    rows = task_examples(task, view.length).inputs
+    assert torch.allclose(view.logits(rows), view.head.logits(view.vectors(rows)) + view.wide.logits(rows))
+    assert learner.evaluate(child, task)["mrr@5"] > 0
+    served = view.logits(left_pad(sequences, view.length))
+    assert torch.allclose(learner.predict(child, "shop", sequences), served, atol=1e-5)
 
 
 def test_every_loss_counts_what_the_wide_part_says() -> None:
@@ -225,6 +246,23 @@ def test_rare_items_have_no_weight() -> None:
     examples = task_examples(TaskData("a", sequences, sequences.users, np.array([0, 0, 0, 1, 1]), 2), 2)
     model = fit_linear(examples, examples, 2, 2, seed=0).model
     assert model.items.tolist() == [FIRST_ITEM, FIRST_ITEM + 1]
+
+
+def test_many_scores_are_judged_by_the_validation_users_and_told_by_two_folds(sequences, monkeypatch) -> None:
+    task = planted_task("genre", sequences)
+    examples = task_examples(task, 20)
+    monkeypatch.setattr(linear, "PENALTIES", (1e-2,))
+    monkeypatch.setattr(linear, "FOLDS", 2)
+    few = fit_linear(examples, examples, task.n_labels, 20, seed=0, directions=0)
+    monkeypatch.setattr(linear, "FEW_SCORES", 1)
+    many = fit_linear(examples, examples, task.n_labels, 20, seed=0, directions=0)
+    assert torch.equal(few.model.weight, many.model.weight)
+    assert torch.allclose(few.unseen, many.unseen, atol=2e-2)
+    own = many.model.logits(examples.inputs)[examples.rows]
+    assert not torch.allclose(many.unseen, own, atol=0.1)
+    monkeypatch.setattr(linear, "MOST_SCORES", 50 * task.n_labels)
+    part = fit_linear(examples, examples, task.n_labels, 20, seed=0, directions=0)
+    assert torch.allclose(part.unseen[50:], part.model.logits(examples.inputs)[examples.rows[50:]], atol=1e-6)
 
 
 def test_many_items_and_many_examples_stay_in_bounds(sequences, monkeypatch) -> None:
