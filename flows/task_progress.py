@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from flows.answers import answer
 from flows.console import LINE_SECONDS, errors, progress_is_shown
 from imsr_core.lifelong.training import PhaseProgress, Progress, silent
+from imsr_core.lifelong.wide import WIDE_PHASE
 
 #: Seconds between two changes of the live line.
 _REDRAW_SECONDS = 0.5
@@ -27,6 +28,8 @@ class Pace:
 
     def sentence(self, at: PhaseProgress) -> str:
         """One line on a step."""
+        if at.phase == WIDE_PHASE:
+            return f"task {at.task}, {at.phase}: fit {at.done} of {at.most} at most, held-out loss {at.loss:.3f}"
         now, phase = self._clock(), (at.task, at.phase)
         if phase != self._phase or at.done <= self._first:
             self._phase, self._started, self._first = phase, now, at.done

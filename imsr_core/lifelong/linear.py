@@ -13,6 +13,7 @@ that raises the log-likelihood. ``eased`` = 1 is the plain regression.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ DIRECTIONS = 16
 """Along so many main directions the penalty may be eased ..."""
 EASED = (1 / 5, 1 / 17)
 """... to one of these shares of it, tried in this order (a scale of 1 + 2^2 and 1 + 4^2)."""
+MOST_FITS = len(PENALTIES) + 2 * len(EASED)
 LEAST_USERS = 3
 """An item that fewer training users had has no weight: it says nothing of anybody else."""
 MOST_EXAMPLES = 50_000
@@ -81,6 +83,14 @@ class Fitted(NamedTuple):
     unseen: Tensor
 
 
+Told = Callable[[int, int, float], None]
+"""(fits so far, fits at most, mean loss of the validation users)"""
+
+
+def unheard(fits: int, most: int, loss: float) -> None:
+    """Say nothing."""
+
+
 class _Penalty(NamedTuple):
     """How weights (V, Y) are held small: with ``strength``, ``eased`` to a share of it along ``directions`` (V, k)."""
 
@@ -96,19 +106,26 @@ class _Penalty(NamedTuple):
 
 
 def fit_linear(
-    train: Examples, judges: Examples, n_labels: int, length: int, seed: int, directions: int = DIRECTIONS
+    train: Examples,
+    judges: Examples,
+    n_labels: int,
+    length: int,
+    seed: int,
+    directions: int = DIRECTIONS,
+    told: Told = unheard,
 ) -> Fitted:
     """Fit the regression on ``train``; ``judges`` (validation) and the folds choose its penalty.
 
     Args:
         directions: along how many main directions the penalty may be eased; 0 = the plain regression.
+        told: hears of every penalty that was tried.
     """
     chosen = min(len(train), MOST_EXAMPLES, MOST_SCORES // n_labels)
     users, own = torch.unique(train.rows[:chosen], return_inverse=True)
     owners, rows, values = _different_items(train.inputs[users][:, -length:])
     items = _items_that_count(rows, n_labels)
     of_users = _matrix(owners, rows, values, items, len(users))
-    problem = _Problem(train, judges, n_labels, length, items, of_users.index_select(0, own), seed)
+    problem = _Problem(train, judges, n_labels, length, items, of_users.index_select(0, own), seed, told)
     best = problem.fit(_Penalty(PENALTIES[0]))
     strength = 0
     for place in range(1, len(PENALTIES)):
@@ -141,9 +158,17 @@ class _Problem:
     """The regression on the first examples, whole and without each fold; a fit starts from the one before it."""
 
     def __init__(
-        self, train: Examples, judges: Examples, n_labels: int, length: int, items: Tensor, design: Tensor, seed: int
+        self,
+        train: Examples,
+        judges: Examples,
+        n_labels: int,
+        length: int,
+        items: Tensor,
+        design: Tensor,
+        seed: int,
+        told: Told,
     ) -> None:
-        chosen = design.shape[0]
+        chosen, self._told, self._fits = design.shape[0], told, 0
         self._labels, self._judges, self._items, self._length = train.labels[:chosen], judges, items, length
         self._many = chosen * n_labels > FEW_SCORES
         self._design, self._folds = design, _folds(train, chosen, seed, FEW_FOLDS if self._many else FOLDS)
@@ -160,6 +185,8 @@ class _Problem:
         judges = self._judges
         loss = F.cross_entropy(in_batches(model, judges.inputs, judges.rows), judges.labels, reduction="sum")
         trial = _Trial(float(loss), model, penalty, None)
+        self._fits += 1
+        self._told(self._fits, MOST_FITS, float(loss) / max(1, len(judges)))
         if self._many:
             return trial
         unseen = self.unseen(trial)

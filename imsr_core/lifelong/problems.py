@@ -171,7 +171,7 @@ def task_problem(
         validated_on,
         config,
         seed,
-        fit_wide(task.name, train, validation, task.n_labels, wide, seed),
+        fit_wide(task.name, train, validation, task.n_labels, wide, seed, progress),
         progress,
     )
 

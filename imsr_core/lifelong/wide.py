@@ -21,8 +21,11 @@ from imsr_core.lifelong.linear import MOST_LABELS, Fitted, Linear, fit_linear
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, TaskRecord
 from imsr_core.lifelong.tasks import Examples, TaskKind
+from imsr_core.lifelong.training import PhaseProgress, Progress, Step, silent
 
 PARTS = ("items", "weight", "bias")
+WIDE_PHASE = "linear part"
+"""What ``progress`` calls it; a step of it is a fit with one penalty."""
 
 
 def wide_length(kind: TaskKind, n_labels: int, config: ObjectiveConfig) -> int:
@@ -36,11 +39,23 @@ def learnt_wide_length(record: TaskRecord) -> int:
     return int(record.details.get("wide", 0))
 
 
-def fit_wide(name: str, train: Examples, validation: Examples, n_labels: int, length: int, seed: int) -> Fitted | None:
+def fit_wide(
+    name: str,
+    train: Examples,
+    validation: Examples,
+    n_labels: int,
+    length: int,
+    seed: int,
+    progress: Progress = silent,
+) -> Fitted | None:
     """The wide part of a new task, and what it says of its training examples; None at ``length`` 0."""
     if not length:
         return None
-    return fit_linear(train, validation, n_labels, length, phase_seed(seed, name, "wide"))
+
+    def told(fits: int, most: int, loss: float) -> None:
+        progress(PhaseProgress(name, WIDE_PHASE, Step(0, fits - 1, most), loss, fits, most, 0))
+
+    return fit_linear(train, validation, n_labels, length, phase_seed(seed, name, "wide"), told=told)
 
 
 def wide_in(state: LifelongState, task_name: str) -> Linear | None:

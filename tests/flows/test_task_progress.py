@@ -6,6 +6,7 @@ import pytest
 
 from flows.task_progress import Pace, duration, task_progress
 from imsr_core.lifelong.training import PhaseProgress, Step
+from imsr_core.lifelong.wide import WIDE_PHASE
 
 
 def at(done: int, **changes: object) -> PhaseProgress:
@@ -33,6 +34,11 @@ def test_every_phase_has_a_pace_of_its_own():
     assert "left" not in pace.sentence(at(1, phase="retrain"))
     now[0] = 1001.0
     assert "40 s left" in pace.sentence(at(2, phase="retrain"))
+
+
+def test_fits_of_the_linear_part_are_told_as_such():
+    line = Pace().sentence(at(2, task="age", phase=WIDE_PHASE, most=10, loss=1.4412))
+    assert line == "task age, linear part: fit 2 of 10 at most, held-out loss 1.441"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (91, "2 min"), (9000, "2.5 h")])

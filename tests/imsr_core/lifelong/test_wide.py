@@ -248,6 +248,15 @@ def test_rare_items_have_no_weight() -> None:
     assert model.items.tolist() == [FIRST_ITEM, FIRST_ITEM + 1]
 
 
+def test_every_fit_is_told_and_they_are_no_more_than_was_said(versions, sequences) -> None:
+    heard = []
+    task_problem(versions("finesmax", ())[0], planted_task("genre", sequences), config_of(), 1, heard.append)
+    assert [each.done for each in heard] == list(range(1, len(heard) + 1))
+    assert {(each.task, each.phase) for each in heard} == {("genre", wide.WIDE_PHASE)}
+    assert 2 <= len(heard) <= heard[0].most
+    assert heard[1].loss != heard[0].loss
+
+
 def test_many_scores_are_judged_by_the_validation_users_and_told_by_two_folds(sequences, monkeypatch) -> None:
     task = planted_task("genre", sequences)
     examples = task_examples(task, 20)
