@@ -75,6 +75,14 @@ class RowTable:
         """The four tensors by name, in the order of the fields."""
         return {name: getattr(self, name) for name in ("weight", "moment1", "moment2", "steps")}
 
+    def take_stepped(self, other: RowTable) -> None:
+        """The rows that ``other``, a copy of this table that was trained on some device, has stepped since: the rest is
+        the same and need not be carried."""
+        rows = (other.steps != self.steps.to(other.steps.device)).nonzero()[:, 0]
+        here = rows.cpu()
+        for mine, theirs in zip(self.tensors().values(), other.tensors().values(), strict=True):
+            mine[here] = theirs[rows].cpu()
+
     def leaf(self, ids: Tensor) -> Tensor:
         """The rows ``ids`` (n,) as an (n, d) leaf that collects a gradient."""
         return self.weight[ids].requires_grad_()

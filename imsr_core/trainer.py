@@ -118,7 +118,7 @@ class SpanTrainer:
         )
         self.optimizer = DenseAdam(self.state.extractor.named_parameters(), self.learning_rate)
         self.users = torch.from_numpy(self.sequences.users)
-        self.device = torch.device("cpu")
+        self.device, self.here = torch.device("cpu"), self.state.items
         if self.config.training.moments == "reset":
             self.state.items.reset_moments()
             self.queries.reset_moments()
@@ -131,8 +131,12 @@ class SpanTrainer:
 
     def to(self, device: torch.device) -> None:
         """Carry all that a step touches to a device: the state's tables and extractor, interests, optimiser."""
+        if device.type == "cpu":
+            self.here.take_stepped(self.state.items)
+            self.state.items = self.here
+        else:
+            self.here, self.state.items = self.state.items, moved(self.state.items, device)
         self.device = device
-        self.state.items = moved(self.state.items, device)
         self.working, self.queries = moved(self.working, device), moved(self.queries, device)
         self.state.extractor.to(device)
         self.state.extractor_optimizer = moved(self.state.extractor_optimizer, device)

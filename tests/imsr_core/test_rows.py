@@ -85,3 +85,15 @@ def test_nothing_to_step_is_no_error():
     table.step(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3), 0.1)
     assert table.steps.tolist() == [0, 0]
     assert pytest.approx(0) == float(table.moment1.abs().sum())
+
+
+def test_what_was_stepped_elsewhere_is_taken_back_and_nothing_else():
+    table = RowTable.random(50, 4, torch.Generator().manual_seed(0))
+    table.step(torch.arange(0, 50, 3), torch.ones(17, 4), 0.1)
+    copy = table.clone()
+    copy.step(torch.tensor([3, 7, 49]), torch.ones(3, 4), 0.1)
+    trained = copy.clone()
+    copy.weight[5] = torch.nan  # a row that was not stepped is not looked at
+    table.take_stepped(copy)
+    for mine, other in zip(table.tensors().values(), trained.tensors().values(), strict=True):
+        assert torch.equal(mine, other)
