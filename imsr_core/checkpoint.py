@@ -15,7 +15,9 @@ Loading checks every tensor's name, shape and type against the configuration, an
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -170,9 +172,15 @@ def _moments(state: ModelState) -> dict[str, Tensor]:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as one safetensors file. Raises `CheckpointError` if the disk does not take it."""
+    """Write tensors as one safetensors file, which whoever may read its folder may read.
+
+    Raises:
+        CheckpointError: the disk does not take it.
+    """
     try:
         save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, path)
+        with suppress(PermissionError):  # a file system without such rights
+            path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors leaves it to its owner alone
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}", hint="is the disk full, or broken?") from error
 
@@ -306,6 +314,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
+        if path.exists() and not os.access(path, os.R_OK):  # safetensors says that there is none
+            raise CheckpointError(f"{path}: this user may not read it", hint=f"as its owner: chmod go+r {path}")
         return load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}", hint=ADVICE) from error

@@ -29,6 +29,10 @@ def test_the_compose_file_starts_a_command_that_there_is(monkeypatch):
     assert (built / service["build"]["dockerfile"]).is_file()
     assert (built / "pyproject.toml").is_file()
     assert 'ENTRYPOINT ["imsr"]' in (built / service["build"]["dockerfile"]).read_text()
+    # the workspace lies in what the image is built from, and must not get into it
+    ignored = (built / ".dockerignore").read_text().splitlines()
+    sources = [volume.partition(":")[0] for volume in service["volumes"]]
+    assert all((DEPLOY / source).resolve().relative_to(built).as_posix() in ignored for source in sources)
     mounted = {volume.partition(":")[2] for volume in service["volumes"]}
     assert all(value.startswith(tuple(mounted)) for value in service["environment"].values())
 

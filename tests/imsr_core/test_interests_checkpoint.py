@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from imsr_core.checkpoint import config_from_dict, config_to_dict, load_state, save_state
+from imsr_core.checkpoint import config_from_dict, config_to_dict, load_state, save_state, write_tensors
 from imsr_core.config import SmlConfig
 from imsr_core.errors import CheckpointError
 from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_KEYS, LATER_SECTIONS
@@ -245,3 +245,16 @@ def test_a_checkpoint_from_before_a_key_goes_on_as_it_was(saved):
 def test_json_that_is_no_object(saved, text):
     (saved / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     refused(saved, "config.json")
+
+
+def test_whoever_may_read_the_folder_may_read_its_tensors(tmp_path, monkeypatch):
+    for mode in (0o750, 0o755):
+        tmp_path.chmod(mode)
+        write_tensors({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+        assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == mode & 0o666
+    folder = tmp_path / "version"
+    folder.mkdir()
+    save_state(ModelState.initial(tiny_config()), folder)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(CheckpointError, match="this user may not read it"):
+        load_state(folder)
