@@ -98,9 +98,10 @@ class Traces:
 
 
 def trace(workspace: Workspace, user_id: str) -> Traces:
-    """Where a user is found. Reads only."""
+    """Where a user is found, also what an earlier forgetting could not clean. Reads only."""
     with workspace.ledger.snapshot() as view:
-        search = Search.of(workspace, view, user_id, tombstone(""))
+        before = _unfinished_business(receipts(view), user_id)
+        search = Search.of(workspace, view, user_id, tombstone(before.user_hash[:16] if before else ""))
     found = search.found()
     labels, damaged = find_labels(workspace, user_id)
     unreadable = search.unreadable | {place_of(workspace, path): why for path, why in damaged.items()}
@@ -147,7 +148,8 @@ def forget(
             receipt = None if traces.found else _forgotten_before(user_id, known, traces)
             if receipt is not None and not traces.labels and not (landing and traces.landing):
                 return receipt
-            salt = salt or secrets.token_hex(16)
+            before = _unfinished_business(known, user_id)  # its tombstone stands for the id in the vocabulary
+            salt = before.salt if before else salt or secrets.token_hex(16)
             receipt = receipt or Receipt(f"f{len(known) + 1:04d}", user_hash(user_id, salt), salt, iso(now))
             journal = Journal(user_id, receipt, retrain, landing)
         journal = replace(journal, retrain=journal.retrain or retrain, landing=journal.landing or landing)
@@ -162,6 +164,11 @@ def finish_forgetting(writer: Writer) -> Receipt | None:
         return None
     remove_orphans(writer)
     return _Run(writer).finish(journal)
+
+
+def _unfinished_business(known: list[Receipt], user_id: str) -> Receipt | None:
+    """The receipt of a user some of whose files could not be cleaned, as it named them; None for all others."""
+    return next((each for each in reversed(known) if each.left and each.is_of(user_id)), None)
 
 
 def _forgotten_before(user_id: str, known: list[Receipt], traces: Traces) -> Receipt | None:

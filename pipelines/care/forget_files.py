@@ -106,20 +106,36 @@ class ForgetFiles:
     def _prepare(
         self, folder: Path, files: Iterable[Path], search: Search, changes: dict[str, Path], work: Path
     ) -> None:
-        """Write those of ``files`` that still have the user anew; a folder without a seal file by file."""
+        """Write those of ``files`` that still have the user anew, with ``changes``; without a seal file by file.
+
+        Where one cannot be read the others and ``changes`` are made all the same: what comes later rests on them.
+        """
         changes, ready = dict(changes), is_ready(folder)
+        failed: ImsrError | OSError | None = None
         for path in files:
-            if path.exists() and search.rows(search.place_of(path), path):
-                out = work / f"{len(os.listdir(work))}-{path.name}"
-                search.write_without(path, out)
-                if ready:
-                    changes[path.name] = out
-                else:
-                    os.replace(out, next_edition(path) if folder.name in UNSEALED else path)
-                    fsync_path(folder)
-                    hit(FailPoint.REWRITE_REPLACED)
+            try:
+                out = self._without(path, search, work)
+            except (ImsrError, FileNotFoundError, PermissionError) as error:
+                failed = error
+                continue
+            if out and ready:
+                changes[path.name] = out
+            elif out:
+                os.replace(out, next_edition(path) if folder.name in UNSEALED else path)
+                fsync_path(folder)
+                hit(FailPoint.REWRITE_REPLACED)
         if changes:
             prepare(folder, changes)
+        if failed is not None:
+            raise failed
+
+    def _without(self, path: Path, search: Search, work: Path) -> Path | None:
+        """A copy without the user; None if the file does not have the user (any more)."""
+        if not path.exists() or not search.rows(search.place_of(path), path):
+            return None
+        out = work / f"{len(os.listdir(work))}-{path.name}"
+        search.write_without(path, out)
+        return out
 
     def _is_left(self, folder: Path) -> bool:
         """Whether it could not be taken back what was begun in a folder."""

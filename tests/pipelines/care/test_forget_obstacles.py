@@ -10,11 +10,13 @@ from small_world import NOW, TOML, day_of_events, land, run_all
 from flows.holding import holding
 from pipelines.care.doctor import examine
 from pipelines.care.forget import finish_forgetting, forget, trace
+from pipelines.care.forget_places import Search
 from pipelines.care.prune import prune
 from pipelines.care.receipts import read_journal
 from pipelines.workspace import failpoints
 from pipelines.workspace.failpoints import InjectedFailure
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import ParquetFileError
 from pipelines.workspace.writer import writing
 
 
@@ -158,3 +160,35 @@ def test_sequences_that_prune_discarded_in_between(world, copy_of, monkeypatch):
     prune(workspace, now=NOW, damaged=True)
     require_a_night(workspace)
     assert places_of(workspace, ZOE) == []
+
+
+@pytest.mark.parametrize("place", ["sequences/span=*/*/bucket=*.parquet", "versions/*/*.parquet", "lake/span=*/v=*/*"])
+def test_a_file_that_could_not_be_read_for_once_is_cleaned_by_the_same_command_again(
+    world, copy_of, monkeypatch, place
+):
+    workspace, whole = copy_of(world), copy_of(world, "whole")
+    forget(whole, ZOE, now=NOW)
+    held = [path for path in trace(workspace, ZOE).found if (workspace.root / path) in workspace.root.glob(place)]
+    refused = workspace.root / held[-1]
+    write = Search.write_without
+
+    def write_without(search, path, out):
+        if path == refused:
+            raise ParquetFileError(f"{path}: the disk does not answer")
+        write(search, path, out)
+
+    monkeypatch.setattr(Search, "write_without", write_without)
+    first = forget(workspace, ZOE, now=NOW)
+    assert list(first.left) == [workspace.relative(refused.parent)]
+    assert list(trace(workspace, ZOE).found) == held[-1:]
+    monkeypatch.undo()
+    second = forget(workspace, ZOE, now=NOW)
+    assert (second.receipt_id, second.left, second.is_of(ZOE)) == ("f0002", {}, True)
+    assert trace(workspace, ZOE).found == {}
+    assert forget(workspace, ZOE, now=NOW).receipt_id == "f0002"  # nothing is left to do
+    files = [set(each.root.glob("[!c]*/*/**/*.parquet")) for each in (workspace, whole)]  # not those of the catalog
+    names = [
+        {path.relative_to(each.root) for path in found} for each, found in zip((workspace, whole), files, strict=True)
+    ]
+    assert names[0] == names[1] != set()
+    require_a_night(workspace)
