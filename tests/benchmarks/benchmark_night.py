@@ -120,6 +120,8 @@ def main() -> None:
             shown = " | ".join(f"{steps.get(step, 0.0):.2f}" for step in ("all", *STEPS))
             own = f"{events:,} | {active:,} | {cost.seconds:.1f} | {cost.peak / 1e6:,.0f} | {size:.2f}"
             print(f"| {own} | {shown} |", flush=True)
+        asked_for = costs.measured(workspace, "recommend", "-w", workspace, "--user", "user-1")
+        print(f"\nrecommend --user: {asked_for.seconds:.1f} s, peak {asked_for.peak / 1e6:,.0f} MB")
 
 
 if __name__ == "__main__":
