@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from imsr_core.encoders.build import build_encoder, initial_rows, initial_weights
 from imsr_core.encoders.protocol import Encoder
+from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.config import TokenMode
 from imsr_core.lifelong.fitting import fit
+from imsr_core.lifelong.growing import first_open_row
 from imsr_core.lifelong.heads import initial_head
 from imsr_core.lifelong.pooling import wanted_pooling
 from imsr_core.lifelong.problems import BaseProblem, Problem, TaskProblem
@@ -37,6 +40,23 @@ def fresh_head(problem: Problem, *, bias: bool) -> Tensors:
     if isinstance(problem, TaskProblem) and problem.wide is not None:
         head = {name: torch.zeros_like(tensor) for name, tensor in head.items()}
     return on_device(named(f"head/{problem.name}", head), problem)
+
+
+def adds_nothing(problem: Problem, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the encoder has nothing to say beside the new task's wide part: its head was found silent (`fitting`)."""
+    if isinstance(problem, BaseProblem) or problem.wide is None:
+        return False
+    return not any(bool(tensor.any()) for tensor in subset(f"head/{problem.name}", tensors).values())
+
+
+def silent_version(
+    state: LifelongState, problem: TaskProblem, tensors: Mapping[str, Tensor], record: TaskRecord
+) -> LifelongState:
+    """A version with a task that the encoder ``adds_nothing`` to: of what it learnt only the head, and open rows stay
+    open for the next task that learns something."""
+    head = named(f"head/{problem.name}", subset(f"head/{problem.name}", tensors))
+    known = first_open_row(state) - FIRST_ITEM
+    return state.replaced(head, task=dataclasses.replace(record, n_items=known))
 
 
 def fresh_token(problem: TaskProblem, mode: TokenMode) -> Tensors:

@@ -28,6 +28,7 @@ from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder
 from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.lifelong.backbone import (
+    adds_nothing,
     base_reading,
     first_state,
     fresh_base,
@@ -36,6 +37,7 @@ from imsr_core.lifelong.backbone import (
     on_device,
     pooling_of,
     record_of,
+    silent_version,
     task_reading,
 )
 from imsr_core.lifelong.evaluation import Score, score
@@ -140,9 +142,12 @@ class Conure(LifelongMethod):
             problem.config.retrain,
             movable=movable_weights(owners, number),
         )
+        phases = _phases(dense, pruned, sparse)
+        if adds_nothing(problem, sparse.parameters):  # all that it might have had is given back
+            record = record_of(problem, phases, **_facts(state.group("owner"), number, [1.0], reading))
+            return silent_version(state, problem, sparse.parameters, record)
         learnt = {n: t for n, t in sparse.parameters.items() if n != "rows"}
         learnt |= merged_table(state, sparse.parameters) | named("owner", owners)
-        phases = _phases(dense, pruned, sparse)
         return state.replaced(learnt, task=record_of(problem, phases, **_facts(owners, number, rates, reading)))
 
     def deep_view(self, state: LifelongState, task_name: str) -> View:

@@ -9,6 +9,8 @@ Decided: one mask function for training and serving; at least one user is distil
 T1 is distilled on the whole sequence (released: without its last item); the best epoch is chosen on the new task's
 validation users after ``min_epochs``. Off by default and not in the paper: ``carry_relations``.
 
+Decided, too: a task whose encoder adds nothing to its wide part (`wide`) leaves the network as it was and has no mask.
+
 Nothing exact holds for old tasks: measure forgetting (``transfer``) and let a gate decide.
 """
 
@@ -24,6 +26,7 @@ from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder
 from imsr_core.encoders.protocol import Encoder
 from imsr_core.lifelong.backbone import (
+    adds_nothing,
     base_reading,
     first_state,
     fresh_base,
@@ -31,6 +34,7 @@ from imsr_core.lifelong.backbone import (
     on_device,
     pooling_of,
     record_of,
+    silent_version,
 )
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.methods.distillation import Retention, ViewAt
@@ -80,16 +84,17 @@ class Teracon(LifelongMethod):
         return first_state(self.name, problem, record, result.parameters)
 
     def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
-        settings, tasks = problem.config.teracon, (*state.task_names, problem.name)
+        settings, past = problem.config.teracon, networked(state)
+        tasks = (*past, problem.name)
         s_max = state.tasks[0].details["s_max"]  # masks mean nothing at another steepness
         encoder = build_encoder(state.encoder)
-        poolings = {task.name: learnt_pooling(task) for task in state.tasks}
+        poolings = {task: learnt_pooling(state.task(task)) for task in past}
         view_at = _views(encoder, poolings | {problem.name: pooling_of(problem)}, state.n_items)
         teacher_items = max(task.n_items for task in state.tasks)
         generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "distillation"))
         retention = Retention(
             state.tensors,
-            state.task_names,
+            past,
             _views(build_encoder(state.encoder), poolings, teacher_items),
             view_at,
             teacher_items,
@@ -114,15 +119,20 @@ class Teracon(LifelongMethod):
             extra_loss=retain if settings.distillation else None,
         )
         details = {"s_max": s_max, "rates": dict(retention.rates)}
-        return state.replaced(result.parameters, task=record_of(problem, {"train": result.report()}, **details))
+        phases = {"train": result.report()}
+        if adds_nothing(problem, result.parameters):  # the network stays as it was, and nothing is forgotten
+            record = record_of(problem, phases, s_max=s_max, apart=True)
+            return silent_version(state, problem, result.parameters, record)
+        return state.replaced(result.parameters, task=record_of(problem, phases, **details))
 
     def student_start(self, state: LifelongState, problem: TaskProblem) -> Tensors:
         """The student before its first step: the parent, a new head and embedding, new relation layers."""
-        tasks, sites = (*state.task_names, problem.name), build_encoder(state.encoder).sites
+        past, sites = networked(state), build_encoder(state.encoder).sites
+        tasks = (*past, problem.name)
         generator = torch.Generator().manual_seed(phase_seed(problem.seed, problem.name, "initial masks"))
         own = {f"embedding/{problem.name}": initial_embedding(sites, problem.dim, generator)}
         old = {name: t for name, t in state.tensors.items() if name.startswith("relation/")}
-        wanted = bool(old) if len(state.tasks) > 1 else problem.config.teracon.relations  # it goes on as it began
+        wanted = bool(old) if len(past) > 1 else problem.config.teracon.relations  # it goes on as it began
         relations = on_device(initial_relations(tasks, sites, generator), problem) if wanted else {}
         if wanted and problem.config.teracon.carry_relations:
             relations = carried_relations(relations, old)
@@ -131,7 +141,7 @@ class Teracon(LifelongMethod):
 
     def deep_view(self, state: LifelongState, task_name: str) -> View:
         state.position(task_name)
-        return self.view_of_tensors(state, state.tensors, state.task_names, task_name)
+        return self.view_of_tensors(state, state.tensors, networked(state), task_name)
 
     def view_of_tensors(
         self, state: LifelongState, tensors: Mapping[str, Tensor], tasks: Sequence[str], task_name: str
@@ -141,6 +151,11 @@ class Teracon(LifelongMethod):
         poolings = {task: learnt.get(task, AT_THE_END) for task in tasks}
         view_at = _views(build_encoder(state.encoder), poolings, state.n_items)
         return view_at(tensors, task_name, state.tasks[0].details["s_max"])
+
+
+def networked(state: LifelongState) -> tuple[str, ...]:
+    """The tasks that have a mask in the network, in their order: all but those that it adds nothing to."""
+    return tuple(task.name for task in state.tasks if not task.details.get("apart"))
 
 
 def clamp_embeddings(tensors: Mapping[str, Tensor], bound: float) -> None:
@@ -159,10 +174,10 @@ def _views(encoder: Encoder, poolings: Mapping[str, Pooled], n_items: int) -> Vi
     tasks = tuple(poolings)
 
     def view_at(tensors: Mapping[str, Tensor], task: str, s: float) -> View:
-        adapter = Adapter(gates=task_mask(tensors, tasks, task, s))
+        masked = task if task in tasks else BASE_TASK  # a task without a mask has a silent head
+        adapter = Adapter(gates=task_mask(tensors, tasks, masked, s))
         reading = base_reading(encoder) if task == BASE_TASK else "items"
-        return View(
-            encoder, subset("encoder", tensors), head_in(tensors, task), n_items, adapter, reading, poolings[task]
-        )
+        pooling = poolings.get(task, AT_THE_END)
+        return View(encoder, subset("encoder", tensors), head_in(tensors, task), n_items, adapter, reading, pooling)
 
     return view_at

@@ -15,7 +15,7 @@ from imsr_core.encoders.tokens import FIRST_ITEM, PAD, left_pad
 from imsr_core.lifelong import fitting, linear, wide
 from imsr_core.lifelong.directions import main_directions
 from imsr_core.lifelong.evaluation import Score
-from imsr_core.lifelong.growing import grow_items
+from imsr_core.lifelong.growing import first_open_row, grow_items
 from imsr_core.lifelong.heads import Head, bpr, initial_head, sampled_softmax
 from imsr_core.lifelong.linear import Linear, fit_linear
 from imsr_core.lifelong.methods import get_method
@@ -164,6 +164,37 @@ def test_where_the_encoder_only_harms_the_head_is_silent(versions, sequences) ->
     view = get_method("fineall").view(child, "genre")
     rows = task_examples(noise, view.length).inputs
     assert torch.allclose(view.logits(rows), view.wide.logits(rows))
+
+
+@pytest.mark.parametrize("method", ["conure", "teracon"])
+def test_what_the_encoder_adds_nothing_to_takes_nothing_of_a_shared_network(versions, sequences, method) -> None:
+    """Noise: the head is silent. What is shared is the parent's bit for bit, and the next task learns as without it."""
+    learner, parent = get_method(method), versions(method, ())[0]
+    task, rng = planted_task("genre", sequences), np.random.default_rng(1)
+    noise = replace(task, name="noise", labels=rng.integers(0, task.n_labels, len(task.labels)))
+    short = replace(small_config().task, epochs=2, min_epochs=1)
+    quick = replace(config_of(), task=short, retrain=short)
+    grown = grow_items(parent, parent.n_items + 3, 1)
+    child = learner.add_task(grown, noise, quick, 1)
+    assert not child.head("noise").weight.any()
+    assert {n for n in child.tensors if n not in grown.tensors} == {
+        n for n in child.tensors if n.startswith(("head/noise/", "wide/noise/"))
+    }
+    assert all(child.tensors[name] is tensor for name, tensor in grown.tensors.items())
+    assert first_open_row(child) == first_open_row(grown)
+    view = learner.view(child, "noise")
+    rows = task_examples(noise, view.length).inputs
+    assert torch.equal(learner.predict(child, "noise", sequences), view.wide.logits(left_pad(sequences, view.length)))
+    assert torch.isfinite(view.logits(rows)).all()
+    after, alone = (learner.add_task(each, task, quick, 1) for each in (child, grown))
+    mine, others = (
+        {n: f for n, f in each.fingerprints().items() if "/noise" not in n and not n.startswith("owner/")}
+        for each in (after, alone)
+    )
+    assert mine == others
+    for name, owner in after.group("owner").items():  # Conure: as much is free, of the third task as of a second
+        assert torch.equal(owner == 3, alone.group("owner")[name] == 2)
+    assert torch.equal(learner.predict(after, "noise", sequences), learner.predict(child, "noise", sequences))
 
 
 @pytest.mark.parametrize(("errors", "kept"), [(1.5, False), (2.5, True)])
