@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from pathlib import Path
 import torch
 from lifelong_cells import Cell, base_of, run_base, run_cell
 from lifelong_worlds import WORLDS, World
+
+SECONDS = 0.5
+"""Between two looks at whether a signal asked for the end."""
+_ASKED = threading.Event()
 
 Told = Callable[[Cell, Cell | Exception | None], None]
 """(what was wanted; the cell that came out, None for its T1 alone, or what went wrong)"""
@@ -45,7 +50,7 @@ def run_cells(cells: Sequence[Cell], place: Place, jobs: int, told: Told) -> Non
                 running[pool.submit(job.call, place, job.cell)] = job.cell, job.base
             if not running:  # what is left starts from a T1 that failed
                 return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in _ended(running):
                 cell, base = running.pop(future)
                 error = future.exception()
                 if base is not None and error is not None:
@@ -93,12 +98,26 @@ def _world(data: Path, name: str) -> World:
     return WORLDS[name](data / name)
 
 
+def _ended(running: Iterable[Future[Cell | None]]) -> set[Future[Cell | None]]:
+    """Those that have ended, once there are any. Raises SystemExit where a signal asked for the end meanwhile.
+
+    Not in the handler itself: there a lock of the pool may be half taken.
+    """
+    done: set[Future[Cell | None]] = set()
+    while not done:
+        done = wait(running, timeout=SECONDS, return_when=FIRST_COMPLETED).done
+        if _ASKED.is_set():
+            sys.exit(128 + signal.SIGTERM)
+    return done
+
+
 @contextmanager
 def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes of one thread each, which end with this one, also where a signal asks for it."""
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _ASKED.clear()
+    previous = signal.signal(signal.SIGTERM, lambda *_: _ASKED.set())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ProcessPoolExecutor(jobs, context, initializer=_begin)
     try:
         yield pool
     finally:
@@ -106,3 +125,8 @@ def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
             child.terminate()
         pool.shutdown(cancel_futures=True)
         signal.signal(signal.SIGTERM, previous)
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

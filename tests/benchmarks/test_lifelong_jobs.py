@@ -89,17 +89,20 @@ def test_a_signal_ends_the_processes_too(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(
         "import os, sys, time\n"
-        "from lifelong_jobs import _processes\n"
+        "from lifelong_jobs import _ended, _processes\n"
         "if __name__ == '__main__':\n"
         "    with _processes(2) as pool:\n"
         "        print(pool.submit(os.getpid).result(), flush=True)\n"
-        "        pool.submit(time.sleep, 600).result()\n"
+        "        _ended([pool.submit(time.sleep, 600)])\n"
     )
-    run = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=_environment())
+    run = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
+    )
     assert run.stdout is not None
     worker = int(run.stdout.readline())
     run.send_signal(signal.SIGTERM)
-    assert run.wait(timeout=60) == 128 + signal.SIGTERM
+    assert run.communicate(timeout=60)[1] == ""
+    assert run.returncode == 128 + signal.SIGTERM
     for _ in range(600):
         if not Path(f"/proc/{worker}").exists():
             return
