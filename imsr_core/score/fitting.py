@@ -16,7 +16,7 @@ fashion, and the counts seem worthless. Out of sample they are judged by what th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ PULL = 30.0
 #: the weights.
 CHANCE = 0.003
 STEPS = 25
+#: Users whose candidates are summed up together: as many as stay in the processor's cache.
+USERS_AT_ONCE = 32
 #: The fit ends when a step gains less than this, in nats an event.
 ENOUGH_GAIN = 1e-4
 
@@ -117,18 +119,22 @@ def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
     """The weights after what the events say, started from ``weights`` and pulled to them."""
     taken, column = _by_user(asked)
     items = np.concatenate([asked.items, taken], 1)  # asked for together: a term may look at all of a user's items once
-    both = torch.cat([term.at(asked.users, items) for term in terms], -1)
-    place, width = torch.from_numpy(asked.place), asked.items.shape[1]
-    values = both[:, :width]  # (B, C, F)
-    own = both[place, width + torch.from_numpy(column)]  # (E, F)
     columns = tuple(name for term in terms for name in term.columns)
+    width, first = asked.items.shape[1], 0
+    values = torch.empty(*asked.items.shape, len(columns))  # (B, C, F)
+    own = torch.empty(*taken.shape, len(columns))
+    for term in terms:
+        part, found = slice(first, first + len(term.columns)), term.at(asked.users, items)
+        values[..., part], own[..., part], first = found[:, :width], found[:, width:], part.stop
+    place = torch.from_numpy(asked.place)
+    own = own[place, torch.from_numpy(column)]  # (E, F)
     for number, which in enumerate(SETS):
         chosen = torch.ones_like(asked.new) if which == "everything" else asked.new
         if int(chosen.sum()) >= ENOUGH:
             before = weights.row(which, columns)
             chance = CHANCE * float((~asked.new[chosen]).double().mean())
             told = _Asked(values, asked.offset[number], own[chosen], place[chosen], chance)
-            found, evidence = _fit(told.with_users_of_events(), before)
+            found, evidence = _fit(told, before)
             weights = weights.with_row(which, columns, found, evidence)
     return weights
 
@@ -171,7 +177,7 @@ def _fit(asked: _Asked, before: Tensor) -> tuple[Tensor, Evidence]:
         if last - value < ENOUGH_GAIN:
             break
     knowing_nothing = asked.answer(torch.zeros_like(weights))
-    events, users = len(asked.own), len(asked.values)
+    events, users = len(asked.own), len(asked.place.unique())
     return weights.float(), Evidence(events, users, first.loss, answer.loss, knowing_nothing.loss)
 
 
@@ -200,11 +206,6 @@ class _Asked:
         """() the logarithm of the chance."""
         return torch.tensor(self.chance, dtype=torch.float64).log()
 
-    def with_users_of_events(self) -> _Asked:
-        """Without the users who took nothing."""
-        people, place = torch.unique(self.place, return_inverse=True)
-        return replace(self, values=self.values[people], offset=self.offset[people], place=place)
-
     def answer(self, weights: Tensor) -> _Answer:
         """What ``weights`` (F,) say of it."""
         scores = self.values @ weights.float() + self.offset
@@ -216,9 +217,13 @@ class _Asked:
         """Slope (F,) and curvature (F, F) of the bound where the answer was given."""
         counts = (answer.logs - self.unforeseen).sigmoid() / len(answer.logs)  # (E,) p / (p + chance), of the mean
         share = torch.zeros(len(self.values), dtype=torch.float64).index_add_(0, self.place, counts).float()
-        mean = (answer.chances[:, None, :] @ self.values)[:, 0]  # (B, F)
-        flat = self.values.reshape(-1, self.values.shape[2])
-        weighed = (answer.chances * share[:, None]).reshape(-1, 1)
-        spread = (flat * weighed).T @ flat - (mean * share[:, None]).T @ mean
-        target = (self.own.double() * counts[:, None]).sum(0)
-        return (mean * share[:, None]).double().sum(0) - target, spread.double()
+        slope = -(self.own.double() * counts[:, None]).sum(0)
+        curve = torch.zeros(len(slope), len(slope), dtype=torch.float64)
+        for part in torch.arange(len(self.values)).split(USERS_AT_ONCE):
+            here = slice(int(part[0]), int(part[-1]) + 1)
+            values, chances, weight = self.values[here], answer.chances[here], share[here, None]
+            mean = (chances[:, None, :] @ values)[:, 0]  # (b, F)
+            flat = values.reshape(-1, values.shape[2])
+            spread = flat.T @ (flat * (chances * weight).reshape(-1, 1)) - (mean * weight).T @ mean
+            slope, curve = slope + (mean * weight).double().sum(0), curve + spread.double()
+        return slope, curve
