@@ -45,8 +45,8 @@ class _Speaking(Console):
         """Rich sets it at the start."""
 
 
-console = _Speaking(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+console = _Speaking(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+errors = Console(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 #: Seconds between two lines on progress where there is no terminal.
 LINE_SECONDS = 30.0

@@ -190,7 +190,9 @@ def _check_marks(file: EventFile, first: bytes) -> None:
     kind, ending = kind_by_content(first)
     if kind:
         hint = f"name it {file.path.name}{ending}" if ending else "export it as CSV, JSON lines or Parquet"
-        if ending == ".parquet":
+        if file.packing:
+            hint = "it is packed twice: unpack it once"
+        elif ending == ".parquet":
             hint = f'name it {file.path.stem}{ending}, or set format = "parquet" under [source] in imsr.toml'
         raise ReadError(f"{file.path}: this is no text: it is {kind}", hint=hint)
     if len(first) >= 4 and 0 in first[:4]:

@@ -38,3 +38,10 @@ def test_a_terminal_shows_no_bar_at_nought_of_one(monkeypatch):
         assert "0/1" not in stream.getvalue()
         advance(1, 10, 0.5)
     assert "0/1 steps" not in stream.getvalue()
+
+
+def test_what_stands_between_colons_is_no_picture():
+    for each in (console.console, console.errors):
+        with each.capture() as captured:
+            each.print(console.plain("root:x:0:0 :smile: [b]"))
+        assert captured.get() == "root:x:0:0 :smile: [b]\n"
