@@ -33,6 +33,8 @@ DIRECTIONS = 16
 EASED = (1 / 5, 1 / 17)
 """... to one of these shares of it, tried in this order (a scale of 1 + 2^2 and 1 + 4^2)."""
 MOST_FITS = len(PENALTIES) + 2 * len(EASED)
+PSEUDO_USERS = 0.5
+"""Average users of each label that nobody saw: a label that no training user has is rare, not impossible."""
 LEAST_USERS = 3
 """An item that fewer training users had has no weight: it says nothing of anybody else."""
 MOST_EXAMPLES = 50_000
@@ -264,6 +266,7 @@ def _folds(train: Examples, chosen: int, seed: int, most: int) -> Tensor:
 def _regress(design: Tensor, labels: Tensor, start: Tensor, penalty: _Penalty) -> Tensor:
     """Weights (V + 1, Y) that minimise cross-entropy + penalty; the last row, the bias, is not penalised."""
     weights = start.clone().requires_grad_()
+    average = torch.sparse.sum(design, dim=0).to_dense() / len(labels)
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=100, history_size=20, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
@@ -271,6 +274,7 @@ def _regress(design: Tensor, labels: Tensor, start: Tensor, penalty: _Penalty) -
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(design @ weights, labels) + penalty.of(weights[:-1])
+        loss = loss - PSEUDO_USERS / len(labels) * F.log_softmax(average @ weights, dim=0).sum()
         loss.backward()
         return loss
 

@@ -98,6 +98,7 @@ def test_an_eased_penalty_is_that_share_of_it_along_the_directions(monkeypatch) 
     examples = task_examples(TaskData("a", sequences, sequences.users, group, 2), 20)
     monkeypatch.setattr(linear, "PENALTIES", (1e-2,))
     monkeypatch.setattr(linear, "EASED", (0.25,))
+    monkeypatch.setattr(linear, "PSEUDO_USERS", 0.0)
     known = []
 
     def kept(matrix, count, seed):  # type: ignore[no-untyped-def]
@@ -269,6 +270,15 @@ def test_every_loss_counts_what_the_wide_part_says() -> None:
         lambda head: sampled_softmax(vectors, labels, head, 3, torch.Generator().manual_seed(1)),
     ):
         assert loss(both) != loss(head)
+
+
+def test_a_label_that_no_training_user_has_is_rare_and_not_impossible() -> None:
+    """Where items say nothing, the answer is the labels' counts and half a user more of each."""
+    sequences = sequences_of([[0, 1]] * 6)
+    examples = task_examples(TaskData("a", sequences, sequences.users, np.array([0, 0, 0, 1, 1, 0]), 3), 2)
+    model = fit_linear(examples, examples, 3, 2, seed=0).model
+    found = model.logits(examples.inputs).softmax(dim=1)[0]
+    assert torch.allclose(found, torch.tensor([4.5, 2.5, 0.5]) / 7.5, atol=0.02)
 
 
 def test_rare_items_have_no_weight() -> None:
