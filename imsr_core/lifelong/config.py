@@ -173,7 +173,7 @@ class TeraconConfig(Section):
     """TERACON (KDD 2023): task masks that know each other, and distillation of the past."""
 
     distillation: float = documented(
-        10.0, "alpha, weight of knowledge retention (paper: 0.7, with which T1 fades); 0 = no protection", at_least=0
+        40.0, "alpha, weight of knowledge retention (paper: 0.7, with which T1 fades); 0 = no protection", at_least=0
     )
     s_max: float = documented(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)", above=1)
     clamp: float = documented(6.0, "bound on task embeddings (released: 6)", above=0)
@@ -184,11 +184,6 @@ class TeraconConfig(Section):
     min_sampled: int = documented(
         1024,
         "users of a batch distilled for each past task, at least: all (released: rho of them, maybe none; DITTO: 20)",
-        at_least=1,
-    )
-    distilled_places: int = documented(
-        1,
-        "places of a user's sequence at which a past task that reads the last state is compared (paper: the last one)",
         at_least=1,
     )
     distilled_labels: int = documented(

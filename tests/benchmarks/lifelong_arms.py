@@ -90,15 +90,7 @@ ARMS = (
     Arm("the papers' alpha", "teracon", {"teracon": TeraconConfig(distillation=0.7)}),
     Arm("nothing distilled", "teracon", {"teracon": TeraconConfig(distillation=0.0)}),
     Arm("relations carried", "teracon", {"teracon": TeraconConfig(carry_relations=True)}),
-    Arm("alpha 40", "teracon", {"teracon": TeraconConfig(distillation=40.0)}),
-    Arm("carried, alpha 40", "teracon", {"teracon": TeraconConfig(carry_relations=True, distillation=40.0)}),
-    Arm("8 places distilled", "teracon", {"teracon": TeraconConfig(distilled_places=8)}),
-    Arm("carried, 8 places", "teracon", {"teracon": TeraconConfig(carry_relations=True, distilled_places=8)}),
-    Arm(
-        "carried, 8 places, alpha 40",
-        "teracon",
-        {"teracon": TeraconConfig(carry_relations=True, distilled_places=8, distillation=40.0)},
-    ),
+    Arm("alpha 10", "teracon", {"teracon": TeraconConfig(distillation=10.0)}),
 )
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imsr_core.encoders.tokens import FIRST_ITEM, PAD
+from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.config import TeraconConfig
 from imsr_core.lifelong.heads import Head
 from imsr_core.lifelong.methods.relation_masks import sampling_rate, task_mask
@@ -73,38 +73,18 @@ class Retention:
         """Mean squared difference of the raw logits of one past task, over all labels or a random subset."""
         view = self._student_view(student, task, s)
         view.encoder.train()
-        teacher = self._teacher_view(self._teacher, task, s)
-        places = self._places(view, inputs)
         with torch.no_grad():
-            target = states_at(teacher, inputs, places)
+            teacher = self._teacher_view(self._teacher, task, s)
+            target = teacher.vectors(inputs)
         columns = self._columns(len(teacher.head.weight))
-        vectors = states_at(view, inputs, places)
+        vectors = view.vectors(inputs)
         return F.mse_loss(_logits(view.head, vectors, columns), _logits(teacher.head, target, columns).detach())
-
-    def _places(self, view: View, inputs: Tensor) -> Tensor | None:
-        """(n,) which states of a batch are compared, counted along its rows; None = the vectors that are served."""
-        count, rows = self._config.distilled_places, inputs[:, -view.encoded :]
-        if count == 1 or view.pooling.how is not None or view.reading != "items" or not view.encoder.causal:
-            return None
-        real = torch.nonzero((rows != PAD).flatten().cpu()).squeeze(1)
-        drawn = torch.randperm(len(real), generator=self._generator)[: count * len(inputs)]
-        return real[drawn].to(inputs.device)
 
     def _columns(self, n_labels: int) -> Tensor | None:
         limit = self._config.distilled_labels
         if n_labels <= limit:
             return None
         return torch.randint(n_labels, (limit,), generator=self._generator)
-
-
-def states_at(view: View, inputs: Tensor, places: Tensor | None) -> Tensor:
-    """(n, d) the states of a batch of rows (B, L) at these places, or (B, d) its user vectors.
-
-    A causal encoder's state at a place is the vector of a user whose history ends there.
-    """
-    if places is None:
-        return view.vectors(inputs)
-    return view.hidden(inputs[:, -view.encoded :]).flatten(0, 1)[places]
 
 
 def old_users(inputs: Tensor, n_items: int) -> Tensor:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from imsr_core.encoders.tokens import PAD, left_pad
+from imsr_core.encoders.tokens import left_pad
 from imsr_core.lifelong.config import TeraconConfig
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.methods import get_method
@@ -18,7 +16,7 @@ from imsr_core.lifelong.methods import teracon as teracon_module
 from imsr_core.lifelong.methods.distillation import Retention
 from imsr_core.lifelong.methods.patches import PARTS, initial_patches, patches_in
 from imsr_core.lifelong.methods.relation_masks import sampling_rate, task_mask
-from imsr_core.lifelong.view import Pooled, View
+from imsr_core.lifelong.view import View
 from imsr_core.testing.planted_users import planted_sequences, planted_task, small_config
 
 SITES, DIM = 2, 3
@@ -114,31 +112,6 @@ def test_the_retention_loss_is_its_formula(versions, sequences) -> None:
         expected += rates[task] / sum(rates.values()) * sum(errors) / len(errors)
     assert found == pytest.approx(0.7 * expected, rel=1e-4)
     assert first.task_names == ("T1",)
-
-
-def test_places_of_a_sequence_are_distilled_as_users_whose_history_ends_there(versions, sequences) -> None:
-    """With every place drawn: the mean over all prefixes of all users. A task that reads all states has no places."""
-    (first,) = versions("teracon", ())
-    method = get_method("teracon")
-
-    def view_at(tensors: dict[str, Tensor], task: str, s: float) -> View:
-        return method.view_of_tensors(first, tensors, ("T1",), task)  # type: ignore[attr-defined]
-
-    student = {n: t + 0.01 if t.is_floating_point() else t for n, t in first.tensors.items()}
-    settings = TeraconConfig(distillation=1.0, min_sampled=1000, distilled_places=1000)
-    retention = Retention(first.tensors, ("T1",), view_at, view_at, 48, settings, torch.Generator().manual_seed(0))
-    rows = left_pad(sequences, first.encoder.length)[:5]
-    found = float(retention.loss(student, rows, 1.0))
-    prefixes = [
-        F.pad(row[: end + 1], (len(row) - end - 1, 0), value=PAD)
-        for row in rows
-        for end in torch.nonzero(row).flatten()
-    ]
-    ours, theirs = (view_at(t, "T1", 1.0).logits(torch.stack(prefixes)) for t in (student, first.tensors))
-    assert found == pytest.approx(float((ours - theirs).square().mean()), rel=1e-4)
-    few = Retention(first.tensors, ("T1",), view_at, view_at, 48, settings, torch.Generator().manual_seed(0))
-    pooled = replace(view_at(student, "T1", 1.0), pooling=Pooled("mean"))
-    assert few._places(pooled, rows) is None
 
 
 def test_the_teacher_does_not_know_new_items(versions, monkeypatch) -> None:
