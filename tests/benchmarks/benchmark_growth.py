@@ -3,6 +3,8 @@
     python tests/benchmarks/benchmark_growth.py                            # 24 spans, a few minutes
     python tests/benchmarks/benchmark_growth.py --plot growth.svg          # with a picture (needs matplotlib)
     python tests/benchmarks/benchmark_growth.py --spans 4 --events 300     # in seconds
+    python tests/benchmarks/benchmark_growth.py --modules --spans 4 --events 8000 --users 2000 --items 50000 --epochs 3
+                                                                           # what of an update its modules are
 
 Every span has as many events of as many users, and a few new items. Both pass over what they learn as often
 (`--epochs`, early stopping off), with the same model, batches and negatives: what differs is what they learn from.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +55,24 @@ def seconds_of(strategy: str, chain: list[tuple[SpanSequences, int]], epochs: in
     return spent
 
 
+def modules(chain: list[tuple[SpanSequences, int]], epochs: int, times: int = 5) -> dict[str, float]:
+    """Processor seconds of the last span, at best, with all modules, without each, and without any."""
+    training = TrainingConfig(base_epochs=epochs, epochs=epochs, patience=0, targets_per_user=0)
+    state = ModelState.initial(InterestsConfig(model=ModelConfig(dim=64), training=training))
+    for sequences, n_items in chain[:-1]:
+        state = strategy_named("imsr")(state, sequences, n_items).state
+    own = {"EIR": "retainer", "NID": "detector", "PIT": "trimmer"}
+    without = {"all modules": (), **{f"without {name}": (part,) for name, part in own.items()}, "none": own.values()}
+    best = dict.fromkeys(without, float("inf"))
+    for _ in range(times):
+        for name, parts in without.items():
+            off = {part: replace(getattr(state.config, part), enabled=False) for part in parts}
+            start = time.process_time()
+            strategy_named("imsr")(replace(state, config=replace(state.config, **off)), *chain[-1])
+            best[name] = min(best[name], time.process_time() - start)
+    return best
+
+
 def plot(path: Path, columns: dict[str, list[float]]) -> None:
     """A line for each strategy."""
     import matplotlib
@@ -76,9 +97,15 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--modules", action="store_true", help="what of the last update its modules are")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     chain = spans(asked.spans, asked.events, asked.users, asked.items)
+    if asked.modules:
+        found = modules(chain, asked.epochs)
+        for name, seconds in found.items():
+            print(f"{name}: {seconds:.2f} s, x {seconds / found['none']:.3f}")
+        return
     columns = {name: seconds_of(name, chain, asked.epochs) for name in ("imsr", "fine_tune", "full_retrain")}
     print("| span | imsr, s | fine_tune, s | full_retrain, s | full_retrain : imsr |\n|---:|---:|---:|---:|---:|")
     for number, (update, plain, retrain) in enumerate(zip(*columns.values(), strict=True), 1):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_growth import seconds_of, spans
+from benchmark_growth import modules, seconds_of, spans
 from benchmark_peers import shown
 from peers import ours
 from peers.machine import measured, rate
@@ -49,6 +49,7 @@ def test_a_chain_grows_by_new_items_alone():
     assert [n_items for _, n_items in chain] == [50, 70, 90]
     assert {sequences.n_events for sequences, _ in chain} == {60}
     assert len(seconds_of("full_retrain", chain, 1)) == 3
+    assert min(modules(chain, 1, times=1).values()) > 0
 
 
 def test_what_is_not_installed_is_said():
