@@ -34,13 +34,22 @@ class TermWithHad:
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2F,)."""
         every, had = weights.chunk(2)
-        self.term.add(scores, users, every)
-        if bool((had != 0).any()):
-            place, column, items = self._items_of(users, scores.shape[1])
+        if not bool((had != 0).any()):
+            self.term.add(scores, users, every)
+            return
+        place, column, items = self._items_of(users, scores.shape[1])
+        where = torch.from_numpy(place), torch.from_numpy(items)
+        if len(had) == 1:  # asked once, weighed twice
+            part = torch.zeros_like(scores)
+            self.term.add(part, users, torch.ones(1))
+            own = part[where] * had
+            scores.add_(part, alpha=float(every[0]))
+        else:
+            self.term.add(scores, users, every)
             table = np.zeros((len(users), int(column.max(initial=-1)) + 1), dtype=np.int64)
             table[place, column] = items
-            part = (self.term.at(users, table) @ had)[torch.from_numpy(place), torch.from_numpy(column)]
-            scores[torch.from_numpy(place), torch.from_numpy(items)] += part
+            own = (self.term.at(users, table) @ had)[where[0], torch.from_numpy(column)]
+        scores[where] += own
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2F) the columns of ``items`` (B, C) for ``users`` (B,)."""

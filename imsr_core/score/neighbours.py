@@ -39,6 +39,8 @@ HALF_LIVES, VOTERS = (1.0, 4.0), 50
 EPSILON = 0.02
 #: Neighbours of an item that a vote is for: the most similar of each kind.
 SERVED = 50
+#: Where votes are for more than one place in so many, all places are gone through.
+SPARSE = 8
 #: Votes held at once in `NeighboursTerm.at` (users x items).
 CHUNK = 4_000_000
 #: A base is counted anew when the entries since are more than this times its pairs, and more than a few.
@@ -127,8 +129,12 @@ class NeighboursTerm:
         for kind in range(len(KINDS)):
             if float(weights[kind]):
                 voted = self._vote(votes, voters, scores.shape[1], kind)
-                flat[voted] += weights[kind] * (votes[voted] / EPSILON).log1p()  # a place that is there twice: once
-                votes[voted] = 0.0
+                if len(voted) * SPARSE > len(flat):  # one pass over all of them is sooner done than jumps to many
+                    flat += votes.div_(EPSILON).log1p_().mul_(weights[kind])
+                    votes.zero_()
+                else:
+                    flat[voted] += weights[kind] * (votes[voted] / EPSILON).log1p()  # a place that is there twice: once
+                    votes[voted] = 0.0
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2) the columns of ``items`` (B, C) for ``users`` (B,)."""

@@ -43,6 +43,14 @@ def test_the_slope_is_that_of_the_loss(chance):
     assert float(torch.linalg.eigvalsh(curve).min()) > -1e-5
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_users_may_be_summed_up_a_few_at_a_time(at_once, monkeypatch):
+    told, weights = asked(0.001), torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64)
+    together = told.slopes(told.answer(weights))
+    monkeypatch.setattr(fitting, "USERS_AT_ONCE", at_once)
+    torch.testing.assert_close(told.slopes(told.answer(weights)), together, rtol=1e-4, atol=1e-6)
+
+
 def question(share_foreseeable, rng):
     """Users each with an item that its column names; other events are of any item."""
     users, items, events = 50, 400, 40

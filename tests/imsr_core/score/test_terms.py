@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import between, concatenate, empty_sequences, from_events
-from imsr_core.score import InterestTerm, Score
+from imsr_core.score import InterestTerm, Score, neighbours
 from imsr_core.score.bias import BiasTerm
 from imsr_core.score.contexts import CONTEXT, PARTNERS, TASTE, WINDOW
 from imsr_core.score.pairs import Pairs
@@ -70,6 +70,18 @@ def test_serving_adds_what_the_columns_say(events, cuts, seed):
         served = torch.ones(3, N_ITEMS)
         term.add(served, users, weights)
         torch.testing.assert_close(served - 1, term.at(users, items) @ weights, rtol=1e-4, atol=1e-5)
+
+
+def test_votes_are_the_same_wherever_they_are_gone_through(monkeypatch):
+    rng = np.random.default_rng(3)
+    term = learnt([log_of([(rng.integers(USERS), rng.integers(N_ITEMS)) for _ in range(60)])]).neighbours
+    found = []
+    for share in (0, 10_000):
+        monkeypatch.setattr(neighbours, "SPARSE", share)
+        found.append(torch.zeros(USERS, N_ITEMS))
+        term.add(found[-1], np.arange(USERS), torch.tensor([0.7, -0.3]))
+    assert torch.equal(*found)
+    assert bool(found[0].any())
 
 
 @given(LOGS)
