@@ -4,8 +4,9 @@
     python tests/benchmarks/benchmark_night.py --users 3000 --items 500 --base 9000 --nights 23:8 900:300
 
 The workspace is made by `generated_workspace` with the settings that `imsr init` writes, without [score] (--score:
-with it). A night is EVENTS:USERS. "command" is `imsr run`, start and imports and all; "goes on" is the night
-after it, with as many events, in a process that has learnt one before, as in `imsr stream` and `imsr serve`. Processor
+with it). A night is EVENTS:USERS. "command" is `imsr run`, start and imports and all; "goes on" is a night
+of as many events in a process that has learnt one before, as in `imsr stream` and `imsr serve`. (The first night after
+the pre-training, which hashes the base model's files, is not among them.) Processor
 seconds of one thread.
 """
 
@@ -111,12 +112,12 @@ def main() -> None:
             events, active = map(int, night.split(":"))
             sizes = (asked.users, asked.items, events, active)
             arrive(workspace, day, *sizes)
-            cost = costs.measured(workspace, "run", "-w", workspace)
-            size = version_bytes(workspace) / 1e6
             arrive(workspace, day + 1, *sizes)
+            steps = in_one_process(workspace, 2)[-1]
             arrive(workspace, day + 2, *sizes)
             day += 3
-            steps = in_one_process(workspace, 2)[-1]
+            cost = costs.measured(workspace, "run", "-w", workspace)
+            size = version_bytes(workspace) / 1e6
             shown = " | ".join(f"{steps.get(step, 0.0):.2f}" for step in ("all", *STEPS))
             own = f"{events:,} | {active:,} | {cost.seconds:.1f} | {cost.peak / 1e6:,.0f} | {size:.2f}"
             print(f"| {own} | {shown} |", flush=True)
