@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of a command: it ends with code 143 (a stream: 0), gives its lease back, and the next run finishes."""
+"""SIGTERM in the middle of a command: it ends with code 143 (a stream: 0), the lease is free, the next run finishes."""
 
 from __future__ import annotations
 
