@@ -19,27 +19,38 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from lifelong_cells import Cell, cells_to_run, read_cells
 from lifelong_jobs import Place, run_cells
 from lifelong_tables import report
 from lifelong_worlds import WORLDS, World
+from torch import Tensor
 
 from imsr_core.lifelong.config import SplitConfig
-from imsr_core.lifelong.references import FREQUENT, LINEAR, task_references
+from imsr_core.lifelong.linear import DIRECTIONS, fit_linear
+from imsr_core.lifelong.references import LINEAR
+from imsr_core.lifelong.splits import PARTS
+from imsr_core.lifelong.tasks import task_examples
 
 
 def linear_lines(world: World, lengths: list[int], seeds: int) -> Iterator[str]:
-    """What a linear model on the last so many items makes of each class, mean over the splits."""
-    classes = [task for task in world.tasks if task.kind == "classes"]
-    for length in lengths:
-        found = [
-            [task_references(task, SplitConfig(seed=seed, train=0.65, validation=0.1), length) for task in classes]
-            for seed in range(seeds)
-        ]
-        for name in (FREQUENT, LINEAR):
-            means = [sum(each[n][name]["accuracy"] for each in found) / seeds for n in range(len(classes))]
-            told = ", ".join(f"{task.name} {mean:.4f}" for task, mean in zip(classes, means, strict=True))
-            yield f"{world.name}, last {length} items, {name}: {told}"
+    """What linear models on the last so many items make of each class: accuracy and log-likelihood, mean of the splits.
+
+    ``linear part`` is what stands beside every method's encoder, ``linear on items`` the plain regression.
+    """
+    for length, task in ((length, task) for length in lengths for task in world.tasks if task.kind == "classes"):
+        found: dict[str, list[Tensor]] = {LINEAR: [], "linear part": []}
+        examples = task_examples(task, length, 1)
+        for split in (SplitConfig(seed=seed, train=0.65, validation=0.1) for seed in range(seeds)):
+            train, judges, test = (examples.part(part, split) for part in PARTS)
+            for name, directions in ((LINEAR, 0), ("linear part", DIRECTIONS)):
+                model = fit_linear(train, judges, task.n_labels, length, split.seed, directions).model
+                logits = model.logits(test.inputs).index_select(0, test.rows)
+                loss = F.cross_entropy(logits, test.labels)
+                found[name].append(torch.stack([(logits.argmax(dim=1) == test.labels).float().mean(), -loss]))
+        for name, values in found.items():
+            accuracy, likelihood = torch.stack(values).mean(dim=0).tolist()
+            yield f"{world.name} {task.name}, last {length} items, {name}: {accuracy:.4f}, {likelihood:.4f}"
 
 
 def parsed() -> argparse.Namespace:
@@ -59,7 +70,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each on one core")
     parser.add_argument("--device", default="cpu", help="where the encoders train: cpu, cuda, ...")
     parser.add_argument("--report", action="store_true", help="only print the tables")
-    parser.add_argument("--linear", default="", help="only the linear model of classes, on the last N,N,... items")
+    parser.add_argument("--linear", default="", help="only the linear models of classes, on the last N,N,... items")
     return parser.parse_args()
 
 
@@ -71,7 +82,8 @@ def main() -> int:
         torch.set_num_threads(1)
         for name in names:
             lengths = [int(length) for length in options.linear.split(",")]
-            print(*linear_lines(WORLDS[name](options.data / name), lengths, options.seeds), sep="\n")
+            for line in linear_lines(WORLDS[name](options.data / name), lengths, options.seeds):
+                print(line, flush=True)
         return 0
 
     def told(wanted: Cell, found: Cell | Exception | None) -> None:
