@@ -7,7 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from imsr_core.lifelong import references
 from imsr_core.lifelong.config import SplitConfig
+from imsr_core.lifelong.linear import fit_linear
 from imsr_core.lifelong.references import (
     FREQUENT,
     LINEAR,
@@ -74,6 +76,24 @@ def test_the_linear_model_sees_the_last_items_only_and_no_test_label() -> None:
     flipped = np.where(parts_of(task.users, SPLIT) == 2, 1 - task.labels, task.labels)
     again = TaskData("first", sequences, sequences.users, flipped, 2)
     assert main_values(task_references(again, SPLIT, 6), "accuracy")[LINEAR] == 0.0
+
+
+def test_the_linear_model_is_the_plain_regression_and_items_have_one_where_it_is_asked_for(monkeypatch) -> None:
+    asked = []
+
+    def recorded(*arguments: object, directions: int) -> object:
+        asked.append(directions)
+        return fit_linear(*arguments, directions=directions)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(references, "fit_linear", recorded)
+    rng = np.random.default_rng(0)
+    sequences = sequences_of([rng.integers(0, 9, 6).tolist() for _ in range(60)])
+    labels = rng.integers(0, 3, 60)
+    about_items = TaskData("b", sequences, sequences.users, labels, 3, "items")
+    assert LINEAR not in task_references(about_items, SPLIT, 6)
+    assert set(task_references(about_items, SPLIT, 6, linear=True)[LINEAR]) >= {"mrr@5", "hr@20"}
+    task_references(TaskData("a", sequences, sequences.users, labels, 3), SPLIT, 6)
+    assert asked == [0, 0]
 
 
 def test_items_have_no_linear_model_and_an_empty_part_no_metrics() -> None:
