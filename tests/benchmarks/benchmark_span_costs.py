@@ -3,8 +3,8 @@
     python tests/benchmarks/benchmark_span_costs.py                                      # about an hour
     python tests/benchmarks/benchmark_span_costs.py --users 10000 --events 10 1000       # a few minutes
 
-Each workspace is made by `generated_workspace`, with eight events and four interests a user and one item for seven
-users, and learns one day after the other, each of so many events. Processor seconds are those of the process, its
+Each workspace is made by `generated_workspace`, with eight events (--each) and four interests a user and one item for
+seven users, and learns one day after the other, each of so many events. Processor seconds are those of the process, its
 start and its imports among them (the line "nothing due" is little else); memory is its peak; bytes are those of all
 files that are new or were changed. The last line of a workspace is a query over the counts of all versions.
 """
@@ -61,7 +61,7 @@ def row(users: int, what: str, cost: Cost) -> str:
     return f"| {users:,} | {what} | {cost.seconds:.1f} | {cost.peak / 1e6:,.0f} | {cost.written / 1e6:,.2f} |"
 
 
-def of_workspace(root: Path, users: int, events: list[int], score: bool) -> None:
+def of_workspace(root: Path, users: int, events: list[int], score: bool, each: int = 8) -> None:
     """Print the rows of one workspace."""
     items = max(users // 7, generated.GROUPS)
     costs = list[Cost]()
@@ -69,11 +69,11 @@ def of_workspace(root: Path, users: int, events: list[int], score: bool) -> None
         root,
         users,
         items,
-        8 * users,
+        each * users,
         score=score,
         pretrain=lambda made: costs.append(measured(made, "run", "-w", made)),
     )
-    print(row(users, f"pre-training, {8 * users:,}", costs[0]), flush=True)
+    print(row(users, f"pre-training, {each * users:,}", costs[0]), flush=True)
     workspace = root / "workspace"
     settings = workspace / "imsr.toml"
     text = settings.read_text(encoding="utf-8").replace("[report]\nnightly = true", "[report]\nnightly = false")
@@ -94,11 +94,12 @@ def main() -> None:
     parser.add_argument("--users", type=int, nargs="+", default=USERS)
     parser.add_argument("--events", type=int, nargs="+", default=EVENTS)
     parser.add_argument("--no-score", action="store_true")
+    parser.add_argument("--each", type=int, default=8, help="events of a user in the pre-training")
     asked = parser.parse_args()
     print("| users | events of the span | processor s | peak MB | written MB |\n|---:|---:|---:|---:|---:|", flush=True)
     for users in asked.users:
         with tempfile.TemporaryDirectory() as folder:
-            of_workspace(Path(folder) / "generated", users, list(asked.events), not asked.no_score)
+            of_workspace(Path(folder) / "generated", users, list(asked.events), not asked.no_score, asked.each)
 
 
 if __name__ == "__main__":
