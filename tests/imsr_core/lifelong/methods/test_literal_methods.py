@@ -114,6 +114,21 @@ def test_the_retention_loss_is_its_formula(versions, sequences) -> None:
     assert first.task_names == ("T1",)
 
 
+def test_rates_are_renewed_by_the_newest_tasks_mask_against_each_past_one(versions) -> None:
+    _, second, third = versions("teracon", ("genre", "half"))
+    past, tasks, s = second.task_names, third.task_names, 0.7
+    settings = TeraconConfig(gate_factor=6.0)
+    retention = Retention(second.tensors, past, None, None, 48, settings, torch.Generator())  # type: ignore[arg-type]
+    assert set(retention.rates.values()) == {settings.start_rate}
+    retention.renew_rates(third.tensors, tasks, s)
+    new = task_mask(third.tensors, tasks, "half", s)
+    expected = {task: sampling_rate(task_mask(second.tensors, past, task, s), new, 6.0) for task in past}
+    assert retention.rates == expected
+    assert len({round(rate, 6) for rate in expected.values()}) == 2
+    other = task_mask(third.tensors, tasks, "genre", s)
+    assert sampling_rate(task_mask(second.tensors, past, "T1", s), other, 6.0) != expected["T1"]
+
+
 def test_the_teacher_does_not_know_new_items(versions, monkeypatch) -> None:
     parent, made = grow_items(versions("teracon", ())[0], 60, seed=3), []
 
