@@ -28,7 +28,7 @@ from imsr_core.objectives import label_aware, sampled_softmax, unit
 from imsr_core.ragged import SpanSequences
 from imsr_core.retainer import Distillation, retainer_loss
 from imsr_core.rows import RowTable
-from imsr_core.score.serving import Scorer as Counters
+from imsr_core.score.serving import Remembering
 from imsr_core.state import ModelState
 from imsr_core.trimmer import orthogonal_part
 
@@ -106,7 +106,7 @@ class SpanTrainer:
     queries: RowTable = field(init=False)
     optimizer: DenseAdam = field(init=False)
     #: What counts say of an item without the interests, as of before the span; None: interests learn all of it.
-    counters: Counters | None = field(init=False, default=None)
+    counters: Remembering | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         store = self.working.store

@@ -46,8 +46,7 @@ CHUNK, LARGEST = 65_536, 2_048
 
 @dataclass(frozen=True)
 class FactorsTerm:
-    """``factors`` (N, RANK) float32 of the items; ``personal`` says what users had, and ``weight`` how much more an item
-    counts that was had."""
+    """``factors`` (N, RANK) float32 of the items; ``personal`` says what users had, ``weight`` is WEIGHT above."""
 
     factors: Tensor
     personal: PersonalTerm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from imsr_core.sorted_keys import is_in
 
 #: Scores held at once (users x items): 4 MB in float32, of this many users at least.
 CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
+#: Scores that are remembered at most (users x items): a quarter of a gigabyte in float32.
+REMEMBERED = 64_000_000
 #: Items, evenly spread over the catalogue, that say what a usual item is.
 USUAL = 16
 
@@ -46,13 +49,16 @@ class Scorer:
         scores[torch.from_numpy(~self.known(users))] = -torch.inf
         return scores
 
-    def at(self, users: IntArray, items: Tensor) -> Tensor:
-        """(B, C) the scores of ``items`` (B, C) for ``users`` (B,), known or not; items beyond the catalogue: 0."""
+    def sums(self, users: IntArray) -> Tensor:
+        """(B, N) the same, of users who are not known, too."""
         sums = torch.zeros(len(users), self.n_items)
         for term, weights in self.terms:
             term.add(sums, users, weights)
-        inside = items < self.n_items
-        return sums.gather(1, items.where(inside, 0)) * inside
+        return sums
+
+    def at(self, users: IntArray, items: Tensor) -> Tensor:
+        """(B, C) the scores of ``items`` (B, C) for ``users`` (B,), known or not; items beyond the catalogue: 0."""
+        return _gathered(self.sums(users), items)
 
     def chunks(self, users: IntArray) -> Iterator[tuple[int, Tensor]]:
         """Yield (first, scores (b, N)) for consecutive users of ``users`` (B,)."""
@@ -106,6 +112,40 @@ class Scorer:
             parts.append(values @ weights)
         own = [isinstance(term, PersonalTerm) for term, _ in self.terms]
         return torch.stack([part + because_had if mine else part for part, mine in zip(parts, own, strict=True)], -1)
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """Says what ``scorer`` says of ``users`` (U,), ascending, and scores each of them once: for a training that asks of
+    the same users in every epoch. Beyond `REMEMBERED` scores it asks again."""
+
+    scorer: Scorer
+    users: IntArray
+
+    def at(self, users: IntArray, items: Tensor) -> Tensor:
+        """As `Scorer.at`."""
+        if len(self.users) * self.scorer.n_items > REMEMBERED:
+            return self.scorer.at(users, items)
+        rows = np.searchsorted(self.users, users)
+        missing = np.unique(rows[~self._known[rows]])
+        if len(missing):
+            self._table[torch.from_numpy(missing)] = self.scorer.sums(self.users[missing])
+            self._known[missing] = True
+        return _gathered(self._table[torch.from_numpy(rows)], items)
+
+    @cached_property
+    def _table(self) -> Tensor:
+        return torch.empty(len(self.users), self.scorer.n_items)
+
+    @cached_property
+    def _known(self) -> NDArray[np.bool_]:
+        return np.zeros(len(self.users), dtype=bool)
+
+
+def _gathered(sums: Tensor, items: Tensor) -> Tensor:
+    """Of ``sums`` (B, N) those of ``items`` (B, C); 0 beyond N."""
+    inside = items < sums.shape[1]
+    return sums.gather(1, items.where(inside, 0)) * inside
 
 
 def with_places_kept(

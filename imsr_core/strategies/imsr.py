@@ -33,6 +33,7 @@ from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
 from imsr_core.score import Score
+from imsr_core.score.serving import Remembering
 from imsr_core.state import ModelState
 from imsr_core.strategies.merging import merge_twins
 from imsr_core.strategies.protocol import (
@@ -282,7 +283,7 @@ def _train(
     rate = training.base_learning_rate if base else training.learning_rate
     trainer = make_trainer(state, span, working, rate, generator)
     if training.residual and before.score is not None and not base:
-        trainer.counters = before.score.scorer(None)
+        trainer.counters = Remembering(before.score.scorer(None), span.users)
     has_prior = torch.zeros(len(span), dtype=torch.bool)
     has_prior[torch.isin(trainer.users, working.store.user[working.mass > 0])] = True
     sampler = TargetSampler.of(

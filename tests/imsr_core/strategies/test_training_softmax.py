@@ -80,5 +80,5 @@ def test_counts_as_an_offset_in_updates_alone():
 def test_an_offset_is_what_the_counting_terms_say():
     _, trainer = learnt(residual=True)
     users, items = trainer.sequences.users[:3], torch.tensor([[0, 5], [9, 1], [31, 30]])
-    expected = trainer.counters.parts(users, items.numpy()).sum(-1)
+    expected = trainer.counters.scorer.parts(users, items.numpy()).sum(-1)
     torch.testing.assert_close(trainer.counters.at(users, items), expected, rtol=1e-4, atol=1e-4)
