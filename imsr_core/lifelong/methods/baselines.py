@@ -17,6 +17,7 @@ from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.build import build_encoder, initial_weights
 from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
 from imsr_core.lifelong.backbone import (
+    adds_nothing,
     base_reading,
     base_view,
     fresh_head,
@@ -24,6 +25,7 @@ from imsr_core.lifelong.backbone import (
     on_device,
     pooling_of,
     record_of,
+    silent_version,
 )
 from imsr_core.lifelong.config import LifelongConfig
 from imsr_core.lifelong.fitting import ExtraLoss, fit
@@ -75,10 +77,13 @@ class FineTune(LifelongMethod):
             problem.config.task,
             extra_loss=extra_loss,
         )
+        record = record_of(problem, {"train": result.report()})
+        if adds_nothing(problem, result.parameters):
+            return silent_version(state, problem, result.parameters, record)
         own = (f"tuned/{task}/", f"head/{task}/")
         learnt = {name: t for name, t in result.parameters.items() if name.startswith(own)}
         learnt |= merged_table(state, result.parameters)
-        return state.replaced(learnt, task=record_of(problem, {"train": result.report()}))
+        return state.replaced(learnt, task=record)
 
     def deep_view(self, state: LifelongState, task_name: str) -> View:
         if state.position(task_name) == 0:

@@ -22,6 +22,7 @@ from imsr_core.encoders.protocol import ITEM_TABLE, Encoder
 from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.backbone import (
+    adds_nothing,
     base_view,
     first_state,
     fresh_base,
@@ -31,6 +32,7 @@ from imsr_core.lifelong.backbone import (
     on_device,
     pooling_of,
     record_of,
+    silent_version,
     task_reading,
 )
 from imsr_core.lifelong.fitting import fit
@@ -78,8 +80,11 @@ class PeterRec(LifelongMethod):
             "train",
             problem.config.task,
         )
+        record = record_of(problem, {"train": result.report()}, **facts)
+        if adds_nothing(problem, result.parameters):
+            return silent_version(state, problem, result.parameters, record)
         learnt = {n: t for n, t in result.parameters.items() if n != "rows"} | merged_table(state, result.parameters)
-        return state.replaced(learnt, task=record_of(problem, {"train": result.report()}, **facts))
+        return state.replaced(learnt, task=record)
 
     def deep_view(self, state: LifelongState, task_name: str) -> View:
         record = state.task(task_name)

@@ -167,8 +167,8 @@ def test_where_the_encoder_only_harms_the_head_is_silent(versions, sequences) ->
     assert torch.allclose(view.logits(rows), view.wide.logits(rows))
 
 
-@pytest.mark.parametrize("method", ["conure", "teracon"])
-def test_what_the_encoder_adds_nothing_to_takes_nothing_of_a_shared_network(versions, sequences, method) -> None:
+@pytest.mark.parametrize("method", ["conure", "teracon", "peterrec", "fineall", "sinmo"])
+def test_what_the_encoder_adds_nothing_to_keeps_no_weights_of_it(versions, sequences, method) -> None:
     """Noise: the head is silent. What is shared is the parent's bit for bit, and the next task learns as without it."""
     learner, parent = get_method(method), versions(method, ())[0]
     task, rng = planted_task("genre", sequences), np.random.default_rng(1)
