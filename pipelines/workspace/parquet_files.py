@@ -19,12 +19,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
+from imsr_core.sorted_keys import is_in
 from pipelines.workspace.editions import opened
 
 #: Ends the name of a file that is being written; whoever publishes a folder removes what is left of them.
 TEMPORARY_SUFFIX = ".tmp"
 #: What an error about a damaged file advises.
 ADVICE = "run `imsr doctor`"
+#: Row groups that are read at once, whosever rows they hold.
+FEW_GROUPS = 8
 NO_KINDS: Mapping[str, pa.DataType] = MappingProxyType({})
 
 T = TypeVar("T")
@@ -177,7 +180,17 @@ def read_table(
 
 
 def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, Any] | None) -> pa.Table:
-    return file.read(columns=columns) if having is None else file.read_row_groups(groups_with(file, *having), columns)
+    if having is None:
+        return file.read(columns=columns)
+    column, keys = having
+    groups = groups_with(file, column, keys)
+    if len(groups) <= FEW_GROUPS or isinstance(keys, list) or column not in columns:
+        return file.read_row_groups(groups, columns)
+    found = []
+    for number in groups:  # the rows of others go before the next group is read
+        table = file.read_row_group(number, columns)
+        found.append(table.filter(pa.array(is_in(table[column].to_numpy(), keys))))
+    return pa.concat_tables(found)
 
 
 def groups_with(file: pq.ParquetFile, column: str, keys: NDArray[np.int64] | Sequence[str]) -> list[int]:

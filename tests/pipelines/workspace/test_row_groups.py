@@ -43,3 +43,10 @@ def test_a_file_without_statistics_is_read_whole(tmp_path):
     pq.write_table(pa.table({"owner": np.arange(10)}), path, row_group_size=2, write_statistics=False)
     with pq.ParquetFile(path) as file:
         assert groups_with(file, "owner", np.array([3])) == [0, 1, 2, 3, 4]
+
+
+def test_of_many_groups_only_the_rows_that_are_wanted_are_held(path):
+    keys = np.arange(0, 1000, 9)
+    table = read_table(path, ["owner", "value"], having=("owner", keys))
+    assert table["owner"].to_numpy().tolist() == np.repeat(keys, 3).tolist()
+    assert table["value"].to_numpy().tolist() == [3 * owner + n for owner in keys.tolist() for n in range(3)]
