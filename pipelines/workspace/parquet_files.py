@@ -187,8 +187,8 @@ def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, Any] | No
     if len(groups) <= FEW_GROUPS or isinstance(keys, list) or column not in columns:
         return file.read_row_groups(groups, columns)
     found = []
-    for number in groups:  # the rows of others go before the next group is read
-        table = file.read_row_group(number, columns)
+    for first in range(0, len(groups), FEW_GROUPS):  # the rows of others go before the next groups are read
+        table = file.read_row_groups(groups[first : first + FEW_GROUPS], columns)
         found.append(table.filter(pa.array(is_in(table[column].to_numpy(), keys))))
     return pa.concat_tables(found)
 
