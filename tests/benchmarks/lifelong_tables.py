@@ -59,6 +59,8 @@ def matrix_of(cell: Cell) -> NDArray[np.float64]:
 
 def _scores(cells: Sequence[Cell]) -> str:
     """Final score of every task, mean and deviation over the seeds."""
+    if not cells:
+        return ""
     first = cells[0]
     header = ["", "seeds", *(f"{task} {metric}" for task, metric in zip(first["tasks"], first["metrics"], strict=True))]
     examples = [f"{np.mean([cell['test_examples'][n] for cell in cells]):.0f}" for n in range(len(first["tasks"]))]
@@ -120,7 +122,7 @@ def _costs(cells: Sequence[Cell]) -> str:
                 _percent([row.mean() for row in forward if row is not None]),
             ]
         )
-    return _table(header, rows)
+    return _table(header, rows) if rows else ""
 
 
 def _sharing(cells: Sequence[Cell]) -> str:
@@ -182,8 +184,9 @@ def _overparameterised(cells: Sequence[Cell]) -> str:
 
 def _studies(cells: Sequence[Cell]) -> str:
     """Each variant against the main run of its method with the same seed: final scores, change in brackets."""
-    tasks = next(cell["tasks"] for cell in cells if cell["study"] == "main")
-    mains = {(cell["method"], cell["seed"]): _final(cell) for cell in cells if cell["study"] == "main"}
+    mains = [cell for cell in cells if cell["study"] == "main"]
+    tasks = max((cell["tasks"] for cell in mains or cells), key=len)
+    finals = {(cell["method"], cell["seed"]): _final(cell) for cell in mains}
     studied = {cell["method"] for cell in cells if cell["study"] != "main"}
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
@@ -199,8 +202,9 @@ def _studies(cells: Sequence[Cell]) -> str:
             if np.isnan(values).all():
                 cellwise.append("")
                 continue
-            before = np.array([mains.get((method, cell["seed"]), {}).get(task, np.nan) for cell in group])
-            change = "" if study == "main" else f" ({np.nanmean((values - before) / before):+.1%})"
+            before = np.array([finals.get((method, cell["seed"]), {}).get(task, np.nan) for cell in group])
+            both = ~np.isnan(values) & ~np.isnan(before) & (study != "main")
+            change = f" ({np.mean((values - before)[both] / before[both]):+.1%})" if both.any() else ""
             cellwise.append(f"{values.mean():.4f}{change}")
         several = [cell for cell in group if len(cell["tasks"]) > 1]
         lost = _share([forgetting(matrix_of(cell))[:-1].max() for cell in several])

@@ -10,14 +10,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from imsr_core.encoders.build import build_encoder, initial_weights
 from imsr_core.encoders.config import EncoderConfig
 from imsr_core.encoders.tokens import FIRST_ITEM, MASK, PAD, left_pad
 from imsr_core.errors import CheckpointError, ConfigError, NonFiniteError
+from imsr_core.lifelong import evaluation
 from imsr_core.lifelong.config import LifelongConfig, ObjectiveConfig, PhaseConfig, SplitConfig, from_json, to_json
 from imsr_core.lifelong.errors import TaskError
-from imsr_core.lifelong.evaluation import label_ranks, main_metric, main_values, metrics_of_ranks
+from imsr_core.lifelong.evaluation import label_ranks, main_metric, main_values, metrics_of_ranks, ranks_and_likelihood
 from imsr_core.lifelong.heads import Head, bpr, head_loss, sampled_softmax
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.pretraining import next_item_loss
@@ -27,7 +29,7 @@ from imsr_core.lifelong.state import from_tensors
 from imsr_core.lifelong.tasks import TaskData, TaskKind, next_item_examples, task_examples
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer, transfer_matrix
 from imsr_core.lifelong.view import View
-from imsr_core.testing.planted_users import planted_sequences, sequences_of, small_config
+from imsr_core.testing.planted_users import planted_sequences, planted_task, sequences_of, small_config
 
 # --- splits and seeds ---------------------------------------------------------------------------------------
 
@@ -308,3 +310,24 @@ def test_a_large_catalogue_trains_with_sparse_rows_and_sampled_softmax(monkeypat
         assert method.evaluate_base(state, planted_sequences())["mrr@5"] > 0.3
         task = TaskData("few", planted_sequences(), np.arange(300), np.arange(300) % 2, 2)
         assert method.add_task(state, task, config, 1).task_names == ("T1", "few")
+
+
+def test_nobody_held_out_has_no_ranks_and_a_small_memory_changes_nothing(versions, sequences, monkeypatch) -> None:
+    """Scores are made for a few examples at a time: at most so many labels, or items of users, at once."""
+    state, method = versions("finesmax", ("genre",))[-1], get_method("finesmax")
+    task, view = planted_task("genre", sequences), method.view(state, "genre")
+    examples = task_examples(task, view.length)
+    assert [len(each) for each in ranks_and_likelihood(view, examples._take(np.arange(0)))] == [0, 0]
+    whole = ranks_and_likelihood(view, examples)
+    asked, scores = [], View.scores
+
+    def counted(self: View, vectors: Tensor, items: Tensor) -> Tensor:
+        asked.append(items.numel())
+        return scores(self, vectors, items)
+
+    monkeypatch.setattr(View, "scores", counted)
+    monkeypatch.setattr(evaluation, "_CELLS", 5 * view.length)
+    few = ranks_and_likelihood(view, examples)
+    assert max(asked) <= 5 * view.length
+    assert torch.equal(few[0], whole[0])
+    assert torch.allclose(few[1], whole[1], atol=1e-5)
