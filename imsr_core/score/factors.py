@@ -28,9 +28,7 @@ from imsr_core.score.personal import HALF_LIVES as PERSONAL_HALF_LIVES
 from imsr_core.sorted_keys import is_in, unique
 
 #: k, how much more an item counts that was had, and the penalty on the length of factors.
-RANK, WEIGHT, RIDGE = 32, 1.0, 10.0
-#: WEIGHT of the chains that did not say theirs; a chain keeps what it began with, which its other weights rest on.
-EARLIER_WEIGHT = 0.3
+RANK, WEIGHT, RIDGE = 32, 0.3, 10.0
 #: How much an item is held to where it was, in the unit of the ridge.
 PULL = 10.0
 #: Rounds of users and items: for a first span, and for a later one, which begins near its end.
@@ -46,18 +44,17 @@ CHUNK, LARGEST = 65_536, 2_048
 
 @dataclass(frozen=True)
 class FactorsTerm:
-    """``factors`` (N, RANK) float32 of the items; ``personal`` says what users had, ``weight`` is WEIGHT above."""
+    """``factors`` (N, RANK) float32 of the items; ``personal`` says what users had."""
 
     factors: Tensor
     personal: PersonalTerm
-    weight: float
 
     columns = ("factors",)
 
     @classmethod
     def empty(cls, personal: PersonalTerm) -> FactorsTerm:
         """Of no item."""
-        return cls(torch.zeros(0, RANK), personal, WEIGHT)
+        return cls(torch.zeros(0, RANK), personal)
 
     def asked_of(self, personal: PersonalTerm, n_items: int) -> FactorsTerm:
         """The same factors for other people; items that came since have none."""
@@ -122,7 +119,7 @@ class FactorsTerm:
         column = 2 + PERSONAL_HALF_LIVES.index(HALF_LIFE)
         age = (self.personal.until - pairs.last) / self.personal.unit
         faded = pairs.values[:, column] * np.exp2(-age / HALF_LIFE)
-        return torch.from_numpy(self.weight * np.log1p(faded / EPSILON)).float()
+        return torch.from_numpy(WEIGHT * np.log1p(faded / EPSILON)).float()
 
 
 def _padded(factors: Tensor, n_items: int) -> Tensor:

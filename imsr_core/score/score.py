@@ -25,7 +25,7 @@ from torch import Tensor
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import SpanSequences, between, from_events
 from imsr_core.score.contexts import Contexts
-from imsr_core.score.factors import EARLIER_WEIGHT, FactorsTerm
+from imsr_core.score.factors import FactorsTerm
 from imsr_core.score.fitting import fitted, question, sample_events
 from imsr_core.score.had import TermWithHad, had_columns
 from imsr_core.score.interest import InterestTerm
@@ -77,7 +77,6 @@ class Score:
         return {
             "span_length": self.unit,
             "until": self.trend.until,
-            "factor_weight": self.factors.weight,
             "columns": list(self.weights.columns),
             "evidence": {name: asdict(evidence) for name, evidence in self.weights.evidence.items()},
         }
@@ -94,7 +93,7 @@ class Score:
             trend=replace(score.trend, until=until),
             personal=personal,
             neighbours=replace(score.neighbours, personal=personal),
-            factors=replace(score.factors, personal=personal, weight=described.get("factor_weight", EARLIER_WEIGHT)),
+            factors=replace(score.factors, personal=personal),
             weights=replace(Weights.start(tuple(described["columns"])), evidence=evidence),
         )
 

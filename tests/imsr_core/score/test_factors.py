@@ -1,16 +1,13 @@
 """Factors against a loop over users; who has the same things; a span that moves little; order and repeats."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from imsr_core.config import ScoreConfig
 from imsr_core.ragged import concatenate, empty_sequences
-from imsr_core.score import Score
-from imsr_core.score.factors import EARLIER_WEIGHT, EPSILON, RANK, RIDGE, WEIGHT, FactorsTerm
+from imsr_core.score.factors import EPSILON, RANK, RIDGE, WEIGHT, FactorsTerm
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.testing.planted_logs import random_span, span_of
 
@@ -76,18 +73,6 @@ def test_the_same_spans_give_the_same_and_an_empty_one_changes_nothing():
     assert torch.equal(one.factors, other.factors)
     assert torch.equal(one.after(empty_sequences(), 30).factors, one.factors)
     assert torch.equal(one.after(empty_sequences(), 33).factors[:30], one.factors)
-
-
-def test_a_chain_keeps_the_weight_that_it_began_with():
-    span = random_span(seed=1, users=range(9), items=12)
-    score = Score.empty(ScoreConfig(enabled=True), UNIT).after(span, 12)
-    described = json.loads(json.dumps(score.described()))
-    assert Score.of_description(score.config, described).factors.weight == WEIGHT
-    del described["factor_weight"]  # as it was written before there was one
-    old = Score.of_description(score.config, described)
-    assert old.factors.weight == EARLIER_WEIGHT
-    assert old.after(span, 12).described()["factor_weight"] == EARLIER_WEIGHT
-    assert not torch.allclose(old.after(span, 12).factors.factors, score.factors.factors)
 
 
 def test_who_is_unknown_has_no_opinion():
