@@ -103,7 +103,7 @@ def test_two_hundred_spans(done, tmp_path):
     warm, last = costs[WARM // every - 1], costs[-1]
     print(f"after {WARM} spans {warm}, after {SPANS} {last}")
     assert last["files"] <= warm["files"]
-    assert last["threads"] < warm["threads"] + SPANS // 50  # a pool may begin one more; a leak is one a span
+    assert last["threads"] < warm["threads"] + SPANS // 50  # Arrow's pools may begin one more; a leak is one a span
     assert last["memory"] < 1.25 * warm["memory"]
     assert last["staging"] == 0
     assert last["versions"] < 3 * warm["versions"]  # a kept version, and the chain of interests it reads
