@@ -25,3 +25,7 @@ class BiasTerm:
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the bias of ``items`` (B, C)."""
         return self.bias[torch.from_numpy(items)][..., None]
+
+    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+        """(1, C, 1) the bias of ``shared`` (C,) items, and (B, W, 1) that of ``own`` (B, W)."""
+        return self.at(users, shared[None]), self.at(users, own)

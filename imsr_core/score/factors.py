@@ -92,14 +92,23 @@ class FactorsTerm:
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
         people, place = np.unique(users, return_inverse=True)
-        vectors = self.vectors(people)
+        return self._products(self.vectors(people)[torch.from_numpy(place)], items)
+
+    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, 1) the column of ``shared`` (C,) items, and (B, W, 1) that of ``own`` (B, W)."""
+        vectors, chosen = self.vectors(users), torch.from_numpy(shared)
+        factors = _padded(self.factors, int(shared.max(initial=-1)) + 1)[chosen]
+        return SCALE * (vectors @ factors.T)[..., None], self._products(vectors, own)
+
+    def _products(self, vectors: Tensor, items: IntArray) -> Tensor:
+        """(B, C, 1) the column of ``items`` (B, C) for users with ``vectors`` (B, k)."""
         factors = _padded(self.factors, int(items.max(initial=-1)) + 1)
         found = torch.zeros(*items.shape, 1)
         step = max(1, CHUNK // max(items.shape[1], 1))
-        for first in range(0, len(users), step):
+        for first in range(0, len(items), step):
             part = slice(first, first + step)
             chosen = factors[torch.from_numpy(np.ascontiguousarray(items[part]))]  # (b, C, k)
-            found[part] = SCALE * (chosen @ vectors[torch.from_numpy(place[part])][:, :, None])
+            found[part] = SCALE * (chosen @ vectors[part, :, None])
         return found
 
     def vectors(self, users: IntArray) -> Tensor:

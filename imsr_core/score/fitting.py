@@ -8,10 +8,12 @@ the score or from anywhere. With 0 this is the likelihood, to which those events
 own things again, weights give way for new ones that they cannot bring into a list of twenty anyway, and the order of
 what could be there pays for it. Where nobody repeats, and among what is new, all events are about as hard, and it is 0.
 
-The catalogue of a user is made of: the items in fashion and those the user had, each of them; and a uniform sample of
-the rest, whose terms in the sum count log(rest / sample) more, so that the sum is right on average. Weights that are
-trained together with the interests, on the span that both learn, do not work: the item vectors fit the span's own
-fashion, and the counts seem worthless. Out of sample they are judged by what they are worth the day after.
+The catalogue of a user is that of its `Question`. Weights that are trained together with the interests, on the span
+that both learn, do not work: the item vectors fit the span's own fashion, and the counts seem worthless. Out of sample
+they are judged by what they are worth the day after.
+
+A few columns are 0 for what a user did not have (`personal` and all ``had_``). The candidates that are the same for all
+users are asked about without them, which is most of the work of a fit.
 """
 
 from __future__ import annotations
@@ -22,16 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imsr_core.ragged import SpanSequences
-from imsr_core.score.pairs import FloatArray, IntArray, Pairs
 from imsr_core.score.protocol import Term
+from imsr_core.score.question import Question, table
 from imsr_core.score.weights import SETS, Evidence, Weights
-from imsr_core.sorted_keys import is_in, numbered, unique, without
 
-#: Events that a fit rests on at most, of so many users at most; with fewer than `ENOUGH` the weights stay.
-EVENTS, USERS, ENOUGH = 4_000, 1_000, 30
-#: Items of the catalogue that stand for themselves (the most popular of late), and that stand for all others.
-POPULAR, SAMPLED, OWN = 200, 400, 200
+#: With fewer events the weights stay.
+ENOUGH = 30
 #: How many events' worth the weights before are.
 PULL = 30.0
 #: Where all events are repeats, one that is less likely than this hardly counts: it has no place in a list, whatever
@@ -42,119 +40,120 @@ STEPS = 25
 USERS_AT_ONCE = 32
 #: The fit ends when a step gains less than this, in nats an event.
 ENOUGH_GAIN = 1e-4
-
-
-@dataclass(frozen=True)
-class Question:
-    """Which of the ``users`` (B,) took which item: ``place`` (E,) positions in ``users`` and ``wanted`` (E,) items.
-
-    ``items`` (B, C) are the candidates, ``offset`` (2, B, C) what is added to their scores under each of `SETS`
-    (-inf: no candidate), ``new`` (E,) marks what the user had not had.
-    """
-
-    users: IntArray
-    place: IntArray
-    wanted: IntArray
-    items: IntArray
-    offset: Tensor
-    new: Tensor
-
-
-def sample_events(span: SpanSequences, known: np.ndarray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Users (E,) and items (E,) of at most `EVENTS` of the ``known`` (E',) events, of `USERS` users at most."""
-    users, items = span.users[span.rows][known], span.items[known]
-    chosen = rng.permutation(unique(users))[:USERS]
-    inside = np.flatnonzero(is_in(users, chosen))
-    kept = np.sort(rng.permutation(inside)[:EVENTS])
-    return users[kept], items[kept]
-
-
-def question(users: IntArray, items: IntArray, popularity: Tensor, had: Pairs, rng: np.random.Generator) -> Question:
-    """The candidates of events (E,), given as users and items; ``popularity`` (N,), ``had`` what users had."""
-    people, place = numbered(users)
-    n = len(popularity)
-    popular = np.sort(torch.topk(popularity, min(POPULAR, n)).indices.numpy())
-    rest = without(np.arange(n), popular)
-    drawn = np.sort(rng.permutation(rest)[:SAMPLED])
-    shared = np.concatenate([popular, drawn])
-    correction = np.zeros(len(shared))
-    correction[len(popular) :] = np.log(max(len(rest), 1) / max(len(drawn), 1))
-    own, weight = _own_items(had, people, popular, n, rng)
-    everybody = np.broadcast_to(shared, (len(people), len(shared)))
-    is_own = had.find(np.broadcast_to(people[:, None], everybody.shape), everybody) >= 0
-    many = is_in(everybody, popular)
-    # what the user had stands for itself, among the own items: not once more in the sample
-    first = np.where(is_own & ~many, -np.inf, correction)
-    unseen = np.where(is_own, -np.inf, correction)
-    hidden = np.full(own.shape, -np.inf)
-    offset = np.stack([np.concatenate([first, weight], 1), np.concatenate([unseen, hidden], 1)])
-    new = had.find(users, items) < 0
-    candidates = np.concatenate([everybody, own], 1)
-    return Question(people, place, items, candidates, torch.from_numpy(offset).float(), torch.from_numpy(new))
-
-
-def _own_items(
-    had: Pairs, people: IntArray, popular: IntArray, n: int, rng: np.random.Generator
-) -> tuple[IntArray, FloatArray]:
-    """Items (B, H) that each of ``people`` (B,) had and that are not popular, and for how many each stands, as a log.
-
-    Where there are more than `OWN` they are drawn: the oldest are taken again too, and count in the sum as the newest.
-    """
-    mine = had.of_owners(people)
-    mine = mine.take((mine.other < n) & ~is_in(mine.other, popular))
-    place, rows = mine.rows_of(people)
-    count = np.bincount(place, minlength=len(people))
-    order = rows[np.lexsort((rng.random(len(rows)), place))]
-    column = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
-    kept = column < OWN
-    place, column, order = place[kept], column[kept], order[kept]
-    width = int(count.max(initial=0).clip(max=OWN))
-    items, weight = np.zeros((len(people), width), dtype=np.int64), np.full((len(people), width), -np.inf)
-    items[place, column] = mine.other[order]
-    weight[place, column] = np.log(np.maximum(count / OWN, 1.0))[place]
-    return items, weight
+#: Below every score, and every sum of chances: what stands in for those of a user who has no candidate.
+LEAST, LEAST_SUM = -1e30, 1e-30
 
 
 def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
     """The weights after what the events say, started from ``weights`` and pulled to them."""
-    taken, column = _by_user(asked)
-    items = np.concatenate([asked.items, taken], 1)  # asked for together: a term may look at all of a user's items once
     columns = tuple(name for term in terms for name in term.columns)
-    width, first = asked.items.shape[1], 0
-    values = torch.empty(*asked.items.shape, len(columns))  # (B, C, F)
-    own = torch.empty(*taken.shape, len(columns))
-    for term in terms:
-        part, found = slice(first, first + len(term.columns)), term.at(asked.users, items)
-        values[..., part], own[..., part], first = found[:, :width], found[:, width:], part.stop
-    place = torch.from_numpy(asked.place)
-    own = own[place, torch.from_numpy(column)]  # (E, F)
-    for number, which in enumerate(SETS):
-        chosen = torch.ones_like(asked.new) if which == "everything" else asked.new
+    told = _Values.of(asked, terms)
+    for which in SETS:
+        chosen = torch.ones_like(asked.new) if which == "everything" else asked.new & asked.open
         if int(chosen.sum()) >= ENOUGH:
             before = weights.row(which, columns)
             chance = CHANCE * float((~asked.new[chosen]).double().mean())
-            told = _Asked(values, asked.offset[number], own[chosen], place[chosen], chance)
-            found, evidence = _fit(told, before)
+            found, evidence = _fit(told.asked(asked, chosen, chance, own=which == "everything"), before)
             weights = weights.with_row(which, columns, found, evidence)
     return weights
 
 
-def _by_user(asked: Question) -> tuple[IntArray, IntArray]:
-    """The items that each user took, as a table (B, W), and the column of each event (E,) in it."""
-    count = np.bincount(asked.place, minlength=len(asked.users))
-    order = np.argsort(asked.place, kind="stable")
-    column = np.empty(len(order), dtype=np.int64)
-    column[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    table = np.zeros((len(asked.users), int(count.max(initial=0))), dtype=np.int64)
-    table[asked.place, column] = asked.wanted
-    return table, column
+@dataclass(frozen=True)
+class _Shared:
+    """What terms say of the C candidates that are the same for all B users: ``items`` (C, G) what does not depend on
+    the user, in the columns ``of_items`` (G,); ``pairs`` (H, B, C) what does, in the columns ``of_pairs`` (H,). In all
+    other columns they are 0."""
+
+    items: Tensor
+    of_items: Tensor
+    pairs: Tensor
+    of_pairs: Tensor
+
+    @classmethod
+    def of(cls, values: list[tuple[int, Tensor]], users: int, items: int) -> _Shared:
+        """Of the first column of each term and its values, (B, C, F') or (1, C, F')."""
+        alike = [(first, part) for first, part in values if len(part) < users]
+        apart = [(first, part) for first, part in values if len(part) == users]
+        return cls(
+            torch.cat([torch.zeros(items, 0), *(part[0] for _, part in alike)], 1),
+            _numbers(alike),
+            torch.cat([torch.zeros(0, users, items), *(part.permute(2, 0, 1) for _, part in apart)]),
+            _numbers(apart),
+        )
+
+    def scores(self, weights: Tensor) -> Tensor:
+        """(B, C) the scores under ``weights`` (F,)."""
+        scores = (weights[self.of_pairs] @ self.pairs.flatten(1)).view(self.pairs.shape[1:])
+        return scores.add_(self.items @ weights[self.of_items])
+
+    def moments(self, chances: Tensor, share: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """(B, F) the sum of the values of a user's candidates weighed by ``chances`` (B, C), and (F, F) the sum over
+        users of ``share`` (B,) times that of their products; ``width`` is F."""
+        mean = torch.zeros(len(share), width)
+        mean[:, self.of_items] = chances @ self.items
+        inner = torch.zeros(len(self.of_pairs), len(self.of_pairs), dtype=torch.float64)
+        cross = torch.zeros(len(self.of_pairs), chances.shape[1])
+        for users in torch.arange(len(share)).split(USERS_AT_ONCE):
+            here = slice(int(users[0]), int(users[-1]) + 1)
+            values = self.pairs[:, here]
+            weighed = values * chances[here]
+            mean[here, self.of_pairs] = weighed.sum(2).T
+            weighed *= share[here, None]
+            inner += (values.flatten(1) @ weighed.flatten(1).T).double()
+            cross += weighed.sum(1)
+        products = torch.zeros(width, width, dtype=torch.float64)
+        products[self.of_pairs[:, None], self.of_pairs] = inner
+        products[self.of_pairs[:, None], self.of_items] = (cross @ self.items).double()
+        products[self.of_items[:, None], self.of_pairs] = products[self.of_pairs[:, None], self.of_items].T
+        many = (share @ chances)[:, None]
+        products[self.of_items[:, None], self.of_items] = (self.items.T @ (self.items * many)).double()
+        return mean, products
+
+
+def _numbers(values: list[tuple[int, Tensor]]) -> Tensor:
+    """The columns of values, given the first one of each."""
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *(first + torch.arange(v.shape[2]) for first, v in values)])
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What the terms say of the ``shared`` candidates; ``own`` (P, F) of what users had; ``taken`` (E, F) of what they
+    took."""
+
+    shared: _Shared
+    own: Tensor
+    taken: Tensor
+
+    @classmethod
+    def of(cls, asked: Question, terms: list[Term]) -> _Values:
+        """Ask all ``terms``."""
+        had, own_column = table(asked.own.place, asked.own.items, len(asked.users))
+        taken, column = table(asked.place, asked.wanted, len(asked.users))
+        items = np.concatenate([had, taken], 1)  # asked for together: a term may look at all of a user's items once
+        shared, own, wanted, first = [], [], [], 0
+        for term in terms:
+            everybody, mine = term.asked(asked.users, asked.shared, items)
+            shared.append((first, everybody))
+            own.append(mine[asked.own.place, own_column])
+            wanted.append(mine[asked.place, column + had.shape[1]])
+            first += len(term.columns)
+        together = _Shared.of(shared, len(asked.users), len(asked.shared))
+        return cls(together, torch.cat(own, 1), torch.cat(wanted, 1))
+
+    def asked(self, question: Question, chosen: Tensor, chance: float, *, own: bool) -> _Asked:
+        """Of the ``chosen`` (E,) events; with what the users had among the candidates, or without."""
+        rows = slice(None if own else 0)
+        place, stands = (torch.from_numpy(part[rows]) for part in (question.own.place, question.own.stands))
+        mine = _Had(self.own[rows], place, stands.float())
+        users = torch.from_numpy(question.place)[chosen]
+        return _Asked(self.shared, question.offset, mine, self.taken[chosen], users, chance)
 
 
 def _fit(asked: _Asked, before: Tensor) -> tuple[Tensor, Evidence]:
     """The weights (F,) at which the loss is least, by Newton's method on a bound of it that touches it where the step
     begins: -log p of each event, weighed by p / (p + chance) there. It is convex, and F is small."""
     before = before.double()
-    hold = PULL / len(asked.own)
+    hold = PULL / len(asked.taken)
 
     def pulled(weights: Tensor) -> tuple[float, _Answer]:
         answer = asked.answer(weights)
@@ -177,27 +176,40 @@ def _fit(asked: _Asked, before: Tensor) -> tuple[Tensor, Evidence]:
         if last - value < ENOUGH_GAIN:
             break
     knowing_nothing = asked.answer(torch.zeros_like(weights))
-    events, users = len(asked.own), len(asked.place.unique())
+    events, users = len(asked.taken), len(asked.place.unique())
     return weights.float(), Evidence(events, users, first.loss, answer.loss, knowing_nothing.loss)
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """Under some weights: the chances (B, C) of the candidates, log p (E,) of the events, and their loss."""
+    """Under some weights: the chances (B, C) of the shared candidates and (P,) of what users had, log p (E,) of the
+    events, and their loss."""
 
-    chances: Tensor
+    shared: Tensor
+    own: Tensor
     logs: Tensor
     loss: float
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """``values`` (B, C, F) and ``offset`` (B, C) of the candidates of users; ``own`` (E, F) and ``place`` (E,) of what
-    they took; ``chance`` of what nobody could foresee."""
+class _Had:
+    """Candidates that users had: ``values`` (P, F), whose they are, ``place`` (P,), for how many each ``stands`` (P,),
+    as a logarithm."""
 
     values: Tensor
+    place: Tensor
+    stands: Tensor
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The ``shared`` candidates of all users, with what is added to their scores, ``offset`` (B, C); the ``own`` ones
+    of each; ``taken`` (E, F) and ``place`` (E,) of what they took; ``chance`` of what nobody could foresee."""
+
+    shared: _Shared
     offset: Tensor
-    own: Tensor
+    own: _Had
+    taken: Tensor
     place: Tensor
     chance: float
 
@@ -208,22 +220,23 @@ class _Asked:
 
     def answer(self, weights: Tensor) -> _Answer:
         """What ``weights`` (F,) say of it."""
-        scores = self.values @ weights.float() + self.offset
-        total = scores.logsumexp(1)
-        logs = (self.own @ weights.float() - total[self.place]).double()
-        return _Answer((scores - total[:, None]).exp(), logs, -float(torch.logaddexp(logs, self.unforeseen).mean()))
+        weights = weights.float()
+        shared = self.shared.scores(weights).add_(self.offset)
+        own = self.own.values @ weights + self.own.stands
+        most = shared.amax(1).scatter_reduce(0, self.own.place, own, "amax").clamp(min=LEAST)
+        shared, own = shared.sub_(most[:, None]).exp_(), (own - most[self.own.place]).exp()
+        total = shared.sum(1).index_add(0, self.own.place, own).clamp(min=LEAST_SUM)
+        logs = (self.taken @ weights - (most + total.log())[self.place]).double()
+        loss = -float(torch.logaddexp(logs, self.unforeseen).mean())
+        return _Answer(shared.div_(total[:, None]), own / total[self.own.place], logs, loss)
 
     def slopes(self, answer: _Answer) -> tuple[Tensor, Tensor]:
         """Slope (F,) and curvature (F, F) of the bound where the answer was given."""
         counts = (answer.logs - self.unforeseen).sigmoid() / len(answer.logs)  # (E,) p / (p + chance), of the mean
-        share = torch.zeros(len(self.values), dtype=torch.float64).index_add_(0, self.place, counts).float()
-        slope = -(self.own.double() * counts[:, None]).sum(0)
-        curve = torch.zeros(len(slope), len(slope), dtype=torch.float64)
-        for part in torch.arange(len(self.values)).split(USERS_AT_ONCE):
-            here = slice(int(part[0]), int(part[-1]) + 1)
-            values, chances, weight = self.values[here], answer.chances[here], share[here, None]
-            mean = (chances[:, None, :] @ values)[:, 0]  # (b, F)
-            flat = values.reshape(-1, values.shape[2])
-            spread = flat.T @ (flat * (chances * weight).reshape(-1, 1)) - (mean * weight).T @ mean
-            slope, curve = slope + (mean * weight).double().sum(0), curve + spread.double()
-        return slope, curve
+        share = torch.zeros(len(self.offset), dtype=torch.float64).index_add_(0, self.place, counts).float()
+        mean, curve = self.shared.moments(answer.shared, share, self.taken.shape[1])
+        weighed = self.own.values * answer.own[:, None]
+        mean.index_add_(0, self.own.place, weighed)  # (B, F) of all that a user might have taken
+        told = mean * share[:, None]
+        curve += (self.own.values.T @ (weighed * share[self.own.place, None]) - mean.T @ told).double()
+        return told.double().sum(0) - (self.taken.double() * counts[:, None]).sum(0), curve

@@ -53,7 +53,14 @@ class TermWithHad:
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2F) the columns of ``items`` (B, C) for ``users`` (B,)."""
-        values = self.term.at(users, items)
+        return self._doubled(self.term.at(users, items), users, items)
+
+    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, F) the columns of ``shared`` (C,) items, which the users had not, and (B, W, 2F) of ``own`` (B, W)."""
+        everybody, mine = self.term.asked(users, shared, own)
+        return everybody, self._doubled(mine, users, own)
+
+    def _doubled(self, values: Tensor, users: IntArray, items: IntArray) -> Tensor:
         had = self.personal.pairs.find(np.broadcast_to(users[:, None], items.shape), items) >= 0
         return torch.cat([values, values * torch.from_numpy(had)[..., None]], -1)
 

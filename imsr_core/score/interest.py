@@ -34,10 +34,7 @@ class InterestTerm:
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
-        ids = torch.from_numpy(users)
-        best = best_scores(padded_interests(self.store, ids), self.items)
-        best[self.store.counts_of(ids) == 0] = 0.0
-        scores += self.scale * float(weights[0]) * best
+        scores += self.scale * float(weights[0]) * self._best(users, self.items)
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
@@ -51,3 +48,15 @@ class InterestTerm:
             best[self.store.counts_of(ids) == 0] = 0.0
             found[first : first + step, :, 0] = self.scale * best
         return found
+
+    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, 1) the column of ``shared`` (C,) items, and (B, W, 1) that of ``own`` (B, W)."""
+        best = self._best(users, self.items[torch.from_numpy(shared)])
+        return self.scale * best[..., None], self.at(users, own)
+
+    def _best(self, users: IntArray, vectors: Tensor) -> Tensor:
+        """(B, N) the product of each of ``vectors`` (N, d) with the nearest interest of ``users`` (B,)."""
+        ids = torch.from_numpy(users)
+        best = best_scores(padded_interests(self.store, ids), vectors)
+        best[self.store.counts_of(ids) == 0] = 0.0
+        return best

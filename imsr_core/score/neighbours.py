@@ -151,6 +151,12 @@ class NeighboursTerm:
                 votes[voted] = 0.0
         return found
 
+    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, 2) the columns of ``shared`` (C,) items, and (B, W, 2) those of ``own`` (B, W): one vote for both."""
+        items = np.concatenate([np.broadcast_to(shared, (len(users), len(shared))), own], 1)
+        both = self.at(users, items)
+        return both[:, : len(shared)], both[:, len(shared) :]
+
     def voters(self, users: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Position in ``users`` (V,), item (V,) and strength by kind (V, 2) of the items that vote."""
         mine = self.personal.pairs

@@ -2,7 +2,8 @@
 
 score(u, i) = sum over the columns of all terms of weight x value(u, i). A term is one file. `Score` has a field for
 each that learns, because what it learns is stored with a version and handed on from span to span. All of them promise
-that `add` says the same as `at`; those that count, that learning spans one by one equals learning them at once.
+that `add` and `asked` say the same as `at`; those that count, that learning spans one by one equals learning them at
+once.
 """
 
 from __future__ import annotations
@@ -27,5 +28,12 @@ class Term(Protocol):
         ...
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
-        """The values (B, C, F) of ``items`` (B, C) for ``users`` (B,): what fitting and explaining do."""
+        """The values (B, C, F) of ``items`` (B, C) for ``users`` (B,): what explaining does."""
+        ...
+
+    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+        """What fitting does: the values (B, C, F') of the same items ``shared`` (C,) for all ``users`` (B,), as if they
+        had none of them, and those (B, W, F) of ``own`` (B, W), as of `at`. The last F - F' columns of a term are 0 for
+        what a user did not have, and are left out of the former; it is (1, C, F') where all users have the same.
+        """
         ...

@@ -26,13 +26,14 @@ from imsr_core.config import ScoreConfig
 from imsr_core.ragged import SpanSequences, between, from_events
 from imsr_core.score.contexts import Contexts
 from imsr_core.score.factors import FactorsTerm
-from imsr_core.score.fitting import fitted, question, sample_events
+from imsr_core.score.fitting import fitted
 from imsr_core.score.had import TermWithHad, had_columns
 from imsr_core.score.interest import InterestTerm
 from imsr_core.score.neighbours import NeighboursTerm
 from imsr_core.score.pairs import IntArray, Pairs
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.score.protocol import Term
+from imsr_core.score.question import question, sample_events
 from imsr_core.score.serving import Scorer
 from imsr_core.score.trend import HALF_LIVES, TrendTerm
 from imsr_core.score.weights import Evidence, Weights

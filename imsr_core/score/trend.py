@@ -76,3 +76,7 @@ class TrendTerm:
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, H) the columns of ``items`` (B, C)."""
         return self.values()[torch.from_numpy(items)]
+
+    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+        """(1, C, H) the columns of ``shared`` (C,) items, and (B, W, H) those of ``own`` (B, W)."""
+        return self.at(users, shared[None]), self.at(users, own)

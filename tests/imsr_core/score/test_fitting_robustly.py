@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from imsr_core.score import fitting
-from imsr_core.score.fitting import Question, _Asked, fitted
+from imsr_core.score.fitting import _Asked, _Had, _Shared, fitted
+from imsr_core.score.question import Own, Question
 from imsr_core.score.weights import Weights
+
+WEIGHTS = torch.tensor([0.3, -0.8, 0.5, 0.2, -0.4], dtype=torch.float64)
 
 
 class Columns:
@@ -22,33 +25,86 @@ class Columns:
     def at(self, users, items):
         return self.values[torch.from_numpy(users)[:, None], torch.from_numpy(items)]
 
+    def asked(self, users, shared, own):
+        return self.at(users, np.tile(shared, (len(users), 1))), self.at(users, own)
+
 
 def asked(chance, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    values, own = torch.randn(4, 9, 3, generator=generator), torch.randn(12, 3, generator=generator)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    shared = _Shared(draw(9, 2), torch.tensor([0, 3]), draw(2, 4, 9), torch.tensor([1, 2]))
+    own = _Had(draw(7, 5), torch.tensor([0, 0, 1, 3, 3, 3, 3]), draw(7))
     place = torch.randint(0, 4, (12,), generator=generator)
-    return _Asked(values, torch.randn(4, 9, generator=generator), own, place, chance)
+    return _Asked(shared, draw(4, 9), own, draw(12, 5), place, chance)
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.001, 0.2])
 def test_the_slope_is_that_of_the_loss(chance):
     told = asked(chance)
-    weights = torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64)
-    slope, curve = told.slopes(told.answer(weights))
-    for column in range(3):
-        step = torch.zeros(3, dtype=torch.float64)
+    slope, curve = told.slopes(told.answer(WEIGHTS))
+    for column in range(5):
+        step = torch.zeros(5, dtype=torch.float64)
         step[column] = 0.01
-        numeric = (told.answer(weights + step).loss - told.answer(weights - step).loss) / 0.02
+        numeric = (told.answer(WEIGHTS + step).loss - told.answer(WEIGHTS - step).loss) / 0.02
         assert float(slope[column]) == pytest.approx(numeric, rel=0.01, abs=1e-3)
     assert float(torch.linalg.eigvalsh(curve).min()) > -1e-5
 
 
+def dense(told):
+    """Everything in one table: all candidates (B, C, F) of each user, and what is added to their scores (B, C)."""
+    users, count, width = len(told.offset), told.offset.shape[1] + len(told.own.place), told.taken.shape[1]
+    values, offset = torch.zeros(users, count, width), torch.full((users, count), -torch.inf)
+    shared = told.offset.shape[1]
+    values[:, :shared, told.shared.of_items] = told.shared.items
+    values[:, :shared, told.shared.of_pairs] = told.shared.pairs.permute(1, 2, 0)
+    offset[:, :shared] = told.offset
+    column = shared + torch.arange(len(told.own.place))
+    values[told.own.place, column], offset[told.own.place, column] = told.own.values, told.own.stands
+    return values.double(), offset.double()
+
+
+def test_the_loss_and_its_curve_are_those_of_one_table_of_all_candidates():
+    told = asked(0.001)
+    values, offset = dense(told)
+    answer = told.answer(WEIGHTS)
+    logs = (values @ WEIGHTS + offset).log_softmax(1)
+    taken = told.taken.double() @ WEIGHTS - (values @ WEIGHTS + offset).logsumexp(1)[told.place]
+    assert answer.loss == pytest.approx(-float(torch.logaddexp(taken, told.unforeseen).mean()), rel=1e-5)
+    weight = (taken - told.unforeseen).sigmoid() / len(taken)
+    curve = torch.zeros(5, 5, dtype=torch.float64)
+    for user, part in zip(told.place, weight, strict=True):
+        mean = logs[user].exp() @ values[user]
+        curve += part * ((values[user].T * logs[user].exp()) @ values[user] - mean[:, None] * mean)
+    torch.testing.assert_close(told.slopes(answer)[1], curve, rtol=1e-4, atol=1e-6)
+
+
+def test_a_user_who_had_every_candidate_says_nothing_of_what_is_new():
+    told = asked(0.0)
+    offset = told.offset.clone()
+    offset[2] = -torch.inf
+    nobody = _Had(told.own.values[:0], told.own.place[:0], told.own.stands[:0])
+    others = told.place != 2
+    closed = replace(told, offset=offset, own=nobody, taken=told.taken[others], place=told.place[others])
+    slope, curve = closed.slopes(closed.answer(WEIGHTS))
+    assert bool(slope.isfinite().all())
+    assert bool(curve.isfinite().all())
+    values, new = question(0.5, np.random.default_rng(0))
+    offset = new.offset.clone()
+    offset[7] = -torch.inf
+    assert replace(new, offset=offset).open.tolist() == (new.place != 7).tolist()
+    term = Columns(values)
+    assert bool(fitted(Weights.start(term.columns), replace(new, offset=offset), [term]).values.isfinite().all())
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_users_may_be_summed_up_a_few_at_a_time(at_once, monkeypatch):
-    told, weights = asked(0.001), torch.tensor([0.3, -0.8, 0.5], dtype=torch.float64)
-    together = told.slopes(told.answer(weights))
+    told = asked(0.001)
+    together = told.slopes(told.answer(WEIGHTS))
     monkeypatch.setattr(fitting, "USERS_AT_ONCE", at_once)
-    torch.testing.assert_close(told.slopes(told.answer(weights)), together, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(told.slopes(told.answer(WEIGHTS)), together, rtol=1e-4, atol=1e-6)
 
 
 def question(share_foreseeable, rng):
@@ -60,10 +116,9 @@ def question(share_foreseeable, rng):
     place = np.repeat(np.arange(users), events)
     foreseen = rng.random(len(place)) < share_foreseeable
     wanted = np.where(foreseen, staple[place], rng.integers(0, items, len(place)))
-    candidates = np.tile(np.arange(items), (users, 1))
-    return values, Question(
-        np.arange(users), place, wanted, candidates, torch.zeros(2, users, items), torch.from_numpy(~foreseen)
-    )
+    nothing = Own(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
+    new = torch.from_numpy(~foreseen)
+    return values, Question(np.arange(users), place, wanted, np.arange(items), torch.zeros(users, items), nothing, new)
 
 
 def weight_of_worth(share, *, repeats=True):

@@ -9,7 +9,7 @@ import torch
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import from_events
 from imsr_core.score import InterestTerm, Score, Weights
-from imsr_core.score import fitting as fitting_module
+from imsr_core.score import question as question_module
 from imsr_core.testing.planted_logs import random_span, span_of, store_of
 
 UNIT, N = 1_000, 60
@@ -76,8 +76,8 @@ def test_new_weights_never_read_what_the_user_had():
 def test_a_large_catalogue_is_sampled_and_gives_about_the_same(monkeypatch):
     score = Score.empty(ON, UNIT).after(repeated(0), N)
     whole = score.asked(repeated(2_000), None, seed=1)
-    monkeypatch.setattr(fitting_module, "POPULAR", 5)
-    monkeypatch.setattr(fitting_module, "SAMPLED", 20)
+    monkeypatch.setattr(question_module, "POPULAR", 5)
+    monkeypatch.setattr(question_module, "SAMPLED", 20)
     sampled = score.asked(repeated(2_000), None, seed=1)
     assert abs(sampled.weights.evidence["everything"].after - whole.weights.evidence["everything"].after) < 0.3
     chances = [fit.weights.evidence["everything"].chance for fit in (sampled, whole)]
@@ -128,11 +128,15 @@ def test_the_candidates_stand_for_the_whole_catalogue_each_item_once(own, monkey
     rng = np.random.default_rng(3)
     had = Score.empty(ON, UNIT).after(span_of({0: list(range(own)), 1: [5, 8]}), catalogue).personal.pairs
     popularity = torch.from_numpy(rng.random(catalogue))
-    asked = fitting_module.question(np.array([0, 1]), np.array([1, 2]), popularity, had, rng)
-    stands_for = asked.offset.exp().sum(2)
+    asked = question_module.question(np.array([0, 1]), np.array([1, 2]), popularity, had, rng)
     for user, count in enumerate((own, 2)):
-        assert float(stands_for[0, user]) == pytest.approx(catalogue, rel=0.15)
-        assert float(stands_for[1, user]) == pytest.approx(catalogue - count, rel=0.15)
+        new = float(asked.offset[user].exp().sum())
+        mine = asked.own.place == user
+        assert new == pytest.approx(catalogue - count, rel=0.15)
+        assert new + np.exp(asked.own.stands[mine]).sum() == pytest.approx(catalogue, rel=0.15)
+        taken = set(asked.shared[asked.offset[user].isfinite().numpy()]) & set(asked.own.items[mine])
+        assert not taken
+        assert len(set(asked.own.items[mine])) == mine.sum()
     if own == 700:
-        drawn = asked.items[0][np.isin(asked.items[0], np.arange(own)) & (asked.offset[0, 0].numpy() > 0)]
+        drawn = asked.own.items[(asked.own.place == 0) & (asked.own.stands > 0)]
         assert drawn.min() < 100  # not the newest alone

@@ -72,6 +72,28 @@ def test_serving_adds_what_the_columns_say(events, cuts, seed):
         torch.testing.assert_close(served - 1, term.at(users, items) @ weights, rtol=1e-4, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=30)
+@given(LOGS, CUTS, st.integers(0, 99))
+def test_what_a_fit_asks_is_what_the_columns_say(events, cuts, seed):
+    score = learnt(pieces(log_of(events), cuts), ON)
+    generator = torch.Generator().manual_seed(seed)
+    store = store_of({0: [[0.2, 0.9], [1.0, 0.1]], 3: [[-0.5, 0.5]]})
+    interest = InterestTerm(store, torch.randn(N_ITEMS, 2, generator=generator), 3.0)
+    users, shared = np.array([0, 3, 4]), np.arange(N_ITEMS)
+    own = np.random.default_rng(seed).integers(0, N_ITEMS, (3, 4))
+    items = np.tile(shared, (3, 1))
+    had = torch.from_numpy(score.personal.pairs.find(np.broadcast_to(users[:, None], items.shape), items) >= 0)
+    for term in [*score.terms(interest), BiasTerm(torch.randn(N_ITEMS, generator=generator))]:
+        everybody, mine = term.asked(users, shared, own)
+        torch.testing.assert_close(mine, term.at(users, own), rtol=1e-4, atol=1e-5)
+        whole = term.at(users, items)
+        whole = torch.where(had[..., None], torch.zeros(()), whole)  # what the user had is not asked about here
+        everybody = torch.where(had[..., None], torch.zeros(()), everybody.expand(3, -1, -1))
+        width = everybody.shape[2]
+        torch.testing.assert_close(everybody, whole[..., :width], rtol=1e-4, atol=1e-5)
+        assert not whole[..., width:].any()
+
+
 def test_votes_are_the_same_wherever_they_are_gone_through(monkeypatch):
     rng = np.random.default_rng(3)
     term = learnt([log_of([(rng.integers(USERS), rng.integers(N_ITEMS)) for _ in range(60)])]).neighbours
