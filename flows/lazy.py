@@ -52,7 +52,8 @@ class LazyCommand(TyperCommand):
         """Click sets it; what it would set is not known before the command is loaded."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        return self.load().make_context(info_name, args, parent=parent, **extra)
+        with uncollected():  # typer imports what checks arguments when it reads the first
+            return self.load().make_context(info_name, args, parent=parent, **extra)
 
     def load(self) -> Any:
         """The command itself: its module is imported now."""
@@ -92,7 +93,10 @@ class LazyGroup(TyperGroup):
 def uncollected() -> Iterator[None]:
     """No garbage collection while modules are imported, which are no garbage: it would look through them again and
     again, a tenth of the time that torch takes. Afterwards it leaves alone what is there; not where nothing was
-    imported, so that what a long run left behind is still found."""
+    imported, so that what a long run left behind is still found. Within another such block it is that one's part."""
+    if not gc.isenabled():
+        yield
+        return
     known = len(sys.modules)
     gc.disable()
     try:

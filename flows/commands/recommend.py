@@ -13,11 +13,7 @@ import typer
 from flows.answers import answer
 from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.console import console, show_table, warn
-from flows.holding import holding
 from imsr_core.errors import ConfigError
-from pipelines.insight.explain import Explainer
-from pipelines.insight.words import Words
-from pipelines.interests.list_job import write_lists
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 
@@ -53,6 +49,9 @@ def recommend(
     lists = {name: (path, item_ids_of(path)) for name, path in (("exclude", exclude), ("only", only)) if path}
     how |= {name: ids for name, (_, ids) in lists.items()}
     if everybody:
+        from flows.holding import holding  # a list of one user needs none of what these bring along
+        from pipelines.interests.list_job import write_lists
+
         with holding(opened, "imsr recommend --all", now=current_time):  # not while a user is being forgotten
             say_what_is_unknown(Recommender.open(opened, version, users=[]), lists.values())
             path = write_lists(opened, version, n, **how)
@@ -72,6 +71,9 @@ def recommend(
 
 def show_with_names(recommender: Recommender, rows: list[dict[str, Any]]) -> None:
     """Lists as people read them: names in place of ids, and reasons in words."""
+    from pipelines.insight.explain import Explainer  # see `recommend`
+    from pipelines.insight.words import Words
+
     explainer = Explainer(recommender)
     words = Words(explainer.catalogue, recommender.version.vocabulary)
     told = []

@@ -14,14 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.sequences.id_files import TOMBSTONE_END, IdFiles, VocabularyError, write_ids
-from pipelines.workspace.engine import duckdb_session
 from pipelines.workspace.parquet_files import read_table
 
 IntArray = NDArray[np.int64]
@@ -184,6 +182,10 @@ def _distinct_ids(span_files: Sequence[Path], column: str) -> pa.Table:
     if not span_files:
         none = {name: pa.array([], pa.string()) for name in ("id", "file", "last_file")}
         return pa.table(none | {"events": pa.array([], pa.int64())})
+    import duckdb  # who looks ids up asks nothing of the engine
+
+    from pipelines.workspace.engine import duckdb_session
+
     with duckdb_session() as connection:
         query = _DISTINCT_IDS.format(column=column)
         files = {"files": [str(file) for file in span_files]}

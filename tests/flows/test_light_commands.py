@@ -27,9 +27,10 @@ print("HEAVY:", *(name for name in {HEAVY} if name in sys.modules))
 """
 
 
-def imported_by(*words: object) -> list[str]:
+def imported_by(*words: object, of: tuple[str, ...] = HEAVY) -> list[str]:
+    script = SCRIPT.replace(str(HEAVY), str(of))
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, words)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script, *map(str, words)], capture_output=True, text=True, timeout=120, check=False
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.rpartition("HEAVY:")[2].split()
@@ -52,6 +53,14 @@ def workspace(landed, tmp_path):
     return Path(shutil.copytree(landed, tmp_path / "light"))
 
 
+@pytest.fixture(scope="module")
+def learnt(landed, tmp_path_factory):
+    """Another copy, in which everything was learnt."""
+    root = Path(shutil.copytree(landed, tmp_path_factory.mktemp("learnt") / "light"))
+    assert CliRunner().invoke(app, ["run", "-w", str(root)]).exit_code == 0
+    return root
+
+
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["ingest"], ["ingest", "--help"], ["plan"], ["status"], ["versions"], ["sql", "FROM spans"]],
@@ -65,12 +74,17 @@ def test_imports_neither_torch_nor_beam_nor_prefect(workspace, words):
 def test_a_span_of_few_events_is_learnt_without_beam_and_torchs_compiler(workspace):
     """Each of the first is a second of processor, which is more than such a span takes."""
     unwanted = ("torch._dynamo", "torch._inductor", "sympy", "apache_beam", "prefect", "pandas", "dask")
-    script = SCRIPT.replace(str(HEAVY), str(("torch", *unwanted)))
-    run = subprocess.run(
-        [sys.executable, "-c", script, "run", "-w", str(workspace)], capture_output=True, text=True, check=True
-    )
-    assert run.stdout.rpartition("HEAVY:")[2].split() == ["torch"]
+    assert imported_by("run", "-w", workspace, of=("torch", *unwanted)) == ["torch"]
     assert "current" in CliRunner().invoke(app, ["status", "-w", str(workspace)]).output
+
+
+def test_a_list_of_one_user_imports_what_scores_and_nothing_that_writes_or_asks(learnt):
+    """More than half of what the command takes is torch, so that it brings nothing else along."""
+    unwanted = ("torch._dynamo", "duckdb", "apache_beam", "prefect", "pandas", "pipelines.care", "pipelines.insight")
+    assert imported_by("recommend", "--user", "u1", "-w", learnt, of=("torch", *unwanted)) == ["torch"]
+    named = imported_by("recommend", "--user", "u1", "--names", "-w", learnt, of=unwanted)
+    assert "pipelines.insight" in named  # so that the names above are those that would be there
+    assert "duckdb" in imported_by("recommend", "--all", "-w", learnt, of=unwanted)
 
 
 def test_the_list_of_commands_imports_none_of_them():
@@ -104,10 +118,9 @@ def test_sections_in_help_are_text():
     assert "[ingest] lookback_spans" in shown
 
 
-def test_a_run_that_finds_nothing_to_do_imports_nothing_that_learns(workspace):
+def test_a_run_that_finds_nothing_to_do_imports_nothing_that_learns(learnt):
     """A timer may call it every minute."""
-    assert CliRunner().invoke(app, ["run", "-w", str(workspace)]).exit_code == 0
-    assert imported_by("run", "-w", workspace) == []
+    assert imported_by("run", "-w", learnt) == []
 
 
 def test_importing_is_not_collected_and_what_a_long_run_leaves_is():
@@ -120,3 +133,11 @@ def test_importing_is_not_collected_and_what_a_long_run_leaves_is():
         import_module("colorsys")
     assert gc.get_freeze_count() > before
     gc.unfreeze()
+
+
+def test_importing_within_importing_is_not_collected_either():
+    with uncollected():
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
