@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from imsr_core.ragged import SpanSequences
+from imsr_core.ragged import SpanSequences, between, drop_empty, split_at
 
 
 def hide_last(span: SpanSequences, share: float, salt: int) -> tuple[SpanSequences, SpanSequences]:
@@ -19,19 +21,26 @@ def hide_last(span: SpanSequences, share: float, salt: int) -> tuple[SpanSequenc
     wanted = min(int(share * span.n_events), len(eligible))
     order = np.argsort(_mixed(span.users[eligible], salt), kind="stable")
     chosen = np.sort(eligible[order[:wanted]])
-    last = np.zeros(span.n_events, dtype=bool)
-    last[span.offsets[1:][chosen] - 1] = True
-    counts = span.counts.copy()
-    counts[chosen] -= 1
-    visible = SpanSequences(span.users, _offsets(counts), span.items[~last], span.timestamps[~last])
-    hidden = SpanSequences(
-        span.users[chosen], np.arange(wanted + 1, dtype=np.int64), span.items[last], span.timestamps[last]
-    )
-    return visible, hidden
+    kept = span.counts
+    kept[chosen] -= 1
+    visible, hidden = split_at(span, kept)
+    return visible, drop_empty(hidden)
 
 
-def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+def kept_back(span: SpanSequences, length: int) -> Iterator[tuple[SpanSequences, SpanSequences]]:
+    """Ways to split what a chain begins with into a past and what it can be asked about: (past, last), the best first.
+
+    Its last stretch as long as a span (``length`` microseconds), as every later span will be asked about; where it is
+    no longer than that, the last quarter of its events; where hardly anybody comes back for these, the last fifth of
+    each user's events.
+    """
+    if not span.n_events:
+        return
+    first, end = int(span.timestamps.min()), int(span.timestamps.max()) + 1
+    for cut in (end - length, int(np.quantile(span.timestamps, 0.75, method="higher"))):
+        if cut > first:
+            yield between(span, first, cut), between(span, cut, end)
+    yield split_at(span, span.counts - span.counts // 5)
 
 
 def _mixed(values: NDArray[np.int64], salt: int) -> NDArray[np.uint64]:

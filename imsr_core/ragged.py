@@ -172,6 +172,13 @@ def all_but_last(sequences: SpanSequences, n: int) -> SpanSequences:
     return _gather(sequences, sequences.users, sequences.offsets[:-1], counts)
 
 
+def split_at(sequences: SpanSequences, counts: IntArray) -> tuple[SpanSequences, SpanSequences]:
+    """Each user's first ``counts`` (U,) events, and the rest; a user may be left without events in either."""
+    first = _gather(sequences, sequences.users, sequences.offsets[:-1], counts)
+    rest = _gather(sequences, sequences.users, sequences.offsets[:-1] + counts, sequences.counts - counts)
+    return first, rest
+
+
 def between(sequences: SpanSequences, start: int, end: int) -> SpanSequences:
     """Each user's events with start <= timestamp < end (microseconds); users without such an event stay."""
     keep = (sequences.timestamps >= start) & (sequences.timestamps < end)

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from imsr_core.config import ScoreConfig
-from imsr_core.ragged import SpanSequences, between, from_events
+from imsr_core.holdout import kept_back
+from imsr_core.ragged import SpanSequences, from_events
 from imsr_core.score.contexts import Contexts
 from imsr_core.score.factors import FactorsTerm
 from imsr_core.score.fitting import fitted
@@ -194,15 +195,13 @@ class Score:
         return replace(self, weights=fitted(self.weights, asked, self.terms(interest)))
 
     def begun(self, span: SpanSequences, n_items: int, seed: int) -> Score:
-        """The first score of a chain, from its pre-training: the weights of the counting terms come from its last
-        stretch, as long as a span, which is kept back for that and counted afterwards."""
-        if not span.n_events:
-            return self.after(span, n_items)
-        end = int(span.timestamps.max()) + 1
-        cut = end - self.unit
-        first = int(span.timestamps.min())
-        past, last = between(span, first, cut), between(span, cut, end)
-        weights = self.after(past, n_items).asked(last, None, seed).weights if past.n_events else self.weights
+        """The first score of a chain, from its pre-training: the weights of the counting terms come from events that
+        are kept back for that (`kept_back`) and counted afterwards."""
+        weights = self.weights
+        for past, last in kept_back(span, self.unit):
+            weights = self.after(past, n_items).asked(last, None, seed).weights
+            if weights.evidence:
+                break
         return replace(self.after(span, n_items), weights=weights)
 
     def of_items(self, items: IntArray) -> Score:

@@ -94,6 +94,27 @@ def test_the_first_weights_come_from_the_end_of_the_first_span():
     assert torch.equal(begun.tensors()["trend"], Score.empty(ON, UNIT).after(log, N).tensors()["trend"])
 
 
+def test_a_log_no_longer_than_a_span_is_asked_about_its_last_quarter():
+    log = repeated(0)  # 3 ticks: the same item again in the last
+    begun = Score.empty(ON, UNIT).begun(log, N, seed=0)
+    assert begun.weights.evidence["everything"].events == 40
+    users, items = np.arange(40), (3 * np.arange(40)) % N
+    assert (begun.scorer(None).scores(users).argmax(1).numpy() == items).all()
+
+
+def test_where_nobody_comes_back_the_first_weights_come_from_the_end_of_each_sitting():
+    """Everybody comes once and takes ten different things: what they had must not be offered again."""
+    rng = np.random.default_rng(0)
+    items = {u: [int(i) for i in rng.permutation(N)[:10]] for u in range(40)}
+    times = (np.arange(40)[:, None] * 10 + np.arange(10)).ravel()
+    users = np.repeat(np.arange(40), 10)
+    log = from_events(users, np.concatenate(list(items.values())), times)
+    begun = Score.empty(ON, UNIT).begun(log, N, seed=0)
+    assert begun.weights.evidence["everything"].events == 80
+    best = begun.scorer(None).scores(np.arange(40)).topk(20).indices.tolist()
+    assert not any(set(items[u]) & set(best[u]) for u in range(40))
+
+
 def test_a_term_that_is_off_has_no_column():
     config = replace(ON, personal=False)
     assert "had" not in Score.empty(config, UNIT).columns
