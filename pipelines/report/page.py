@@ -83,7 +83,7 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
     scores = facts.scores.get("all", {})
     text = f"{facts.mean:.2f} interests a user, {facts.distinct_mean:.2f} of them distinct."
     if not scores:
-        return f"No span has been tested yet; the next one will be. {text}"
+        return f"{_untested(facts.scores.get('strangers', {}), top_n)} {text}"
     span = max(scores)
     score, floor = scores[span], counted.get(span)
     told = f"Of the events of {span}, {percent(score)} were among the {top_n} items recommended before they happened"
@@ -91,8 +91,19 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
         return f"{told}. {text}"
     name, best = max((("the last span's popular items", floor.popular), ("what each user had most", floor.personal)),
                      key=lambda pair: pair[1])  # fmt: skip
-    against = "ahead of" if score >= best else "behind"
+    against = "level with" if percent(score) == percent(best) else "ahead of" if score > best else "behind"
     return f"{told}, {against} {name} ({percent(best)}). {text}"
+
+
+def _untested(strangers: dict[str, float], top_n: int) -> str:
+    """Why there is no score yet; ``strangers`` has the scores, by span, of users that no version had seen."""
+    if not strangers:
+        return "No span has been tested yet; the next one will be."
+    span = max(strangers)
+    return (
+        f"Nobody has come back yet, so no list made for a user could be tested. Of the events of {span}, all by new "
+        f"users, {percent(strangers[span])} were among the {top_n} popular items that new users are shown."
+    )
 
 
 def _tiles(facts: Facts, counted: dict[str, Floor], top_n: int) -> list[Tile]:

@@ -1,0 +1,33 @@
+"""The first sentence of a report: ahead, level or behind what counting alone gives, and why there is no score."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines.report.floors import Floor
+from pipelines.report.page import verdict
+
+
+def facts_of(scores):
+    return SimpleNamespace(scores=scores, mean=4.0, distinct_mean=1.5)
+
+
+@pytest.mark.parametrize(
+    ("score", "says"),
+    [
+        (0.21, "21.0 % were among the 20 items recommended before they happened, ahead of what each user had most"),
+        (0.2001, "20.0 % were among the 20 items recommended before they happened, level with what each user had most"),
+        (0.15, "behind what each user had most (20.0 %)"),
+    ],
+)  # fmt: skip
+def test_the_newest_score_stands_beside_the_better_counter(score, says):
+    facts = facts_of({"all": {"2024-01": 0.9, "2024-02": score}})
+    assert says in verdict(facts, {"2024-02": Floor("2024-02", 9, popular=0.1, personal=0.2)}, 20)
+
+
+def test_without_a_score_it_says_whether_nobody_came_back():
+    assert verdict(facts_of({}), {}, 20).startswith("No span has been tested yet; the next one will be. 4.00 interests")
+    says = verdict(facts_of({"strangers": {"2024-01": 0.5, "2024-02": 0.1}}), {}, 20)
+    assert says.startswith("Nobody has come back yet")
+    assert "Of the events of 2024-02" in says
+    assert "10.0 %" in says
