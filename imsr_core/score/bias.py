@@ -26,6 +26,6 @@ class BiasTerm:
         """(B, C, 1) the bias of ``items`` (B, C)."""
         return self.bias[torch.from_numpy(items)][..., None]
 
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
-        """(1, C, 1) the bias of ``shared`` (C,) items, and (B, W, 1) that of ``own`` (B, W)."""
-        return self.at(users, shared[None]), self.at(users, own)
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
+        """(1, C, 1) the bias of ``shared`` (C,) items, and (P, 1) that of ``items`` (P,)."""
+        return self.at(users, shared[None]), self.at(users, items)

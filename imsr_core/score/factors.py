@@ -92,24 +92,26 @@ class FactorsTerm:
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
         people, place = np.unique(users, return_inverse=True)
-        return self._products(self.vectors(people)[torch.from_numpy(place)], items)
-
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
-        """(B, C, 1) the column of ``shared`` (C,) items, and (B, W, 1) that of ``own`` (B, W)."""
-        vectors, chosen = self.vectors(users), torch.from_numpy(shared)
-        factors = _padded(self.factors, int(shared.max(initial=-1)) + 1)[chosen]
-        return SCALE * (vectors @ factors.T)[..., None], self._products(vectors, own)
-
-    def _products(self, vectors: Tensor, items: IntArray) -> Tensor:
-        """(B, C, 1) the column of ``items`` (B, C) for users with ``vectors`` (B, k)."""
+        vectors = self.vectors(people)
         factors = _padded(self.factors, int(items.max(initial=-1)) + 1)
         found = torch.zeros(*items.shape, 1)
         step = max(1, CHUNK // max(items.shape[1], 1))
-        for first in range(0, len(items), step):
+        for first in range(0, len(users), step):
             part = slice(first, first + step)
             chosen = factors[torch.from_numpy(np.ascontiguousarray(items[part]))]  # (b, C, k)
-            found[part] = SCALE * (chosen @ vectors[part, :, None])
+            found[part] = SCALE * (chosen @ vectors[torch.from_numpy(place[part])][:, :, None])
         return found
+
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, 1) the column of ``shared`` (C,) items, and (P, 1) that of pairs."""
+        vectors = self.vectors(users)
+        factors = _padded(self.factors, int(max(shared.max(initial=-1), items.max(initial=-1))) + 1)
+        found = torch.empty(len(place))
+        for first in range(0, len(place), CHUNK):
+            part = slice(first, first + CHUNK)
+            mine = vectors[torch.from_numpy(place[part])] * factors[torch.from_numpy(items[part])]  # (p, k)
+            found[part] = mine.sum(1)
+        return SCALE * (vectors @ factors[torch.from_numpy(shared)].T)[..., None], SCALE * found[:, None]
 
     def vectors(self, users: IntArray) -> Tensor:
         """(B, RANK) x_u of ``users`` (B,), ascending or not: from what they had."""

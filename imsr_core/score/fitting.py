@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.score.protocol import Term
-from imsr_core.score.question import Question, table
+from imsr_core.score.question import Question
 from imsr_core.score.weights import SETS, Evidence, Weights
 
 #: With fewer events the weights stay.
@@ -127,18 +127,16 @@ class _Values:
     @classmethod
     def of(cls, asked: Question, terms: list[Term]) -> _Values:
         """Ask all ``terms``."""
-        had, own_column = table(asked.own.place, asked.own.items, len(asked.users))
-        taken, column = table(asked.place, asked.wanted, len(asked.users))
-        items = np.concatenate([had, taken], 1)  # asked for together: a term may look at all of a user's items once
-        shared, own, wanted, first = [], [], [], 0
+        place = np.concatenate([asked.own.place, asked.place])  # together: a term may look at a user's items once
+        items = np.concatenate([asked.own.items, asked.wanted])
+        shared, pairs, first = [], [], 0
         for term in terms:
-            everybody, mine = term.asked(asked.users, asked.shared, items)
+            everybody, mine = term.asked(asked.users, asked.shared, place, items)
             shared.append((first, everybody))
-            own.append(mine[asked.own.place, own_column])
-            wanted.append(mine[asked.place, column + had.shape[1]])
+            pairs.append(mine)
             first += len(term.columns)
-        together = _Shared.of(shared, len(asked.users), len(asked.shared))
-        return cls(together, torch.cat(own, 1), torch.cat(wanted, 1))
+        own, taken = torch.cat(pairs, 1).split([len(asked.own.place), len(asked.place)])
+        return cls(_Shared.of(shared, len(asked.users), len(asked.shared)), own, taken)
 
     def asked(self, question: Question, chosen: Tensor, chance: float, *, own: bool) -> _Asked:
         """Of the ``chosen`` (E,) events; with what the users had among the candidates, or without."""

@@ -53,15 +53,16 @@ class TermWithHad:
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2F) the columns of ``items`` (B, C) for ``users`` (B,)."""
-        return self._doubled(self.term.at(users, items), users, items)
+        return self._doubled(self.term.at(users, items), np.broadcast_to(users[:, None], items.shape), items)
 
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
-        """(B, C, F) the columns of ``shared`` (C,) items, which the users had not, and (B, W, 2F) of ``own`` (B, W)."""
-        everybody, mine = self.term.asked(users, shared, own)
-        return everybody, self._doubled(mine, users, own)
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, F) the columns of ``shared`` (C,) items, which the users had not, and (P, 2F) of pairs."""
+        everybody, mine = self.term.asked(users, shared, place, items)
+        return everybody, self._doubled(mine, users[place], items)
 
     def _doubled(self, values: Tensor, users: IntArray, items: IntArray) -> Tensor:
-        had = self.personal.pairs.find(np.broadcast_to(users[:, None], items.shape), items) >= 0
+        """``values`` (..., F) of pairs, and once more those of what the users had."""
+        had = self.personal.pairs.find(users, items) >= 0
         return torch.cat([values, values * torch.from_numpy(had)[..., None]], -1)
 
     def _items_of(self, users: IntArray, n_items: int) -> tuple[IntArray, IntArray, IntArray]:

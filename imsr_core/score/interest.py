@@ -17,6 +17,8 @@ from imsr_core.score.pairs import IntArray
 
 #: Items (users x items) that are looked at together in `at`.
 CHUNK = 65_536
+#: Pairs that are looked at together in `InterestTerm.asked`.
+PAIRS = 1_024
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,18 @@ class InterestTerm:
             found[first : first + step, :, 0] = self.scale * best
         return found
 
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
-        """(B, C, 1) the column of ``shared`` (C,) items, and (B, W, 1) that of ``own`` (B, W)."""
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, 1) the column of ``shared`` (C,) items, and (P, 1) that of pairs."""
         best = self._best(users, self.items[torch.from_numpy(shared)])
-        return self.scale * best[..., None], self.at(users, own)
+        ids = torch.from_numpy(users)
+        interests, none = padded_interests(self.store, ids), self.store.counts_of(ids) == 0
+        found = []
+        for part in torch.arange(len(place)).split(PAIRS):
+            rows = torch.from_numpy(place)[part]
+            vectors = self.items.index_select(0, torch.from_numpy(items)[part])
+            nearest = (interests.index_select(0, rows) @ vectors[..., None])[..., 0].amax(1)
+            found.append(nearest.masked_fill(none[rows], 0.0))
+        return self.scale * best[..., None], self.scale * torch.cat([torch.zeros(0), *found])[:, None]
 
     def _best(self, users: IntArray, vectors: Tensor) -> Tensor:
         """(B, N) the product of each of ``vectors`` (N, d) with the nearest interest of ``users`` (B,)."""

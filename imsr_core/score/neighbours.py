@@ -41,8 +41,8 @@ EPSILON = 0.02
 SERVED = 50
 #: Where votes are for more than one place in so many, all places are gone through.
 SPARSE = 8
-#: Votes held at once in `NeighboursTerm.at` (users x items).
-CHUNK = 4_000_000
+#: Votes held at once in `NeighboursTerm.asked` (users x items): about what stays in the processor's cache.
+CHUNK = 300_000
 #: A base is counted anew when the entries since are more than this times its pairs, and more than a few.
 OVERGROWN, FEW = 3, 1_000_000
 #: Entries that are counted together: half a gigabyte.
@@ -138,24 +138,26 @@ class NeighboursTerm:
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2) the columns of ``items`` (B, C) for ``users`` (B,)."""
-        width = max(len(self.degree), int(items.max(initial=0)) + 1)
-        wanted = torch.from_numpy(np.ascontiguousarray(items))
-        found = torch.zeros(*items.shape, len(KINDS))
+        place = np.repeat(np.arange(len(users)), items.shape[1])
+        return self.asked(users, items[0, :0], place, items.ravel())[1].view(*items.shape, len(KINDS))
+
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, 2) the columns of ``shared`` (C,) items, and (P, 2) those of pairs."""
+        width = max(len(self.degree), int(max(items.max(initial=0), shared.max(initial=0))) + 1)
+        everybody = torch.zeros(len(KINDS), len(users), len(shared))
+        mine, chosen = torch.zeros(len(place), len(KINDS)), torch.from_numpy(shared)
         step = max(1, CHUNK // max(width, 1))
         for first in range(0, len(users), step):
             part = slice(first, first + step)
             votes, voters = torch.zeros(len(users[part]) * width), self.voters(users[part])
+            rows = np.flatnonzero((place >= first) & (place < first + step))
+            where = torch.from_numpy((place[rows] - first) * width + items[rows])
             for kind in range(len(KINDS)):
                 voted = self._vote(votes, voters, width, kind)
-                found[part, :, kind] = votes.view(-1, width).gather(1, wanted[part]).div_(EPSILON).log1p_()
+                everybody[kind, part] = votes.view(-1, width)[:, chosen]
+                mine[torch.from_numpy(rows), kind] = votes[where]
                 votes[voted] = 0.0
-        return found
-
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
-        """(B, C, 2) the columns of ``shared`` (C,) items, and (B, W, 2) those of ``own`` (B, W): one vote for both."""
-        items = np.concatenate([np.broadcast_to(shared, (len(users), len(shared))), own], 1)
-        both = self.at(users, items)
-        return both[:, : len(shared)], both[:, len(shared) :]
+        return everybody.div_(EPSILON).log1p_().permute(1, 2, 0), mine.div_(EPSILON).log1p_()
 
     def voters(self, users: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Position in ``users`` (V,), item (V,) and strength by kind (V, 2) of the items that vote."""

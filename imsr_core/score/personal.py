@@ -74,9 +74,9 @@ class PersonalTerm:
         found[torch.from_numpy(known)] = self._values(rows[known])
         return found
 
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
-        """(B, C, 0) nothing of the ``shared`` (C,) items, which the users had not, and (B, W, F) of ``own`` (B, W)."""
-        return torch.zeros(len(users), len(shared), 0), self.at(users, own)
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
+        """(B, C, 0) nothing of the ``shared`` (C,) items, which the users had not, and (P, F) of pairs."""
+        return torch.zeros(len(users), len(shared), 0), self.at(users[place], items[:, None])[:, 0]
 
     def _values(self, rows: IntArray) -> Tensor:
         """(P, F) the columns of pairs, as of ``until``."""

@@ -31,9 +31,11 @@ class Term(Protocol):
         """The values (B, C, F) of ``items`` (B, C) for ``users`` (B,): what explaining does."""
         ...
 
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
         """What fitting does: the values (B, C, F') of the same items ``shared`` (C,) for all ``users`` (B,), as if they
-        had none of them, and those (B, W, F) of ``own`` (B, W), as of `at`. The last F - F' columns of a term are 0 for
-        what a user did not have, and are left out of the former; it is (1, C, F') where all users have the same.
+        had none of them, and those (P, F) of pairs, ``items`` (P,) of the users at ``place`` (P,), as of `at`.
+
+        The last F - F' columns of a term are 0 for what a user did not have, and are left out of the former; it is
+        (1, C, F') where all users have the same.
         """
         ...

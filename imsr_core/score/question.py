@@ -106,15 +106,3 @@ def _own_items(owner: IntArray, items: IntArray, popular: IntArray, rng: np.rand
     stands = np.concatenate([stands[kept], np.zeros(int(in_fashion.sum()))])
     by_user = np.argsort(owner[chosen], kind="stable")
     return Own(owner[chosen][by_user], items[chosen][by_user], stands[by_user])
-
-
-def table(place: IntArray, values: IntArray, users: int) -> tuple[IntArray, IntArray]:
-    """``values`` (P,) of the users at ``place`` (P,), in rows of their own (``users``, W), 0 where a row is shorter;
-    and the column (P,) of each."""
-    count = np.bincount(place, minlength=users)
-    order = np.argsort(place, kind="stable")
-    column = np.empty(len(order), dtype=np.int64)
-    column[order] = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-    rows = np.zeros((users, int(count.max(initial=0))), dtype=np.int64)
-    rows[place, column] = values
-    return rows, column

@@ -77,6 +77,6 @@ class TrendTerm:
         """(B, C, H) the columns of ``items`` (B, C)."""
         return self.values()[torch.from_numpy(items)]
 
-    def asked(self, users: IntArray, shared: IntArray, own: IntArray) -> tuple[Tensor, Tensor]:
-        """(1, C, H) the columns of ``shared`` (C,) items, and (B, W, H) those of ``own`` (B, W)."""
-        return self.at(users, shared[None]), self.at(users, own)
+    def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
+        """(1, C, H) the columns of ``shared`` (C,) items, and (P, H) those of ``items`` (P,)."""
+        return self.at(users, shared[None]), self.at(users, items)

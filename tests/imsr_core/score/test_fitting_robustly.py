@@ -25,8 +25,8 @@ class Columns:
     def at(self, users, items):
         return self.values[torch.from_numpy(users)[:, None], torch.from_numpy(items)]
 
-    def asked(self, users, shared, own):
-        return self.at(users, np.tile(shared, (len(users), 1))), self.at(users, own)
+    def asked(self, users, shared, place, items):
+        return self.at(users, np.tile(shared, (len(users), 1))), self.at(users[place], items[:, None])[:, 0]
 
 
 def asked(chance, seed=0):

@@ -80,13 +80,13 @@ def test_what_a_fit_asks_is_what_the_columns_say(events, cuts, seed):
     store = store_of({0: [[0.2, 0.9], [1.0, 0.1]], 3: [[-0.5, 0.5]]})
     interest = InterestTerm(store, torch.randn(N_ITEMS, 2, generator=generator), 3.0)
     users, shared = np.array([0, 3, 4]), np.arange(N_ITEMS)
-    own = np.random.default_rng(seed).integers(0, N_ITEMS, (3, 4))
+    place, own = np.random.default_rng(seed).integers(0, (3, N_ITEMS), (7, 2)).T
     items = np.tile(shared, (3, 1))
     had = torch.from_numpy(score.personal.pairs.find(np.broadcast_to(users[:, None], items.shape), items) >= 0)
     for term in [*score.terms(interest), BiasTerm(torch.randn(N_ITEMS, generator=generator))]:
-        everybody, mine = term.asked(users, shared, own)
-        torch.testing.assert_close(mine, term.at(users, own), rtol=1e-4, atol=1e-5)
+        everybody, mine = term.asked(users, shared, place, own)
         whole = term.at(users, items)
+        torch.testing.assert_close(mine, whole[place, own], rtol=1e-4, atol=1e-5)
         whole = torch.where(had[..., None], torch.zeros(()), whole)  # what the user had is not asked about here
         everybody = torch.where(had[..., None], torch.zeros(()), everybody.expand(3, -1, -1))
         width = everybody.shape[2]
