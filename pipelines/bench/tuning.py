@@ -11,6 +11,7 @@ that was ended goes on.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -60,8 +61,20 @@ class TuningPlan:
         return sum(self.files.get(cell) is None for _, cell in self.cells)
 
     def trials(self, watch: Watch) -> Iterator[Trial]:
-        """Make them, or read what is there; each as soon as it is done."""
-        return search(self.first, self.scope, self.files, len(self.cells), watch)
+        """Make them, or read what is there; each as soon as it is done.
+
+        Raises:
+            BenchError: nothing can be tested, so that all settings are worth the same.
+        """
+        for trial in search(self.first, self.scope, self.files, len(self.cells), watch):
+            if math.isnan(trial.score):
+                tested = ", ".join(span.id for span in self.scope.data.tested)
+                raise BenchError(
+                    f"nobody who came in the stretches to test on ({tested}) had come before: there is nothing to test "
+                    f"settings on",
+                    hint="raise [spans] pretrain, or keep the settings as they are",
+                )
+            yield trial
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,14 @@ def test_a_pretraining_that_is_not_there_yet_is_refused(tmp_path):
         tuning_data(workspace, 0, now=NOW)
 
 
+def test_a_log_whose_users_never_come_back_is_refused(tmp_path):
+    """Everybody has events on one day only: all settings would be worth the same, nothing."""
+    strangers = [(f"{user} {time[:10]}", item, time) for user, item, time in log(range(3))]
+    plan = plan_tuning(make(tmp_path / "w", strangers, TOML.replace("pretrain = 2", "pretrain = 3")), 2, now=NOW)
+    with pytest.raises(BenchError, match="had come before: there is nothing to test"):
+        list(plan.trials(unwatched))
+
+
 def test_settings_files_of_trials_are_valid(ingested, copy_of):
     plan = plan_tuning(copy_of(ingested), 40, now=NOW)
     assert len({cell.fingerprint for _, cell in plan.cells}) == 40
