@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
+from pipelines.lake.event_files import TYPED_TABLES
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
 from pipelines.workspace.seal import fsync_path
@@ -23,6 +24,8 @@ from pipelines.workspace.seal import fsync_path
 #: How the settings write that labels are no file but a view.
 VIEW = "view:"
 REWRITTEN = "rewritten"
+#: RecBole's endings: ``name:type`` above each column, and quotes that mean nothing.
+TYPED = (".inter", *TYPED_TABLES)
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,14 @@ def _records(path: Path, column: str, user_id: str) -> list[tuple[bytes, bool]]:
 
         found: list[tuple[bytes, bool]] = []
         place = -1
-        for row in csv.reader(noted(), delimiter=delimiter):  # type: ignore[arg-type]
+        typed = path.suffix in TYPED
+        quoting = csv.QUOTE_NONE if typed else csv.QUOTE_MINIMAL
+        for row in csv.reader(noted(), delimiter=delimiter, quoting=quoting):  # type: ignore[arg-type]
             text = "".join(lines)
             lines.clear()
             if not found:
                 names = [name.removeprefix("\ufeff").strip() for name in row]
+                names = [name.rpartition(":")[0] or name for name in names] if typed else names
                 place = names.index(column) if column in names else -1
             own = bool(found) and 0 <= place < len(row) and row[place] == user_id
             found.append((text.encode("utf-8", "surrogateescape"), own))

@@ -34,6 +34,8 @@ FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+#: RecBole's tables beside a log, ``name:type`` above each column: read where one is named, never found as events.
+TYPED_TABLES = (".item", ".user")
 #: Where files that cannot be read are set aside, in the folder that they landed in.
 REFUSED = "refused"
 
@@ -114,7 +116,8 @@ class EventFile:
 
     def format(self, wanted: str = "auto") -> str:
         """csv, inter, json, python or parquet: what is wanted, else by the ending. Raises ReadError for another one."""
-        kind = _format_of(self.path) if wanted == "auto" else wanted
+        named = "inter" if self.path.suffix in TYPED_TABLES else _format_of(self.path)
+        kind = named if wanted == "auto" else wanted
         if kind is None or (kind == "parquet" and self.packing):
             packed = " ".join(PACKINGS)
             hint = f"known endings: {' '.join(FORMATS)}, and {packed} after those of text; or set format under [source]"

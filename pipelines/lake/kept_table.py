@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imsr_core.errors import ImsrError
+from pipelines.lake.event_files import TYPED_TABLES
 from pipelines.lake.frozen import whole_numbers
 from pipelines.lake.readers import EventFile, ReadError, read_every_column
 from pipelines.lake.validation import id_sql
@@ -35,6 +36,8 @@ from pipelines.workspace.writer import Writer
 
 #: Changes where the same file is read as other rows than by an earlier release: it is read once more then.
 _READ_AS = " ids as of events"
+#: Endings of tables of text.
+TEXT = (".csv", ".tsv", *TYPED_TABLES)
 #: Folder of the copies.
 FOLDER = "metadata"
 
@@ -75,7 +78,7 @@ class TableKind:
     wanted: tuple[str, ...]
     options: dict[str, Any]
     only_wanted: bool = False
-    endings: tuple[str, ...] = (".parquet", ".csv", ".tsv", ".jsonl", ".json")
+    endings: tuple[str, ...] = (".parquet", *TEXT, ".jsonl", ".json")
 
     def place(self, workspace: Workspace) -> Path:
         """Where the file is."""
@@ -140,7 +143,7 @@ class TableKind:
     def _read(self, path: Path, whole: bool) -> pa.Table:
         """All rows and columns of the file; the id first, as text, as the events have it."""
         try:
-            table = self._read_text(path, whole) if path.suffix in (".csv", ".tsv") else self._read_other(path, whole)
+            table = self._read_text(path, whole) if path.suffix in TEXT else self._read_other(path, whole)
         except (duckdb.Error, pa.ArrowException, ReadError) as error:
             said = error.message.removeprefix(f"{path}: ") if isinstance(error, ReadError) else str(error).strip()
             hint = error.hint if isinstance(error, ReadError) else ""

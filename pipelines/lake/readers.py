@@ -116,7 +116,7 @@ def read_every_column(
     source, kind = SourceSettings(), file.format()
     with _one_message(file, kind):
         text = plain_text(file, source.encoding, BUDGET)
-        dialect = dialect_of(text, source, searched, typed=False)
+        dialect = dialect_of(text, source, searched, typed=kind == "inter")
         columns = {f"c{place}": place for place in range(len(dialect.names))}
         read_delimited(connection, text, dialect, Wanted(tuple(columns), columns), table)
     return dialect.names

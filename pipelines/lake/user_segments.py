@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from pipelines.lake.kept_table import KeptTable, TableKind, kept_table
+from pipelines.lake.kept_table import TEXT, KeptTable, TableKind, kept_table
 from pipelines.settings.imsr_toml import Settings
 from pipelines.workspace.ledger import Snapshot
 
@@ -28,7 +28,7 @@ def segment_table(settings: Settings) -> TableKind:
         wanted=segments.columns,
         options=asdict(segments),
         only_wanted=True,
-        endings=(".parquet", ".csv", ".tsv"),  # the kinds that `imsr forget` takes a user out of
+        endings=(".parquet", *TEXT),  # the kinds that `imsr forget` takes a user out of
     )
 
 

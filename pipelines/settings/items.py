@@ -11,7 +11,9 @@ from imsr_core.fields import documented
 class ItemsSettings:
     """A table about items, for people: what an interest means is said with its columns. Nothing is trained on it."""
 
-    metadata: str = documented("", "file in the workspace (CSV, Parquet, JSON lines), an item a row; empty: none")
+    metadata: str = documented(
+        "", "file in the workspace (CSV, Parquet, JSON lines, RecBole .item), an item a row; empty: none"
+    )
     item_id: str = documented("item_id", "its column with the item's id")
     name: str = documented("", "its column with a name for people; empty: the item's id")
     categories: tuple[str, ...] = documented(

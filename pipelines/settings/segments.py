@@ -12,7 +12,7 @@ from imsr_core.fields import Section, documented
 class SegmentsSettings(Section):
     """A table about users; each value of its columns is a slice of every score. Nothing is trained on it."""
 
-    users: str = documented("", "file in the workspace (CSV, TSV, Parquet), a user a row; empty: none")
+    users: str = documented("", "file in the workspace (CSV, TSV, Parquet, RecBole .user), a user a row; empty: none")
     user_id: str = documented("user_id", "its column with the user's id")
     columns: tuple[str, ...] = documented((), "its columns that group users, such as a country or a plan")
 

@@ -70,7 +70,8 @@ class TaskSettings(Section):
 
     labels: str = documented(
         "",
-        "where the labels are: a CSV or Parquet file (relative to the workspace), or view:NAME for one of its views",
+        "where the labels are: a CSV, Parquet or RecBole file (relative to the workspace), or view:NAME for one of "
+        "its views",
         like=(".+", "given"),
     )
     user_id: str = documented("user_id", "column with the user's id, as in the events", like=(".+", "given"))

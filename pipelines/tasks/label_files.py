@@ -23,7 +23,7 @@ from pipelines.settings.tasks import TaskSettings
 from pipelines.workspace.layout import Workspace
 
 #: Endings of files of labels.
-ENDINGS = (".csv", ".tsv", ".parquet")
+ENDINGS = (".csv", ".tsv", ".user", ".inter", ".parquet")
 
 
 def label_file_of(workspace: Workspace, name: str, task: TaskSettings) -> Path:
@@ -33,7 +33,7 @@ def label_file_of(workspace: Workspace, name: str, task: TaskSettings) -> Path:
         raise TaskError(f"task {name}: there is no file {path}", hint=f"correct labels of [tasks.{name}] in imsr.toml")
     if path.suffix.lower() not in ENDINGS:
         hint = f"write it as one of {', '.join(ENDINGS)}"
-        raise TaskError(f"task {name}: {path.name} is no CSV or Parquet file", hint=hint)
+        raise TaskError(f"task {name}: {path.name} is no file of labels", hint=hint)
     return path
 
 

@@ -30,7 +30,8 @@ def write(path, kind: str) -> None:
     elif kind == "jsonl":
         path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in ROWS))
     else:
-        mark = {"csv": ",", "tsv": "\t"}[kind]
+        mark = "," if kind == "csv" else "\t"
+        columns = [f"{name}:token" for name in columns] if kind == "item" else columns
         path.write_text("".join(mark.join(cell or "" for cell in row) + "\n" for row in (columns, *ROWS)))
 
 
@@ -39,7 +40,7 @@ def keep(workspace: Workspace):
         return item_table(writer.workspace.settings).keep(writer)
 
 
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "item", "jsonl", "parquet"])
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     workspace = workspace_with(tmp_path, f"items.{kind}")
     write(workspace.root / f"items.{kind}", kind)

@@ -158,7 +158,7 @@ def test_ids_of_labels_are_written_as_ids_of_events(workspace):
     ("settings", "says"),
     [
         ({"labels": "nowhere.csv"}, "there is no file"),
-        ({"labels": "labels.txt"}, "is no CSV or Parquet file"),
+        ({"labels": "labels.txt"}, "is no file of labels"),
         ({"labels": "labels.csv", "label": "age"}, "cannot be read"),
         ({"labels": "view:spans; DROP VIEW spans"}, "is no name of a view"),
         ({"labels": "view:nothing"}, "cannot be read"),
@@ -212,6 +212,14 @@ def test_columns_may_have_any_name(workspace, name):
     table, statuses = read(workspace, [["a", "young"]], header=("user_id", name), label=name)
     assert pairs(table) == [("a", "young")]
     assert statuses == {"good": 1}
+
+
+@pytest.mark.parametrize("name", ["people.user", "ratings.inter"])
+def test_files_of_recbole_are_read_by_their_typed_header(workspace, name):
+    """Tabs, ``name:type`` above each column, and quotes that mean nothing."""
+    (workspace.root / name).write_text('user_id:token\tlabel:token_seq\na\t"x y\nb\tz\n')
+    table, _ = read_labels(workspace, "age", TaskSettings(labels=name), END)
+    assert sorted(table["label"].to_pylist()) == ['"x y', "z"]
 
 
 def test_the_name_of_a_label_file_is_no_pattern(workspace):
