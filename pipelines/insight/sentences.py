@@ -22,7 +22,8 @@ def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
     if speaking:
         named = ", ".join(f"{each.label} ({each.brings})" for each in speaking[:NAMED])
         more = sum(each.brings for each in speaking[NAMED:])
-        rest = f", and {more} from {len(speaking) - NAMED} others" if more else ""
+        others = len(speaking) - NAMED
+        rest = f", and {more} from {others} other{'s' * (others > 1)}" if more else ""
         parts.append(f"Where the first {meanings[0].of} recommendations come from: {named}{rest}.")
     silent = count - len(speaking)
     if silent:

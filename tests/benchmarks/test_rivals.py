@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from rivals.ials_in_score import FactorTerm
 from rivals.protocol import Rival
 from rivals.sasrec import LENGTH, SasRec, next_item_loss, tails, trained, windows
 from rivals.walk import Trials, rank_span, train
@@ -119,3 +120,17 @@ def test_a_rival_ranks_every_user_of_a_span(name):
     assert everything.shape == new.shape == (data.spans[2].sequences.n_events,)
     assert (everything < 3).any()
     assert (new <= everything).mean() > 0.5, "a shorter list puts what is left further up"
+
+
+def test_ials_is_asked_as_a_term_of_the_score_is():
+    """`imsr_core.score.protocol`: `add` and `asked` say the same as `at`."""
+    factors = torch.arange(12.0).reshape(3, 4) / 10
+    term = FactorTerm(lambda users: factors[torch.from_numpy(users)].numpy())
+    users, shared = np.array([2, 0]), np.array([3, 1, 0])
+    at = term.at(users, np.tile(shared, (2, 1)))
+    everybody, mine = term.asked(users, shared, np.array([1, 0]), np.array([1, 3]))
+    assert torch.equal(everybody, at)
+    assert torch.equal(mine, torch.stack([at[1, 1], at[0, 0]]))
+    scores = torch.zeros(2, 4)
+    term.add(scores, users, torch.tensor([2.0]))
+    assert torch.equal(scores[:, shared], 2 * at[..., 0])

@@ -49,6 +49,14 @@ class FactorTerm:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
         return SCALE * torch.from_numpy(self.scores(users)).gather(1, torch.from_numpy(items))[..., None]
 
+    def asked(
+        self, users: NDArray[np.int64], shared: NDArray[np.int64], place: NDArray[np.int64], items: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """(B, C, 1) the column of the items ``shared`` (C,) for ``users`` (B,), and (P, 1) that of the pairs ``place``
+        and ``items`` (P,)."""
+        scores = SCALE * self.scores(users)
+        return torch.from_numpy(scores[:, shared, None]), torch.from_numpy(scores[place, items, None])
+
 
 def rank_ials_in_score(data: BenchData, top_n: int, trials: Trials) -> tuple[CellResult, str]:
     """The chain with the settings of iALS that were best alone in either table, each table with the better of them on
