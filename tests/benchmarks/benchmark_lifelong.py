@@ -14,14 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from lifelong_cells import Cell, cells_to_run, read_cells
-from lifelong_jobs import Place, run_cells
+from lifelong_cells import Cell, Place, cells_to_run, read_cells
+from lifelong_jobs import run_cells
 from lifelong_tables import report
 from lifelong_worlds import WORLDS, World
 from torch import Tensor
@@ -69,6 +70,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each on one core")
     parser.add_argument("--device", default="cpu", help="where the encoders train: cpu, cuda, ...")
+    parser.add_argument("--smoke", action="store_true", help="150 users and an epoch each: whether a command runs")
     parser.add_argument("--report", action="store_true", help="only print the tables")
     parser.add_argument("--linear", default="", help="only the linear models of classes, on the last N,N,... items")
     return parser.parse_args()
@@ -98,9 +100,16 @@ def main() -> int:
             scores = ", ".join(f"{task} {value:.4f}" for task, value in last if value is not None)
             print(f"{found}: {scores} in {sum(found.seconds):.0f} s", flush=True)
 
+    if options.smoke:
+        options.results = Path(tempfile.mkdtemp()) / "smoke.jsonl"  # what it says is no result
     done = {str(cell) for cell in read_cells(options.results)}
-    cells = [] if options.report else list(cells_to_run(names, options.seeds, options.only or ["*"], done))
-    place = Place(options.data, options.results.with_name(options.results.name + ".kept"), options.device)
+    try:
+        cells = [] if options.report else list(cells_to_run(names, options.seeds, options.only or ["*"], done))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    kept = options.results.with_name(options.results.name + ".kept")
+    place = Place(options.data, kept, options.device, options.smoke)
     run_cells(cells, place, options.jobs, told)
     print(report([asdict(cell) for cell in read_cells(options.results)]))
     return int(failed)

@@ -13,6 +13,7 @@ from imsr_core.lifelong.config import (
     LifelongConfig,
     ObjectiveConfig,
     PeterRecConfig,
+    PhaseConfig,
     SplitConfig,
     TeraconConfig,
 )
@@ -25,6 +26,8 @@ METHODS = ("dnn", *PLAIN, "peterzero", "conure", "teracon")
 COLD = 3
 #: Share of the training users who have a label in the studies with few labels.
 FEW = 0.2
+#: Sections of the configuration that say how long something is learnt.
+PHASES = ("pretrain", "task", "retrain")
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,18 @@ ARMS = (
 )
 
 
-def configuration(seed: int, arm: Arm, device: str = "cpu") -> LifelongConfig:
-    """The defaults with a smaller encoder."""
+def configuration(seed: int, arm: Arm, device: str = "cpu", smoke: bool = False) -> LifelongConfig:
+    """The defaults with a smaller encoder; for a smoke test each phase is over after an epoch."""
     encoder = EncoderConfig(dim=64, length=30, dilations=(1, 4), **arm.changes.get("encoder", {}))
     config = LifelongConfig(encoder=encoder, split=SplitConfig(seed=seed, train=0.65, validation=0.1), device=device)
-    return replace(config, **{name: value for name, value in arm.changes.items() if name != "encoder"})
+    config = replace(config, **{name: value for name, value in arm.changes.items() if name != "encoder"})
+    brief = {phase: replace(_phase(config, phase), epochs=1, min_epochs=1) for phase in PHASES}
+    return replace(config, **brief) if smoke else config
+
+
+def _phase(config: LifelongConfig, name: str) -> PhaseConfig:
+    phase: PhaseConfig = getattr(config, name)
+    return phase
 
 
 def tasks_of(world: World, study: str, seed: int) -> list[TaskData]:

@@ -27,6 +27,16 @@ from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples
 BACK = 10
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where data lie, where T1s are kept, where it runs; ``smoke``: only whether it runs."""
+
+    data: Path
+    kept: Path
+    device: str
+    smoke: bool = False
+
+
 @dataclass
 class Cell:
     """What came out.
@@ -67,7 +77,11 @@ class Cell:
 
 
 def cells_to_run(worlds: Sequence[str], seeds: int, wanted: Sequence[str], done: set[str]) -> Iterator[Cell]:
-    """The cells that are not done: those like the first pattern first, and of a pattern those of the first seed."""
+    """The cells that are not done: those like the first pattern first, and of a pattern those of the first seed.
+
+    Raises:
+        ValueError: there is no cell like one of the patterns.
+    """
     cells = [
         Cell(world, arm.study, arm.method, seed)
         for seed in range(seeds)
@@ -75,10 +89,15 @@ def cells_to_run(worlds: Sequence[str], seeds: int, wanted: Sequence[str], done:
         for arm in ARMS
         if world in arm.worlds
     ]
-    for number, pattern in enumerate(wanted):
+    for pattern in wanted:
+        if not any(fnmatch(str(cell), pattern) for cell in cells):
+            studies = ", ".join(sorted({cell.study for cell in cells}))
+            raise ValueError(f"no cell is like {pattern!r} (DATASET/STUDY/METHOD/SEED); the studies are: {studies}")
+    known = set(done)
+    for pattern in wanted:
         for cell in cells:
-            known = str(cell) in done or any(fnmatch(str(cell), earlier) for earlier in wanted[:number])
-            if fnmatch(str(cell), pattern) and not known:
+            if fnmatch(str(cell), pattern) and str(cell) not in known:
+                known.add(str(cell))
                 yield cell
 
 
@@ -87,24 +106,24 @@ def arm_of(cell: Cell) -> Arm:
     return next(arm for arm in ARMS if (arm.study, arm.method) == (cell.study, cell.method))
 
 
-def base_of(cell: Cell, folder: Path, device: str) -> Path:
+def base_of(cell: Cell, place: Place) -> Path:
     """Where the cell's T1 lies, once it is learnt."""
-    return base_file(folder, cell.dataset, cell.method, configuration(cell.seed, arm_of(cell), device), cell.seed)
+    return base_file(place.kept, cell.dataset, cell.method, _configuration(cell, place), cell.seed)
 
 
-def run_base(world: World, cell: Cell, folder: Path, device: str) -> None:
+def run_base(world: World, cell: Cell, place: Place) -> None:
     """Learn the cell's T1, unless it lies there."""
-    learn_base(folder, world, cell.method, configuration(cell.seed, arm_of(cell), device), cell.seed)
+    learn_base(place.kept, world, cell.method, _configuration(cell, place), cell.seed)
 
 
-def run_cell(world: World, wanted: Cell, folder: Path, device: str) -> Cell:
-    """Learn all tasks after T1, which lies in ``folder``."""
+def run_cell(world: World, wanted: Cell, place: Place) -> Cell:
+    """Learn all tasks after T1, which lies in the folder of those that are kept."""
     arm, seed, method = arm_of(wanted), wanted.seed, get_method(wanted.method)
-    config, tasks = configuration(seed, arm, device), tasks_of(world, arm.study, seed)
+    config, tasks = _configuration(wanted, place), tasks_of(world, arm.study, seed)
     cell = Cell(*wanted.key, tasks=[BASE_TASK, *(task.name for task in tasks)], code=code_digest())
-    state, seconds = read_base(base_of(wanted, folder, device))
+    state, seconds = read_base(base_of(wanted, place))
     state = replace(state, method=method.name)
-    _describe(cell, world, tasks, config, folder)
+    _describe(cell, world, tasks, config, place.kept)
     _record(cell, world, method, state, tasks[:0], seconds, parameters_of(state))
     for number, task in enumerate(tasks, 1):
         before, started = state, time.process_time()
@@ -127,6 +146,10 @@ def read_cells(path: Path) -> list[Cell]:
     """The results so far."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [Cell(**json.loads(line)) for line in lines]
+
+
+def _configuration(cell: Cell, place: Place) -> LifelongConfig:
+    return configuration(cell.seed, arm_of(cell), place.device, place.smoke)
 
 
 def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongConfig, folder: Path) -> None:

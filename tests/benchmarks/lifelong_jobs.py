@@ -14,24 +14,16 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from lifelong_cells import Cell, base_of, run_base, run_cell
-from lifelong_worlds import WORLDS, World
+from lifelong_cells import Cell, Place, base_of, run_base, run_cell
+from lifelong_worlds import WORLDS, World, smaller
 
 SECONDS = 0.5
+SMOKE_USERS = 150
 """Between two looks at whether a signal asked for the end."""
 _ASKED = threading.Event()
 
 Told = Callable[[Cell, Cell | Exception | None], None]
 """(what was wanted; the cell that came out, None for its T1 alone, or what went wrong)"""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where data lie, where T1s are kept, where it runs."""
-
-    data: Path
-    kept: Path
-    device: str
 
 
 def run_cells(cells: Sequence[Cell], place: Place, jobs: int, told: Told) -> None:
@@ -70,7 +62,7 @@ class _Job:
 def _next(waiting: list[Cell], learnt_now: Sequence[Path], failed: set[Path], place: Place) -> _Job | None:
     """The first cell that can go on, taken out of ``waiting`` unless its T1 must be learnt first."""
     for number, cell in enumerate(waiting):
-        base = base_of(cell, place.kept, place.device)
+        base = base_of(cell, place)
         if base.exists():
             return _Job(_cell, waiting.pop(number), None)
         if base not in learnt_now and base not in failed:
@@ -86,16 +78,17 @@ def _told(future: Future[Cell | None]) -> Cell | Exception | None:
 
 
 def _base(place: Place, cell: Cell) -> None:
-    run_base(_world(place.data, cell.dataset), cell, place.kept, place.device)
+    run_base(_world(place, cell.dataset), cell, place)
 
 
 def _cell(place: Place, cell: Cell) -> Cell:
-    return run_cell(_world(place.data, cell.dataset), cell, place.kept, place.device)
+    return run_cell(_world(place, cell.dataset), cell, place)
 
 
 @cache
-def _world(data: Path, name: str) -> World:
-    return WORLDS[name](data / name)
+def _world(place: Place, name: str) -> World:
+    world = WORLDS[name](place.data / name)
+    return smaller(world, SMOKE_USERS) if place.smoke else world
 
 
 def _ended(running: Iterable[Future[Cell | None]]) -> set[Future[Cell | None]]:

@@ -16,7 +16,7 @@ import numpy as np
 from imsr_core.lifelong.config import SplitConfig
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import TaskData
-from imsr_core.ragged import SpanSequences
+from imsr_core.ragged import SpanSequences, take_rows
 
 #: Sequences before this day, campaigns and the second domain after it.
 CUT = "TIMESTAMP '2017-07-01'"
@@ -147,6 +147,17 @@ def last_items(sequences: SpanSequences, n: int) -> SpanSequences:
     kept = place >= -n
     offsets = np.concatenate([[0], np.cumsum(np.minimum(sequences.counts, n))]).astype(np.int64)
     return SpanSequences(sequences.users, offsets, sequences.items[kept], sequences.timestamps[kept])
+
+
+def smaller(world: World, users: int) -> World:
+    """The first users only, with their labels."""
+    kept = world.sequences.users[:users]
+    sequences = take_rows(world.sequences, np.arange(len(kept)))
+    tasks = []
+    for task in world.tasks:
+        own = np.isin(task.users, kept)
+        tasks.append(replace(task, sequences=sequences, users=task.users[own], labels=task.labels[own]))
+    return replace(world, sequences=sequences, tasks=tuple(tasks))
 
 
 def few_labels(task: TaskData, share: float, split: SplitConfig) -> TaskData:

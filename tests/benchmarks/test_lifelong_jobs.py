@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lifelong_cells import Cell, base_of, cells_to_run
-from lifelong_jobs import Place, run_cells
+from lifelong_cells import Cell, Place, base_of, cells_to_run
+from lifelong_jobs import run_cells
 from lifelong_kept import kept_references, learn_base, read_base
 from lifelong_tables import report
-from lifelong_worlds import World
+from lifelong_worlds import WORLDS, World, smaller
 
 from imsr_core.encoders.config import EncoderConfig
 from imsr_core.lifelong.config import LifelongConfig, PretrainConfig, SplitConfig
 from imsr_core.lifelong.methods import get_method
+from imsr_core.lifelong.tasks import TaskData
 from imsr_core.ragged import SpanSequences
 
 
@@ -41,18 +43,42 @@ def test_cells_of_the_first_pattern_come_first_and_none_twice() -> None:
     assert "ml-100k/main/dnn/0" not in cells
 
 
+def test_every_pattern_of_the_docs_names_a_cell() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "lifelong.md"
+    patterns = re.findall(r'--only "([^"]+)"', docs.read_text(encoding="utf-8"))
+    patterns = [pattern for pattern in patterns if pattern != "DATASET/STUDY/METHOD/SEED"]
+    assert len(patterns) > 10
+    assert list(cells_to_run(list(WORLDS), 1, patterns, set()))
+
+
+def test_a_pattern_like_no_cell_is_an_error_that_names_the_studies() -> None:
+    with pytest.raises(ValueError, match=r"'ml-100k/gone/.*the studies are: .*main"):
+        list(cells_to_run(["ml-100k"], 1, ["ml-100k/main/*", "ml-100k/gone/*"], set()))
+
+
+def test_a_smaller_world_has_the_labels_of_its_users() -> None:
+    world = small_world()
+    users = np.array([1, 3, 3, 8])
+    task = TaskData("age", world.sequences, users, np.array([0, 1, 0, 1]), 2)
+    cut = smaller(replace(world, tasks=(task,)), 4)
+    assert cut.sequences.users.tolist() == [0, 1, 2, 3]
+    assert cut.sequences.items.tolist() == world.sequences.items[:40].tolist()
+    assert cut.tasks[0].users.tolist() == [1, 3, 3]
+    assert cut.tasks[0].labels.tolist() == [0, 1, 0]
+
+
 def test_methods_with_the_same_t1_share_its_file() -> None:
-    folder = Path("kept")
+    place = Place(Path("data"), Path("kept"), "cpu")
     files = {
-        method: base_of(Cell("ml-100k", "main", method, 0), folder, "cpu")
+        method: base_of(Cell("ml-100k", "main", method, 0), place)
         for method in ("sinmo", "peterrec", "conure", "teracon", "dnn", "peterzero")
     }
     assert files["sinmo"] == files["peterrec"]
     assert len(set(files.values())) == 5
-    other = base_of(Cell("ml-100k", "main", "sinmo", 1), folder, "cpu")
+    other = base_of(Cell("ml-100k", "main", "sinmo", 1), place)
     assert other != files["sinmo"]
-    assert base_of(Cell("ml-100k", "20 users distilled", "teracon", 0), folder, "cpu") == files["teracon"]
-    assert base_of(Cell("ml-100k", "items pruned too", "conure", 0), folder, "cpu") != files["conure"]
+    assert base_of(Cell("ml-100k", "20 users distilled", "teracon", 0), place) == files["teracon"]
+    assert base_of(Cell("ml-100k", "items pruned too", "conure", 0), place) != files["conure"]
 
 
 def test_a_kept_t1_is_the_one_that_was_learnt(tmp_path: Path) -> None:
