@@ -34,17 +34,17 @@ def fresh_base(problem: BaseProblem) -> Tensors:
 
 
 def fresh_head(problem: Problem, *, bias: bool) -> Tensors:
-    """Random ``head/<task>/...`` tensors; beside a wide part zeros, which say nothing yet."""
+    """Random ``head/<task>/...`` tensors; where the wide part speaks first zeros, which say nothing yet."""
     dim = problem.encoder.dim if isinstance(problem, BaseProblem) else problem.dim
     head = initial_head(problem.n_labels, dim, phase_seed(problem.seed, problem.name, "initial head"), bias=bias)
-    if isinstance(problem, TaskProblem) and problem.wide is not None:
+    if isinstance(problem, TaskProblem) and problem.residual is not None:
         head = {name: torch.zeros_like(tensor) for name, tensor in head.items()}
     return on_device(named(f"head/{problem.name}", head), problem)
 
 
 def adds_nothing(problem: Problem, tensors: Mapping[str, Tensor]) -> bool:
     """Whether the encoder has nothing to say beside the new task's wide part: its head was found silent (`fitting`)."""
-    if isinstance(problem, BaseProblem) or problem.wide is None:
+    if isinstance(problem, BaseProblem) or problem.residual is None:
         return False
     return not any(bool(tensor.any()) for tensor in subset(f"head/{problem.name}", tensors).values())
 
@@ -52,9 +52,10 @@ def adds_nothing(problem: Problem, tensors: Mapping[str, Tensor]) -> bool:
 def silent_version(
     state: LifelongState, problem: TaskProblem, tensors: Mapping[str, Tensor], record: TaskRecord
 ) -> LifelongState:
-    """A version with a task that the encoder ``adds_nothing`` to: of what it learnt only the head, and open rows stay
-    open for the next task that learns something."""
-    head = named(f"head/{problem.name}", subset(f"head/{problem.name}", tensors))
+    """A version with a task that the encoder adds nothing to: of what it learnt (``tensors``) only a silent head, and
+    open rows stay open for the next task that learns something."""
+    own = subset(f"head/{problem.name}", tensors)
+    head = named(f"head/{problem.name}", {name: torch.zeros_like(tensor) for name, tensor in own.items()})
     known = first_open_row(state) - FIRST_ITEM
     return state.replaced(head, task=dataclasses.replace(record, n_items=known))
 

@@ -108,12 +108,12 @@ class ObjectiveConfig(Section):
     )
     wide: int = documented(
         1_000,
-        "classes: beside the encoder a linear model of this many most recent items, which the encoder then adds to "
-        "(papers: none); 0 = none",
+        "beside the encoder a linear model of this many most recent items (papers: none): of classes the "
+        "encoder learns what it leaves over, items each learns alone and both are weighed; 0 = none",
         at_least=0,
         at_most=10_000,
     )
-    wide_items: bool = documented(False, "tasks about items have it, too, where they have up to 2,000 labels")
+    wide_items: bool = documented(True, "tasks about items have it, too, where they have up to 2,000 labels")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def _at_least_wide(problem: Problem, result: PhaseResult, view_of: ViewOf) -> Ph
     Hardly is by less than two standard errors of the mean gain in log-likelihood: the best of many epochs on few users
     looks better than it is, and with one of them a part that was worth nothing got in.
     """
-    if isinstance(problem, BaseProblem) or problem.wide is None:
+    if isinstance(problem, BaseProblem) or problem.residual is None:
         return result
     head = f"head/{problem.name}/"
     silent = {n: torch.zeros_like(t) if n.startswith(head) else t for n, t in result.parameters.items()}

@@ -35,6 +35,8 @@ EASED = (1 / 5, 1 / 17)
 MOST_FITS = len(PENALTIES) + 2 * len(EASED)
 PSEUDO_USERS = 0.5
 """Average users of each label that nobody saw: a label that no training user has is rare, not impossible."""
+MOST_STEPS, LEAST_GAIN = 100, 1e-6
+"""A fit ends after so many steps, or where one gains less loss than this."""
 LEAST_USERS = 3
 """An item that fewer training users had has no weight: it says nothing of anybody else."""
 MOST_EXAMPLES = 50_000
@@ -127,7 +129,11 @@ def fit_linear(
     owners, rows, values = _different_items(train.inputs[users][:, -length:])
     items = _items_that_count(rows, n_labels)
     of_users = _matrix(owners, rows, values, items, len(users))
-    problem = _Problem(train, judges, n_labels, length, items, of_users.index_select(0, own), seed, told)
+    labels = train.labels[:chosen]
+    told_of = torch.zeros(len(users), n_labels, device=own.device)
+    told_of.index_put_((own, labels), torch.ones(chosen, device=own.device), accumulate=True)
+    folds = _folds(len(users), chosen, n_labels, seed).to(own.device)
+    problem = _Problem(of_users, told_of, folds, items, length, judges, told)
     best = problem.fit(_Penalty(PENALTIES[0]))
     strength = 0
     for place in range(1, len(PENALTIES)):
@@ -144,7 +150,7 @@ def fit_linear(
                 break
             best = found
     unseen = problem.unseen(best) if best.unseen is None else best.unseen
-    return Fitted(best.model, torch.cat([unseen, in_batches(best.model, train.inputs, train.rows[chosen:])]))
+    return Fitted(best.model, torch.cat([unseen[own], in_batches(best.model, train.inputs, train.rows[chosen:])]))
 
 
 class _Trial(NamedTuple):
@@ -157,32 +163,33 @@ class _Trial(NamedTuple):
 
 
 class _Problem:
-    """The regression on the first examples, whole and without each fold; a fit starts from the one before it."""
+    """The regression on the first examples, whole and without each fold; a fit starts from the one before it.
+
+    Users stand in it once, however many labels they have: ``design`` (U, V + 1), ``counts`` (U, Y) of their labels.
+    """
 
     def __init__(
         self,
-        train: Examples,
-        judges: Examples,
-        n_labels: int,
-        length: int,
-        items: Tensor,
         design: Tensor,
-        seed: int,
+        counts: Tensor,
+        folds: Tensor,
+        items: Tensor,
+        length: int,
+        judges: Examples,
         told: Told,
     ) -> None:
-        chosen, self._told, self._fits = design.shape[0], told, 0
-        self._labels, self._judges, self._items, self._length = train.labels[:chosen], judges, items, length
-        self._many = chosen * n_labels > FEW_SCORES
-        self._design, self._folds = design, _folds(train, chosen, seed, FEW_FOLDS if self._many else FOLDS)
-        inside = [torch.nonzero(self._folds != fold).squeeze(1) for fold in range(int(self._folds.max()) + 1)]
+        self._design, self._counts, self._folds, self._judges = design, counts, folds, judges
+        self._items, self._length, self._told, self._fits = items, length, told, 0
+        self._many = _many(int(counts.sum()), counts.shape[1])
+        inside = [torch.nonzero(folds != fold).squeeze(1) for fold in range(int(folds.max()) + 1)]
         self._inside = inside if len(inside) > 1 else []
         self._parts = [design.index_select(0, part) for part in self._inside]
-        self._weights = torch.zeros(len(items) + 1, n_labels, device=self._labels.device)
+        self._weights = torch.zeros(len(items) + 1, counts.shape[1], device=counts.device)
         self._of_folds = [self._weights] * len(self._parts)
 
     def fit(self, penalty: _Penalty) -> _Trial:
         """The model with this penalty, judged."""
-        self._weights = _regress(self._design, self._labels, self._weights, penalty)
+        self._weights = _regress(self._design, self._counts, self._weights, penalty)
         model = Linear(self._items, self._weights[:-1].clone(), self._weights[-1].clone(), self._length)
         judges = self._judges
         loss = F.cross_entropy(in_batches(model, judges.inputs, judges.rows), judges.labels, reduction="sum")
@@ -193,14 +200,14 @@ class _Problem:
             return trial
         unseen = self.unseen(trial)
         if self._parts:
-            loss = loss + F.cross_entropy(unseen, self._labels, reduction="sum")
+            loss = loss + _lost(unseen, self._counts)
         return trial._replace(loss=float(loss), unseen=unseen)
 
     def unseen(self, trial: _Trial) -> Tensor:
-        """(N, Y) logits of the examples by the folds without them, and by the whole where there are no folds."""
+        """(U, Y) logits of the users by the folds without them, and by the whole where there are no folds."""
         weights = torch.cat([trial.model.weight, trial.model.bias.unsqueeze(0)])
         self._of_folds = [
-            _regress(part, self._labels[rows], weights if self._many else start, trial.penalty)
+            _regress(part, self._counts[rows], weights if self._many else start, trial.penalty)
             for part, rows, start in zip(self._parts, self._inside, self._of_folds, strict=True)
         ]
         logits = self._design @ weights
@@ -255,26 +262,40 @@ def _items_that_count(rows: Tensor, n_labels: int) -> Tensor:
     return items[often[users[often] >= LEAST_USERS]].sort().values
 
 
-def _folds(train: Examples, chosen: int, seed: int, most: int) -> Tensor:
-    """(chosen,) the fold of each example: all of a user are in one."""
-    _, own = np.unique(train.users[:chosen], return_inverse=True)
-    count = min(most if chosen <= MANY_EXAMPLES else FEW_FOLDS, int(own.max()) + 1)
-    order = np.random.default_rng(seed).permutation(int(own.max()) + 1)
-    return torch.from_numpy(order[own] % count).to(train.rows.device)
+def _folds(users: int, examples: int, n_labels: int, seed: int) -> Tensor:
+    """(U,) the fold of each user."""
+    few = examples > MANY_EXAMPLES or _many(examples, n_labels)
+    order = np.random.default_rng(seed).permutation(users)
+    return torch.from_numpy(order % min(FEW_FOLDS if few else FOLDS, users))
 
 
-def _regress(design: Tensor, labels: Tensor, start: Tensor, penalty: _Penalty) -> Tensor:
-    """Weights (V + 1, Y) that minimise cross-entropy + penalty; the last row, the bias, is not penalised."""
+def _many(examples: int, n_labels: int) -> bool:
+    return examples * n_labels > FEW_SCORES
+
+
+def _lost(logits: Tensor, counts: Tensor) -> Tensor:
+    """The sum of the cross-entropies of users (U, Y) with so many of each label (U, Y)."""
+    return (counts.sum(dim=1) * logits.logsumexp(dim=1)).sum() - (counts * logits).sum()
+
+
+def _regress(design: Tensor, counts: Tensor, start: Tensor, penalty: _Penalty) -> Tensor:
+    """Weights (V + 1, Y) that minimise the mean cross-entropy + penalty; the last row, the bias, is not penalised."""
     weights = start.clone().requires_grad_()
-    average = torch.sparse.sum(design, dim=0).to_dense() / len(labels)
+    examples = counts.sum()
+    average = design.t() @ counts.sum(dim=1, keepdim=True) / examples  # (V + 1, 1)
     optimizer = torch.optim.LBFGS(
-        [weights], max_iter=100, history_size=20, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        [weights],
+        max_iter=MOST_STEPS,
+        history_size=8,
+        tolerance_grad=1e-5,
+        tolerance_change=LEAST_GAIN,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(design @ weights, labels) + penalty.of(weights[:-1])
-        loss = loss - PSEUDO_USERS / len(labels) * F.log_softmax(average @ weights, dim=0).sum()
+        loss = _lost(design @ weights, counts) / examples + penalty.of(weights[:-1])
+        loss = loss - PSEUDO_USERS / examples * F.log_softmax(average.t() @ weights, dim=1).sum()
         loss.backward()
         return loss
 

@@ -75,7 +75,8 @@ class BaseProblem:
 class TaskProblem:
     """A later task; attributes as of ``BaseProblem`` and ``TaskData``.
 
-    ``wide`` is its wide part, fitted already, and what that says of the training examples.
+    ``wide`` is its wide part, fitted already, and what that says of the training examples; ``residual`` is that where
+    the deep part learns what is left by it (classes), and None where it learns alone (items; see `wide`).
     """
 
     dim: int
@@ -102,13 +103,17 @@ class TaskProblem:
         """Mean loss of these examples."""
         labels = self.train.labels[positions.to(self.train.labels.device)]
         vectors, head = view.vectors(self.inputs(positions)), view.head
-        if self.wide is not None:
-            head = replace(head, wide=self.wide.unseen[positions.to(self.wide.unseen.device)])
+        if self.residual is not None:
+            head = replace(head, wide=self.residual.unseen[positions.to(self.residual.unseen.device)])
         return head_loss(vectors, labels, head, self.config.objective, generator)
 
+    @property
+    def residual(self) -> Fitted | None:
+        return self.wide if self.kind == "classes" else None
+
     def served(self, view: View) -> View:
-        """The view with the wide part, as held-out users are scored."""
-        return view if self.wide is None else replace(view, wide=self.wide.model)
+        """The view as held-out users are scored while it learns: beside the wide part where it learns what is left."""
+        return view if self.residual is None else replace(view, wide=self.residual.model)
 
 
 Problem = BaseProblem | TaskProblem

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -21,14 +22,16 @@ from torch import Tensor
 
 from imsr_core.encoders.tokens import left_pad
 from imsr_core.errors import CheckpointError
+from imsr_core.lifelong.backbone import silent_version
 from imsr_core.lifelong.config import LifelongConfig
 from imsr_core.lifelong.evaluation import evaluate, main_values, ranks_and_likelihood
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem, base_problem, task_problem
 from imsr_core.lifelong.splits import Part
-from imsr_core.lifelong.state import LifelongState
+from imsr_core.lifelong.state import LifelongState, TaskRecord
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples, task_examples
 from imsr_core.lifelong.training import Progress, silent
 from imsr_core.lifelong.view import View, batched_vectors
+from imsr_core.lifelong.weighing import deep_share, weighed
 from imsr_core.lifelong.wide import wide_in, wide_tensors
 from imsr_core.ragged import SpanSequences
 
@@ -59,6 +62,17 @@ class LifelongMethod(ABC):
     @abstractmethod
     def learn_task(self, state: LifelongState, problem: TaskProblem) -> LifelongState:
         """Learn one more task; tensors of ``state`` must not be written to."""
+
+    def give_back(
+        self, state: LifelongState, problem: TaskProblem, tensors: Mapping[str, Tensor], record: TaskRecord
+    ) -> LifelongState:
+        """The version after ``state`` where the encoder adds nothing to the task that it just learnt.
+
+        Args:
+            tensors: what was learnt, of which nothing is kept.
+            record: of the task as it was learnt.
+        """
+        return silent_version(state, problem, tensors, record)
 
     @abstractmethod
     def deep_view(self, state: LifelongState, task_name: str) -> View:
@@ -103,8 +117,15 @@ class LifelongMethod(ABC):
         """
         self._check_owner(state)
         problem = task_problem(state, task, self.configure(config), seed, progress)
-        learnt = self.learn_task(state.to(config.device), problem)
-        return learnt.replaced(wide_tensors(problem.name, problem.wide)).to("cpu")
+        parent = state.to(config.device)
+        learnt = self.learn_task(parent, problem)
+        wide = problem.wide.model if problem.wide else None
+        if wide is None or problem.residual is not None:
+            return learnt.replaced(wide_tensors(problem.name, wide)).to("cpu")
+        share = deep_share(self.deep_view(learnt, problem.name), wide, problem.validation)
+        if not share:
+            learnt = self.give_back(parent, problem, learnt.tensors, learnt.tasks[-1])
+        return weighed(learnt, problem, wide, share).to("cpu")
 
     def user_vectors(self, state: LifelongState, task_name: str, sequences: SpanSequences) -> Tensor:
         """Each user's vector as the task sees it, (U, d)."""

@@ -2,14 +2,16 @@
 
     scores = head(user vector) + linear(items)              (wide and deep, Cheng et al., DLRS 2016)
 
-Decided: the linear model is fitted first and frozen (`linear`), and what is learnt after it, the deep part, is a
-residual. While that trains, each training user is told what the linear model of the folds without this user says:
-the model's own answer to users that it was fitted on is too good, and would leave nothing to learn. So every method
-starts where a linear model ends, and keeps what the encoder adds where held-out users gain more than two standard
-errors by it (`fitting`); else its head is silent.
+Decided: the linear model is fitted first and frozen (`linear`). In a task about classes what is learnt after it, the
+deep part, is a residual. While that trains, each training user is told what the linear model of the folds without this
+user says: the model's own answer to users that it was fitted on is too good, and would leave nothing to learn. So every
+method starts where a linear model ends, and keeps what the encoder adds where held-out users gain more than two
+standard errors by it (`fitting`); else its head is silent.
 
-Tasks about classes have it, and those about items where one asks for it. The tensors are the task's own: nothing that
-another task reads changes, and no capacity is used.
+In a task about items the deep part learns alone, as the papers have it, and both are weighed afterwards (`weighing`):
+labels are many and each user's few, and a residual of them was found to be nothing that can be learnt.
+
+The tensors are the task's own: nothing that another task reads changes, and no capacity is used.
 """
 
 from __future__ import annotations
@@ -62,10 +64,9 @@ def wide_in(state: LifelongState, task_name: str) -> Linear | None:
     """The wide part of a learnt task, where it has one."""
     length = learnt_wide_length(state.task(task_name))
     own = state.group(f"wide/{task_name}")
-    return Linear(own["items"], own["weight"], own["bias"], length) if length else None
+    return Linear(own["items"], own["weight"], own["bias"], length) if length and own else None
 
 
-def wide_tensors(task_name: str, fitted: Fitted | None) -> dict[str, Tensor]:
+def wide_tensors(task_name: str, model: Linear | None) -> dict[str, Tensor]:
     """``wide/<task>/...`` for a new version; nothing without a wide part."""
-    model = fitted.model if fitted else None
     return {f"wide/{task_name}/{part}": getattr(model, part) for part in PARTS} if model else {}

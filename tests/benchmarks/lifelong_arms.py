@@ -81,10 +81,10 @@ ARMS = (
         for study, pooling, windows in (("last state", "last", 1), ("mean of 1", "mean", 1), ("mean of 4", "mean", 4))
         for method in ("peterrec", "fineall")
     ),
-    # a linear model beside the encoder in tasks about items, too
+    # tasks about items by the encoder alone, as the papers have them
     *(
-        Arm("wide for items", method, {"objective": ObjectiveConfig(wide_items=True)}, FILMS)
-        for method in ("sinmo", "finesmax", "fineall", "peterrec", "conure", "teracon")
+        Arm("items by the encoder alone", method, {"objective": ObjectiveConfig(wide_items=False)}, FILMS)
+        for method in METHODS
     ),
     *(Arm("cold users", method) for method in ("sinmo", "fineall", "peterrec", "conure")),
     *(Arm("junk before T4", method, worlds=HOUSEHOLDS) for method in ("conure", "teracon", "sinmoall")),

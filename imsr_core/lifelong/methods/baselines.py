@@ -25,7 +25,6 @@ from imsr_core.lifelong.backbone import (
     on_device,
     pooling_of,
     record_of,
-    silent_version,
 )
 from imsr_core.lifelong.config import LifelongConfig
 from imsr_core.lifelong.fitting import ExtraLoss, fit
@@ -36,7 +35,7 @@ from imsr_core.lifelong.pretraining import next_item_loss
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
-from imsr_core.lifelong.state import LifelongState, head_in, named, subset
+from imsr_core.lifelong.state import LifelongState, TaskRecord, head_in, named, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Step, Tensors
 from imsr_core.lifelong.view import AT_THE_END, Pooled, View
@@ -79,7 +78,7 @@ class FineTune(LifelongMethod):
         )
         record = record_of(problem, {"train": result.report()})
         if adds_nothing(problem, result.parameters):
-            return silent_version(state, problem, result.parameters, record)
+            return self.give_back(state, problem, result.parameters, record)
         own = (f"tuned/{task}/", f"head/{task}/")
         learnt = {name: t for name, t in result.parameters.items() if name.startswith(own)}
         learnt |= merged_table(state, result.parameters)
@@ -198,6 +197,12 @@ class SinMoAll(LifelongMethod):
         start = named("encoder", state.group("encoder")) | fresh_head(problem, bias=True)
         result = fit(problem, start, view_of, "train", problem.config.task)
         return state.replaced(result.parameters, task=record_of(problem, {"train": result.report()}))
+
+    def give_back(
+        self, state: LifelongState, problem: TaskProblem, tensors: Mapping[str, Tensor], record: TaskRecord
+    ) -> LifelongState:
+        """The control gives nothing back: what the task did to the network stays."""
+        return state.replaced(tensors, task=record)
 
     def deep_view(self, state: LifelongState, task_name: str) -> View:
         encoder, weights = build_encoder(state.encoder), state.group("encoder")

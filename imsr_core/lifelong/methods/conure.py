@@ -19,6 +19,7 @@ has a small patch of the frozen item table to itself (``item_rank``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -49,7 +50,7 @@ from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
-from imsr_core.lifelong.state import LifelongState, head_in, named, subset
+from imsr_core.lifelong.state import LifelongState, TaskRecord, head_in, named, subset
 from imsr_core.lifelong.training import PhaseResult, Tensors
 from imsr_core.lifelong.view import Reading, View
 
@@ -143,12 +144,19 @@ class Conure(LifelongMethod):
             movable=movable_weights(owners, number),
         )
         phases = _phases(dense, pruned, sparse)
-        if adds_nothing(problem, sparse.parameters):  # all that it might have had is given back
-            record = record_of(problem, phases, **_facts(state.group("owner"), number, [1.0], reading))
-            return silent_version(state, problem, sparse.parameters, record)
+        record = record_of(problem, phases, **_facts(owners, number, rates, reading))
+        if adds_nothing(problem, sparse.parameters):
+            return self.give_back(state, problem, sparse.parameters, record)
         learnt = {n: t for n, t in sparse.parameters.items() if n != "rows"}
         learnt |= merged_table(state, sparse.parameters) | named("owner", owners)
-        return state.replaced(learnt, task=record_of(problem, phases, **_facts(owners, number, rates, reading)))
+        return state.replaced(learnt, task=record)
+
+    def give_back(
+        self, state: LifelongState, problem: TaskProblem, tensors: Mapping[str, Tensor], record: TaskRecord
+    ) -> LifelongState:
+        """All that the task might have had is given back."""
+        facts = _facts(state.group("owner"), len(state.tasks) + 1, [1.0], record.details["reading"])
+        return silent_version(state, problem, tensors, replace(record, details=record.details | facts))
 
     def deep_view(self, state: LifelongState, task_name: str) -> View:
         record, number = state.task(task_name), state.position(task_name) + 1

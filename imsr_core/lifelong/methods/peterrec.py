@@ -32,7 +32,6 @@ from imsr_core.lifelong.backbone import (
     on_device,
     pooling_of,
     record_of,
-    silent_version,
     task_reading,
 )
 from imsr_core.lifelong.fitting import fit
@@ -82,7 +81,7 @@ class PeterRec(LifelongMethod):
         )
         record = record_of(problem, {"train": result.report()}, **facts)
         if adds_nothing(problem, result.parameters):
-            return silent_version(state, problem, result.parameters, record)
+            return self.give_back(state, problem, result.parameters, record)
         learnt = {n: t for n, t in result.parameters.items() if n != "rows"} | merged_table(state, result.parameters)
         return state.replaced(learnt, task=record)
 

@@ -17,6 +17,7 @@ Nothing exact holds for old tasks: measure forgetting (``transfer``) and let a g
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -49,7 +50,7 @@ from imsr_core.lifelong.pooling import learnt_pooling
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
-from imsr_core.lifelong.state import LifelongState, head_in, subset
+from imsr_core.lifelong.state import LifelongState, TaskRecord, head_in, subset
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Step, Tensors
 from imsr_core.lifelong.view import AT_THE_END, Pooled, View
@@ -118,12 +119,17 @@ class Teracon(LifelongMethod):
             after_step=after_step,
             extra_loss=retain if settings.distillation else None,
         )
-        details = {"s_max": s_max, "rates": dict(retention.rates)}
-        phases = {"train": result.report()}
-        if adds_nothing(problem, result.parameters):  # the network stays as it was, and nothing is forgotten
-            record = record_of(problem, phases, s_max=s_max, apart=True)
-            return silent_version(state, problem, result.parameters, record)
-        return state.replaced(result.parameters, task=record_of(problem, phases, **details))
+        record = record_of(problem, {"train": result.report()}, s_max=s_max, rates=dict(retention.rates))
+        if adds_nothing(problem, result.parameters):
+            return self.give_back(state, problem, result.parameters, record)
+        return state.replaced(result.parameters, task=record)
+
+    def give_back(
+        self, state: LifelongState, problem: TaskProblem, tensors: Mapping[str, Tensor], record: TaskRecord
+    ) -> LifelongState:
+        """The network stays as it was, and nothing is forgotten."""
+        details = {name: value for name, value in record.details.items() if name != "rates"} | {"apart": True}
+        return silent_version(state, problem, tensors, replace(record, details=details))
 
     def student_start(self, state: LifelongState, problem: TaskProblem) -> Tensors:
         """The student before its first step: the parent, a new head and embedding, new relation layers."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD, left_pad
-from imsr_core.lifelong import fitting, linear, wide
+from imsr_core.lifelong import fitting, linear, protocol, wide
 from imsr_core.lifelong.directions import main_directions
 from imsr_core.lifelong.evaluation import Score
 from imsr_core.lifelong.growing import first_open_row, grow_items
@@ -143,9 +143,10 @@ def test_what_a_training_user_is_told_does_not_depend_on_the_users_own_label(seq
     assert not torch.allclose(own[0], own[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("asked", ["genre", "shop"])
 @pytest.mark.parametrize("method", ["peterrec", "conure", "teracon", "finesmax"])
-def test_no_test_user_decides_anything(versions, sequences, method) -> None:
-    parent, task = versions(method, ())[0], planted_task("genre", sequences)
+def test_no_test_user_decides_anything(versions, sequences, method, asked) -> None:
+    parent, task = versions(method, ())[0], planted_task(asked, sequences)
     test = parts_of(task.users, parent.split) == 2
     other = replace(task, labels=np.where(test, (task.labels + 1) % task.n_labels, task.labels))
     quick = replace(
@@ -167,12 +168,16 @@ def test_where_the_encoder_only_harms_the_head_is_silent(versions, sequences) ->
     assert torch.allclose(view.logits(rows), view.wide.logits(rows))
 
 
+@pytest.mark.parametrize("kind", ["classes", "items"])
 @pytest.mark.parametrize("method", ["conure", "teracon", "peterrec", "fineall", "sinmo"])
-def test_what_the_encoder_adds_nothing_to_keeps_no_weights_of_it(versions, sequences, method) -> None:
+def test_what_the_encoder_adds_nothing_to_keeps_no_weights_of_it(
+    versions, sequences, monkeypatch, method, kind
+) -> None:
     """Noise: the head is silent. What is shared is the parent's bit for bit, and the next task learns as without it."""
     learner, parent = get_method(method), versions(method, ())[0]
     task, rng = planted_task("genre", sequences), np.random.default_rng(1)
-    noise = replace(task, name="noise", labels=rng.integers(0, task.n_labels, len(task.labels)))
+    noise = replace(task, name="noise", labels=rng.integers(0, task.n_labels, len(task.labels)), kind=kind)
+    monkeypatch.setattr(protocol, "deep_share", lambda *_: 0.0)
     short = replace(small_config().task, epochs=2, min_epochs=1)
     quick = replace(config_of(), task=short, retrain=short)
     grown = grow_items(parent, parent.n_items + 3, 1)
@@ -228,31 +233,17 @@ def test_newer_items_and_a_longer_history_change_nothing_and_a_task_takes_its_pa
     assert not [name for name in remove_task(child, "genre").tensors if "genre" in name]
 
 
-def test_a_task_about_items_has_one_where_it_is_asked_for_and_none_where_it_is_off(
-    versions, sequences, monkeypatch
-) -> None:
-    parent = versions("finesmax", ())[0]
-    assert task_problem(parent, planted_task("shop", sequences), config_of(), 1).wide is None
+def test_a_task_about_items_has_one_unless_it_is_off_or_has_many_labels(versions, sequences, monkeypatch) -> None:
+    parent, config = versions("finesmax", ())[0], config_of()
+    shop = planted_task("shop", sequences)
+    problem = task_problem(parent, shop, config, 1)
+    assert problem.wide is not None
+    assert problem.residual is None  # the deep part learns alone
     assert task_problem(parent, planted_task("genre", sequences), config_of(0), 1).wide is None
-    asked = replace(config_of(), objective=replace(config_of().objective, wide_items=True))
-    assert task_problem(parent, planted_task("shop", sequences), asked, 1).wide is not None
-    monkeypatch.setattr(wide, "MOST_LABELS", planted_task("shop", sequences).n_labels - 1)
-    assert task_problem(parent, planted_task("shop", sequences), asked, 1).wide is None
-
-
-@pytest.mark.parametrize("method", ["peterrec", "conure", "teracon", "mtl"])
-def test_a_task_about_items_is_served_by_both_parts(versions, sequences, method) -> None:
-    config = replace(config_of(), objective=replace(config_of().objective, wide_items=True))
-    quick = replace(config, task=replace(config.task, epochs=2), retrain=replace(config.task, epochs=2))
-    task, learner = planted_task("shop", sequences), get_method(method)
-    child = learner.add_task(versions(method, ())[0], task, quick, 1)
-    view = learner.view(child, "shop")
-    assert view.wide is not None
-    rows = task_examples(task, view.length).inputs
-    assert torch.allclose(view.logits(rows), view.head.logits(view.vectors(rows)) + view.wide.logits(rows))
-    assert learner.evaluate(child, task)["mrr@5"] > 0
-    served = view.logits(left_pad(sequences, view.length))
-    assert torch.allclose(learner.predict(child, "shop", sequences), served, atol=1e-5)
+    off = replace(config, objective=replace(config.objective, wide_items=False))
+    assert task_problem(parent, shop, off, 1).wide is None
+    monkeypatch.setattr(wide, "MOST_LABELS", shop.n_labels - 1)
+    assert task_problem(parent, shop, config, 1).wide is None
 
 
 def test_every_loss_counts_what_the_wide_part_says() -> None:
