@@ -44,7 +44,7 @@ class WorkingInterests:
     the prior mass: m for stored ones, 0 for new ones; ``stored`` (R,) tells them apart where m is 0. ``proposed`` (R,)
     marks the detector's. ``basis`` (R, d) spans
     each user's stored interests (zero rows elsewhere); None if the trimmer is off. ``teacher_items`` (N, d) are the
-    item vectors as they were before the span; None if the retainer is off.
+    rows of the items as they were before the span; None if the retainer is off.
     """
 
     store: InterestStore
@@ -334,15 +334,15 @@ class SpanTrainer:
     ) -> Distillation:
         teacher = self.working.teacher_items
         assert teacher is not None
-        last = len(teacher) - 1
+        last, normalize = len(teacher) - 1, self.config.model.normalize_items
         return Distillation(
             student=interests,
             teacher=prior.start,
             existing=stored,
             student_target=target,
-            teacher_target=teacher[batch.target.clamp(max=last)],
+            teacher_target=unit(teacher[batch.target.clamp(max=last)], normalize),
             student_items=vectors,
-            teacher_items=teacher[items.clamp(max=last)],
+            teacher_items=unit(teacher[items.clamp(max=last)], normalize),
             known_target=batch.target <= last,
             known_items=items <= last,
             scale=self.config.model.logit_scale,

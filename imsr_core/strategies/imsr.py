@@ -85,7 +85,7 @@ def imsr(
     state.trend = trend_after(before, seen, state.n_items)
     state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
     detection = _detect(before, seen, known_items)
-    working = _working_interests(state, detection, known_items, like)
+    working = _working_interests(state, detection, before, like)
     shrink = _shrinking(state.config.trimmer, shrink)
     trainer, losses = _train(state, seen, working, before, progress, make_trainer)
     trainer.finish()
@@ -216,7 +216,7 @@ def _detect(before: ModelState, span: SpanSequences, known_items: int) -> _Detec
 
 
 def _working_interests(
-    state: ModelState, detection: _Detection, known_items: int, like: InterestStore | None
+    state: ModelState, detection: _Detection, before: ModelState, like: InterestStore | None
 ) -> WorkingInterests:
     """Stored interests, K_0 for each new user, and the proposals, in one store."""
     config, ordinal = state.config, state.spans
@@ -245,7 +245,7 @@ def _working_interests(
     old = store.born < ordinal
     proposed = ~old & torch.isin(store.user, chosen)
     basis = _stored_basis(store, old, chosen) if config.trimmer.enabled and len(chosen) else None
-    teacher = state.item_vectors()[:known_items].clone() if config.retainer.enabled and len(stored) else None
+    teacher = before.items.weight if config.retainer.enabled and len(stored) else None
     return WorkingInterests(store, old * model.mass, old, proposed, basis, teacher)
 
 
