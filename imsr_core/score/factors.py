@@ -38,8 +38,8 @@ USERS = 10_000
 SCALE = 10.0
 #: Which of the personal counts is meant, in spans, and the length of a fresh factor.
 HALF_LIFE, FRESH = 4.0, 0.1
-#: Pairs that are held at once, and systems of equations.
-CHUNK, LARGEST = 65_536, 2_048
+#: Pairs that are held at once, as many as stay in the processor's cache; and systems of equations.
+CHUNK, LARGEST = 8_192, 2_048
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class FactorsTerm:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
         if not len(self.factors):
             return
-        scores += SCALE * float(weights[0]) * (self.vectors(users) @ self.factors[: scores.shape[1]].T)
+        vectors = SCALE * float(weights[0]) * self.vectors(users)
+        scores.addmm_(vectors, self.factors[: scores.shape[1]].T)
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""

@@ -36,7 +36,7 @@ class InterestTerm:
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
-        scores += self.scale * float(weights[0]) * self._best(users, self.items)
+        scores.add_(self._best(users, self.items), alpha=self.scale * float(weights[0]))
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""

@@ -24,6 +24,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
@@ -83,7 +84,8 @@ class NeighboursTerm:
     def asked_of(self, personal: PersonalTerm) -> NeighboursTerm:
         """The same table, with the items of other people as voters; an item that nobody here had has no vote."""
         other = replace(self, personal=personal)
-        vars(other).update(_served=self._served, _starts=self._starts)  # they are of this table's items, and stay
+        kept = {name: getattr(self, name) for name in ("_served", "_starts", "_similar")}  # of this table's items
+        vars(other).update(kept)
         return other
 
     def shared_with(self, personal: PersonalTerm) -> NeighboursTerm:
@@ -196,16 +198,22 @@ class NeighboursTerm:
         place, items, strength = (column[inside] for column in voters)
         near, start = self._served[kind], self._starts[kind]
         count = start[items + 1] - start[items]
-        voter = np.repeat(np.arange(len(items)), count)
-        rows = np.arange(len(voter)) + np.repeat(start[items] - (np.cumsum(count) - count), count)
-        voted = torch.from_numpy((place * width)[voter] + near.other[rows])
-        share = strength[voter, kind].astype(np.float32) * near.values[rows, 0].astype(np.float32)
-        votes.index_add_(0, voted, torch.from_numpy(share))
-        return voted
+        rows = np.repeat(start[items] - (np.cumsum(count) - count), count)
+        rows += np.arange(len(rows))
+        voted = np.repeat(place * width, count)
+        voted += near.other.take(rows)
+        share = np.repeat(strength[:, kind].astype(np.float32), count)
+        share *= self._similar[kind].take(rows)
+        votes.index_add_(0, torch.from_numpy(voted), torch.from_numpy(share))
+        return torch.from_numpy(voted)
 
     @cached_property
     def _served(self) -> list[Pairs]:
         return self._nearest(voting(self.personal.pairs))
+
+    @cached_property
+    def _similar(self) -> list[NDArray[np.float32]]:
+        return [near.values[:, 0].astype(np.float32) for near in self._served]
 
     def _nearest(self, items: IntArray) -> list[Pairs]:
         """Of each kind the `SERVED` most similar neighbours of ``items`` (ascending); the value is s."""
