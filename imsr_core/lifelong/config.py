@@ -175,6 +175,9 @@ class TeraconConfig(Section):
     distillation: float = documented(
         40.0, "alpha, weight of knowledge retention (paper: 0.7, with which T1 fades); 0 = no protection", at_least=0
     )
+    retention: Literal["kl", "mse"] = documented(
+        "kl", "what is held of a past task: kl = the probabilities of its labels, mse = its raw scores (paper)"
+    )
     s_max: float = documented(50.0, "steepest mask; s runs from 1 / s_max to s_max in each epoch (paper: 50)", above=1)
     clamp: float = documented(6.0, "bound on task embeddings (released: 6)", above=0)
     gate_factor: float = documented(6.0, "c in rho = 1 - sigmoid(c cos) (released: 6)", above=0)

@@ -90,10 +90,11 @@ ARMS = (
     *(Arm("junk before T4", method, worlds=HOUSEHOLDS) for method in ("conure", "teracon", "sinmoall")),
     Arm("own masks only", "teracon", {"teracon": TeraconConfig(relations=False)}),
     Arm("20 users distilled", "teracon", {"teracon": TeraconConfig(min_sampled=20)}),
-    Arm("the papers' alpha", "teracon", {"teracon": TeraconConfig(distillation=0.7)}),
+    Arm("the papers' alpha", "teracon", {"teracon": TeraconConfig(distillation=0.7, retention="mse")}),
     Arm("nothing distilled", "teracon", {"teracon": TeraconConfig(distillation=0.0)}),
     Arm("relations carried", "teracon", {"teracon": TeraconConfig(carry_relations=True)}),
-    Arm("alpha 10", "teracon", {"teracon": TeraconConfig(distillation=10.0)}),
+    Arm("alpha 5", "teracon", {"teracon": TeraconConfig(distillation=5.0)}),
+    Arm("scores distilled", "teracon", {"teracon": TeraconConfig(retention="mse")}),
 )
 
 

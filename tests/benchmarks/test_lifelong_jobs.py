@@ -103,13 +103,13 @@ def test_scores_without_an_encoder_are_computed_once(tmp_path: Path, monkeypatch
 
 def test_the_tables_of_a_study_alone_say_no_change() -> None:
     """Where the main run of the method is not there yet, there is nothing to compare with."""
-    study = Cell("small", "alpha 10", "teracon", 0, ["T1", "T2"], ["mrr@5", "accuracy"], [9, 2], [4, 4])
+    study = Cell("small", "alpha 5", "teracon", 0, ["T1", "T2"], ["mrr@5", "accuracy"], [9, 2], [4, 4])
     study.matrix, study.seconds, study.parameters = [[0.2, None], [0.1, 0.5]], [1.0, 2.0], [10, 20]
     main = replace(study, study="main", matrix=[[0.2, None], [0.2, 0.4]])
     alone, both = (report([asdict(cell) for cell in cells]) for cells in ([study], [main, study]))
-    assert "| alpha 10 | TERACON | 1 | 0.1000 | 0.5000 | 50.0% | 2.0 |" in alone
+    assert "| alpha 5 | TERACON | 1 | 0.1000 | 0.5000 | 50.0% | 2.0 |" in alone
     assert "nan" not in alone
-    assert "| alpha 10 | TERACON | 1 | 0.1000 (-50.0%) | 0.5000 (+25.0%) | 50.0% | 2.0 |" in both
+    assert "| alpha 5 | TERACON | 1 | 0.1000 (-50.0%) | 0.5000 (+25.0%) | 50.0% | 2.0 |" in both
 
 
 @pytest.mark.slow

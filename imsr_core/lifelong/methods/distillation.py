@@ -1,6 +1,10 @@
 """TERACON's knowledge retention: the parent version labels the new task's users for every past task.
 
-    L_KR = sum_i (rho_i / sum_j rho_j) * MSE(teacher_i(x), student_i(x)) over a random rho_i of the batch's users
+    L_KR = sum_i (rho_i / sum_j rho_j) * D(teacher_i(x), student_i(x)) over a random rho_i of the batch's users
+
+D is the paper's mean squared difference of raw scores, or KL(softmax teacher || softmax student), Hinton et al.'s
+distillation: it holds what a past task answers, most of all its first places, where the squares hold the scores of
+thousands of labels alike, most of which nobody asks for.
 
 No old data is kept. Users whose sequence holds items newer than the teacher are left out (DITTO, the same group's
 successor for a growing vocabulary), but at least ``min_sampled`` users are always taken: the released code may
@@ -70,7 +74,7 @@ class Retention:
             self.rates[task] = sampling_rate(old, new, self._config.gate_factor)
 
     def _error(self, student: Tensors, task: str, inputs: Tensor, s: float) -> Tensor:
-        """Mean squared difference of the raw logits of one past task, over all labels or a random subset."""
+        """How far the student is from the teacher in one past task, over all labels or a random subset: a mean."""
         view = self._student_view(student, task, s)
         view.encoder.train()
         with torch.no_grad():
@@ -78,7 +82,11 @@ class Retention:
             target = teacher.vectors(inputs)
         columns = self._columns(len(teacher.head.weight))
         vectors = view.vectors(inputs)
-        return F.mse_loss(_logits(view.head, vectors, columns), _logits(teacher.head, target, columns).detach())
+        ours, theirs = _logits(view.head, vectors, columns), _logits(teacher.head, target, columns).detach()
+        if self._config.retention == "mse":
+            return F.mse_loss(ours, theirs)
+        likely, wanted = F.log_softmax(ours, dim=1), F.log_softmax(theirs, dim=1)
+        return F.kl_div(likely, wanted, log_target=True, reduction="batchmean")
 
     def _columns(self, n_labels: int) -> Tensor | None:
         limit = self._config.distilled_labels
