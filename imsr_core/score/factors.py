@@ -171,11 +171,11 @@ def _solved(
         real = column < count[batch, None]  # (b, W)
         rows, chosen = np.where(real, start[batch, None] + column, 0), torch.from_numpy(batch)
         mask = torch.from_numpy(real).float()
-        vectors = known[torch.from_numpy(other[rows])] * mask[..., None]  # (b, W, k)
+        vectors = known[torch.from_numpy(other[rows])]  # (b, W, k); those of empty places weigh nothing below
         extra = weight[torch.from_numpy(rows)] * mask
         held = pull[chosen, None].double()
         left = base + held[..., None] * one + (vectors.transpose(1, 2) @ (vectors * extra[..., None])).double()
-        right = ((1 + extra)[:, None, :] @ vectors)[:, 0].double() + held * before[chosen].double()
+        right = ((mask + extra)[:, None, :] @ vectors)[:, 0].double() + held * before[chosen].double()
         found[chosen] = torch.cholesky_solve(right[..., None], torch.linalg.cholesky(left))[..., 0].float()
     return found
 

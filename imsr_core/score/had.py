@@ -37,7 +37,7 @@ class TermWithHad:
         if not bool((had != 0).any()):
             self.term.add(scores, users, every)
             return
-        place, column, items = self._items_of(users, scores.shape[1])
+        place, items = self._items_of(users, scores.shape[1])
         where = torch.from_numpy(place), torch.from_numpy(items)
         if len(had) == 1:  # asked once, weighed twice
             part = torch.zeros_like(scores)
@@ -46,9 +46,7 @@ class TermWithHad:
             scores.add_(part, alpha=float(every[0]))
         else:
             self.term.add(scores, users, every)
-            table = np.zeros((len(users), int(column.max(initial=-1)) + 1), dtype=np.int64)
-            table[place, column] = items
-            own = (self.term.at(users, table) @ had)[where[0], torch.from_numpy(column)]
+            own = self.term.asked(users, items[:0], place, items)[1] @ had
         scores[where] += own
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
@@ -65,14 +63,12 @@ class TermWithHad:
         had = self.personal.pairs.find(users, items) >= 0
         return torch.cat([values, values * torch.from_numpy(had)[..., None]], -1)
 
-    def _items_of(self, users: IntArray, n_items: int) -> tuple[IntArray, IntArray, IntArray]:
-        """What ``users`` (B,) had: position in ``users`` (P,), number among the user's own (P,), item (P,)."""
+    def _items_of(self, users: IntArray, n_items: int) -> tuple[IntArray, IntArray]:
+        """What ``users`` (B,) had: position in ``users`` (P,) and item (P,)."""
         place, rows = self.personal.pairs.rows_of(users)
         items = self.personal.pairs.other[rows]
         inside = items < n_items
-        place, items = place[inside], items[inside]
-        count = np.bincount(place, minlength=len(users))
-        return place, np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count), items
+        return place[inside], items[inside]
 
 
 def had_columns(columns: tuple[str, ...]) -> tuple[str, ...]:

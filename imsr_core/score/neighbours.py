@@ -165,7 +165,9 @@ class NeighboursTerm:
         """Position in ``users`` (V,), item (V,) and strength by kind (V, 2) of the items that vote."""
         mine = self.personal.pairs
         place, rows = mine.rows_of(users)
-        order = np.lexsort((-mine.other[rows], -mine.last[rows], place))
+        backwards = np.arange(len(rows))[::-1]  # the higher items first, where some were touched at once
+        order = backwards[np.argsort(-mine.last[rows[backwards]], kind="stable")]
+        order = order[np.argsort(place[order].astype(_smallest(len(users))), kind="stable")]
         count = np.bincount(place, minlength=len(users))
         rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
         kept = order[rank < VOTERS]
@@ -242,6 +244,11 @@ class NeighboursTerm:
             together = np.flatnonzero(pairs.values[:, kind] > 0)
             kept[together[pairs.take(together).strongest(self.limit, kind)]] = True
         return pairs.take(kept)
+
+
+def _smallest(n: int) -> type[np.unsignedinteger]:
+    """A type for numbers below ``n``: what has 16 bits is sorted in one pass."""
+    return np.uint16 if n <= 2**16 else np.uint64
 
 
 def voting(had: Pairs) -> IntArray:
