@@ -107,7 +107,7 @@ def _says_the_same(one: _Found, other: _Found) -> bool:
 
 
 def _of_category(nearest: NDArray[np.int64], category: Category) -> list[_Found]:
-    codes = category.codes[nearest]
+    codes = category.codes[nearest]  # (R, M, W)
     rows, width = np.nonzero(codes >= 0)[0], len(category.values)
     key, counts = np.unique(rows * max(width, 1) + codes[codes >= 0], return_counts=True)
     telling = counts >= FEWEST
@@ -120,7 +120,7 @@ def _of_category(nearest: NDArray[np.int64], category: Category) -> list[_Found]
             row=int(k // width),
             weight=float(s * np.log(x)),
             standout=Standout(category.name, category.values[k % width], float(s), float(x)),
-            items=codes[k // width] == k % width,
+            items=(codes[k // width] == k % width).any(1),
         )
         for k, s, x in zip(key, share, lift, strict=True)
         if x >= LEAST_LIFT

@@ -73,9 +73,9 @@ class Words:
         for item, at, there in zip(item_ids, index.tolist(), known, strict=True):
             name = self.catalogue.names[at].as_py() if there else item
             groups = {
-                each.name: tidy(each.values[each.codes[at]])
+                each.name: ", ".join(map(tidy, values))
                 for each in (self.catalogue.categories if there else ())
-                if each.codes[at] >= 0
+                if (values := each.of(at))
             }
             own = {"item_id": item} if with_id else {}
             rows.append(own | {"name": name if name == item else tidy(name), "categories": groups})

@@ -15,6 +15,8 @@ NOTE = "item_metadata"
 def item_table(settings: Settings) -> TableKind:
     """The table about items of these settings."""
     items = settings.items
+    options = asdict(items)
+    del options["list_separator"]  # how the copy is shown, and not how it is made
     return TableKind(
         name="items",
         note=NOTE,
@@ -23,7 +25,7 @@ def item_table(settings: Settings) -> TableKind:
         id_name="item_id",
         own_id=items.item_id,
         wanted=(items.name, *items.categories),
-        options=asdict(items),
+        options=options,
     )
 
 

@@ -19,3 +19,4 @@ class ItemsSettings:
     categories: tuple[str, ...] = documented(
         (), "its columns that group items (category, brand), the most telling first; empty: all other text columns"
     )
+    list_separator: str = documented("|", "what separates the categories of an item that has several: Comedy|Drama")

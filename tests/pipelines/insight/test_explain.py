@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.item_metadata import item_table
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.workspace.editions import is_stored
+from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table
 from pipelines.workspace.writer import writing
 
@@ -50,6 +52,28 @@ def test_names_and_categories_come_from_the_table(tmp_path):
     for each in explainer.user("u1", items=2):
         for item, name in each.items:
             assert name == (f"Item {item[1:]}" if item[0] == "i" else item)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_an_item_may_have_several_categories(learnt, copy_of, ending):
+    """As ``Comedy|Drama`` in a text, or as a list: each of them groups items, and stands there once."""
+    workspace = copy_of(learnt)
+    workspace.settings_file.write_text(f'{TOML}[items]\nmetadata = "items.{ending}"\nitem_id = "id"\n')
+    several = {"i1": ["Comedy", "Drama"], "i2": [" Drama", "Drama", ""], "i3": [], "i4": ["Comedy"]}
+    if ending == "csv":
+        text = "id,genres\n" + "".join(f"{item},{'|'.join(own)}\n" for item, own in several.items())
+    else:
+        text = "".join(json.dumps({"id": item, "genres": own}) + "\n" for item, own in several.items())
+    (workspace.root / f"items.{ending}").write_text(text)
+    opened = Workspace.open(workspace.root)
+    with writing(opened, "test", now=NOW) as writer:
+        item_table(writer.workspace.settings).keep(writer)
+    catalogue = Explainer.open(opened).catalogue
+    (genres,) = catalogue.categories
+    assert set(genres.values) == {"Comedy", "Drama"}
+    ids = catalogue.ids.to_pylist()
+    found = {item: sorted(genres.of(ids.index(item))) for item in several if item in ids}
+    assert found == {"i1": ["Comedy", "Drama"], "i2": ["Drama"], "i3": [], "i4": ["Comedy"]}
 
 
 def test_everybodys_nearest_items_are_a_view(learnt, copy_of):

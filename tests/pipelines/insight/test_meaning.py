@@ -41,7 +41,7 @@ def test_the_nearest_items_are_those_of_the_largest_product():
 
 def test_a_category_stands_out_by_its_lift():
     codes = np.array([0] * 4 + [1] * 36)  # a tenth of the items are cheese
-    category = Category("kind", ("cheese", "rest"), codes)
+    category = Category("kind", ("cheese", "rest"), codes[:, None])
     ids = pa.array([str(n) for n in range(40)])
     catalogue = Catalogue(ids, ids, (category,), 40)
     nearest = np.array([[0, 1, 2, 3, 20, 21, 22, 23], [20, 21, 22, 23, 24, 25, 26, 27]])
@@ -52,10 +52,19 @@ def test_a_category_stands_out_by_its_lift():
     assert none == []  # "rest" is everywhere
 
 
+def test_each_of_an_items_categories_counts():
+    codes = np.array([[0, 1]] * 4 + [[1, -1]] * 6 + [[-1, -1]] * 30)  # 4 items are cheese and food, 6 food
+    ids = pa.array([str(n) for n in range(40)])
+    catalogue = Catalogue(ids, ids, (Category("kind", ("cheese", "food"), codes),), 10)
+    cheese, food = standouts(np.array([[0, 1, 2, 3, 30, 31, 32, 33], [4, 5, 6, 7, 8, 0, 30, 31]]), catalogue)
+    assert [(each.value, each.share, round(each.lift, 4)) for each in cheese] == [("cheese", 0.5, 5.0)]
+    assert [(each.value, each.share, round(each.lift, 4)) for each in food] == [("food", 0.75, 3.0)]
+
+
 def test_too_few_items_say_nothing():
     codes = np.array([0] * (FEWEST - 1) + [1] * 60)
     ids = pa.array([str(n) for n in range(len(codes))])
-    catalogue = Catalogue(ids, ids, (Category("kind", ("rare", "rest"), codes),), len(codes))
+    catalogue = Catalogue(ids, ids, (Category("kind", ("rare", "rest"), codes[:, None]),), len(codes))
     assert standouts(np.arange(10)[None, :], catalogue) == [[]]
     assert LEAST_LIFT > 1
 
@@ -63,7 +72,7 @@ def test_too_few_items_say_nothing():
 def test_items_without_a_category_count_in_the_share_only():
     codes = np.array([0, 0, 0, -1, -1, -1, 1, 1, 1, 1, 1, 1])
     ids = pa.array([str(n) for n in range(len(codes))])
-    catalogue = Catalogue(ids, ids, (Category("kind", ("tea", "rest"), codes),), 9)
+    catalogue = Catalogue(ids, ids, (Category("kind", ("tea", "rest"), codes[:, None]),), 9)
     (tea,) = standouts(np.array([[0, 1, 2, 3, 4, 5]]), catalogue)[0]
     assert tea.share == 0.5
     assert tea.lift == 2.0

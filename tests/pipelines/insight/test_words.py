@@ -25,7 +25,7 @@ class Known:
 
 @pytest.fixture
 def words():
-    kind = Category("kind", ("DAIRY", "fruit"), np.array([0, 1, 1, -1]))
+    kind = Category("kind", ("DAIRY", "fruit"), np.array([[0], [1], [1], [-1]]))
     names = pa.array(["WHOLE  MILK", "Pears", "apples", "d"])
     return Words(Catalogue(pa.array(IDS), names, (kind,), 3), Known())
 
@@ -60,7 +60,10 @@ def test_a_category_that_repeats_another_is_left_out():
     """Yogurt, and the department of the same items."""
     codes = np.array([0] * 5 + [1] * 95)
     ids = pa.array([str(n) for n in range(100)])
-    twice = (Category("type", ("yogurt", "rest"), codes), Category("department", ("YOGURT", "other"), codes))
+    twice = (
+        Category("type", ("yogurt", "rest"), codes[:, None]),
+        Category("department", ("YOGURT", "other"), codes[:, None]),
+    )
     (told,) = standouts(np.arange(10)[None, :], Catalogue(ids, ids, twice, 100))
     assert [each.value for each in told] == ["yogurt"]
 
