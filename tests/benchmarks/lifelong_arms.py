@@ -44,7 +44,8 @@ class Arm:
     worlds: tuple[str, ...] = tuple(WORLDS)
 
 
-FILMS, HOUSEHOLDS, CLASSES = ("movietweetings",), ("completejourney",), ("completejourney", "ml-100k")
+FILMS, CLASSES = ("movietweetings",), ("completejourney", "ml-100k")
+LATER_ITEMS = ("movietweetings", "completejourney")
 ARMS = (
     *(Arm("main", method) for method in METHODS),
     # Conure's Figure 2: how much of T1's network can be pruned
@@ -87,7 +88,7 @@ ARMS = (
         for method in METHODS
     ),
     *(Arm("cold users", method) for method in ("sinmo", "fineall", "peterrec", "conure")),
-    *(Arm("junk before T4", method, worlds=HOUSEHOLDS) for method in ("conure", "teracon", "sinmoall")),
+    *(Arm("junk in the midst", method, worlds=LATER_ITEMS) for method in ("conure", "teracon", "sinmoall")),
     Arm("own masks only", "teracon", {"teracon": TeraconConfig(relations=False)}),
     Arm("20 users distilled", "teracon", {"teracon": TeraconConfig(min_sampled=20)}),
     Arm("the papers' alpha", "teracon", {"teracon": TeraconConfig(distillation=0.7, retention="mse")}),
