@@ -131,6 +131,27 @@ def test_a_broker_that_restarts(broker, topic, workspace, wanted):
     assert read(workspace) == len(EVENTS)
 
 
+def test_two_consumers_and_a_broker_that_restarts_meanwhile(broker, topic, workspace, wanted):
+    """Both lose their session, come back to a group that is made anew, and are handed what either one has written."""
+    events = spread(EVENTS, 3)
+    broker.send(topic, events[:300])
+    feeds = [feed_of(broker, topic, workspace), feed_of(broker, topic, workspace)]
+    until(lambda: taken(workspace, topic) > 0, *feeds, workspace=workspace)
+    broker.suspend()
+    try:
+        for feed in feeds:
+            write_some(feed, workspace, 0.5)
+    finally:
+        broker.resume()
+    broker.send(topic, events[300:])
+    until(lambda: taken(workspace, topic) == len(EVENTS), *feeds, workspace=workspace)
+    for feed in feeds:
+        feed.close()
+    assert fingerprints(workspace) == wanted
+    with workspace.ledger.snapshot() as view:
+        assert sum(batch.kept for batch in view.batches()) == read(workspace) == len(EVENTS)
+
+
 def test_a_restart_between_two_runs(broker, topic, workspace, wanted):
     broker.send(topic, spread(EVENTS, 3)[:300])
     feed = feed_of(broker, topic, workspace)
