@@ -68,10 +68,8 @@ def extract_interests(
                 f"span {state.spans}: the interests extracted after training hold NaN or infinite values",
                 hint="the current version stays in place; try a lower [training] learning_rate",
             )
-        if working.basis is not None and bool(proposed.any()):
-            basis = orthonormal_basis(interests, prior.mask & ~proposed)
-            separate = orthogonal_part(interests.double(), basis.double()).float()
-            interests = torch.where(proposed[..., None], separate, interests)
+        if working.basis is not None:
+            _separate(interests, proposed, prior.mask)
         at, found = rows[prior.mask], interests[prior.mask]
         if place is not None:
             wanted = place[at] >= 0
@@ -81,6 +79,16 @@ def extract_interests(
         stays = prior.mask & ~(proposed & ~survives(interests, c2))
         support.index_add_(0, rows.flatten(), _support(embedded, mask, interests, stays).flatten())
     return result, support if place is None else support[place >= 0]
+
+
+def _separate(interests: Tensor, proposed: Tensor, mask: Tensor) -> None:
+    """Make the ``proposed`` (B, K) of ``interests`` (B, K, d) orthogonal to the user's others, in place."""
+    asked = proposed.any(1).nonzero().squeeze(1)
+    if len(asked):
+        part, own = interests[asked], proposed[asked]
+        basis = orthonormal_basis(part, mask[asked] & ~own)
+        separate = orthogonal_part(part.double(), basis.double()).float()
+        interests[asked] = torch.where(own[..., None], separate, part)
 
 
 def _read_by(

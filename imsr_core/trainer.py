@@ -334,17 +334,20 @@ class SpanTrainer:
     ) -> Distillation:
         teacher = self.working.teacher_items
         assert teacher is not None
-        last, normalize = len(teacher) - 1, self.config.model.normalize_items
+        ids = torch.cat([batch.target, items])
+        known = ids < len(teacher)
+        before = unit(teacher[ids.where(known, 0)], self.config.model.normalize_items)
+        here = len(batch)
         return Distillation(
             student=interests,
             teacher=prior.start,
             existing=stored,
             student_target=target,
-            teacher_target=unit(teacher[batch.target.clamp(max=last)], normalize),
+            teacher_target=before[:here],
             student_items=vectors,
-            teacher_items=unit(teacher[items.clamp(max=last)], normalize),
-            known_target=batch.target <= last,
-            known_items=items <= last,
+            teacher_items=before[here:],
+            known_target=known[:here],
+            known_items=known[here:],
             scale=self.config.model.logit_scale,
         )
 
