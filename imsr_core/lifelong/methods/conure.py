@@ -129,6 +129,9 @@ class Conure(LifelongMethod):
             problem.config.task,
             movable=movable_weights(owners, 0),
         )
+        if adds_nothing(problem, dense.parameters):  # nothing to prune, nothing to retrain
+            phases = _phases(dense, dense.score, replace(dense, best_epoch=0, epochs=0))
+            return self.give_back(state, problem, dense.parameters, record_of(problem, phases, reading=reading))
         owners = _prune(dense.parameters, owners, number, rates)
 
         def pruned_view(tensors: Tensors) -> View:

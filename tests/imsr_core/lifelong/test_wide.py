@@ -181,7 +181,9 @@ def test_what_the_encoder_adds_nothing_to_keeps_no_weights_of_it(
     short = replace(small_config().task, epochs=2, min_epochs=1)
     quick = replace(config_of(), task=short, retrain=short)
     grown = grow_items(parent, parent.n_items + 3, 1)
-    child = learner.add_task(grown, noise, quick, 1)
+    heard: set[str] = set()
+    child = learner.add_task(grown, noise, quick, 1, lambda at: heard.add(at.phase))
+    assert ("retrain" in heard) is (method == "conure" and kind == "items")  # no residual, no second phase
     assert not child.head("noise").weight.any()
     assert {n for n in child.tensors if n not in grown.tensors} == {
         n for n in child.tensors if n.startswith(("head/noise/", "wide/noise/"))
