@@ -71,6 +71,9 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
     assert "no task is due" in imsr(workspace, "task", "add", "--due").output
     assert "learnt already" in imsr(workspace, "task", "pretrain").output
     assert "club 1" in imsr(workspace, "task", "predict", "club", "--users", "u1,u2", "-n", "5").output
+    told = imsr(workspace, "task", "predict", "club", "--users", "u1,nobody")
+    assert (told.exit_code, "club 1" in told.output) == (0, True)  # one unknown id does not refuse the list
+    assert "nothing is known of nobody" in told.output
     assert "backward transfer" in imsr(workspace, "task", "compare").output
     assert "change" in imsr(workspace, "task", "compare", CLUB, SHOP).output
     assert "without-club" in imsr(workspace, "task", "remove", "club").output
