@@ -90,6 +90,12 @@ class FactorsTerm:
         vectors = SCALE * float(weights[0]) * self.vectors(users)
         scores.addmm_(vectors, self.factors[: scores.shape[1]].T)
 
+    def column(self, users: IntArray, n_items: int) -> Tensor:
+        """(B, ``n_items``) the column of all items for ``users`` (B,)."""
+        if not len(self.factors):
+            return torch.zeros(len(users), n_items)
+        return (SCALE * self.vectors(users)) @ self.factors[:n_items].T
+
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
         people, place = np.unique(users, return_inverse=True)

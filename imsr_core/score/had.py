@@ -16,7 +16,7 @@ from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.personal import PersonalTerm
-from imsr_core.score.protocol import Term
+from imsr_core.score.protocol import OneColumn, Term
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,8 @@ class TermWithHad:
             return
         place, items = self._items_of(users, scores.shape[1])
         where = torch.from_numpy(place), torch.from_numpy(items)
-        if len(had) == 1:  # asked once, weighed twice
-            part = torch.zeros_like(scores)
-            self.term.add(part, users, torch.ones(1))
+        if isinstance(self.term, OneColumn):  # asked once, weighed twice
+            part = self.term.column(users, scores.shape[1])
             own = part[where] * had
             scores.add_(part, alpha=float(every[0]))
         else:

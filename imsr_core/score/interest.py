@@ -38,6 +38,10 @@ class InterestTerm:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
         scores.add_(self._best(users, self.items), alpha=self.scale * float(weights[0]))
 
+    def column(self, users: IntArray, n_items: int) -> Tensor:
+        """(B, ``n_items``) the column of all items for ``users`` (B,)."""
+        return self._best(users, self.items).mul_(self.scale)
+
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
         found = torch.zeros(*items.shape, 1)

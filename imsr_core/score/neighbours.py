@@ -41,7 +41,7 @@ EPSILON = 0.02
 #: Neighbours of an item that a vote is for: the most similar of each kind.
 SERVED = 50
 #: Where votes are for more than one place in so many, all places are gone through.
-SPARSE = 8
+SPARSE = 20
 #: Votes held at once in `NeighboursTerm.asked` (users x items): about what stays in the processor's cache.
 CHUNK = 300_000
 #: A base is counted anew when the entries since are more than this times its pairs, and more than a few.

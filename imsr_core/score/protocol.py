@@ -8,7 +8,7 @@ once.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -38,4 +38,13 @@ class Term(Protocol):
         The last F - F' columns of a term are 0 for what a user did not have, and are left out of the former; it is
         (1, C, F') where all users have the same.
         """
+        ...
+
+
+@runtime_checkable
+class OneColumn(Protocol):
+    """A term of one column that is dense over the catalogue."""
+
+    def column(self, users: IntArray, n_items: int) -> Tensor:
+        """(B, ``n_items``) the values of all items for ``users`` (B,), in a tensor of the caller's."""
         ...
