@@ -70,7 +70,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each on one core")
     parser.add_argument("--device", default="cpu", help="where the encoders train: cpu, cuda, ...")
-    parser.add_argument("--smoke", action="store_true", help="150 users and an epoch each: whether a command runs")
+    parser.add_argument("--smoke", action="store_true", help="600 users and an epoch each: whether a command runs")
     parser.add_argument("--report", action="store_true", help="only print the tables")
     parser.add_argument("--linear", default="", help="only the linear models of classes, on the last N,N,... items")
     return parser.parse_args()

@@ -18,7 +18,7 @@ from lifelong_cells import Cell, Place, base_of, run_base, run_cell
 from lifelong_worlds import WORLDS, World, smaller
 
 SECONDS = 0.5
-SMOKE_USERS = 150
+SMOKE_USERS = 600
 """Between two looks at whether a signal asked for the end."""
 _ASKED = threading.Event()
 
