@@ -71,6 +71,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each on one core")
     parser.add_argument("--device", default="cpu", help="where the encoders train: cpu, cuda, ...")
     parser.add_argument("--smoke", action="store_true", help="600 users and an epoch each: whether a command runs")
+    parser.add_argument("--items-alone", action="store_true", help="tasks about items by the encoder alone")
     parser.add_argument("--report", action="store_true", help="only print the tables")
     parser.add_argument("--linear", default="", help="only the linear models of classes, on the last N,N,... items")
     return parser.parse_args()
@@ -109,7 +110,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     kept = options.results.with_name(options.results.name + ".kept")
-    place = Place(options.data, kept, options.device, options.smoke)
+    place = Place(options.data, kept, options.device, options.smoke, options.items_alone)
     run_cells(cells, place, options.jobs, told)
     print(report([asdict(cell) for cell in read_cells(options.results)]))
     return int(failed)

@@ -82,11 +82,6 @@ ARMS = (
         for study, pooling, windows in (("last state", "last", 1), ("mean of 1", "mean", 1), ("mean of 4", "mean", 4))
         for method in ("peterrec", "fineall")
     ),
-    # tasks about items by the encoder alone, as the papers have them
-    *(
-        Arm("items by the encoder alone", method, {"objective": ObjectiveConfig(wide_items=False)}, FILMS)
-        for method in METHODS
-    ),
     *(Arm("cold users", method) for method in ("sinmo", "fineall", "peterrec", "conure")),
     *(Arm("junk in the midst", method, worlds=LATER_ITEMS) for method in ("conure", "teracon", "sinmoall")),
     Arm("own masks only", "teracon", {"teracon": TeraconConfig(relations=False)}),
@@ -99,11 +94,19 @@ ARMS = (
 )
 
 
-def configuration(seed: int, arm: Arm, device: str = "cpu", smoke: bool = False) -> LifelongConfig:
-    """The defaults with a smaller encoder; for a smoke test each phase is over after an epoch."""
+def configuration(
+    seed: int, arm: Arm, device: str = "cpu", smoke: bool = False, items_alone: bool = False
+) -> LifelongConfig:
+    """The defaults with a smaller encoder.
+
+    Args:
+        smoke: each phase is over after an epoch.
+        items_alone: tasks about items have the encoder alone, as in the papers.
+    """
     encoder = EncoderConfig(dim=64, length=30, dilations=(1, 4), **arm.changes.get("encoder", {}))
     config = LifelongConfig(encoder=encoder, split=SplitConfig(seed=seed, train=0.65, validation=0.1), device=device)
     config = replace(config, **{name: value for name, value in arm.changes.items() if name != "encoder"})
+    config = replace(config, objective=replace(config.objective, wide_items=not items_alone))
     brief = {phase: replace(_phase(config, phase), epochs=1, min_epochs=1) for phase in PHASES}
     return replace(config, **brief) if smoke else config
 

@@ -29,12 +29,13 @@ BACK = 10
 
 @dataclass(frozen=True)
 class Place:
-    """Where data lie, where T1s are kept, where it runs; ``smoke``: only whether it runs."""
+    """Where data lie, where T1s are kept, where it runs, and how: as of `configuration`."""
 
     data: Path
     kept: Path
     device: str
     smoke: bool = False
+    items_alone: bool = False
 
 
 @dataclass
@@ -149,7 +150,7 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def _configuration(cell: Cell, place: Place) -> LifelongConfig:
-    return configuration(cell.seed, arm_of(cell), place.device, place.smoke)
+    return configuration(cell.seed, arm_of(cell), place.device, place.smoke, place.items_alone)
 
 
 def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongConfig, folder: Path) -> None:
