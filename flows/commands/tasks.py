@@ -21,7 +21,7 @@ from flows.holding import holding
 from flows.task_progress import task_progress
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.tasks import BASE_TASK
-from pipelines.tasks.adding import TaskOutcome, add_due_tasks, add_task, pretrain_users
+from pipelines.tasks.adding import TaskOutcome, add_task, due_tasks, pretrain_users, try_task
 from pipelines.tasks.moves import take_out
 from pipelines.tasks.predict import TaskPredictor
 from pipelines.tasks.table import TaskLine, compare_tasks, list_tasks, transfer_of
@@ -48,14 +48,18 @@ def add(
         raise ConfigError("which task?", hint="imsr task add NAME, or --due for all that are due")
     opened = Workspace.open(workspace)
     failures: dict[str, ImsrError] = {}
-    with holding(opened, "imsr task add", now=current_time) as writer, task_progress() as progress:
-        if due:
-            outcomes, failures = add_due_tasks(writer, progress=progress)
-        else:
-            outcomes = [add_task(writer, name, progress=progress) for name in names or ()]
+    outcomes: list[TaskOutcome] = []
+    with holding(opened, "imsr task add", now=current_time) as writer:
+        for name in due_tasks(opened) if due else names or ():
+            with task_progress() as progress:
+                found = (try_task if due else add_task)(writer, name, progress=progress)
+            if isinstance(found, ImsrError):
+                failures[name] = found
+                continue
+            outcomes.append(found)
+            show_task_outcomes([found])  # at once: the next one may take long
     if not outcomes and not failures:
         console.print("no task is due; see: imsr task list")
-    show_task_outcomes(outcomes)
     for name, error in failures.items():
         warn(f"task {name} failed: {error}")
     if failures:

@@ -185,12 +185,23 @@ def add_due_tasks(
     outcomes: list[TaskOutcome] = []
     failures: dict[str, ImsrError] = {}
     for name in due_tasks(writer.workspace):
-        try:
-            outcomes.append(add_task(writer, name, call=call, progress=progress))
-        except ImsrError as error:
-            failures[name] = error
-            note(writer, name, FAILED, error.message)
+        found = try_task(writer, name, call=call, progress=progress)
+        if isinstance(found, ImsrError):
+            failures[name] = found
+        else:
+            outcomes.append(found)
     return outcomes, failures
+
+
+def try_task(
+    writer: Writer, name: str, *, call: Call = plainly, progress: Progress = silent
+) -> TaskOutcome | ImsrError:
+    """``add_task``; why it failed is noted in the ledger and returned."""
+    try:
+        return add_task(writer, name, call=call, progress=progress)
+    except ImsrError as error:
+        note(writer, name, FAILED, error.message)
+        return error
 
 
 def notes(view: Snapshot, workspace: Workspace) -> dict[str, dict[str, Any]]:

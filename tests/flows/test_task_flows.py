@@ -65,8 +65,8 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
     assert "due" in imsr(workspace, "task", "list").output
     added = imsr(workspace, "task", "add", "--due")
     assert added.exit_code == 0, added.output
-    assert CLUB in added.output
-    assert SHOP in added.output
+    club = added.output.index(f"{CLUB} is live")
+    assert club < added.output.index("task shop") < added.output.index(f"{SHOP} is live")  # each as soon as it is made
     assert "learnt already" in imsr(workspace, "task", "add", "club").output
     assert "no task is due" in imsr(workspace, "task", "add", "--due").output
     assert "learnt already" in imsr(workspace, "task", "pretrain").output
