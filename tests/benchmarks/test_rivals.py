@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from rivals.ials_in_score import FactorTerm
 from rivals.protocol import Rival
 from rivals.sasrec import LENGTH, SasRec, next_item_loss, tails, trained, windows
 from rivals.walk import Trials, rank_span, train
@@ -124,6 +123,9 @@ def test_a_rival_ranks_every_user_of_a_span(name):
 
 def test_ials_is_asked_as_a_term_of_the_score_is():
     """`imsr_core.score.protocol`: `add` and `asked` say the same as `at`."""
+    pytest.importorskip("implicit")
+    from rivals.ials_in_score import FactorTerm
+
     factors = torch.arange(12.0).reshape(3, 4) / 10
     term = FactorTerm(lambda users: factors[torch.from_numpy(users)].numpy())
     users, shared = np.array([2, 0]), np.array([3, 1, 0])
