@@ -156,7 +156,7 @@ def find(names: Iterable[Path | str], format: str = "auto") -> Found:
     """The files behind names: a file is itself; a folder is searched; a pattern (``*``, ``**``, ``?``) is matched.
 
     Raises:
-        ReadError: a name stands for nothing.
+        ReadError: a name stands for nothing, or for a table beside the events.
     """
     files: list[Given] = []
     ignored: dict[Path, str] = {}
@@ -176,6 +176,12 @@ def find(names: Iterable[Path | str], format: str = "auto") -> Found:
                     ignored[path] = why
                 else:
                     files.append(Given(path, printable(path.relative_to(_anchor(name)))))
+        elif name.suffix in TYPED_TABLES and format == "auto":
+            about = "[items] metadata" if name.suffix == ".item" else "[segments] users, or labels of a task,"
+            raise ReadError(
+                f"{name}: a table of RecBole's about {name.suffix[1:]}s, and no events",
+                hint=f"copy it into the workspace and name it as {about} in imsr.toml",
+            )
         else:
             files.append(Given(name, printable(name.name)))
     return Found(tuple(files), ignored)

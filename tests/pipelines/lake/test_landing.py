@@ -115,6 +115,15 @@ def test_a_landing_folder_of_only_broken_files_makes_no_batch(workspace, tmp_pat
     assert (folder / "refused" / "bad.json").exists()
 
 
+@pytest.mark.parametrize(("name", "where"), [("ml.item", "[items] metadata"), ("ml.user", "[segments] users")])
+def test_a_table_beside_the_events_is_told_where_it_belongs(tmp_path, name, where):
+    (tmp_path / name).write_text("user_id:token\tage:token\n1\t24\n")
+    with pytest.raises(ReadError, match="and no events") as refused:
+        find([tmp_path / name])
+    assert where in refused.value.hint
+    assert find([tmp_path / name], format="csv").files
+
+
 def test_folders_patterns_and_columns_that_only_the_path_names(tmp_path):
     workspace = make_workspace(tmp_path / "w", '[source]\ntimestamp = "dt"\nevent_type = "kind"\n')
     for day in ("2024-01-01", "2024-01-02"):
