@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -19,9 +20,17 @@ from pipelines.workspace.layout import Workspace
 
 pytest_plugins = ["survived", "dask_workers"]
 
+MOST_WORKERS = 4
+
 torch.set_num_threads(1)
 settings.register_profile("suite", deadline=None)  # tests assert no times
 settings.load_profile("suite")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: each worker makes the workspaces below for itself, and some tests start servers."""
+    return min(os.cpu_count() or 1, MOST_WORKERS)
 
 
 @pytest.fixture(scope="session")
