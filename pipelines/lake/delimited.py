@@ -101,8 +101,11 @@ def _quote(source: SourceSettings, delimiter: str, typed: bool, header: list[str
     return "" if typed or delimiter in ("\t", "\x01", "::") else '"'
 
 
-def locate(path: Path, wanted: Mapping[str, Sequence[ColumnPath]], found: Sequence[str]) -> dict[str, int]:
-    """Our column name -> position of the first of its names that the file has.
+def locate(
+    path: Path, wanted: Mapping[str, Sequence[ColumnPath]], found: Sequence[str], inside: Sequence[str] = ()
+) -> dict[str, int]:
+    """Our column name -> position of the first of its names that the file has; ``inside`` are the names of all values
+    where columns hold more than one.
 
     Raises:
         ReadError: none of them is there, or one is there twice; or the names are plainly the first row's values.
@@ -111,7 +114,7 @@ def locate(path: Path, wanted: Mapping[str, Sequence[ColumnPath]], found: Sequen
     for ours, paths in wanted.items():
         here = [path.whole for path in paths if path.whole in found]
         if not here:
-            raise missing_column(path, ours, paths, found)
+            raise missing_column(path, ours, paths, inside or found)
         if found.count(here[0]) > 1:
             raise ReadError(
                 f"{path}: two columns are called {here[0]!r}", hint="rename one of them; nothing was ingested"

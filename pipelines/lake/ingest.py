@@ -268,10 +268,10 @@ def _run(
         _require_the_same_events(workspace, [files[number - 1] for number in plan.again])
         say(f"{sum(file.kept for file in files):,} new rows")
         staged = stage(intake, workspace, spans, numbers, plan.batch_id, now, work)
-        reasons = intake.reasons()
+        refusals = intake.refusals()
     hit(FailPoint.INGEST_STAGED)
     rows = tuple(each.row for each in staged.versions)
-    report = IngestReport(plan.batch_id, tuple(files), reasons, rows, (), gone, completed)
+    report = IngestReport(plan.batch_id, tuple(files), refusals, rows, (), gone, completed)
     report = dataclasses.replace(report, emptied=tuple(span.id for span in staged.emptied))
     if not any(file.batched for file in report.files) and not plan.withdrawal:
         return dataclasses.replace(report, batch_id=None)

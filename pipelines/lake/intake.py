@@ -32,6 +32,7 @@ from pipelines.lake.event_files import EventFile
 from pipelines.lake.event_sql import EMPTY_LAKE, columns_sql, wanted_sql
 from pipelines.lake.plain_text import Budget
 from pipelines.lake.readers import read_file
+from pipelines.lake.refusals import Refusal, refusals_in
 from pipelines.lake.report import Loaded
 from pipelines.lake.schemas import LAKE_SCHEMA, QUARANTINE_SCHEMA, TIMESTAMP, bucket_sql, tie_sql
 from pipelines.lake.small_files import Small, doubtful, groups_of, read_together
@@ -341,10 +342,9 @@ class Intake:
         sql = f"SELECT ordinal >> {_FILE_SHIFT}, count(*) FROM firsts GROUP BY ALL"
         return dict(self._connection.execute(sql).fetchall())
 
-    def reasons(self) -> dict[str, int]:
-        """Reason -> number of refused rows."""
-        sql = "SELECT reason, count(*) FROM bad GROUP BY reason ORDER BY reason"
-        return dict(self._connection.execute(sql).fetchall())
+    def refusals(self) -> dict[str, Refusal]:
+        """Reason -> the refused rows."""
+        return refusals_in(self._connection)
 
     def sorted_rows(self) -> Iterator[tuple[int, int, pa.RecordBatch]]:
         """(span number, bucket, rows of the lake schema) of all spans with new rows, old rows included."""

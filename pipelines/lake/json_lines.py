@@ -22,6 +22,8 @@ from pipelines.lake.plain_text import PlainText, physical_lines
 #: DuckDB takes objects of 16 MiB; a file with a longer line is fed to it line by line.
 _OBJECT_BYTES = 1 << 24
 _BATCH = 1 << 14
+#: Objects that are looked into for the names of their values.
+_LOOKED_INTO = 1000
 _SHOWN_BYTES = 4 * SHOWN
 _LINES = pa.schema([pa.field("json", pa.string()), pa.field("line", pa.string())])
 #: Columns without which a row is no event.
@@ -143,7 +145,26 @@ def _check_keys(
     names = [name for (name,) in keys.fetchall()]
     for ours, paths in wanted.items():  # a key that is null throughout is there
         if not any(path.whole in names or path.outer[0] in names for path in paths):
-            raise missing_column(text.path, ours, paths, names, "inside objects and lists: user.id, events[].item; ")
+            inside = _leaves(connection, relation, is_object) or names
+            raise missing_column(text.path, ours, paths, inside, "inside objects and lists: user.id, events[].item; ")
+
+
+def _leaves(connection: duckdb.DuckDBPyConnection, relation: str, is_object: str) -> list[str]:
+    """The names of the values in the first objects, as ``[source]`` calls them, also inside objects and lists."""
+    ((structure,),) = connection.execute(f"""
+        SELECT json_group_structure(json) FROM (SELECT json FROM {relation} WHERE {is_object} LIMIT {_LOOKED_INTO})
+        """).fetchall()
+    return sorted(_names_in("", json.loads(structure))) if structure else []
+
+
+def _names_in(name: str, structure: object) -> Iterator[str]:
+    if isinstance(structure, list) and "[]" not in name:  # one list at most
+        yield from _names_in(f"{name}[]", structure[0])
+    elif isinstance(structure, dict):
+        for key, inner in structure.items():
+            yield from _names_in(f"{name}.{key}" if name else key, inner)
+    else:
+        yield name
 
 
 def _pointers(path: ColumnPath) -> list[str]:

@@ -54,7 +54,7 @@ def read_parquet(
         groups = sum(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
         rows = max(metadata.num_rows, groups)
         budget.check_rows(file.path, rows)
-        positions = locate(file.path, _top_level(wanted, schema.names), schema.names)
+        positions = locate(file.path, _top_level(wanted, schema.names), schema.names, _leaves(schema))
         paths = {ours: _found(wanted[ours], schema.names[position]) for ours, position in positions.items()}
         lists = lists_of(paths.values())
         source = _Source(parquet, file, sorted(set(positions.values())), rows, budget)
@@ -191,6 +191,21 @@ def _uuids(column: pa.Array) -> pa.Array:
 def _top_level(wanted: Mapping[str, Sequence[ColumnPath]], names: Sequence[str]) -> dict[str, list[ColumnPath]]:
     """The paths as names of columns: "user.id" is the column ``user`` if there is none that is called so."""
     return {ours: [_column_of(path, names) for path in paths] for ours, paths in wanted.items()}
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """The names of all values, as ``[source]`` calls them, also inside fields and lists."""
+    return [name for field in schema for name in _names_in(field.name, field.type)]
+
+
+def _names_in(name: str, kind: pa.DataType) -> Iterator[str]:
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _names_in(f"{name}.{field.name}", field.type)
+    elif (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and "[]" not in name:  # one list at most
+        yield from _names_in(f"{name}[]", kind.value_type)
+    else:
+        yield name
 
 
 def _column_of(path: ColumnPath, names: Sequence[str]) -> ColumnPath:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pipelines.lake.refusals import Refusal
 from pipelines.workspace.ledger import SpanVersionRow
 
 
@@ -75,7 +76,7 @@ class IngestReport:
     Attributes:
         batch_id: the batch in the ledger; None if nothing was done.
         files: each file that was named, in order.
-        reasons: reason -> rows in quarantine.
+        refusals: reason -> the rows in quarantine.
         span_versions: the new version of every span that got or lost rows, by time.
         stale: spans whose later work must be done again, by time.
         withdrawn: rows that were taken back.
@@ -86,7 +87,7 @@ class IngestReport:
 
     batch_id: str | None
     files: tuple[FileReport, ...]
-    reasons: dict[str, int]
+    refusals: dict[str, Refusal]
     span_versions: tuple[SpanVersionRow, ...]
     stale: tuple[str, ...]
     withdrawn: int = 0
@@ -98,6 +99,11 @@ class IngestReport:
     def read(self) -> int:
         """Rows in all files that were read."""
         return sum(file.read for file in self.files)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason -> number of rows in quarantine."""
+        return {reason: refusal.rows for reason, refusal in self.refusals.items()}
 
     @property
     def kept(self) -> int:

@@ -120,7 +120,7 @@ def _version(
 
 
 def _write_quarantine(intake: Intake, path: Path) -> Path | None:
-    if not intake.reasons():
+    if not intake.refusals():
         return None
     with pq.ParquetWriter(path, QUARANTINE_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for batch in intake.quarantined():

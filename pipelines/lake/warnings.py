@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from imsr_core.errors import ImsrError
+from pipelines.lake.refusals import advice, shown
 from pipelines.lake.report import IngestReport
+from pipelines.lake.validation import Reason
 from pipelines.settings.imsr_toml import Settings
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow
 
@@ -34,6 +36,12 @@ def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tup
                 f"{file.name}: the value of {file.without_value:,} rows cannot be read; the events are kept without"
                 + (' (decimal = "," under [source]?)' if settings.source.decimal == "." else "")
             )
+    if late := report.reasons.get(Reason.TOO_LATE):
+        found.append(
+            f"{late:,} events are too late: their spans were learnt more than [ingest] lookback_spans = "
+            f"{settings.ingest.lookback_spans} ago. To learn those spans again, and all after them: "
+            "imsr ingest --accept-late --again FILE"
+        )
     found.append(single_span(view.spans(), len(view.batches()), settings))
     return tuple(text for text in found if text)
 
@@ -71,11 +79,13 @@ def check_quarantined(report: IngestReport, settings: Settings) -> None:
     if share <= most:
         return
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report.reasons.items()))
+    main, refusal = max(report.refusals.items(), key=lambda each: (each[0] != Reason.TOO_LATE, each[1].rows))
+    to_set = advice(main, refusal) or "correct [source]"
     counts = f"{report.quarantined:,} of {report.read:,} rows ({share:.0%}, more than {most:.0%})"
     raise QuarantinedShareError(
-        f"{counts} are in quarantine: {reasons}",
-        hint=f"batch {report.batch_id} is recorded, look: imsr sql 'FROM quarantine'; then correct [source] and give "
-        "the file once more: imsr ingest --replace FILE; or raise [ingest] max_quarantined_share",
+        f"{counts} are in quarantine: {reasons}; the first {main} is {shown(refusal)}",
+        hint=f"batch {report.batch_id} is recorded, look: imsr sql 'FROM quarantine'; then {to_set} in imsr.toml and "
+        "give the file once more: imsr ingest --replace FILE; or raise [ingest] max_quarantined_share",
     )
 
 

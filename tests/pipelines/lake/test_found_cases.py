@@ -301,3 +301,23 @@ def test_a_file_without_one_readable_time_changes_nothing(tmp_path):
             workspace, write_csv(tmp_path / "log.csv", [("u", "i", "20240101T100000Z"), ("v", "i", "20240101T100000Z")])
         )
     assert ingest(workspace, [], now=NOW).batch_id is None
+
+
+def _nested(folder, kind):
+    rows = [{"user": {"id": "u"}, "events": [{"what": {"item": "i"}, "at": day} for day in DAYS], "ts": DAYS[0]}] * 2
+    if kind == "parquet":
+        path = folder / "e.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    return written(folder / "e.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_missing_column_is_looked_for_inside_objects_and_lists(tmp_path, kind):
+    path = _nested(tmp_path, kind)
+    with pytest.raises(ReadError, match=r"'events\[\].what.item'") as caught:
+        ingested(tmp_path, path)
+    assert "did you mean 'user.id'?" in caught.value.hint
+    settings = 'user_id = "user.id"\nitem_id = "events[].what.item"\ntimestamp = "events[].at"'
+    workspace, _ = ingested(tmp_path / "named", path, settings)
+    assert pairs(workspace) == [("u", "i"), ("u", "i")]

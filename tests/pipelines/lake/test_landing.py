@@ -152,6 +152,24 @@ def test_too_many_rows_in_quarantine_fail_after_they_are_recorded(workspace, tmp
     check_quarantined(report, load_settings(text="[ingest]\nmax_quarantined_share = 0.7"))
 
 
+@pytest.mark.parametrize(
+    ("content", "first", "to_set"),
+    [
+        ("user_id,item_id,timestamp\nZoë,café,2024-01-01\n".encode("latin-1"), "row 2: ", "set encoding under"),
+        (b"user_id,item_id,timestamp\nu,i,2024-01-01\nv,i,9.9.24\nw,i,8.9.24\n", "row 2: v, i, 9.9.24", "time_format"),
+        (b"user_id,item_id,timestamp\nu,i,2024-01-01\nNA,i,2024-01-02\n,i,2024-01-01\n", "row 2: ", "null_val"),
+        (b"user_id,item_id,timestamp\nu,i,1900-01-01\n", "row 1: u, i, 1900", "min_year"),
+    ],
+)
+def test_a_refused_ingest_shows_the_first_row_and_what_to_set(workspace, tmp_path, content, first, to_set):
+    (tmp_path / "log.csv").write_bytes(content)
+    report = run(workspace, tmp_path / "log.csv")
+    with pytest.raises(QuarantinedShareError) as caught:
+        check_quarantined(report, workspace.settings)
+    assert f"log.csv, {first}" in str(caught.value)
+    assert to_set in caught.value.hint
+
+
 @pytest.mark.parametrize("ending", ["csv", "csv.gz"])
 def test_a_file_that_is_still_being_written_stays_for_the_next_ingest(workspace, monkeypatch, ending):
     landing = workspace.root / "landing"

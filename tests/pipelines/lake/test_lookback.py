@@ -77,6 +77,15 @@ def test_late_events_are_taken_when_that_is_asked_for(learnt, copy_of):
     assert (report.kept, report.quarantined, report.stale) == (1, 0, tuple(DAYS[2:]))
 
 
+def test_a_late_event_is_told_with_the_command_that_takes_it(learnt, copy_of):
+    workspace = with_lookback(copy_of(learnt), 1)
+    report = late(workspace, DAYS[2], DAYS[5])
+    assert any("1 events are too late" in text and "--accept-late --again FILE" in text for text in report.warnings)
+    path = workspace.root / "landing" / "late.csv"
+    taken = ingest(workspace, [path], now=NOW, again=True, accept_late=True)
+    assert (taken.kept, taken.duplicate, taken.warnings) == (1, 1, ())
+
+
 def test_nothing_is_too_late_before_something_is_learnt(ingested, copy_of):
     workspace = with_lookback(copy_of(ingested), 0)
     with workspace.ledger.snapshot() as view:

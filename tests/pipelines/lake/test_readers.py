@@ -233,7 +233,7 @@ def test_a_missing_key_advises_what_json_has(tmp_path):
     path.write_text('{"data": [{"user_id": 1}]}\n')
     with pytest.raises(ReadError, match="no column 'user_id'") as caught:
         read(path)
-    assert "events[].item" in caught.value.hint
+    assert "did you mean 'data[].user_id'?" in caught.value.hint
     assert "delimiter" not in caught.value.hint
 
 
