@@ -149,9 +149,10 @@ def sql(
     """Query the workspace with DuckDB, also while a run is writing.
 
     Views: spans, interactions, quarantine, users, items, sequences, versions, promotions, verdicts, metrics, drift,
-    span_metrics, forgetting, interests, interest_history, interest_counts, interest_changes, interest_items,
-    interest_overlap, user_items, item_neighbours, item_metadata, user_segments, score_weights, recommendations, tasks,
-    task_metrics; and interests_as_of('VERSION').
+    span_metrics, forgetting, interests, interest_history, interest_counts, interest_histogram, interest_count_history,
+    interest_changes, interest_items, interest_overlap, user_items, item_neighbours, item_metadata, user_segments,
+    score_weights, recommendations, tasks, task_metrics; and, of a version, interests_as_of('VERSION') and
+    interest_counts_as_of('VERSION').
     The session reads the workspace and nothing else.
     """
     text = sys.stdin.read() if query == "-" else query

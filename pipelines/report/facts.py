@@ -30,8 +30,10 @@ _SCORES = (
 WHERE m.metric = $metric ORDER BY m.span_id, m.slice"""
 )
 _HISTOGRAM = """
-SELECT interests, count(*) FROM (SELECT user_id, count(*) AS interests FROM interests_as_of($version) GROUP BY 1)
-GROUP BY 1 ORDER BY 1"""
+SELECT interests, count(*) FROM interest_counts_as_of($version) GROUP BY 1 ORDER BY 1"""
+_MEANS = """
+SELECT avg(interests), CASE WHEN count(*) = count(distinct_interests) THEN avg(distinct_interests) END
+FROM interest_counts_as_of($version)"""
 _DISTINCT = """
 WITH held AS (SELECT user_id, interest_id, vector FROM interests_as_of($version)),
 twins AS (
@@ -42,8 +44,10 @@ SELECT (SELECT count(*) FROM held)::DOUBLE / count(DISTINCT user_id) AS mean,
 FROM held"""
 _APART = (
     _CHAIN
-    + """SELECT span_id, CASE WHEN count(*) = count(distinct_interests) THEN avg(distinct_interests) END AS apart
-FROM interest_counts WHERE version_id IN (SELECT version_id FROM chain) GROUP BY 1"""
+    + """
+SELECT span_id,
+       CASE WHEN count(*) = count(distinct_interests) THEN sum(distinct_interests * users) / sum(users) END AS apart
+FROM interest_histogram WHERE version_id IN (SELECT version_id FROM chain) GROUP BY 1"""
 )
 _PROMOTIONS = """
 SELECT version_id AS version, previous AS before, strftime(live_from, '%Y-%m-%d %H:%M') AS "live since (UTC)", reason
@@ -111,7 +115,9 @@ def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) 
     for span, part, value, n in _ask(connection, _SCORES, chain | {"metric": metric}).rows:
         scores.setdefault(part, {})[span] = value
         events.setdefault(part, {})[span] = n
-    means = _ask(connection, _DISTINCT, chain | {"twin": TWIN}).rows[0]
+    means = _ask(connection, _MEANS, chain).rows[0]
+    if means[1] is None:  # files of earlier releases do not say which are distinct; their vectors do
+        means = _ask(connection, _DISTINCT, chain | {"twin": TWIN}).rows[0]
     return Facts(
         version_id=version_id,
         learnt=_ask(connection, _LEARNT, chain),

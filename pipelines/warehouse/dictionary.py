@@ -18,7 +18,7 @@ from pipelines.warehouse.session import literal
 
 SHARED = "shared"
 #: Sections that describe a macro; they have no columns of their own.
-MACROS = ("interests_as_of",)
+MACROS = ("interests_as_of", "interest_counts_as_of")
 
 _HEAD = """# Data dictionary
 

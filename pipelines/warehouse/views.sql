@@ -135,36 +135,75 @@ CREATE OR REPLACE VIEW interests AS
   WHERE c.version_id IN (SELECT version_id FROM ${pointers} WHERE line = 'interests')
   QUALIFY c.depth = min(c.depth) OVER (PARTITION BY h.user_index);
 
--- K_u of every user after every span of the current version's history; active: the user had events in the span. A file
--- has the users of its span, and holds until the next one that has the user. These stretches are cut where a block of 16
--- places ends, and joined to the places of the block: nothing is sorted that is as large as spans times users, and one
--- span reads no more than the stretches. Versions of earlier releases have no counts: theirs come from their vectors.
-CREATE OR REPLACE VIEW interest_counts AS
-  WITH places AS (
-    SELECT l.span_id, l.version_id, l.place, l.place // 16 AS block, min(a.place) AS first_place
+-- K_u as each version wrote it: of the users in its span. Versions of earlier releases have no counts: theirs come from
+-- their vectors.
+CREATE OR REPLACE VIEW interest_count_history AS
+  SELECT version_id, span_id, user_id, user_index, interests, distinct_interests, born, active FROM ${counts}
+  UNION ALL BY NAME
+  SELECT version_id, any_value(span_id) AS span_id, any_value(user_id) AS user_id, user_index, count(*) AS interests,
+         -- files of earlier releases have no overlap: it is not known then
+         CASE WHEN count(*) = 1 OR count(overlap) > 0 THEN count(*) FILTER (coalesce(overlap, 0) <= ${twin}) END
+           AS distinct_interests,
+         count(*) FILTER (born_span = span_id) AS born,
+         (version_id, any_value(user_id)) IN (SELECT (version_id, user_id) FROM ${uncounted_changes}) AS active
+  FROM ${uncounted} GROUP BY version_id, user_index;
+
+-- K_u of all users as of any version: SELECT * FROM interest_counts_as_of('2017-09.1').
+CREATE OR REPLACE MACRO interest_counts_as_of(wanted) AS TABLE
+  SELECT h.user_id, h.user_index, h.interests, h.distinct_interests, h.span_id AS updated_span
+  FROM interest_count_history h JOIN version_chain c ON c.ancestor = h.version_id
+  WHERE c.version_id = wanted
+  QUALIFY c.depth = min(c.depth) OVER (PARTITION BY h.user_index);
+
+-- From which place of the current version's history to before which a count holds: until the next version that has the
+-- user, or until a chain starts over, whose first version has everybody.
+CREATE OR REPLACE VIEW interest_count_stretches AS
+  WITH firsts AS (
+    SELECT l.place, min(a.place) AS first_place
     FROM ${lineage} l JOIN version_chain c USING (version_id) JOIN ${lineage} a ON a.version_id = c.ancestor
     GROUP BY ALL),
-  counts AS (
-    SELECT version_id, user_index, user_id, interests, distinct_interests, born, active FROM ${counts}
-    UNION ALL BY NAME
-    SELECT version_id, user_index, any_value(user_id) AS user_id, count(*) AS interests,
-           count(*) FILTER (born_span = span_id) AS born,
-           -- files of earlier releases have no overlap: it is not known then
-           CASE WHEN count(*) = 1 OR count(overlap) > 0 THEN count(*) FILTER (coalesce(overlap, 0) <= ${twin}) END
-             AS distinct_interests,
-           (version_id, any_value(user_id)) IN (SELECT (version_id, user_id) FROM ${uncounted_changes}) AS active
-    FROM ${uncounted} GROUP BY version_id, user_index),
-  held AS (
-    SELECT k.user_id, k.interests, k.distinct_interests, k.born, k.active, l.place AS since,
-           coalesce(lead(l.place) OVER (PARTITION BY k.user_index ORDER BY l.place),
-                    (SELECT max(place) + 1 FROM ${lineage})) AS until
-    FROM counts k JOIN ${lineage} l USING (version_id)),
-  pieces AS (SELECT *, unnest(range(since // 16, (until - 1) // 16 + 1)) AS block FROM held)
+  ends AS (
+    SELECT l.version_id, l.place, coalesce(min(f.place), (SELECT max(place) + 1 FROM ${lineage})) AS until_place
+    FROM ${lineage} l LEFT JOIN firsts f ON f.first_place > l.place
+    GROUP BY ALL)
+  SELECT h.user_id, h.user_index, h.interests, h.distinct_interests, h.born, h.active, e.place,
+         least(e.until_place, lead(e.place) OVER (PARTITION BY h.user_index ORDER BY e.place)) AS until_place
+  FROM interest_count_history h JOIN ends e USING (version_id);
+
+-- K_u of every user after every span of the current version's history; active: the user had events in the span. Stretches
+-- are cut where a block of 16 places ends, and joined to the places of the block: nothing is sorted that is as large as
+-- spans times users, and one span reads no more than the stretches.
+CREATE OR REPLACE VIEW interest_counts AS
+  WITH places AS (
+    SELECT DISTINCT l.span_id, l.version_id, l.place, l.place // 16 AS block
+    FROM ${lineage} l JOIN version_chain c USING (version_id)),
+  pieces AS (SELECT *, unnest(range(place // 16, (until_place - 1) // 16 + 1)) AS block FROM interest_count_stretches)
   SELECT p.span_id, p.version_id, h.user_id, h.interests, h.distinct_interests,
-         CASE WHEN h.since = p.place THEN h.born ELSE 0 END AS born,
-         h.since = p.place AND h.active AS active
-  FROM pieces h
-  JOIN places p ON p.block = h.block AND p.place >= h.since AND p.place < h.until AND h.since >= p.first_place;
+         CASE WHEN h.place = p.place THEN h.born ELSE 0 END AS born,
+         h.place = p.place AND h.active AS active
+  FROM pieces h JOIN places p ON p.block = h.block AND p.place >= h.place AND p.place < h.until_place;
+
+-- How many users have how many interests after every span of the current version's history: interest_counts without the
+-- users. Users are counted where a stretch begins and taken off where it ends, so that it costs what was written.
+CREATE OR REPLACE VIEW interest_histogram AS
+  WITH stretches AS MATERIALIZED (
+    SELECT place, until_place, interests, distinct_interests, count(*) AS users,
+           count(*) FILTER (active) AS active_users, sum(born) AS born
+    FROM interest_count_stretches GROUP BY ALL),
+  steps AS (
+    SELECT place, interests, distinct_interests, users, active_users, born FROM stretches
+    UNION ALL
+    SELECT until_place, interests, distinct_interests, -users, 0, 0 FROM stretches),
+  sums AS (
+    SELECT place, interests, distinct_interests, sum(users) AS users, sum(active_users) AS active_users,
+           sum(born) AS born
+    FROM steps GROUP BY ALL)
+  SELECT l.span_id, l.version_id, s.interests, s.distinct_interests, sum(s.users)::BIGINT AS users,
+         coalesce(sum(s.active_users) FILTER (s.place = l.place), 0)::BIGINT AS active_users,
+         coalesce(sum(s.born) FILTER (s.place = l.place), 0)::BIGINT AS born
+  FROM ${lineage} l JOIN sums s ON s.place <= l.place
+  WHERE l.version_id IN (SELECT version_id FROM version_chain)
+  GROUP BY ALL HAVING sum(s.users) > 0 ORDER BY l.span_id, s.interests, s.distinct_interests;
 
 -- What each span did to each interest: born, kept, trimmed, forgotten. clarity is the user's NID score (mean KL, low =
 -- puzzled), residual the PIT length of a proposed interest's orthogonal part, drift 1 - cosine(before, after). reason is

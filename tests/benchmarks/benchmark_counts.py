@@ -1,4 +1,4 @@
-"""What a query over `interest_counts` costs: made-up counts of many users and versions, through the view as it is.
+"""What a query over counts of interests costs: made-up ones of many users and versions, through the views as they are.
 
     python tests/benchmarks/benchmark_counts.py --users 322000 --versions 8 385
 
@@ -25,8 +25,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
-MEAN = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY ALL"
-ONE = "SELECT count(*), avg(interests) FROM interest_counts WHERE span_id = '{span}'"
+VIEWS = ("interest_count_history", "interest_counts_as_of", "interest_count_stretches", "interest_counts")
+VIEWS = (*VIEWS, "interest_histogram")
+#: What people ask, where `{span}` is the newest one.
+QUESTIONS = {
+    "`interest_counts`, the mean of each span": "SELECT span_id, avg(interests) FROM interest_counts GROUP BY ALL",
+    "the same by `interest_histogram`": (
+        "SELECT span_id, sum(interests * users) / sum(users) FROM interest_histogram GROUP BY ALL"
+    ),
+    "`interest_histogram`, all of it": "FROM interest_histogram",
+    "`interest_counts` of one span": "SELECT count(*), avg(interests) FROM interest_counts WHERE span_id = '{span}'",
+    "the same by `interest_counts_as_of`": "SELECT count(*), avg(interests) FROM interest_counts_as_of('{span}.1')",
+    "`interest_counts` of one user": "FROM interest_counts WHERE user_id = 'user-5000'",
+    "the same by `interest_count_history`": "FROM interest_count_history WHERE user_id = 'user-5000'",
+}
 
 
 def names(versions: int) -> list[tuple[str, str]]:
@@ -63,25 +75,25 @@ def write(folder: Path, users: int, versions: int, active: int) -> None:
         pq.write_table(pa.table(dict(zip(columns, zip(*rows, strict=True), strict=True))), folder / f"{name}.parquet")
 
 
-def view(folder: Path) -> str:
-    """`interest_counts` as views.sql has it, over these files."""
+def views(folder: Path) -> str:
+    """The views of counts as views.sql has them, over these files."""
     text = (ROOT / "pipelines/warehouse/views.sql").read_text(encoding="utf-8")
-    found = re.search(r"^CREATE OR REPLACE VIEW interest_counts AS.*?;", text, re.MULTILINE | re.DOTALL)
-    assert found
+    found = [re.search(rf"^CREATE OR REPLACE (VIEW|MACRO) {name}\b.*?;$", text, re.M | re.S) for name in VIEWS]
     nothing = (
         "(SELECT NULL::VARCHAR version_id, NULL::VARCHAR span_id, NULL::VARCHAR user_id, NULL::BIGINT user_index, "
     )
     nothing += "NULL::VARCHAR born_span, NULL::FLOAT overlap WHERE false)"
     sources = {name: f"read_parquet('{folder}/{name}.parquet')" for name in ("lineage", "version_chain")}
     sources |= {"counts": f"read_parquet('{folder}/counts-*.parquet')", "twin": "0.9"}
-    own = Template(found[0]).substitute(sources, uncounted=nothing, uncounted_changes=nothing)
+    sources |= {"uncounted": nothing, "uncounted_changes": nothing}
+    own = "\n".join(Template(each[0]).substitute(sources) for each in found if each)
     return f"CREATE VIEW version_chain AS FROM {sources['version_chain']};\n{own}"
 
 
 def asked(folder: Path, query: str) -> None:
     """Ask, and print processor seconds, seconds of the clock, and peak MB."""
     with duckdb.connect() as connection:
-        connection.execute(view(folder))
+        connection.execute(views(folder))
         before, begun = time.process_time(), time.perf_counter()
         connection.execute(query).fetchall()
         spent, clock = time.process_time() - before, time.perf_counter() - begun
@@ -105,8 +117,8 @@ def main() -> None:
             write(Path(folder), given.users, versions, given.active)
             rows = given.users + (versions - 1) * given.active
             last = names(versions)[-1][1]
-            for what, query in (("the mean of each span", MEAN), ("the mean of one", ONE.format(span=last))):
-                command = [sys.executable, __file__, "--ask", folder, query]
+            for what, query in QUESTIONS.items():
+                command = [sys.executable, __file__, "--ask", folder, query.format(span=last)]
                 done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
                 print(f"| {versions} | {rows:,} | {what} | {done} |", flush=True)
 
