@@ -156,12 +156,14 @@ def _lines_of(label: str) -> StepProgress:
     if answer.as_json or answer.quiet:
         return lambda done, total, loss: None
     errors.print(f"{label}: begins", markup=False, soft_wrap=True)
-    said, first = time.monotonic(), (0.0, 0)
+    said, first, last = time.monotonic(), (0.0, 0), 0
 
     def advance(done: int, total: int, loss: float) -> None:
-        nonlocal said, first
+        nonlocal said, first, last
         now = time.monotonic()
-        first = first if first[1] else (now, done)  # what came before the first step says nothing of a step
+        if done <= last or not last:  # a training begins: what came before its first step says nothing of a step
+            first = (now, done)
+        last = done
         if now - said >= LINE_SECONDS and done > first[1]:
             said = now
             left = (now - first[0]) / (done - first[1]) * (total - done)

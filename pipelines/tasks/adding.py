@@ -112,7 +112,7 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progr
         return _have(parent, name)
     with workspace.ledger.snapshot() as view:
         if not _is_learnt(view, task.from_span):
-            raise TaskError(f"task {name} waits for span {task.from_span}", hint="run it once that span is learnt")
+            raise TaskError(f"task {name} {what_it_waits_for(task)}", hint="run it once that span is learnt: imsr run")
     if parent is None:
         made = pretrain_users(writer, call=call, progress=progress)
         if made.rejected:
@@ -254,6 +254,11 @@ def judge(workspace: Workspace, version_id: str, parent: UserVersion | None) -> 
     version = UserVersion.open(workspace, version_id)
     scores = measure(version)
     return scores, judge_task(version, parent, scores, workspace.settings.users.max_forgetting)
+
+
+def what_it_waits_for(task: TaskSettings) -> str:
+    """Why a task whose span is not learnt is not due."""
+    return f"waits for span {task.from_span}" if task.from_span else "waits for a first span"
 
 
 def _is_learnt(view: Snapshot, span_id: str) -> bool:

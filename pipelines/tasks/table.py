@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting
-from pipelines.tasks.adding import due_tasks, notes
+from pipelines.tasks.adding import due_tasks, notes, what_it_waits_for
 from pipelines.tasks.gate import TransferMatrix, main_metric_of, matrix_of
 from pipelines.tasks.version import LINE
 from pipelines.workspace.layout import Workspace
@@ -94,8 +94,7 @@ def list_tasks(workspace: Workspace) -> list[TaskLine]:
             continue
         note = known.get(name)
         state = note["state"] if note else DUE if name in due else WAITING
-        wanted = f"waits for span {task.from_span}" if task.from_span else "waits for a first span"
-        why = note["why"] if note else rejected.get(name) if name in due else wanted
+        why = note["why"] if note else rejected.get(name) if name in due else what_it_waits_for(task)
         lines.append(TaskLine(name, state, task.kind, why=why))
     return lines
 

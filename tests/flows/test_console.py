@@ -31,6 +31,15 @@ def test_and_how_far_it_is_now_and_then(said, monkeypatch):
     ]
 
 
+def test_the_next_span_of_a_chain_is_estimated_by_its_own_steps(said, monkeypatch):
+    clock = iter([0.0, 1.0, 2.0, 1_000.0, 1_040.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.span_progress("a chain") as advance:
+        for done, total in ((1, 2), (2, 2), (1, 96), (5, 96)):
+            advance(done, total, 0.25)
+    assert said.getvalue().splitlines()[-1].endswith("5 of 96 steps, loss 0.250, at most 910 s of training left")
+
+
 def test_a_terminal_shows_no_bar_at_nought_of_one(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(console, "errors", Console(file=stream, width=200, force_terminal=True))

@@ -127,8 +127,9 @@ def test_a_task_that_nobody_declared_is_refused_with_what_is(learnt, copy_of):
 def test_without_a_learnt_span_nothing_can_be_learnt(ingested, copy_of):
     workspace = with_tasks(copy_of(ingested))
     assert due_tasks(workspace) == []
-    with pytest.raises(TaskError, match="waits for span"):
+    with pytest.raises(TaskError, match="club waits for a first span") as caught:
         add(workspace, "club")
+    assert "imsr run" in caught.value.hint
 
 
 def test_one_task_that_fails_is_noted_and_stops_no_other(learnt, copy_of):
