@@ -35,7 +35,11 @@ class SourceSettings(Section):
     item_id: Names = documented("item_id", "column with the item's id")
     timestamp: Names = documented("timestamp", "column with the time of the event")
     event_type: Names = documented("", "column with the kind of event (view, purchase, ...)")
-    value: Names = documented("", "column with a number (rating, quantity, price)")
+    value: Names = documented(
+        "",
+        "column with a number (rating, quantity, price), for min_value and SQL; to the model all events that are taken "
+        "count the same",
+    )
     event_id: Names = documented(
         "", "column with an id of the event; if set, it tells which events of a span are the same"
     )
@@ -79,7 +83,8 @@ class SourceSettings(Section):
     weight: dict[str, float] = field(
         default_factory=dict,
         metadata={
-            "doc": "value of an event by its type where it has none of its own: { view = 1, buy = 5 }",
+            "doc": "value of an event by its type where it has none of its own: { view = 1, buy = 5 }; for min_value "
+            "and SQL, too",
             "fresh": {},
         },
     )
