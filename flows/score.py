@@ -1,4 +1,4 @@
-"""What a version scores with, in a few lines: which terms weigh how much, and what that rests on."""
+"""What a version scores with, in a few lines: which terms weigh how much, what that rests on, and who judged it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def show_score(workspace: Workspace, version_id: str | None) -> None:
         row = view.version(version_id) if version_id else None
     for which, fit in (row.summary.get("score", {}) if row else {}).items():
         console.print(f"score       {which}: {_weights(fit['weights'])}; {_evidence(fit['evidence'])}")
+    for reason in _unjudged(row.verdict or {}) if row else ():
+        console.print(f"gate        {reason}; [gate] holdout hides more", markup=False)
+
+
+def _unjudged(verdict: dict[str, Any]) -> list[str]:
+    """Why a version is live without having been judged; nothing if it was."""
+    few = verdict.get("passed") and any(check.get("name") == "events" for check in verdict.get("checks", ()))
+    return list(verdict["reasons"]) if few else []
 
 
 def _weights(weights: dict[str, float]) -> str:

@@ -23,7 +23,8 @@ _VERDICTS = (
     _CHAIN
     + """SELECT v.version_id, any_value(v.state), bool_and(v.verdict),
        any_value(metric) FILTER (is_main), any_value("current") FILTER (is_main), any_value(candidate) FILTER (is_main),
-       any_value(low) FILTER (is_main), any_value(high) FILTER (is_main), any_value(n) FILTER (is_main)
+       any_value(low) FILTER (is_main), any_value(high) FILTER (is_main), any_value(n) FILTER (is_main),
+       coalesce(bool_or("check" = 'events'), FALSE)
 FROM (SELECT *, "check" = 'change' AND slice = 'all' AS is_main FROM verdicts) v JOIN judged j USING (version_id)
 GROUP BY 1 ORDER BY max(j.back), v.version_id DESC LIMIT $most"""
 )
@@ -43,7 +44,8 @@ def gate(connection: duckdb.DuckDBPyConnection, version_id: str) -> Section:
     says = (
         "Before a version goes live it is compared with the one that is live, on events that were kept from both. "
         "It is rejected if its score fell for certain: if the whole interval of the change lies below what [gate] "
-        "allows."
+        "allows. With fewer hidden events than [gate] min_events it is only asked whether the version serves; [gate] "
+        "holdout hides more."
     )
     folded = (f"What {version_id} was compared on", Rows(names, checks)) if checks else None
     return Section("The gate", says, table=table, wide=True, folded=folded, nav="Gate")
@@ -59,7 +61,15 @@ def _line(
     low: float | None,
     high: float | None,
     events: int | None,
+    few: bool,
 ) -> tuple[object, ...]:
     interval = None if low is None or high is None else f"{low:+.4f} .. {high:+.4f}"
-    word = ("passed" if passed else "rejected") if state != "rejected" or not passed else "passed, given up later"
-    return version, word, metric and metric.upper(), before, now, interval, events
+    return version, _word(state, passed, few), metric and metric.upper(), before, now, interval, events
+
+
+def _word(state: str, passed: bool, few: bool) -> str:
+    if not passed:
+        return "rejected"
+    if state == "rejected":
+        return "passed, given up later"
+    return "serves, too few events to judge" if few else "passed"

@@ -67,7 +67,7 @@ def test_a_report_says_what_there_is_to_say(reported):
     assert "Who is served how well" in page.headings
     for word in ("User u1 has ", "interests a user</span>", f"What {VERSIONS[-1]} was compared on"):
         assert word in text
-    assert text.count('<span class="yes">passed</span>') >= len(VERSIONS)
+    assert text.count("serves, too few events to judge") == len(VERSIONS)  # a handful of hidden events judges nothing
     assert "users it had never seen; they get popular items" in text
     assert "recommended before they happened" in text
     assert VERSIONS[-1] in text
