@@ -132,8 +132,8 @@ def with_changes(whole: dict[str, Tensor], changes: dict[str, Tensor]) -> dict[s
         if name not in changes or group not in rows:
             continue
         old = whole.get(name)
-        if old is None and len(rows[group]) == n_items:  # it came with this version
-            old = changes[name][:0]
+        if (old is None or _is_wider(name, old, changes[name])) and len(rows[group]) == n_items:
+            old = changes[name][:0]  # it came with this version, or is made anew by it
         if old is None:
             raise CheckpointError(f"{name} changes, and the checkpoint before does not have it")
         if name == "trend.counts":
@@ -169,6 +169,10 @@ def _put(name: str, old: Tensor, rows: Tensor, new: Tensor, n_items: int) -> Ten
     return old
 
 
+def _is_wider(name: str, old: Tensor, new: Tensor) -> bool:
+    return name not in SIDEWAYS and old.shape[1:] != new.shape[1:]
+
+
 def _score_trend_at(counts: Tensor, before: int, after: int, unit: int, n_items: int) -> Tensor:
     return torch.from_numpy(TrendTerm(unit, counts.numpy(), before).as_of(after, n_items).counts)
 
@@ -180,7 +184,7 @@ def _by_item(name: str, tensor: Tensor) -> Tensor:
 def _differing(old: Tensor, new: Tensor) -> Tensor:
     """(N,) the rows of ``new`` (N, ...) that are not the same bits in ``old``; those that it lacks are not."""
     bits = torch.int64 if new.dtype == torch.float64 else torch.int32
-    both = min(len(old), len(new))
+    both = min(len(old), len(new)) if old.shape[1:] == new.shape[1:] else 0  # a table of factors came: all are new
     same = old[:both].contiguous().view(bits) == new[:both].contiguous().view(bits)
     found = torch.ones(len(new), dtype=torch.bool)
     found[:both] = ~(same.all(1) if same.dim() > 1 else same)

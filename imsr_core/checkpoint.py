@@ -37,6 +37,7 @@ from imsr_core.own_settings import settings_of
 from imsr_core.parts import STRATEGIES
 from imsr_core.rows import RowTable
 from imsr_core.score import Score
+from imsr_core.score.factors import RANK
 from imsr_core.state import ModelState
 from imsr_core.trend import Trend
 
@@ -258,6 +259,8 @@ def _take_score(
     named = {name: t for name, t in empty.tensors().items() if name != "factors" or "score.factors" in tensors}
     shapes = {name: (n_items, *tensor.shape[1:]) for name, tensor in named.items()}
     shapes["weights"] = tuple(empty.weights.values.shape)
+    if "factors" in shapes and tensors["score.factors"].shape == (n_items, RANK):  # before there was a second table
+        shapes["factors"] = (n_items, RANK)
     return empty.with_tensors(
         {name: _take(tensors, f"score.{name}", shapes[name], path, tensor.dtype) for name, tensor in named.items()}
     )

@@ -1,14 +1,17 @@
 """The term `factors`: what users with the same things have. Item factors by least squares; users are read, not stored.
 
     minimise  sum over users u of the span and items i of c_ui (p_ui - x_u . y_i)^2  +  ridge |x_u|^2  +  ridge |y_i|^2
-    p_ui = 1 if the user had the item, else 0        c_ui = 1 + WEIGHT log(1 + p_ui(T) / EPSILON)
+    p_ui = 1 if the user had the item, else 0        c_ui = 1 + w log(1 + p_ui(T) / EPSILON)
 
 with the user's decayed counts p_ui(T) of the term `personal`, by alternating least squares over the whole catalogue
 (Hu, Koren and Volinsky, *Collaborative filtering for implicit feedback datasets*, ICDM 2008). A span moves the factors
 of its items: the sum is over its users (everything that they had), and each is pulled to where it was. A user is one
 solution of k equations from what is known of it at the time, so nothing of a user is stored here.
 
-column: SCALE x_u . y_i
+There is a table of factors for each w of `WEIGHTS`. With a small one an item that was had says about as much as one
+that was not, and the factors tell crowds apart; with a large one what was had often, and of late, is nearly all.
+
+columns: SCALE x_u . y_i by table
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ import torch
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
-from imsr_core.score.pairs import IntArray, Pairs
-from imsr_core.score.personal import EPSILON, PersonalTerm
-from imsr_core.score.personal import HALF_LIVES as PERSONAL_HALF_LIVES
+from imsr_core.score.pairs import IntArray
+from imsr_core.score.personal import Had, PersonalTerm
 from imsr_core.sorted_keys import is_in, unique
 
-#: k, how much more an item counts that was had, and the penalty on the length of factors.
-RANK, WEIGHT, RIDGE = 32, 0.3, 10.0
+#: k, and the penalty on the length of factors.
+RANK, RIDGE = 32, 10.0
+#: How much more an item counts that was had, by table, and the names of their columns.
+WEIGHTS, COLUMNS = (0.3, 3.0), ("factors", "factors_often")
 #: How much an item is held to where it was, in the unit of the ridge.
 PULL = 10.0
 #: Rounds of users and items: for a first span, and for a later one, which begins near its end.
@@ -36,113 +40,154 @@ FIRST_SWEEPS, SWEEPS = 6, 2
 #: Users of a span that are read at most.
 USERS = 10_000
 SCALE = 10.0
-#: Which of the personal counts is meant, in spans, and the length of a fresh factor.
-HALF_LIFE, FRESH = 4.0, 0.1
+#: Which column of the personal term counts, log(1 + p / EPSILON) faded by half in four spans; the length of a fresh
+#: factor.
+COUNTS, FRESH = PersonalTerm.columns.index("personal_4_spans"), 0.1
 #: Pairs that are held at once, as many as stay in the processor's cache; and systems of equations.
 CHUNK, LARGEST = 8_192, 2_048
 
 
 @dataclass(frozen=True)
 class FactorsTerm:
-    """``factors`` (N, RANK) float32 of the items; ``personal`` says what users had."""
+    """``factors`` (N, T x RANK) float32 of the items, table beside table; ``personal`` says what users had.
+
+    A version that was made before there was a second table has the first alone, until the next span.
+    """
 
     factors: Tensor
     personal: PersonalTerm
 
-    columns = ("factors",)
-
     @classmethod
     def empty(cls, personal: PersonalTerm) -> FactorsTerm:
         """Of no item."""
-        return cls(torch.zeros(0, RANK), personal)
+        return cls(torch.zeros(0, RANK * len(WEIGHTS)), personal)
+
+    @property
+    def tables(self) -> int:
+        """T, how many tables there are."""
+        return self.factors.shape[1] // RANK
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """A column for each table."""
+        return COLUMNS[: self.tables]
 
     def asked_of(self, personal: PersonalTerm, n_items: int) -> FactorsTerm:
         """The same factors for other people; items that came since have none."""
         return replace(self, factors=_padded(self.factors, n_items), personal=personal)
 
     def after(self, span: SpanSequences, n_items: int) -> FactorsTerm:
-        """With a span, which ``personal`` has counted already."""
-        before = _padded(self.factors, n_items)
+        """With a span, which ``personal`` has counted already. A table that was not there begins with it."""
         users = span.users[span.counts > 0]
         if len(users) > USERS:
             users = users[np.linspace(0, len(users) - 1, USERS).astype(np.int64)]
         mine = self.personal.pairs.of_owners(users)
         if not len(mine):
-            return replace(self, factors=before)
-        known = len(self.factors)
-        items = unique(span.items) if known else unique(mine.other)
-        place, weight = np.searchsorted(users, mine.owner), self._weights(mine)
-        moved = np.flatnonzero(is_in(mine.other, items))
-        moved = moved[np.argsort(mine.other[moved], kind="stable")]
-        rows, chosen = np.searchsorted(items, mine.other[moved]), torch.from_numpy(items)
-        factors = before.clone()
-        factors[chosen[chosen >= known]] = _fresh(known, n_items)[chosen[chosen >= known] - known]
-        pull = PULL * (chosen < known)
-        for _ in range(SWEEPS if known else FIRST_SWEEPS):
-            people = _solved(place, mine.other, weight, factors, len(users))
-            factors[chosen] = _solved(rows, place[moved], weight[moved], people, len(items), before[chosen], pull)
-        return replace(self, factors=factors)
+            return replace(self, factors=_padded(self.factors, n_items))
+        counts = self.personal.columns_of(mine)[:, COUNTS]
+        had = _Had(np.searchsorted(users, mine.owner), mine.other, counts, len(users))
+        missing = self.factors.new_zeros(0, RANK * (len(WEIGHTS) - self.tables))
+        parts = [
+            _moved(before, had, weights, unique(span.items), n_items)
+            for before, weights in ((self.factors, WEIGHTS[: self.tables]), (missing, WEIGHTS[self.tables :]))
+            if weights
+        ]
+        return replace(self, factors=torch.cat(parts, 1))
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
-        """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
-        if not len(self.factors):
-            return
-        vectors = SCALE * float(weights[0]) * self.vectors(users)
-        scores.addmm_(vectors, self.factors[: scores.shape[1]].T)
+        """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (T,)."""
+        scores[:, : len(self.factors)].addmm_(_weighed(self.vectors(users), weights), self._below(scores.shape[1]).T)
 
-    def column(self, users: IntArray, n_items: int) -> Tensor:
-        """(B, ``n_items``) the column of all items for ``users`` (B,)."""
-        if not len(self.factors):
-            return torch.zeros(len(users), n_items)
-        return (SCALE * self.vectors(users)) @ self.factors[:n_items].T
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
+        """As `add` for the users of ``mine``, and to what they had once more, by ``had`` (T,)."""
+        mine = mine.within(len(self.factors))
+        vectors, told = self._read(mine, had)
+        scores[:, : len(self.factors)].addmm_(_weighed(vectors, weights), self._below(scores.shape[1]).T)
+        mine.within(scores.shape[1]).add(scores, SCALE * told)
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
-        """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
+        """(B, C, T) the columns of ``items`` (B, C) for ``users`` (B,)."""
         people, place = np.unique(users, return_inverse=True)
-        vectors = self.vectors(people)
-        factors = _padded(self.factors, int(items.max(initial=-1)) + 1)
-        found = torch.zeros(*items.shape, 1)
-        step = max(1, CHUNK // max(items.shape[1], 1))
-        for first in range(0, len(users), step):
-            part = slice(first, first + step)
-            chosen = factors[torch.from_numpy(np.ascontiguousarray(items[part]))]  # (b, C, k)
-            found[part] = SCALE * (chosen @ vectors[torch.from_numpy(place[part])][:, :, None])
-        return found
+        place = np.repeat(place, items.shape[1])
+        return self.asked(people, items[0, :0], place, items.ravel())[1].view(*items.shape, self.tables)
 
     def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
-        """(B, C, 1) the column of ``shared`` (C,) items, and (P, 1) that of pairs."""
-        vectors = self.vectors(users)
-        factors = _padded(self.factors, int(max(shared.max(initial=-1), items.max(initial=-1))) + 1)
-        found = torch.empty(len(place))
-        for first in range(0, len(place), CHUNK):
-            part = slice(first, first + CHUNK)
-            mine = vectors[torch.from_numpy(place[part])] * factors[torch.from_numpy(items[part])]  # (p, k)
-            found[part] = mine.sum(1)
-        return SCALE * (vectors @ factors[torch.from_numpy(shared)].T)[..., None], SCALE * found[:, None]
+        """(B, C, T) the columns of ``shared`` (C,) items, and (P, T) those of pairs."""
+        vectors = SCALE * self.vectors(users)
+        known = _padded(self.factors, int(shared.max(initial=-1)) + 1)[torch.from_numpy(shared)]
+        everybody = _by_table(vectors).transpose(0, 1) @ _by_table(known).permute(1, 2, 0)  # (T, B, C)
+        return everybody.permute(1, 2, 0), self._products(vectors, place, items)
 
     def vectors(self, users: IntArray) -> Tensor:
-        """(B, RANK) x_u of ``users`` (B,), ascending or not: from what they had."""
-        place, rows = self.personal.pairs.rows_of(users)
-        mine = self.personal.pairs.take(rows)
-        inside = mine.other < len(self.factors)
-        weight = self._weights(mine)
-        return _solved(place[inside], mine.other[inside], weight[inside], self.factors, len(users), gram=self._gram)
+        """(B, T x RANK) x_u of ``users`` (B,), ascending or not: from what they had."""
+        return self._read(self.personal.had_by(users).within(len(self.factors)))[0]
+
+    def _read(self, mine: Had, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T x RANK) x_u of the users of ``mine``, and (P,) the products with what they had by ``weights`` (T,)."""
+        had = _Had(mine.place, mine.items, mine.values[:, COUNTS], len(mine.users))
+        return _solved(had, WEIGHTS[: self.tables], self.factors, gram=self._gram, told=weights)
+
+    def _below(self, n_items: int) -> Tensor:
+        return self.factors[:n_items]
 
     @cached_property
     def _gram(self) -> Tensor:
         return _gram(self.factors)
 
-    def _weights(self, pairs: Pairs) -> Tensor:
-        """(R,) c - 1 of pairs."""
-        column = 2 + PERSONAL_HALF_LIVES.index(HALF_LIFE)
-        age = (self.personal.until - pairs.last) / self.personal.unit
-        faded = pairs.values[:, column] * np.exp2(-age / HALF_LIFE)
-        return torch.from_numpy(WEIGHT * np.log1p(faded / EPSILON)).float()
+    def _products(self, vectors: Tensor, place: IntArray, items: IntArray) -> Tensor:
+        """(P, T) the products of ``vectors`` (B, T x k) and the factors of pairs ``place`` and ``items`` (P,); 0 for
+        items that have none."""
+        found = torch.zeros(len(place), self.tables)
+        rows = np.flatnonzero(items < len(self.factors))
+        for first in range(0, len(rows), CHUNK):
+            part = rows[first : first + CHUNK]
+            factors = self.factors.index_select(0, torch.from_numpy(items[part]))
+            factors *= vectors.index_select(0, torch.from_numpy(place[part]))
+            found[torch.from_numpy(part)] = factors.view(len(part), self.tables, RANK).sum(-1)
+        return found
+
+
+@dataclass(frozen=True)
+class _Had:
+    """Pairs (R,): ``owner`` (ascending, below ``owners``), ``other``, and how much they count, ``counts``."""
+
+    owner: IntArray
+    other: IntArray
+    counts: Tensor
+    owners: int
+
+
+def _moved(known: Tensor, had: _Had, weights: tuple[float, ...], items: IntArray, n_items: int) -> Tensor:
+    """(``n_items``, T x k) the factors ``known`` (N, T x k), moved for the ``items`` (ascending) of a span, by what its
+    users ``had``; where none are known, for all that they had."""
+    if not len(known):
+        items = unique(had.other)
+    moved = np.flatnonzero(is_in(had.other, items))
+    moved = moved[np.argsort(had.other[moved], kind="stable")]
+    theirs = _Had(np.searchsorted(items, had.other[moved]), had.owner[moved], had.counts[moved], len(items))
+    before, chosen = _padded(known, n_items), torch.from_numpy(items)
+    factors, new = before.clone(), chosen[chosen >= len(known)]
+    factors[new] = _fresh(len(known), n_items)[new - len(known)].repeat(1, len(weights))
+    held = before[chosen], PULL * (chosen < len(known))
+    for _ in range(SWEEPS if len(known) else FIRST_SWEEPS):
+        people, _ = _solved(had, weights, factors)
+        factors[chosen] = _solved(theirs, weights, people, held)[0]
+    return factors
 
 
 def _padded(factors: Tensor, n_items: int) -> Tensor:
     """With zeros for items that nobody had yet."""
-    return torch.cat([factors, torch.zeros(max(0, n_items - len(factors)), RANK)])
+    return torch.cat([factors, factors.new_zeros(max(0, n_items - len(factors)), factors.shape[1])])
+
+
+def _by_table(factors: Tensor) -> Tensor:
+    """(N, T, k) of (N, T x k)."""
+    return factors.unflatten(1, (-1, RANK))
+
+
+def _weighed(vectors: Tensor, weights: Tensor) -> Tensor:
+    """(B, T x k) of ``vectors`` (B, T x k) by SCALE and ``weights`` (T,)."""
+    return (SCALE * weights[:, None] * _by_table(vectors)).flatten(1)
 
 
 def _fresh(first: int, n_items: int) -> Tensor:
@@ -152,43 +197,53 @@ def _fresh(first: int, n_items: int) -> Tensor:
 
 
 def _solved(
-    owner: IntArray,
-    other: IntArray,
-    weight: Tensor,
+    had: _Had,
+    weights: tuple[float, ...],
     known: Tensor,
-    owners: int,
-    before: Tensor | None = None,
-    pull: Tensor | None = None,
+    held: tuple[Tensor, Tensor] | None = None,
     gram: Tensor | None = None,
-) -> Tensor:
-    """(owners, k) the factors of ``owner`` (R,), ascending, that fit the ``known`` (M, k) of their ``other`` (R,) best;
-    each is pulled to ``before`` (owners, k) by ``pull`` (owners,). Who has nothing gets zero. ``gram`` is that of
-    ``known``, where it is at hand."""
-    rank = known.shape[1]
-    before = torch.zeros(owners, rank) if before is None else before
-    pull = torch.zeros(owners) if pull is None else pull
-    one = torch.eye(rank, dtype=torch.float64)
+    told: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(owners, T x k) the factors of the owners of ``had`` that fit the ``known`` (M, T x k) of what they had best, for
+    each of ``weights`` (T,); and (R,) their products with those by ``told`` (T,), where it is given.
+
+    ``held`` are factors (owners, T x k) to which they are pulled, and by how much (owners,). Who has nothing gets zero.
+    ``gram`` is that of ``known``, where it is at hand.
+    """
+    one, tables = torch.eye(RANK, dtype=torch.float64), len(weights)
     base = (_gram(known) if gram is None else gram) + RIDGE * one
-    found = torch.zeros(owners, rank)
-    count = np.bincount(owner, minlength=owners)
+    found, products = torch.zeros(had.owners, known.shape[1]), torch.zeros(0 if told is None else len(had.other))
+    count = np.bincount(had.owner, minlength=had.owners)
     start = np.cumsum(count) - count
     for batch in _batches(count):
         column = np.arange(int(count[batch[-1]]))
         real = column < count[batch, None]  # (b, W)
         rows, chosen = np.where(real, start[batch, None] + column, 0), torch.from_numpy(batch)
         mask = torch.from_numpy(real).float()
-        vectors = known[torch.from_numpy(other[rows])]  # (b, W, k); those of empty places weigh nothing below
-        extra = weight[torch.from_numpy(rows)] * mask
-        held = pull[chosen, None].double()
-        left = base + held[..., None] * one + (vectors.transpose(1, 2) @ (vectors * extra[..., None])).double()
-        right = ((mask + extra)[:, None, :] @ vectors)[:, 0].double() + held * before[chosen].double()
-        found[chosen] = torch.cholesky_solve(right[..., None], torch.linalg.cholesky(left))[..., 0].float()
-    return found
+        vectors = known.index_select(0, torch.from_numpy(had.other[rows].ravel()))
+        vectors = vectors.view(*rows.shape, tables, RANK)  # those of empty places weigh nothing below
+        counts = had.counts[torch.from_numpy(rows)] * mask
+        left, right = [], []
+        for table, weight in zip(vectors.unbind(2), weights, strict=True):  # (b, W, k)
+            extra = weight * counts
+            left.append(table.transpose(1, 2) @ (table * extra[..., None]))
+            right.append((mask + extra)[:, None, :] @ table)
+        curve, slope = base + torch.stack(left, 1).double(), torch.cat(right, 1).double()  # (b, T, k, k), (b, T, k)
+        if held is not None:
+            pull = held[1][chosen, None, None].double()
+            curve, slope = curve + pull[..., None] * one, slope + pull * _by_table(held[0][chosen]).double()
+        solved = torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0].float()
+        found[chosen] = solved.flatten(1)
+        if told is not None:
+            each = vectors.flatten(2) @ (told[:, None] * solved).flatten(1)[..., None]  # (b, W, 1)
+            products[torch.from_numpy(rows[real])] = each[..., 0][torch.from_numpy(real)]
+    return found, products
 
 
 def _gram(factors: Tensor) -> Tensor:
-    """(k, k) the sum of y y^T over all items."""
-    return factors.double().T @ factors.double()
+    """(T, k, k) the sum of y y^T over all items, table by table."""
+    tables = _by_table(factors).transpose(0, 1).double()
+    return tables.transpose(1, 2) @ tables
 
 
 def _batches(count: IntArray) -> Iterator[IntArray]:

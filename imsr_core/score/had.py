@@ -16,7 +16,7 @@ from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.personal import PersonalTerm
-from imsr_core.score.protocol import OneColumn, Term
+from imsr_core.score.protocol import AddedApart, Term
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,12 @@ class TermWithHad:
         if not bool((had != 0).any()):
             self.term.add(scores, users, every)
             return
-        place, items = self._items_of(users, scores.shape[1])
-        where = torch.from_numpy(place), torch.from_numpy(items)
-        if isinstance(self.term, OneColumn):  # asked once, weighed twice
-            part = self.term.column(users, scores.shape[1])
-            own = part[where] * had
-            scores.add_(part, alpha=float(every[0]))
+        mine = self.personal.had_by(users).within(scores.shape[1])
+        if isinstance(self.term, AddedApart):  # asked once, weighed twice
+            self.term.add_apart(scores, mine, every, had)
         else:
             self.term.add(scores, users, every)
-            own = self.term.asked(users, items[:0], place, items)[1] @ had
-        scores[where] += own
+            mine.add(scores, self.term.asked(users, mine.items[:0], mine.place, mine.items)[1] @ had)
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2F) the columns of ``items`` (B, C) for ``users`` (B,)."""
@@ -61,13 +57,6 @@ class TermWithHad:
         """``values`` (..., F) of pairs, and once more those of what the users had."""
         had = self.personal.pairs.find(users, items) >= 0
         return torch.cat([values, values * torch.from_numpy(had)[..., None]], -1)
-
-    def _items_of(self, users: IntArray, n_items: int) -> tuple[IntArray, IntArray]:
-        """What ``users`` (B,) had: position in ``users`` (P,) and item (P,)."""
-        place, rows = self.personal.pairs.rows_of(users)
-        items = self.personal.pairs.other[rows]
-        inside = items < n_items
-        return place[inside], items[inside]
 
 
 def had_columns(columns: tuple[str, ...]) -> tuple[str, ...]:

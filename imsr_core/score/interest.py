@@ -14,6 +14,7 @@ from torch import Tensor
 from imsr_core.interests import InterestStore
 from imsr_core.retrieval import best_scores, padded_interests
 from imsr_core.score.pairs import IntArray
+from imsr_core.score.personal import Had
 
 #: Items (users x items) that are looked at together in `at`.
 CHUNK = 65_536
@@ -38,9 +39,11 @@ class InterestTerm:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
         scores.add_(self._best(users, self.items), alpha=self.scale * float(weights[0]))
 
-    def column(self, users: IntArray, n_items: int) -> Tensor:
-        """(B, ``n_items``) the column of all items for ``users`` (B,)."""
-        return self._best(users, self.items).mul_(self.scale)
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
+        """As `add` for the users of ``mine``, and to what they had once more, by ``had`` (1,)."""
+        best = self._best(mine.users, self.items)
+        scores.add_(best, alpha=self.scale * float(weights[0]))
+        mine.add(scores, self.scale * float(had[0]) * best[mine.where])
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""

@@ -163,17 +163,16 @@ class NeighboursTerm:
 
     def voters(self, users: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Position in ``users`` (V,), item (V,) and strength by kind (V, 2) of the items that vote."""
-        mine = self.personal.pairs
-        place, rows = mine.rows_of(users)
-        backwards = np.arange(len(rows))[::-1]  # the higher items first, where some were touched at once
-        order = backwards[np.argsort(-mine.last[rows[backwards]], kind="stable")]
+        mine = self.personal.had_by(users)
+        place = mine.place
+        backwards = np.arange(len(place))[::-1]  # the higher items first, where some were touched at once
+        order = backwards[np.argsort(-mine.last[backwards], kind="stable")]
         order = order[np.argsort(place[order].astype(_smallest(len(users))), kind="stable")]
         count = np.bincount(place, minlength=len(users))
         rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
         kept = order[rank < VOTERS]
-        place, rows = place[kept], rows[kept]
-        age = (self.personal.until - mine.last[rows]) / self.personal.unit
-        return place, mine.other[rows], fading(age, np.array(HALF_LIVES))
+        age = (self.personal.until - mine.last[kept]) / self.personal.unit
+        return place[kept], mine.items[kept], fading(age, np.array(HALF_LIVES))
 
     def because(self, users: IntArray, items: IntArray) -> IntArray:
         """(P,) of each pair of user and item, the user's item whose vote for it is the strongest; -1 if none votes."""

@@ -13,6 +13,7 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,33 +59,81 @@ class PersonalTerm:
         until = max(self.until, int(span.timestamps.max()))
         return replace(self, pairs=self.pairs.updated(merged), until=until)
 
+    def had_by(self, users: IntArray) -> Had:
+        """What ``users`` (B,) had. The last answer is kept: the terms of a score ask of the same users in turn, and
+        hand on the very same array, which nobody may write to."""
+        found: Had | None = vars(self).get("_asked")
+        if found is None or found.users is not users:
+            found = Had(self, users, *self.pairs.rows_of(users))
+            vars(self)["_asked"] = found
+        return found
+
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (F,)."""
-        place, rows = self.pairs.rows_of(users)
-        inside = self.pairs.other[rows] < scores.shape[1]
-        place, rows = place[inside], rows[inside]
-        part = self._values(rows) @ weights
-        scores[torch.from_numpy(place), torch.from_numpy(self.pairs.other[rows])] += part
+        had = self.had_by(users).within(scores.shape[1])
+        had.add(scores, had.values @ weights)
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, F) the columns of ``items`` (B, C) for ``users`` (B,)."""
         rows = self.pairs.find(np.broadcast_to(users[:, None], items.shape), items)
         found = torch.zeros(*items.shape, len(self.columns))
         known = rows >= 0
-        found[torch.from_numpy(known)] = self._values(rows[known])
+        found[torch.from_numpy(known)] = self.columns_of(self.pairs.take(rows[known]))
         return found
 
     def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
         """(B, C, 0) nothing of the ``shared`` (C,) items, which the users had not, and (P, F) of pairs."""
         return torch.zeros(len(users), len(shared), 0), self.at(users[place], items[:, None])[:, 0]
 
-    def _values(self, rows: IntArray) -> Tensor:
-        """(P, F) the columns of pairs, as of ``until``."""
-        age = (self.until - self.pairs.last[rows]) / self.unit
-        values = self.pairs.values[rows]
+    def columns_of(self, pairs: Pairs) -> Tensor:
+        """(P, F) the columns of ``pairs`` (P,), as of ``until``."""
+        age = (self.until - pairs.last) / self.unit
+        values = pairs.values
         counts = np.concatenate([values[:, 2:] * fading(age, np.array(HALF_LIVES)), values[:, :1]], 1)
         rest = [np.ones_like(age), np.log1p(10 * age)]
         return torch.from_numpy(np.column_stack([np.log1p(counts / EPSILON), *rest])).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Had:
+    """What ``users`` (B,) had, P pairs: the position in ``users`` of each, ``place`` (P,), ascending, and its row in
+    the table of ``term``, ``rows`` (P,)."""
+
+    term: PersonalTerm
+    users: IntArray
+    place: IntArray
+    rows: IntArray
+
+    @cached_property
+    def items(self) -> IntArray:
+        """(P,) the items."""
+        return self.term.pairs.other[self.rows]
+
+    @cached_property
+    def last(self) -> IntArray:
+        """(P,) the times of their last events, in microseconds."""
+        return self.term.pairs.last[self.rows]
+
+    @cached_property
+    def values(self) -> Tensor:
+        """(P, F) their columns."""
+        return self.term.columns_of(self.term.pairs.take(self.rows))
+
+    @cached_property
+    def where(self) -> tuple[Tensor, Tensor]:
+        """(P,) and (P,) ``place`` and ``items`` as an index of scores (B, N)."""
+        return torch.from_numpy(self.place), torch.from_numpy(self.items)
+
+    def within(self, n_items: int) -> Had:
+        """The pairs whose items are below ``n_items``."""
+        if int(self.items.max(initial=-1)) < n_items:
+            return self
+        inside = self.items < n_items
+        return Had(self.term, self.users, self.place[inside], self.rows[inside])
+
+    def add(self, scores: Tensor, values: Tensor) -> None:
+        """Add ``values`` (P,) to the ``scores`` (B, N) of the pairs, in place."""
+        scores[self.where] += values
 
 
 def _counted(span: SpanSequences, unit: int) -> Pairs:

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
+from imsr_core.score.personal import Had
 
 
 class Term(Protocol):
@@ -42,9 +43,10 @@ class Term(Protocol):
 
 
 @runtime_checkable
-class OneColumn(Protocol):
-    """A term of one column that is dense over the catalogue."""
+class AddedApart(Protocol):
+    """A term that weighs what the user had apart in one go."""
 
-    def column(self, users: IntArray, n_items: int) -> Tensor:
-        """(B, ``n_items``) the values of all items for ``users`` (B,), in a tensor of the caller's."""
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
+        """Add values x ``weights`` (F,) to ``scores`` (B, N) of the users of ``mine``, in place, and values x ``had``
+        (F,) to those of what they had."""
         ...

@@ -103,13 +103,13 @@ class Score:
         """With the tensors of `tensors`; what came later, factors or columns, is at its start."""
         counts, degree = tensors["trend"].numpy(), tensors["degree"].numpy()
         weights = replace(self.weights, values=tensors["weights"])
-        return replace(
+        score = replace(
             self,
             trend=replace(self.trend, counts=counts),
             neighbours=replace(self.neighbours, degree=degree),
             factors=replace(self.factors, factors=tensors.get("factors", self.factors.factors)),
-            weights=weights.for_columns(self.columns),
         )
+        return replace(score, weights=weights.for_columns(score.columns))
 
     def with_tables(
         self, personal: Pairs, tail: SpanSequences, base: Pairs, since: tuple[Contexts, ...], *, whole: bool
@@ -170,7 +170,8 @@ class Score:
         neighbours = replace(self.neighbours.after(span, n_items), personal=personal)
         factors = replace(self.factors, personal=personal).after(span, n_items)
         trend = self.trend.after(span, n_items)
-        return replace(self, trend=trend, personal=personal, neighbours=neighbours, factors=factors)
+        score = replace(self, trend=trend, personal=personal, neighbours=neighbours, factors=factors)
+        return replace(score, weights=self.weights.for_columns(score.columns))  # a table of factors may have begun
 
     def asked_after(self, span: SpanSequences, n_items: int) -> Score:
         """The score to be asked after a span, and never to be stored: as `after`, but what items have to do with each

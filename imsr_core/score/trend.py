@@ -17,6 +17,7 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
 from imsr_core.score.pairs import FloatArray, IntArray, fading
+from imsr_core.score.personal import Had
 
 #: In spans, from a twenty-fourth (an hour of a day) to many.
 HALF_LIVES = (1 / 24, 1 / 8, 1 / 3, 1.0, 4.0, 16.0)
@@ -72,6 +73,11 @@ class TrendTerm:
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N), in place; ``weights`` (H,)."""
         scores += (self.values() @ weights)[: scores.shape[1]]
+
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
+        """As `add` for the users of ``mine``, and to what they had once more, by ``had`` (H,)."""
+        self.add(scores, mine.users, weights)
+        mine.add(scores, (self.values() @ had)[mine.where[1]])
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, H) the columns of ``items`` (B, C)."""
