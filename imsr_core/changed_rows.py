@@ -132,7 +132,7 @@ def with_changes(whole: dict[str, Tensor], changes: dict[str, Tensor]) -> dict[s
         if name not in changes or group not in rows:
             continue
         old = whole.get(name)
-        if (old is None or _is_wider(name, old, changes[name])) and len(rows[group]) == n_items:
+        if (old is None or _became_wider(name, old, changes[name])) and len(rows[group]) == n_items:
             old = changes[name][:0]  # it came with this version, or is made anew by it
         if old is None:
             raise CheckpointError(f"{name} changes, and the checkpoint before does not have it")
@@ -169,7 +169,7 @@ def _put(name: str, old: Tensor, rows: Tensor, new: Tensor, n_items: int) -> Ten
     return old
 
 
-def _is_wider(name: str, old: Tensor, new: Tensor) -> bool:
+def _became_wider(name: str, old: Tensor, new: Tensor) -> bool:
     return name not in SIDEWAYS and old.shape[1:] != new.shape[1:]
 
 
@@ -182,9 +182,11 @@ def _by_item(name: str, tensor: Tensor) -> Tensor:
 
 
 def _differing(old: Tensor, new: Tensor) -> Tensor:
-    """(N,) the rows of ``new`` (N, ...) that are not the same bits in ``old``; those that it lacks are not."""
+    """(N,) the rows of ``new`` (N, ...) that are not the same bits in ``old``; those that it lacks are not, and where
+    rows became wider, none is."""
     bits = torch.int64 if new.dtype == torch.float64 else torch.int32
-    both = min(len(old), len(new)) if old.shape[1:] == new.shape[1:] else 0  # a table of factors came: all are new
+    old = old if old.shape[1:] == new.shape[1:] else new[:0]
+    both = min(len(old), len(new))
     same = old[:both].contiguous().view(bits) == new[:both].contiguous().view(bits)
     found = torch.ones(len(new), dtype=torch.bool)
     found[:both] = ~(same.all(1) if same.dim() > 1 else same)

@@ -12,6 +12,9 @@ The catalogue of a user is that of its `Question`. Weights that are trained toge
 that both learn, do not work: the item vectors fit the span's own fashion, and the counts seem worthless. Out of sample
 they are judged by what they are worth the day after.
 
+One column stays as it is in the set *new* where people take their things again (`AGAIN`): what it says of them there is
+mostly what they will take once more, and the new things are found worse with it.
+
 A few columns are 0 for what a user did not have (`personal` and all ``had_``). The candidates that are the same for all
 users are asked about without them, which is most of the work of a fit.
 """
@@ -35,6 +38,10 @@ PULL = 30.0
 #: Where all events are repeats, one that is less likely than this hardly counts: it has no place in a list, whatever
 #: the weights.
 CHANCE = 0.003
+#: What is left out among what is new where more than this share of the events are repeats.
+AGAIN, ABOUT_REPEATS = 0.1, ("factors_often",)
+#: The pull of a column that is left out, in events: it does not move.
+FIXED = 1e9
 STEPS = 25
 #: Users whose candidates are summed up together: as many as stay in the processor's cache.
 USERS_AT_ONCE = 32
@@ -47,13 +54,15 @@ LEAST, LEAST_SUM = -1e30, 1e-30
 def fitted(weights: Weights, asked: Question, terms: list[Term]) -> Weights:
     """The weights after what the events say, started from ``weights`` and pulled to them."""
     columns = tuple(name for term in terms for name in term.columns)
-    told = _Values.of(asked, terms)
+    told, again = _Values.of(asked, terms), float((~asked.new).double().mean())
     for which in SETS:
+        fixed = ABOUT_REPEATS if which == "new" and again > AGAIN else ()
+        pull = torch.tensor([FIXED if name in fixed else PULL for name in columns], dtype=torch.float64)
         chosen = torch.ones_like(asked.new) if which == "everything" else asked.new & asked.open
         if int(chosen.sum()) >= ENOUGH:
             before = weights.row(which, columns)
             chance = CHANCE * float((~asked.new[chosen]).double().mean())
-            found, evidence = _fit(told.asked(asked, chosen, chance, own=which == "everything"), before)
+            found, evidence = _fit(told.asked(asked, chosen, chance, own=which == "everything"), before, pull)
             weights = weights.with_row(which, columns, found, evidence)
     return weights
 
@@ -147,15 +156,15 @@ class _Values:
         return _Asked(self.shared, question.offset, mine, self.taken[chosen], users, chance)
 
 
-def _fit(asked: _Asked, before: Tensor) -> tuple[Tensor, Evidence]:
-    """The weights (F,) at which the loss is least, by Newton's method on a bound of it that touches it where the step
-    begins: -log p of each event, weighed by p / (p + chance) there. It is convex, and F is small."""
-    before = before.double()
-    hold = PULL / len(asked.taken)
+def _fit(asked: _Asked, before: Tensor, pull: Tensor) -> tuple[Tensor, Evidence]:
+    """The weights (F,) at which the loss is least, with the pull (F,) to those ``before``, by Newton's method on a
+    bound of it that touches it where the step begins: -log p of each event, weighed by p / (p + chance) there. It is
+    convex, and F is small."""
+    before, hold = before.double(), pull / len(asked.taken)
 
     def pulled(weights: Tensor) -> tuple[float, _Answer]:
         answer = asked.answer(weights)
-        return answer.loss + hold * float(((weights - before) ** 2).sum()), answer
+        return answer.loss + float((hold * (weights - before) ** 2).sum()), answer
 
     weights = before
     value, answer = pulled(weights)
@@ -163,7 +172,7 @@ def _fit(asked: _Asked, before: Tensor) -> tuple[Tensor, Evidence]:
     for _ in range(STEPS):
         slope, curve = asked.slopes(answer)
         slope += 2 * hold * (weights - before)
-        step = torch.linalg.solve(curve + 2 * hold * torch.eye(len(weights), dtype=torch.float64), slope)
+        step = torch.linalg.solve(curve + (2 * hold).diag(), slope)
         last, size = value, 1.0
         while size > 1e-3:
             tried, there = pulled(weights - size * step)

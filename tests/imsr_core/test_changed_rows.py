@@ -14,6 +14,7 @@ from imsr_core.changed_rows import MOST_LINKS, Chain
 from imsr_core.checkpoint import Before, chain_at, load_state, save_state
 from imsr_core.errors import CheckpointError
 from imsr_core.ragged import SpanSequences
+from imsr_core.score import factors
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from imsr_core.testing.planted_logs import EXTRACTORS, INCREMENTAL, assert_equal, random_span, tensors_of, tiny_config
@@ -82,6 +83,26 @@ def test_of_every_strategy_too(tmp_path, strategy):
     for _ in range(3):
         nights.next()
         assert_equal(everything(nights.read()), everything(nights.state))
+
+
+def test_a_second_table_of_factors_begins_in_a_chain_that_had_one(tmp_path, monkeypatch):
+    """Versions of before serve as they did; the next night makes the second table, and is read bit for bit."""
+    with monkeypatch.context() as older:
+        older.setattr(factors, "WEIGHTS", factors.WEIGHTS[:1])
+        nights = Nights(tmp_path, **SCORED)
+        nights.next()
+        before = everything(nights.read())
+    score = nights.read().score
+    assert_equal(everything(nights.read()), before)
+    assert score.factors.tables == 1
+    assert score.weights.columns == score.columns
+    assert "factors_often" not in score.columns
+    for n_items in (ITEMS + 3, ITEMS + 5):
+        nights.next(n_items=n_items)
+        read = nights.read()
+        assert_equal(everything(read), everything(nights.state))
+        assert read.score.factors.tables == 2
+        assert read.score.weights.columns == read.score.columns
 
 
 def test_a_span_without_events_changes_no_row(tmp_path):

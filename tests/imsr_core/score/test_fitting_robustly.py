@@ -139,3 +139,15 @@ def test_where_nobody_repeats_the_loss_is_the_likelihood(monkeypatch):
     one = weight_of_worth(0.3, repeats=False)
     monkeypatch.setattr(fitting, "CHANCE", 0.0)
     assert weight_of_worth(0.3, repeats=False) == one
+
+
+@pytest.mark.parametrize(("share", "moves"), [(0.8, False), (0.05, True)])
+def test_what_was_had_often_is_left_out_of_what_is_new_where_people_take_things_again(share, moves, monkeypatch):
+    """Everything may be shown: it is weighed. Among what is new: only where hardly an event is a repeat."""
+    values, told = question(share, np.random.default_rng(0))
+    values[told.place, told.wanted, 1] = 1.0  # the second column foresees every event
+    monkeypatch.setattr(Columns, "columns", ("worth", "factors_often"))
+    term = Columns(values)
+    found = fitted(Weights.start(term.columns), told, [term])
+    assert float(found.row("everything", ("factors_often",))[0]) > 0.1
+    assert (abs(float(found.row("new", ("factors_often",))[0])) > 0.1) == moves
