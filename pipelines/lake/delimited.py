@@ -74,8 +74,8 @@ def dialect_of_line(line: str, source: SourceSettings, wanted: Sequence[str], ty
     if typed and not source.delimiter:
         candidates = ["\t", *(each for each in _DELIMITERS if each != "\t")]
     if source.columns:
-        split_up = [(line.count(each) + 1 == len(source.columns), each) for each in candidates]
-        delimiter = max(split_up, key=lambda found: found[0])[1]
+        fits = [each for each in candidates if line.count(each) + 1 == len(source.columns)]
+        delimiter = max(fits, key=len) if fits else candidates[0]  # "::" in 1::Toy Story::Comedy|Drama|Family
         return Dialect(delimiter, _quote(source, delimiter, typed, []), source.columns, header=False)
     best = max((_header(line, each, source, wanted, typed) for each in candidates), key=lambda found: found[:2])
     _, _, delimiter, names = best

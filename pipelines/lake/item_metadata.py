@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 from pipelines.lake.kept_table import KeptTable, TableKind, kept_table
 from pipelines.settings.imsr_toml import Settings
+from pipelines.settings.items import ItemsSettings
+from pipelines.settings.source import SourceSettings
 from pipelines.workspace.ledger import Snapshot
 
 #: Key of the ledger's notes.
@@ -17,6 +19,9 @@ def item_table(settings: Settings) -> TableKind:
     items = settings.items
     options = asdict(items)
     del options["list_separator"]  # how the copy is shown, and not how it is made
+    for key in ("header", "encoding"):  # earlier releases had no such settings: the same table is not read again
+        if options[key] == getattr(ItemsSettings(), key):
+            del options[key]
     return TableKind(
         name="items",
         note=NOTE,
@@ -26,6 +31,7 @@ def item_table(settings: Settings) -> TableKind:
         own_id=items.item_id,
         wanted=(items.name, *items.categories),
         options=options,
+        written=SourceSettings(columns=items.header, encoding=items.encoding),
     )
 
 

@@ -24,7 +24,9 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.event_files import TYPED_TABLES
 from pipelines.lake.frozen import whole_numbers
 from pipelines.lake.readers import EventFile, ReadError, read_every_column
+from pipelines.lake.refusals import is_not_utf8
 from pipelines.lake.validation import id_sql
+from pipelines.settings.source import SourceSettings
 from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.editions import drop_editions, is_stored
 from pipelines.workspace.engine import duckdb_session
@@ -38,6 +40,8 @@ from pipelines.workspace.writer import Writer
 _READ_AS = " ids as of events"
 #: Endings of tables of text.
 TEXT = (".csv", ".tsv", *TYPED_TABLES)
+#: The same, and those that mostly have no header.
+PLAIN = (*TEXT, ".dat", ".data", ".txt")
 #: Folder of the copies.
 FOLDER = "metadata"
 
@@ -66,7 +70,8 @@ class TableKind:
     """What such a table is about: the ``file`` that ``setting`` names, its column ``own_id`` (``id_name`` in the copy),
     and the columns that are ``wanted`` of it (``only_wanted``: the copy has no others).
 
-    ``options`` is what of the settings decides how it is read, ``endings`` the kinds of files that it may be.
+    ``options`` is what of the settings decides how it is read, ``endings`` the kinds of files that it may be, and
+    ``written`` how one of text is, where that can be said.
     """
 
     name: str
@@ -78,7 +83,8 @@ class TableKind:
     wanted: tuple[str, ...]
     options: dict[str, Any]
     only_wanted: bool = False
-    endings: tuple[str, ...] = (".parquet", *TEXT, ".jsonl", ".json")
+    endings: tuple[str, ...] = (".parquet", *PLAIN, ".jsonl", ".json")
+    written: SourceSettings | None = None
 
     def place(self, workspace: Workspace) -> Path:
         """Where the file is."""
@@ -142,34 +148,51 @@ class TableKind:
 
     def _read(self, path: Path, whole: bool) -> pa.Table:
         """All rows and columns of the file; the id first, as text, as the events have it."""
+        if path.suffix not in self.endings:
+            raise KeptTableError(
+                f"{self.setting}: {path.name} is of no kind that can be read", hint=f"name it {', '.join(self.endings)}"
+            )
         try:
-            table = self._read_text(path, whole) if path.suffix in TEXT else self._read_other(path, whole)
+            table = self._read_text(path, whole) if path.suffix in PLAIN else self._read_other(path, whole)
         except (duckdb.Error, pa.ArrowException, ReadError) as error:
             said = error.message.removeprefix(f"{path}: ") if isinstance(error, ReadError) else str(error).strip()
             hint = error.hint if isinstance(error, ReadError) else ""
-            hint = "save it as UTF-8" if hint.startswith("set encoding") else hint  # [source] is of events
+            if hint.startswith("set encoding"):  # under [source], which is of events
+                hint = self._encode(hint)
             if not isinstance(error, ReadError | duckdb.BinderException):
                 hint = "is it whole, and of the kind that its name says?"
             raise KeptTableError(
                 f"{self.setting}: {path.name} cannot be read: {said.splitlines()[0]}",
                 hint=hint
-                or f"it must have a column {self.own_id!r}: set {self.id_name} in {self.setting.partition(' ')[0]} "
-                f"to the one with the {self.id_name.removesuffix('_id')}'s id",
+                or f"it must have a column {self.own_id!r}: set {self.id_name} in {self._section} to the one with the "
+                f"{self.id_name.removesuffix('_id')}'s id; is there no header? {self._name_columns}",
             ) from error
         wanted = [column for column in self.wanted if column]
         missing = [column for column in wanted if column not in table.column_names]
         if missing:
             raise KeptTableError(
-                f"{self.setting.partition(' ')[0]}: {path.name} has no column {missing[0]!r}",
+                f"{self._section}: {path.name} has no column {missing[0]!r}",
                 hint=f"its columns: {', '.join(table.column_names[1:])}",
             )
         return table.select([self.id_name, *dict.fromkeys(wanted)]) if self.only_wanted else table
+
+    @property
+    def _section(self) -> str:
+        return self.setting.partition(" ")[0]
+
+    @property
+    def _name_columns(self) -> str:
+        own = "name all columns, in order: header = [...] in" if self.written else "write one above its rows, for"
+        return f"{own} {self._section}"
+
+    def _encode(self, hint: str) -> str:
+        return f"{hint.partition(' under ')[0]} in {self._section}" if self.written else "save it as UTF-8"
 
     def _read_text(self, path: Path, whole: bool) -> pa.Table:
         """As strictly as events and labels are: a sniffer would leave out what stands above another header."""
         with duckdb_session() as connection, tempfile.TemporaryDirectory() as folder:
             file = EventFile.linked(path, Path(folder) / "table")
-            names = read_every_column(connection, file, (self.own_id, *self.wanted), "lines")
+            names = read_every_column(connection, file, (self.own_id, *self.wanted), "lines", self.written)
             if self.own_id not in names:
                 raise ReadError(f"it has columns {', '.join(map(repr, names))}")
             bad = connection.execute("SELECT row_number, malformed FROM lines WHERE malformed IS NOT NULL").fetchall()
@@ -177,7 +200,9 @@ class TableKind:
                 line, complaint = min(bad)
                 raise ReadError(
                     f"{len(bad)} of its lines do not fit the header; the first is line {line}: {complaint[:200]}",
-                    hint="was another export appended to it? give every row the same columns",
+                    hint=self._encode('set encoding = "latin-1"')
+                    if is_not_utf8(complaint)
+                    else "was another export appended to it? give every row the same columns",
                 )
             twice = [name for name in (self.own_id, *self.wanted) if names.count(name) > 1]
             if twice:
@@ -208,11 +233,6 @@ class TableKind:
             ".jsonl": "read_json([$path], format = 'newline_delimited', sample_size = -1)",
             ".json": "read_json([$path], sample_size = -1)",
         }
-        if path.suffix not in self.endings:
-            raise KeptTableError(
-                f"{self.setting}: {path.name} is of no kind that can be read",
-                hint=f"name it {', '.join(self.endings)}",
-            )
         return kinds[path.suffix]
 
 

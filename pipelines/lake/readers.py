@@ -100,12 +100,17 @@ def read_columns(
 
 
 def read_every_column(
-    connection: duckdb.DuckDBPyConnection, file: EventFile, searched: Sequence[str], table: str
+    connection: duckdb.DuckDBPyConnection,
+    file: EventFile,
+    searched: Sequence[str],
+    table: str,
+    source: SourceSettings | None = None,
 ) -> tuple[str, ...]:
     """Make ``table(row_number BIGINT, c0 VARCHAR, c1 ..., malformed VARCHAR)`` from all columns of a file of text.
 
     Args:
         searched: names that its header should have.
+        source: how the text is written; by itself as ``[source]`` is.
 
     Returns:
         What its columns are called.
@@ -113,7 +118,7 @@ def read_every_column(
     Raises:
         ReadError: as ``read_file``.
     """
-    source, kind = SourceSettings(), file.format()
+    source, kind = source or SourceSettings(), file.format()
     with _one_message(file, kind):
         text = plain_text(file, source.encoding, BUDGET)
         dialect = dialect_of(text, source, searched, typed=kind == "inter")

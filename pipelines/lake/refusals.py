@@ -49,9 +49,14 @@ def refusals_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Refusal]:
 
 def advice(reason: str, refusal: Refusal) -> str:
     """What to set, if the rows are right; "" where no setting would let them in."""
-    if reason == Reason.MALFORMED_ROW and any(words in refusal.first.lower() for words in _NOT_UTF8_WORDS):
+    if reason == Reason.MALFORMED_ROW and is_not_utf8(refusal.first):
         return _NOT_UTF8
     return _ADVICE.get(Reason(reason), "")
+
+
+def is_not_utf8(complaint: str) -> bool:
+    """Whether a reader's complaint is that the text is in another encoding."""
+    return any(words in complaint.lower() for words in _NOT_UTF8_WORDS)
 
 
 def shown(refusal: Refusal) -> str:

@@ -96,7 +96,7 @@ class SourceSettings(Section):
                 yield key, "the name of a column"
         if len(set(self.columns)) < len(self.columns):
             yield "columns", "names that differ"
-        if not _is_encoding(self.encoding):
+        if not is_encoding(self.encoding):
             yield "encoding", "an encoding, such as utf-8, utf-16, latin-1, cp1252"
         if not is_zone(self.time_zone):
             yield "time_zone", "the name of a time zone, such as UTC or Europe/Paris"
@@ -129,7 +129,8 @@ class SourceSettings(Section):
         return self.names("time_format")
 
 
-def _is_encoding(name: str) -> bool:
+def is_encoding(name: str) -> bool:
+    """Whether Python knows an encoding of text by this name."""
     try:
         return bool("".encode(name) is not None)
     except (LookupError, ValueError):

@@ -5,8 +5,12 @@ import re
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
-from ingest_cases import events, make_workspace, run, span_rows
+from ingest_cases import NOW, events, make_workspace, run, span_rows
+
+from pipelines.lake.item_metadata import item_table
+from pipelines.workspace.writer import writing
 
 PAGE = Path(__file__).parents[3] / "docs" / "datasets.md"
 SECTIONS = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -149,6 +153,17 @@ def test_types_have_weights_where_events_have_no_value(tmp_path):
         ("clicks", 1),
         ("carts", 3),
     }
+
+
+def test_the_films_have_names_as_the_page_says(tmp_path):
+    page = dict(SECTIONS)["MovieLens 1M"]
+    workspace = make_workspace(tmp_path / "w", "".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)))
+    lines = "1::Toy Story (1995)::Animation|Children's|Comedy\n73::Misérables, Les (1995)::Drama|Musical\n"
+    (workspace.root / "movies.dat").write_bytes(lines.encode("latin-1"))
+    with writing(workspace, "test", now=NOW) as writer:
+        kept = item_table(workspace.settings).keep(writer)
+    table = pq.read_table(workspace.resolve(kept.path))
+    assert table["title"].to_pylist() == ["Toy Story (1995)", "Misérables, Les (1995)"]
 
 
 def test_instacart_is_joined_as_the_page_says(tmp_path, monkeypatch):

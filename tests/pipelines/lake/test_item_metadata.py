@@ -123,6 +123,40 @@ def test_what_cannot_be_read_is_an_error_with_a_hint(tmp_path, name, content, se
     assert refused.value.hint
 
 
+MOVIES = "1::Toy Story (1995)::Comedy|Family\n2::Amélie, Le (2001)::Comedy\n"
+
+
+@pytest.mark.parametrize(("name", "mark"), [("movies.dat", "::"), ("u.item", "|"), ("items.txt", "\t")])
+def test_a_table_without_a_header_has_its_columns_named(tmp_path, name, mark):
+    settings = 'item_id = "movie"\nheader = ["movie", "title", "genres"]\nencoding = "latin-1"\nname = "title"\n'
+    workspace = make(
+        tmp_path / "w", [("u", "1", "2024-03-01T00:00:00Z")], f'{TOML}[items]\nmetadata = "{name}"\n{settings}'
+    )
+    text = MOVIES if mark == "::" else MOVIES.replace("|", "/").replace("::", mark)
+    (workspace.root / name).write_bytes(text.encode("latin-1"))
+    kept = keep(workspace)
+    table = pq.read_table(workspace.resolve(kept.path))
+    assert table.column_names == ["item_id", "title", "genres"]
+    assert table["title"].to_pylist() == ["Toy Story (1995)", "Amélie, Le (2001)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("movies.dat", MOVIES.encode(), "header = [...] in [items]"),
+        ("u.item", MOVIES.replace("::", "|").encode(), "header = [...] in [items]"),
+        ("items.csv", "sku,name\n1,Amélie\n".encode("latin-1"), 'encoding = "latin-1" in [items]'),
+        ("items.csv", "sku,name\n1,Amélie\n".encode("utf-16"), 'encoding = "utf-16" in [items]'),
+    ],
+)
+def test_a_table_that_is_written_otherwise_is_told_how_to_say_so(tmp_path, name, content, says):
+    workspace = workspace_with(tmp_path, name)
+    (workspace.root / name).write_bytes(content)
+    with pytest.raises(KeptTableError) as refused:
+        keep(workspace)
+    assert says in refused.value.hint
+
+
 def test_ids_are_written_as_those_of_events_in_every_kind_of_file(tmp_path):
     files = {
         "a.jsonl": "".join(json.dumps({"sku": n, "name": "tea"}) + "\n" for n in [*range(30_000), "late"]),
@@ -141,7 +175,7 @@ def test_ids_are_written_as_those_of_events_in_every_kind_of_file(tmp_path):
     ("name", "text", "says"),
     [
         ("items.csv", "sku,name,name\n1,a,b\n", "two columns are called 'name'"),
-        ("items.csv", "sku;name".encode("utf-16"), "save it as UTF-8"),
+        ("items.csv", "sku;name".encode("utf-16"), 'encoding = "utf-16" in [items]'),
         ("items.jsonl", '{"sku": 1}\n{bad\n', "is it whole"),
         ("items.parquet", b"PAR1", "is it whole"),
         ("items.csv", "a,b\n1,2\n", "set item_id in"),
