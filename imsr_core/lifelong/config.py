@@ -114,6 +114,9 @@ class ObjectiveConfig(Section):
         at_most=10_000,
     )
     wide_items: bool = documented(True, "tasks about items have it, too, where they have up to 2,000 labels")
+    wide_next: bool = documented(
+        True, "T1 has one of counts: whether the user had an item, how often, and what followed the last two in others"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ that raises the log-likelihood. ``eased`` = 1 is the plain regression.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -78,6 +79,10 @@ class Linear:
         known, places = _places(rows, self.items)
         starts = torch.searchsorted(owners[known], torch.arange(len(inputs), device=inputs.device))
         return F.embedding_bag(places, self.weight, starts, mode="sum", per_sample_weights=values[known]) + self.bias
+
+    def beside(self, scores: Tensor, inputs: Tensor) -> Tensor:
+        """The encoder's scores (B, Y) of table rows (B, N) -> those of both."""
+        return scores + self.logits(inputs)
 
 
 class Fitted(NamedTuple):
@@ -252,7 +257,10 @@ def _matrix(owners: Tensor, rows: Tensor, values: Tensor, items: Tensor, users: 
     bias = torch.stack([everybody, torch.full_like(everybody, len(items))])
     index = torch.cat([torch.stack([owners[known], places]), bias], dim=1)
     content = torch.cat([values[known], torch.ones(users, device=rows.device)])
-    return torch.sparse_coo_tensor(index, content, (users, len(items) + 1), check_invariants=True).coalesce()
+    with warnings.catch_warnings():  # torch 2.11 and 2.12 say that nothing is checked, although it is asked for
+        warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled", UserWarning)
+        matrix = torch.sparse_coo_tensor(index, content, (users, len(items) + 1), check_invariants=True)
+    return matrix.coalesce()
 
 
 def _items_that_count(rows: Tensor, n_labels: int) -> Tensor:

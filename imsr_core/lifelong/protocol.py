@@ -24,16 +24,19 @@ from imsr_core.encoders.tokens import left_pad
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.backbone import silent_version
 from imsr_core.lifelong.config import LifelongConfig
-from imsr_core.lifelong.evaluation import evaluate, main_values, ranks_and_likelihood
+from imsr_core.lifelong.evaluation import evaluate, main_values, metrics_of_ranks, ranks_and_likelihood
 from imsr_core.lifelong.problems import BaseProblem, TaskProblem, base_problem, task_problem
-from imsr_core.lifelong.splits import Part
+from imsr_core.lifelong.splits import PARTS, Part, parts_of
 from imsr_core.lifelong.state import LifelongState, TaskRecord
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData, next_item_examples, task_examples
 from imsr_core.lifelong.training import Progress, silent
 from imsr_core.lifelong.view import View, batched_vectors
 from imsr_core.lifelong.weighing import deep_share, weighed
 from imsr_core.lifelong.wide import wide_in, wide_tensors
-from imsr_core.ragged import SpanSequences
+from imsr_core.lifelong.wide_next import counts_in, with_counts
+from imsr_core.ragged import SpanSequences, slice_rows, take_rows
+
+_CELLS = 20_000_000  # items of users held at once
 
 
 class LifelongMethod(ABC):
@@ -80,7 +83,8 @@ class LifelongMethod(ABC):
 
     def view(self, state: LifelongState, task_name: str) -> View:
         """How this version serves one of its tasks."""
-        return dataclasses.replace(self.deep_view(state, task_name), wide=wide_in(state, task_name))
+        wide = counts_in(state) if task_name == BASE_TASK else wide_in(state, task_name)
+        return dataclasses.replace(self.deep_view(state, task_name), wide=wide)
 
     def configure(self, config: LifelongConfig) -> LifelongConfig:
         """The configuration as this method uses it."""
@@ -102,7 +106,8 @@ class LifelongMethod(ABC):
             progress: is told of every step.
         """
         problem = base_problem(sequences, self.configure(config), seed, n_items, progress)
-        return self.learn_base(problem).to("cpu")
+        state = self.learn_base(problem)
+        return with_counts(state, self.deep_view(state, BASE_TASK), sequences, problem).to("cpu")
 
     def add_task(
         self, state: LifelongState, task: TaskData, config: LifelongConfig, seed: int, progress: Progress = silent
@@ -137,7 +142,7 @@ class LifelongMethod(ABC):
     def predict(self, state: LifelongState, task_name: str, sequences: SpanSequences) -> Tensor:
         """Scores of all labels of one task, (U, Y); of T1: of the item that follows each sequence."""
         view, vectors = self.view(state, task_name), self.user_vectors(state, task_name, sequences)
-        return view.scores(vectors, left_pad(sequences, view.length).to(vectors.device))
+        return view.scores(vectors, left_pad(sequences, _width(view, sequences)).to(vectors.device))
 
     def evaluate(self, state: LifelongState, task: TaskData, part: Part = "test") -> dict[str, float]:
         """Metrics of a task on one part of its labelled users; empty where the part is."""
@@ -150,25 +155,36 @@ class LifelongMethod(ABC):
 
         A user whose last item is newer than T1's head has no example: T1's output layer is closed.
         """
-        view = self.view(state, BASE_TASK)
-        examples = next_item_examples(sequences, state.encoder.length).part(part, state.split)
-        examples = examples.with_labels_below(len(view.head.weight))
-        return evaluate(view, examples.to(str(view.head.weight.device)), "next_item")
+        return metrics_of_ranks(self._base_ranks(state, sequences, part)[1], "next_item")
 
     def example_scores(
         self, state: LifelongState, task: TaskData | SpanSequences, part: Part = "test"
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(users, main metric) of every example of a task, or of T1 where only sequences are given, of one part."""
-        if isinstance(task, TaskData):
-            view = self.view(state, task.name)
-            examples = task_examples(task, view.length, view.encoded)
-        else:
-            view, examples = self.view(state, BASE_TASK), next_item_examples(task, state.encoder.length)
-            examples = examples.with_labels_below(len(view.head.weight))
-        examples = examples.part(part, state.split)
-        kind = task.kind if isinstance(task, TaskData) else "next_item"
+        if not isinstance(task, TaskData):
+            users, ranks = self._base_ranks(state, task, part)
+            return users, main_values(ranks, "next_item").numpy()
+        view = self.view(state, task.name)
+        examples = task_examples(task, view.length, view.encoded).part(part, state.split)
         ranks, _ = ranks_and_likelihood(view, examples.to(str(view.head.weight.device)))
-        return examples.users, main_values(ranks, kind).numpy()
+        return examples.users, main_values(ranks, task.kind).numpy()
+
+    def _base_ranks(
+        self, state: LifelongState, sequences: SpanSequences, part: Part
+    ) -> tuple[NDArray[np.int64], Tensor]:
+        """(N,) user and (N,) rank of T1's examples of one part, a few users at a time: their whole histories are read."""
+        view, own = self.view(state, BASE_TASK), parts_of(sequences.users, state.split) == PARTS.index(part)
+        asked, found = take_rows(sequences, np.flatnonzero(own)), []
+        width = _width(view, asked)
+        for start in range(0, len(asked), max(1, _CELLS // width)):
+            few = slice_rows(asked, start, start + max(1, _CELLS // width))
+            examples = next_item_examples(few, width).with_labels_below(len(view.head.weight))
+            ranks, _ = ranks_and_likelihood(view, examples.to(str(view.head.weight.device)))
+            found.append((examples.users, ranks))
+        if not found:
+            return np.zeros(0, dtype=np.int64), torch.zeros(0, dtype=torch.int64)
+        users, ranks = zip(*found, strict=True)
+        return np.concatenate(users), torch.cat(ranks)
 
     def _check_owner(self, state: LifelongState) -> None:
         if state.method != self.name:
@@ -176,3 +192,8 @@ class LifelongMethod(ABC):
                 f"this version was made by {state.method}, not by {self.name}",
                 hint=f"use the method {state.method}, or pre-train a new version with {self.name}",
             )
+
+
+def _width(view: View, sequences: SpanSequences) -> int:
+    """How many items of these users a view reads: no more than anybody has, but at least what its encoder reads."""
+    return max(view.encoded, min(view.length, int(sequences.counts.max(initial=0))))

@@ -2,7 +2,7 @@
 
 Tensor names say what they are: ``encoder/<parameter>``, ``head/<task>/weight``, ``owner/<parameter>`` (Conure),
 ``patch/<task>/...`` (PeterRec), ``tuned/<task>/<parameter>`` (fine-tuned copies), ``relation/<task>/...`` (TERACON),
-``wide/<task>/...`` (the linear model beside a task about classes).
+``wide/<task>/...`` (the linear model of items beside a task's encoder, or T1's counts).
 A state is never edited; a new version shares the tensors that did not change.
 """
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from imsr_core.encoders.adapter import Adapter
 from imsr_core.encoders.protocol import NO_CHANGE, Encoder, Pooling, Weights, run
 from imsr_core.encoders.tokens import MASK, PAD, TASK, append_token, hide_newer, wrap_with_token
+from imsr_core.lifelong.counts import NextItemCounts
 from imsr_core.lifelong.heads import Head
 from imsr_core.lifelong.linear import Linear
 
@@ -48,7 +49,7 @@ class View:
         adapter: the task's additions.
         reading: where the user vector is read.
         pooling: how the states become it.
-        wide: the task's wide part, which reads the items themselves (see `wide`); None = it has none.
+        wide: the task's wide part, which reads the items themselves (see `wide`, T1's is `counts`); None = none.
     """
 
     encoder: Encoder
@@ -58,7 +59,7 @@ class View:
     adapter: Adapter = NO_CHANGE
     reading: Reading = "items"
     pooling: Pooled = AT_THE_END
-    wide: Linear | None = None
+    wide: Linear | NextItemCounts | None = None
 
     @property
     def length(self) -> int:
@@ -104,7 +105,7 @@ class View:
     def scores(self, vectors: Tensor, items: Tensor) -> Tensor:
         """User vectors (B, d) and what they were made of (B, N) -> scores of all labels (B, Y)."""
         scores = self.head.logits(vectors)
-        return scores if self.wide is None else scores + self.wide.logits(items)
+        return scores if self.wide is None else self.wide.beside(scores, items)
 
     def _read(self, rows: Tensor) -> tuple[Tensor, Pooling]:
         if self.reading == "mask":

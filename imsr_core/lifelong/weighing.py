@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from imsr_core.lifelong.evidence import error_of_sum
 from imsr_core.lifelong.linear import Linear
 from imsr_core.lifelong.problems import TaskProblem
 from imsr_core.lifelong.state import LifelongState
@@ -41,7 +40,7 @@ def deep_share(deep: View, wide: Linear, judges: Examples) -> float:
     gains = likelihoods - likelihoods[:, :1]
     best = int(gains.mean(dim=0).argmax())
     chosen = gains[:, best].numpy()
-    return SHARES[best] if chosen.sum() > STANDARD_ERRORS * _standard_error(chosen, judges.users) else 0.0
+    return SHARES[best] if chosen.sum() > STANDARD_ERRORS * error_of_sum(chosen, judges.users) else 0.0
 
 
 def weighed(state: LifelongState, problem: TaskProblem, wide: Linear, share: float) -> LifelongState:
@@ -66,10 +65,3 @@ def _likelihoods(deep: View, wide: Linear, judges: Examples) -> Tensor:
         mixed = [share * logits + (1 - share) * beside for share in SHARES]
         found.append(torch.stack([-F.cross_entropy(each, labels, reduction="none") for each in mixed], dim=1))
     return torch.cat(found).double().cpu()
-
-
-def _standard_error(values: NDArray[np.float64], users: NDArray[np.int64]) -> float:
-    """Of the sum of values; those of a user stand and fall together."""
-    _, own = np.unique(users, return_inverse=True)
-    sums = np.bincount(own, weights=values)
-    return float(np.sqrt(np.square(sums - sums.mean()).sum()))

@@ -72,14 +72,16 @@ def fingerprint_of(
     parent: str | None, task: LearntTask, method: str, config: LifelongConfig, seed: int, how: str = "learn"
 ) -> str:
     """What determines a version: ``parent`` is the parent's fingerprint; ``how`` is "learn" or "remove"."""
-    facts = asdict(task)
+    facts, settings = asdict(task), to_json(config) | {"device": ""}
+    if task.name != BASE_TASK:
+        del settings["objective"]["wide_next"]  # a setting of T1 alone, younger than the tasks of earlier lines
     content = {
         "format": USERS_FORMAT,
         "how": how,
         "parent": parent,
         "task": {key: facts[key] for key in facts if key not in ("version_id", "labels")},
         "method": method,
-        "config": to_json(config) | {"device": ""},
+        "config": settings,
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

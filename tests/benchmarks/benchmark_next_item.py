@@ -23,15 +23,23 @@ import numpy as np
 import torch
 from lifelong_worlds import WORLDS, World
 
+from imsr_core.encoders.build import build_encoder, initial_weights
 from imsr_core.encoders.config import EncoderConfig
-from imsr_core.lifelong.config import LifelongConfig, SplitConfig
+from imsr_core.lifelong.config import LifelongConfig, ObjectiveConfig, SplitConfig
+from imsr_core.lifelong.counts import fit_counts
 from imsr_core.lifelong.evaluation import evaluate
+from imsr_core.lifelong.followers import followers_of
+from imsr_core.lifelong.heads import Head
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.references import next_item_references
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import BASE_TASK, next_item_examples
+from imsr_core.lifelong.view import View
+from imsr_core.ragged import take_rows
 
 BACK = 10
+HELD = {"last": 1, "ten": BACK}
+COUNTS, ALONE = ", beside counts", "*counts alone*"
 SHOWN = ("hr@20", "ndcg@20", "mrr@5")
 #: Our encoders: name -> what differs from the default.
 OURS: dict[str, dict[str, Any]] = {
@@ -54,17 +62,35 @@ def write_split(world: World, seed: int, path: Path) -> None:
     np.savetxt(path, np.stack(columns, axis=1), "%d", ",", header="user,item,place,part", comments="")
 
 
-def learn(world: World, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """T1 on the test users' last item, and on their last ten."""
+def learn(world: World, seed: int, changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """T1 on the test users' last item, and on their last ten: its encoder alone, and as it is served, beside counts."""
     config = LifelongConfig(encoder=replace(EncoderConfig(), **changes), split=split_of(seed))
     method, started = get_method("sinmo"), time.process_time()
     state = method.pretrain(world.sequences, config, seed, world.n_items)
-    spent, view = time.process_time() - started, method.view(state, BASE_TASK)
-    found: dict[str, Any] = {"epoch": state.tasks[0].phases["train"]["best_epoch"] + 1}
-    for name, steps in (("last", 1), ("ten", BACK)):
-        examples = next_item_examples(world.sequences, config.encoder.length, steps).part("test", config.split)
-        found[name] = evaluate(view, examples, "next_item")
-    return found | {"seconds": round(spent, 1)}
+    spent = round(time.process_time() - started, 1)
+    facts = {"epoch": state.tasks[0].phases["train"]["best_epoch"] + 1, "seconds": spent}
+    deep, both = method.deep_view(state, BASE_TASK), method.view(state, BASE_TASK)
+    return {"": facts | score(world, seed, deep), COUNTS: facts | score(world, seed, both)}
+
+
+def score(world: World, seed: int, view: View) -> dict[str, dict[str, float]]:
+    """The metrics of a view of T1 on the test users."""
+    examples = {name: next_item_examples(world.sequences, view.length, steps) for name, steps in HELD.items()}
+    return {name: evaluate(view, each.part("test", split_of(seed)), "next_item") for name, each in examples.items()}
+
+
+def counts_alone(world: World, seed: int) -> dict[str, Any]:
+    """The same counts beside how often the training users had an item, which stands where the encoder would."""
+    parts = parts_of(world.sequences.users, split_of(seed))
+    train, judges = (take_rows(world.sequences, np.flatnonzero(parts == part)) for part in (0, 1))
+    popular = torch.from_numpy(np.bincount(train.items, minlength=world.n_items) + 0.5).log().float()
+    head = Head(torch.zeros(world.n_items, 2), popular)
+    nothing = replace(EncoderConfig(name="dssm"), dim=2, length=2)
+    view = View(build_encoder(nothing), initial_weights(nothing, world.n_items, 0), head, world.n_items)
+    started, wide = time.process_time(), ObjectiveConfig().wide
+    examples = next_item_examples(judges, wide, BACK)
+    counts = fit_counts(view.logits, followers_of(train, world.n_items), examples, wide)
+    return score(world, seed, replace(view, wide=counts)) | {"seconds": round(time.process_time() - started, 1)}
 
 
 def report(results: Sequence[dict[str, Any]]) -> str:
@@ -117,9 +143,13 @@ def main() -> None:
                 length = EncoderConfig().length
                 for name, found in next_item_references(world.sequences, world.n_items, split_of(seed), length).items():
                     add(dataset, seed, f"*{name}*", {"last": found})
+            if ALONE not in done:
+                add(dataset, seed, ALONE, counts_alone(world, seed))
             for name in options.encoders.split(","):
-                if f"ours, {name}" not in done:
-                    add(dataset, seed, f"ours, {name}", learn(world, seed, OURS[name]))
+                if f"ours, {name}{COUNTS}" not in done:
+                    for what, found in learn(world, seed, OURS[name]).items():
+                        if f"ours, {name}{what}" not in done:
+                            add(dataset, seed, f"ours, {name}{what}", found)
     print(report(results()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,22 @@ def test_scores_are_the_sum_over_different_known_items_over_the_root_of_how_many
     assert torch.equal(found[1], b)
     assert torch.equal(found[2], b)  # 11 is too long ago
     assert torch.equal(model.logits(rows[:1])[0], found[0])  # whoever else is asked for
+
+
+def test_no_warning_of_torch_2_11_reaches_the_user(monkeypatch) -> None:
+    """It says that nothing is checked, although it is: https://github.com/pytorch/pytorch/issues/184610."""
+    made = torch.sparse_coo_tensor
+
+    def warns(*arguments: object, **named: object) -> torch.Tensor:
+        warnings.warn("Sparse invariant checks are implicitly disabled. Memory errors ...", UserWarning, stacklevel=2)
+        return made(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch, "sparse_coo_tensor", warns)
+    sequences = sequences_of([[n % 3, n % 2] for n in range(40)])
+    examples = task_examples(TaskData("a", sequences, sequences.users, np.arange(40) % 2, 2), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit_linear(examples, examples, 2, 2, seed=0).model.weight.any()
 
 
 def test_weights_are_at_the_minimum_of_the_penalised_loss() -> None:

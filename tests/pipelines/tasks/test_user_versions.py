@@ -40,6 +40,14 @@ def test_a_version_is_named_by_everything_that_determines_it_and_nothing_else():
     assert len({print_of(), *others}) == 1 + len(others)
 
 
+def test_what_only_t1_has_names_no_other_task():
+    """A task of a line that is older than the setting is found where it was learnt."""
+    other = replace(CONFIG, objective=replace(CONFIG.objective, wide_next=False))
+    assert print_of(config=other) == print_of()
+    base = replace(TASK, name="T1")
+    assert print_of(config=other, task=base) != print_of(task=base)
+
+
 def test_what_is_written_is_read_again(taught):
     workspace = taught("conure")
     version = current_version(workspace)
