@@ -4,10 +4,10 @@
                 + after * lift(y after the last item) + after_second * lift(y after the one before)
 
 An encoder of the last L items hardly learns that a film is not rated twice, or that bread is bought again, nor does it
-remember a whole pair of items; a count does. Decided: the encoder is learnt first and as it always was: it is what later
-tasks start from, prune and distil. The six numbers are fitted afterwards, on the last items of the validation users,
-whom neither the encoder nor the table of followers has learnt from: by log-likelihood, for each ``SHARES`` a convex
-problem. They are kept where those users gain more than two standard errors by them.
+remember a whole pair of items; a count does. Decided: the encoder is learnt first and as it always was: it is what
+later tasks start from, prune and distil. The six numbers are fitted afterwards, on the last items of the validation
+users, whom neither the encoder nor the table of followers has learnt from: by log-likelihood, a convex problem for
+each of ``SHARES``. They are kept where those users gain more than two standard errors by them.
 
 Only the items that somebody had, and the followers of two, have a term of their own. Of all others the encoder's
 normaliser is enough, so that a fit does not grow with the catalogue.

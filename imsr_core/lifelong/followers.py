@@ -3,8 +3,8 @@
     lift(y after x) = log(1 + c(x, y) / (``PRIOR`` p(y)))
 
 c(x, y) counts how often y came one to ``REACH`` events after x, an event that is k away as 1 / k; p(y) is y's share of
-all events. So a follower that is no more frequent than it is anywhere else is lifted little, and one that was never seen
-not at all.
+all events. So a follower that is no more frequent than it is anywhere else is lifted little, and one that was never
+seen not at all.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
 
-MOST = 50
-"""Followers of an item that are kept: those with the largest c * lift."""
+MOST, MOST_CELLS = 50, 5_000_000
+"""Followers of an item that are kept, those with the largest c * lift; fewer where all items would have more cells."""
 REACH = 3
 PRIOR = 30.0
 
@@ -28,8 +28,8 @@ class Followers(NamedTuple):
     """The table.
 
     Attributes:
-        items: (V, ``MOST``) int32, the followers of each item; what is left of a row is 0.
-        lift: (V, ``MOST``) float32, above 0 for a follower, 0 in what is left.
+        items: (V, K) int32, K up to ``MOST`` followers of each item; what is left of a row is 0.
+        lift: (V, K) float32, above 0 for a follower, 0 in what is left.
     """
 
     items: Tensor
@@ -44,17 +44,16 @@ def followers_of(sequences: SpanSequences, n_items: int) -> Followers:
     order = np.lexsort((after, -counts * lift, before))
     starts = np.searchsorted(before[order], np.arange(n_items))
     place = np.arange(len(order)) - starts[before[order]]
-    order, place = order[place < MOST], place[place < MOST]
-    items = np.zeros((n_items, MOST), dtype=np.int32)
-    lifts = np.zeros((n_items, MOST), dtype=np.float32)
+    most = max(1, min(MOST, MOST_CELLS // n_items))
+    order, place = order[place < most], place[place < most]
+    items = np.zeros((n_items, most), dtype=np.int32)
+    lifts = np.zeros((n_items, most), dtype=np.float32)
     items[before[order], place] = after[order]
     lifts[before[order], place] = lift[order]
     return Followers(torch.from_numpy(items), torch.from_numpy(lifts))
 
 
-def _pairs(
-    sequences: SpanSequences, n_items: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def _pairs(sequences: SpanSequences, n_items: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """(P,) item, (P,) what came after it, and (P,) how often, the nearer the more."""
     owners, items = sequences.rows, sequences.items.astype(np.int64)
     keys, weights = [], []
@@ -63,4 +62,5 @@ def _pairs(
         keys.append((items[:-step] * n_items + items[step:])[own])
         weights.append(np.full(len(keys[-1]), 1.0 / step))
     pairs, place = np.unique(np.concatenate(keys), return_inverse=True)
-    return pairs // n_items, pairs % n_items, np.bincount(place, weights=np.concatenate(weights), minlength=len(pairs))
+    counts: NDArray[np.float64] = np.bincount(place, np.concatenate(weights), len(pairs)).astype(np.float64)
+    return pairs // n_items, pairs % n_items, counts

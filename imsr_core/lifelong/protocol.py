@@ -172,7 +172,7 @@ class LifelongMethod(ABC):
     def _base_ranks(
         self, state: LifelongState, sequences: SpanSequences, part: Part
     ) -> tuple[NDArray[np.int64], Tensor]:
-        """(N,) user and (N,) rank of T1's examples of one part, a few users at a time: their whole histories are read."""
+        """(N,) user and (N,) rank of T1's examples of one part, a few users at a time: long histories are read."""
         view, own = self.view(state, BASE_TASK), parts_of(sequences.users, state.split) == PARTS.index(part)
         asked, found = take_rows(sequences, np.flatnonzero(own)), []
         width = _width(view, asked)
@@ -183,8 +183,7 @@ class LifelongMethod(ABC):
             found.append((examples.users, ranks))
         if not found:
             return np.zeros(0, dtype=np.int64), torch.zeros(0, dtype=torch.int64)
-        users, ranks = zip(*found, strict=True)
-        return np.concatenate(users), torch.cat(ranks)
+        return np.concatenate([users for users, _ in found]), torch.cat([ranks for _, ranks in found])
 
     def _check_owner(self, state: LifelongState) -> None:
         if state.method != self.name:

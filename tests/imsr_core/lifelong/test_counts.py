@@ -57,6 +57,8 @@ def test_of_many_followers_those_that_say_most_are_kept(monkeypatch) -> None:
     pairs = {y: loop_lift(HISTORIES, 1, y) for y in range(N)}
     weight = {y: (np.expm1(lift) * HISTORIES_SHARE[y]) * lift for y, lift in pairs.items() if lift}
     assert set(found.items[1].tolist()) == set(sorted(weight, key=weight.__getitem__)[-2:])
+    monkeypatch.setattr(followers, "MOST_CELLS", N + 1)  # a large catalogue: one for each
+    assert table().items.shape == (N, 1)
 
 
 HISTORIES_SHARE = np.bincount(np.concatenate(HISTORIES), minlength=N)
@@ -237,7 +239,8 @@ def test_the_encoder_is_learnt_as_without_them_and_both_score_better(
     assert both > encoder + 0.05
     view = method.deep_view(learnt, "T1")
     assert view.wide is None
-    assert torch.equal(view.logits(torch.full((1, 12), PAD)), method.deep_view(alone, "T1").logits(torch.full((1, 12), PAD)))
+    nothing = torch.full((1, 12), PAD)
+    assert torch.equal(view.logits(nothing), method.deep_view(alone, "T1").logits(nothing))
 
 
 @pytest.mark.parametrize("objective", [{"wide_next": False}, {"wide": 0}])
@@ -260,7 +263,9 @@ def test_test_users_decide_nothing(learnt: LifelongState, sequences: SpanSequenc
     assert other.fingerprints() == learnt.fingerprints()
 
 
-def test_a_few_users_at_a_time_score_as_all_at_once(monkeypatch, learnt: LifelongState, sequences: SpanSequences) -> None:
+def test_a_few_users_at_a_time_score_as_all_at_once(
+    monkeypatch, learnt: LifelongState, sequences: SpanSequences
+) -> None:
     method = get_method("teracon")
     whole, users = method.evaluate_base(learnt, sequences), method.example_scores(learnt, sequences)
     monkeypatch.setattr(protocol, "_CELLS", 40)
