@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imsr_core.encoders.build import ENCODERS
+from imsr_core.lifelong.references import LINEAR
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting, forward_transfer
 
 Cell = dict[str, Any]
@@ -42,6 +43,7 @@ def report(cells: Sequence[Cell]) -> str:
             f"### {dataset}",
             _next_item(known),
             _scores(main),
+            _against_linear(main),
             _costs(main),
             _sharing(main),
             _pruned(main),
@@ -98,6 +100,22 @@ def _references(cells: Sequence[Cell]) -> list[list[str]]:
         row = ["-" if np.isnan(mean) else f"{mean:.4f} ±{spread:.4f}" for mean, spread in shown]
         rows.append([f"*{name}*", str(len(cells)), *row])
     return rows
+
+
+def _against_linear(cells: Sequence[Cell]) -> str:
+    """Each task against *linear on items* of the same split: the mean difference over the splits, and its error."""
+    if not cells:
+        return ""
+    tasks, rows = cells[0]["tasks"][1:], []
+    for method, group in _by_method(cells):
+        linear = [[task.get(LINEAR, np.nan) for task in cell["references"]][1:] for cell in group]
+        gains = np.array([matrix_of(cell)[-1, 1:] for cell in group]) - np.array(linear)
+        cellwise = [f"{gain:+.4f}" for gain in gains.mean(axis=0)]
+        if len(group) > 1:
+            errors = gains.std(axis=0, ddof=1) / len(group) ** 0.5
+            cellwise = [f"{gain} ±{error:.4f}" for gain, error in zip(cellwise, errors, strict=True)]
+        rows.append([NAMES[method][0], str(len(group)), *cellwise])
+    return _table([f"less {LINEAR}", "seeds", *tasks], rows)
 
 
 def _costs(cells: Sequence[Cell]) -> str:
