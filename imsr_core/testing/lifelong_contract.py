@@ -22,6 +22,7 @@ from imsr_core.encoders.tokens import left_pad
 from imsr_core.errors import CheckpointError
 from imsr_core.lifelong.config import PhaseConfig
 from imsr_core.lifelong.errors import TaskError
+from imsr_core.lifelong.linear import Linear
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.removing import remove_task
@@ -119,7 +120,7 @@ class LifelongContract:
         task = dataclasses.replace(planted_task("genre", planted_sequences()), name="wide.genre")
         child = method.add_task(parent, task, config, 1)
         view = method.view(child, task.name)
-        assert view.wide is not None
+        assert isinstance(view.wide, Linear)
         judges = task_examples(task, view.length).part("validation", child.split)
         alone = view.wide.logits(judges.inputs).index_select(0, judges.rows)
         phases = child.task(task.name).phases
