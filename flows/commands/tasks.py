@@ -196,7 +196,7 @@ def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
             continue
         report = outcome.report
         if report is not None:
-            unused = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in report.unused().items())
+            unused = report.why_not()
             console.print(f"labels: {report.used:,} of {report.read:,} rows used{f' ({unused})' if unused else ''}")
         known = outcome.verdict.forgetting if outcome.verdict else {}
         rows = [[s.name, s.main, _fixed(s.value), s.n, _percent(known.get(s.name))] for s in outcome.scores]

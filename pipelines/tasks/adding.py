@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imsr_core.errors import ConfigError, ImsrError
@@ -21,7 +21,15 @@ from imsr_core.lifelong.training import Progress, silent
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
-from pipelines.tasks.labels import LabelReport, keep_labels, label_vocabulary, of_known_users, read_labels
+from pipelines.tasks.labels import (
+    LabelReport,
+    check_classes,
+    keep_labels,
+    label_vocabulary,
+    of_known_users,
+    read_labels,
+    too_few_labels,
+)
 from pipelines.tasks.learning import (
     TaskRecipe,
     admit_task,
@@ -144,15 +152,14 @@ def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskRecipe:
     table, _ = of_known_users(table, vocabulary_of(chain))
     known = _known_labels(workspace, name)
     vocabulary = label_vocabulary(known, table["label"])
-    unknown, before = good - table.num_rows, table.num_rows
-    if len(vocabulary) < 2:
-        raise TaskError(
-            f"task {name}: {len(vocabulary)} labels among {before} usable rows of {read}",
-            hint="a task needs two labels or more; are the user ids those of the events?",
-        )
-    _, table = labelled(name, task.kind, chain, table, vocabulary)
-    vocabulary = label_vocabulary(known, table["label"])  # no label that nobody is left with
-    report = LabelReport(read, table.num_rows, **statuses, unknown_user=unknown, without_events=before - table.num_rows)
+    report = LabelReport(read, table.num_rows, **statuses, unknown_user=good - table.num_rows)
+    if table.num_rows:
+        _, table = labelled(name, task.kind, chain, table, vocabulary)
+        vocabulary = label_vocabulary(known, table["label"])  # no label that nobody is left with
+        report = replace(report, used=table.num_rows, without_events=report.used - table.num_rows)
+    if len(vocabulary) < 2 or not table.num_rows:
+        raise too_few_labels(name, len(vocabulary), report)
+    check_classes(name, task, len(vocabulary), table.num_rows)
     fingerprint, path = keep_labels(workspace, name, table)
     learnt = LearntTask(
         name, task.kind, chain[-1].span_id, chain[-1].fingerprint, "", table.num_rows, path, fingerprint, vocabulary

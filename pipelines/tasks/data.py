@@ -77,6 +77,11 @@ def labelled(
     usable = (users >= 0) & is_in(users, sequences.users)
     kept, owners = table.filter(pa.array(usable)), users[usable]
     labels = label_numbers(vocabulary, kept["label"])
+    if not len(owners) and (users >= 0).any():
+        raise TaskError(
+            f"task {name}: no user had an event before the label became known",
+            hint="is the time of the task the right column? without a time, a label is of all events",
+        )
     if not len(owners):
         raise TaskError(f"task {name}: no label belongs to a user with events", hint="compare its ids with view users")
     task = TaskData(

@@ -30,6 +30,8 @@ from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
 
 VIEW = "view:"
+#: With fewer labelled users nothing is said of their classes.
+_JUDGED = 50
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # Every row of the table, with one status each: "good", or why it is not used.
@@ -81,9 +83,44 @@ class LabelReport:
         """Reason -> rows that were not used."""
         return {f.name: n for f in fields(self)[2:] if (n := getattr(self, f.name))}
 
+    def why_not(self) -> str:
+        """The same in words; "" if all rows are used."""
+        return ", ".join(f"{reason.replace('_', ' ')} {rows:,}" for reason, rows in self.unused().items())
+
     def to_json(self) -> dict[str, int]:
         """As it is kept in a version's summary."""
         return asdict(self)
+
+
+#: Why most rows are not used -> what to look at.
+_LOOK_AT = {
+    "missing_user": "is user_id of the task the right column?",
+    "missing_label": "is label of the task the right column?",
+    "bad_time": "is time of the task the right column, in ISO 8601?",
+    "not_yet": "they are of later than the learnt spans; is time the moment when a label became known?",
+    "unknown_user": "are the user ids those of the events? imsr sql 'FROM users'",
+    "conflicting": 'a class is one label a user; several are kind = "items"',
+}
+
+
+def check_classes(name: str, task: TaskSettings, classes: int, rows: int) -> None:
+    """Raise TaskError if nearly every user has a class of their own: nothing can be learnt of one that is seen once."""
+    if task.kind == "class" and rows >= _JUDGED and classes * 2 > rows:
+        raise TaskError(
+            f"task {name}: {classes:,} classes for {rows:,} users, nearly everybody has their own",
+            hint="a class is a group of users: cut a number into ranges; is label of the task the right column?",
+        )
+
+
+def too_few_labels(name: str, labels: int, report: LabelReport) -> TaskError:
+    """The error of a table that leaves fewer than two labels."""
+    unused = report.unused()
+    causes = sorted(_LOOK_AT.keys() & unused.keys(), key=unused.__getitem__) if report.used * 2 <= report.read else []
+    why = f" ({report.why_not()})" if unused else ""
+    return TaskError(
+        f"task {name}: {labels} labels among {report.used:,} usable rows of {report.read:,}{why}",
+        hint=_LOOK_AT[causes[-1]] if causes else "a task needs two labels or more",
+    )
 
 
 def read_labels(workspace: Workspace, name: str, task: TaskSettings, end_us: int) -> tuple[pa.Table, dict[str, int]]:

@@ -13,12 +13,14 @@ from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.labels import (
     LabelReport,
+    check_classes,
     keep_labels,
     kept_labels,
     label_numbers,
     label_vocabulary,
     of_known_users,
     read_labels,
+    too_few_labels,
 )
 from pipelines.workspace.layout import Workspace
 
@@ -227,3 +229,27 @@ def test_the_name_of_a_label_file_is_no_pattern(workspace):
     write_csv(workspace.root / "a-other.csv", ["user_id", "label"], [["wrong", "1"]])
     table, _ = read_labels(workspace, "age", TaskSettings(labels="[ab]*.csv"), END)
     assert pairs(table) == [("right", "1")]
+
+
+@pytest.mark.parametrize(
+    ("report", "looks_at"),
+    [
+        (LabelReport(30, 0, not_yet=30), "later than the learnt spans"),
+        (LabelReport(30, 0, duplicate=20, unknown_user=10), "those of the events"),
+        (LabelReport(30, 0, conflicting=30), 'kind = "items"'),
+        (LabelReport(30, 30), "two labels or more"),
+        (LabelReport(30, 25, missing_label=5), "two labels or more"),
+    ],
+)
+def test_too_few_labels_say_where_to_look(report, looks_at):
+    error = too_few_labels("club", 1, report)
+    assert looks_at in error.hint
+    assert all(reason.replace("_", " ") in str(error) for reason in report.unused())
+
+
+def test_a_number_for_each_user_is_no_class():
+    with pytest.raises(TaskError, match="199 classes for 200 users"):
+        check_classes("age", TaskSettings(labels="a.csv"), 199, 200)
+    check_classes("age", TaskSettings(labels="a.csv", kind="items"), 199, 200)
+    check_classes("age", TaskSettings(labels="a.csv"), 100, 200)
+    check_classes("age", TaskSettings(labels="a.csv"), 12, 12)

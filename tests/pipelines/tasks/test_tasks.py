@@ -101,7 +101,7 @@ def test_labels_from_after_the_learnt_spans_wait(tmp_path):
     [
         (('labels = "club.csv"', 'labels = "none.csv"'), TaskError, "there is no file"),
         (('label = "club"', 'label = "age"'), TaskError, "cannot be read"),
-        (('user_id = "who"', 'user_id = "club"'), TaskError, "0 labels among 0 usable rows of 30"),
+        (('user_id = "who"', 'user_id = "club"'), TaskError, r"0 usable rows of 30 \(dupl.*\n.*are the"),
     ],
 )
 def test_labels_that_cannot_be_used_stop_it_before_anything_is_learnt(taught, copy_of, learnt, change, error, says):
@@ -109,9 +109,8 @@ def test_labels_that_cannot_be_used_stop_it_before_anything_is_learnt(taught, co
     pretrain(workspace)
     workspace = settings(workspace, *change)
     before = tree(workspace.root / "versions")
-    with pytest.raises(error, match=says) as caught:
+    with pytest.raises(error, match=says):
         add(workspace, "club")
-    assert caught.value.hint
     assert tree(workspace.root / "versions") == before
     assert users_current(workspace) == T1
 

@@ -103,6 +103,11 @@ def test_labels_of_strangers_only_are_refused(learnt):
         labelled("club", "class", chain_of(learnt), table_of(["x", "y"], ["a", "b"]), ("a", "b"))
 
 
+def test_labels_of_before_all_events_are_refused_for_their_time(learnt):
+    with pytest.raises(TaskError, match="no user had an event before the label became known"):
+        labelled("club", "class", chain_of(learnt), table_of(["u1", "u2"], ["a", "b"], [0, 0]), ("a", "b"))
+
+
 @given(st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=6), st.data())
 def test_before_labels_is_the_plain_definition(rows, data):
     rows = [sorted(row) for row in rows]
