@@ -127,10 +127,19 @@ def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome
         pace.finished(each, time.monotonic() - started)
         line = _line(outcomes[-1], workspace.settings.evaluation.top_n)
         console.print(", ".join(filter(None, (line, str(pace)))))
+        if left_out := _left_out(outcomes[-1], workspace.settings.sequences.max_events_per_user):
+            console.print(left_out, markup=False, soft_wrap=True)
         if outcomes[-1].verdict is not None and outcomes[-1].rejected:
             for reason in outcomes[-1].verdict.reasons:
                 console.print(f"  rejected: {reason}", markup=False)
     return outcomes
+
+
+def _left_out(outcome: SpanOutcome, most: int) -> str:
+    """That users had more events in a span than are learnt of one; "" if nobody had."""
+    over = sum(row.truncated for row in outcome.sequences)
+    rows = f"{over:,} of {over + outcome.events:,} events are left out"
+    return f"  {rows}: [sequences] max_events_per_user, a user's newest {most:,} of a span are learnt" if over else ""
 
 
 def _line(outcome: SpanOutcome, top_n: int) -> str:

@@ -6,7 +6,20 @@ import subprocess
 import sys
 
 import pytest
-from small_world import BASE, DAYS, VERSIONS, current, learnt_content, log, make, run_all, states, tree, version_rows
+from small_world import (
+    BASE,
+    DAYS,
+    TOML,
+    VERSIONS,
+    current,
+    learnt_content,
+    log,
+    make,
+    run_all,
+    states,
+    tree,
+    version_rows,
+)
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -48,6 +61,13 @@ def test_a_dry_run_names_every_span_and_writes_nothing(ingested, arguments):
     assert all(day in result.output for day in DAYS[2:])
     assert "new data" in result.output
     assert bytes_of(ingested) == before
+
+
+def test_a_run_says_how_many_events_are_over_the_limit_of_a_user(tmp_path):
+    toml = f"{TOML}\n[sequences]\nmax_events_per_user = 3\n"
+    workspace = make(tmp_path / "w", [("u", f"i{n}", f"{BASE[n % 2]}T0{n}:00:00Z") for n in range(10)], toml)
+    output = imsr(workspace, "run").output
+    assert "4 of 10 events are left out: [sequences] max_events_per_user, a user's newest 3 of a span" in output
 
 
 def test_the_plan_says_that_a_label_file_is_missing(learnt, copy_of):
