@@ -13,7 +13,7 @@ import typer
 from flows.answers import Shown, answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_missing_nights, show_rebuilding
-from flows.commands.stream_states import show_streams
+from flows.commands.stream_states import show_streams, who_learns
 from flows.console import console, show_table
 from flows.score import show_score
 from pipelines.alerts.telling import Note, read_note
@@ -86,7 +86,7 @@ def status(
     if not spans:
         console.print("no events yet; next: imsr ingest FILES")
     elif runs:
-        console.print(f"due: {len(runs)}; next: imsr run")
+        console.print(f"due: {len(runs)}; {who_learns(opened, runs, now)}", markup=False, soft_wrap=True)
     else:
         console.print("nothing is due")
 

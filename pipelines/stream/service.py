@@ -17,12 +17,14 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.spans import to_us
 from pipelines.nights.plan import PlannedRun
 from pipelines.stream.closing import Closing, closing_of
+from pipelines.stream.consumers import noted_consumer
 from pipelines.stream.feed import Feed, Written
 from pipelines.stream.interim import drop_interim
 from pipelines.stream.watermark import StreamState, put_stream_state, stream_state
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import LeaseHeld, LeaseLost
+from pipelines.workspace.ledger import Transaction
 from pipelines.workspace.writer import Writer
 
 #: Seconds that one turn waits for a batch, and between two tries to get the lease.
@@ -61,16 +63,17 @@ class Service:
 
     def serve(self, *, drain: bool = False) -> None:
         """Write and learn until ``stop`` is set; with ``drain`` until everything that there is was taken."""
-        self._leased(self._tidy)
-        while not self.stop.is_set():
-            if self.feed.wait(TURN):
-                self._leased(self._write)
-            elif drain and self.feed.is_exhausted():
-                self._note(at_once=True)
+        with noted_consumer(self.workspace, self.feed.name, learns=self.learn is not None) as beat:
+            self._leased(self._tidy)
+            while not self.stop.is_set():
+                if self.feed.wait(TURN):
+                    self._leased(self._write)
+                elif drain and self.feed.is_exhausted():
+                    self._note(beat, at_once=True)
+                    self._learn_what_is_over()
+                    return
+                self._note(beat)
                 self._learn_what_is_over()
-                return
-            self._note()
-            self._learn_what_is_over()
 
     def closing(self) -> Closing:
         """What is over now, and what the stream waits for."""
@@ -114,8 +117,8 @@ class Service:
                 spans = [span.span_id for span in view.spans()]
         drop_interim(writer, spans)
 
-    def _note(self, *, at_once: bool = False) -> None:
-        """Let the ledger know where the partitions end, for the status and for the other consumers."""
+    def _note(self, beat: Callable[[Transaction], None], *, at_once: bool = False) -> None:
+        """Let the ledger know where the partitions end and that this one is alive, for the status and the others."""
         if not at_once and time.monotonic() - self._noted < NOTE:
             return
         self._noted = time.monotonic()
@@ -123,6 +126,7 @@ class Service:
             state = stream_state(tx, self.feed.name)
             if (live := self._live(state)) != state:
                 put_stream_state(tx, live)
+            beat(tx)
 
     def _learn_what_is_over(self) -> None:
         if self.learn is None:

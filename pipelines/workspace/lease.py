@@ -30,7 +30,7 @@ STALE_SECONDS = 60.0
 #: Key in the ledger's ``meta``: the last run, if a signal ended it.
 ENDED = "ended_by_signal"
 
-__all__ = ["Lease", "LeaseHeld", "LeaseLost", "ended_early", "hold"]
+__all__ = ["Lease", "LeaseHeld", "LeaseLost", "describe", "ended_early", "hold", "is_held", "is_running"]
 
 
 class LeaseHeld(ImsrError):
@@ -132,7 +132,7 @@ def _take(tx: Transaction, holder: str, stale_after: float) -> int:
     if lease is not None and lease.holder is not None and is_held(tx, stale_after=stale_after):
         raise LeaseHeld(lease.holder)
     token = (lease.token if lease else 0) + 1
-    tx.put_lease(LeaseRow(LEASE, _describe(holder), token, time.time()))
+    tx.put_lease(LeaseRow(LEASE, describe(holder), token, time.time()))
     return token
 
 
@@ -167,7 +167,8 @@ def _release(lease: Lease, ended_by: str) -> None:
         return  # it is another's now; nothing to give back
 
 
-def _describe(command: str) -> dict[str, Any]:
+def describe(command: str) -> dict[str, Any]:
+    """This process, for others: what it runs, and what tells whether it is alive still."""
     pid = os.getpid()
     return {
         "pid": pid,
@@ -179,9 +180,13 @@ def _describe(command: str) -> dict[str, Any]:
     }
 
 
+def is_running(holder: dict[str, Any]) -> bool | None:
+    """Whether a process that was described still runs; None if it is of another machine, which cannot be told here."""
+    return _started(holder["pid"]) == holder.get("started") if holder.get("machine") == _machine() else None
+
+
 def _alive(lease: LeaseRow, stale_after: float) -> bool:
-    holder = lease.holder or {}
-    if holder.get("machine") == _machine() and _started(holder["pid"]) != holder.get("started"):
+    if is_running(lease.holder or {}) is False:
         return False  # that process has ended, or its number belongs to another one now
     # a clock that was set back shows as a heartbeat from the future: neither side may wait for ever
     return abs(time.time() - lease.heartbeat) <= stale_after
