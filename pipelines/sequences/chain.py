@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imsr_core.errors import ImsrError
 from pipelines.sequences.vocabulary import Vocabulary
+from pipelines.workspace.known_content import KnownContent
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow
 from pipelines.workspace.seal import write_atomic
@@ -88,14 +89,16 @@ def chain_of(workspace: Workspace, span_id: str, fingerprint: str) -> list[Chain
         WorkspaceError: a folder is not in the workspace.
     """
     links: list[ChainLink] = []
+    seen: set[Path] = set()
     parent: dict[str, str] | None = {"span": span_id, "fingerprint": fingerprint}
     while parent is not None:
         folder = workspace.sequences_folder(parent["span"], parent["fingerprint"])
         workspace.resolve(workspace.relative(folder))  # no link may lead out of the workspace
         manifest = _read_manifest(folder / MANIFEST)
         named = (manifest["span"], manifest["fingerprint"])
-        if named != (parent["span"], parent["fingerprint"]) or any(link.folder == folder for link in links):
+        if named != (parent["span"], parent["fingerprint"]) or folder in seen:
             raise SequenceChainError(f"{folder / MANIFEST} belongs to another folder", hint="run: imsr doctor")
+        seen.add(folder)
         links.append(ChainLink(*named, manifest["data_fingerprint"], folder))
         parent = manifest["parent"]
     return links[::-1]
@@ -163,9 +166,12 @@ def link_of(folder: Path) -> ChainLink:
     return ChainLink(manifest["span"], manifest["fingerprint"], manifest["data_fingerprint"], folder)
 
 
+_MANIFESTS: KnownContent[dict] = KnownContent(json.loads)
+
+
 def _read_manifest(path: Path) -> dict:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = _MANIFESTS.of(path)
         if manifest["format"] != FORMAT:
             raise SequenceChainError(
                 f"{path} has format {manifest['format']}, this program knows {FORMAT}",

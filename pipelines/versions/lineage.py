@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from imsr_core.errors import CheckpointError, ImsrError
+from pipelines.workspace.known_content import KnownContent
 
 PACKAGES = ("imsr", "torch", "numpy", "pyarrow", "duckdb", "apache-beam")
 
@@ -64,14 +65,21 @@ class Lineage:
         """The lineage of a version folder. Raises CheckpointError if it is missing or damaged."""
         path = folder / "lineage.json"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            values.setdefault("model", ())  # it came later
-            tuples = {name: tuple(map(str, values[name])) for name in ("spans", "vocabulary", "interests", "model")}
-            if not isinstance(values["data"], dict):
-                raise ValueError("it does not say what was learnt")
-            return cls(**(values | tuples))
+            return _LINEAGES.of(path)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{path}: not a readable lineage: {error}", hint="run: imsr doctor") from error
+
+
+def _parse(text: str) -> Lineage:
+    values = json.loads(text)
+    values.setdefault("model", ())  # it came later
+    tuples = {name: tuple(map(str, values[name])) for name in ("spans", "vocabulary", "interests", "model")}
+    if not isinstance(values["data"], dict):
+        raise ValueError("it does not say what was learnt")
+    return Lineage(**(values | tuples))
+
+
+_LINEAGES: KnownContent[Lineage] = KnownContent(_parse)
 
 
 def installed_packages() -> dict[str, str]:

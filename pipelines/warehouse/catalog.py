@@ -37,7 +37,7 @@ from pipelines.warehouse.explained import explained
 from pipelines.warehouse.generations import drop_old_generations, make_generation
 from pipelines.warehouse.sandbox import confine, define_views
 from pipelines.warehouse.session import ROOT, literally, literals, open_session
-from pipelines.workspace.editions import Folders, is_stored, plain
+from pipelines.workspace.editions import Folders, plain
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import (
@@ -224,7 +224,7 @@ def _data_files(workspace: Workspace, view: Snapshot) -> dict[str, list[Path]]:
     lake = [workspace.resolve(row.path) for row in view.current_span_versions()]
     versions = view.versions(Line.INTERESTS)
     folders = [workspace.resolve(row.path) for row in versions if row.state != VersionState.PRUNED]
-    older = [folder for folder in folders if not is_stored(folder / COUNTS)]
+    older = [folder for folder in folders if not listed.files(folder, COUNTS)]
     gone = {row.version_id for row in versions if row.state in GONE}  # their lists are about to be removed
     lists = listed.files(workspace.root / "recommendations", "*.parquet")
     explained = listed.files(workspace.root / "explanations", "*.parquet")

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any, TypeVar
 
 from imsr_core.errors import ImsrError
@@ -31,17 +32,29 @@ def decode(kind: type[Row], row: sqlite3.Row) -> Row:
     Raises:
         LedgerError: a value is not what belongs there.
     """
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    known = _columns_of(kind)  # type: ignore[arg-type]
     record: dict[str, Any] = {key: value for key, value in dict(row).items() if key in known}
     try:
         for column, value in record.items():
-            shape = _SHAPES.get((kind.__name__, column)) or _BY_TYPE.get(str(known[column].type))
-            if shape is not None and not (value is None and known[column].default is not MISSING):
+            shape, may_be_missing = known[column]
+            if shape is not None and not (value is None and may_be_missing):
                 record[column] = shape(value)
         return kind(**record)
     except (ValueError, TypeError, RecursionError) as error:
         name = f"{kind.__name__.removesuffix('Row').lower()} {next(iter(record.values()), '')}"
         raise LedgerError(f"the ledger is damaged: {name}: {error}", hint=RESTORE) from error
+
+
+@cache
+def _columns_of(kind: type) -> dict[str, tuple[Callable[[Any], Any] | None, bool]]:
+    """Column -> what a value of it must pass, and whether NULL stands for the default."""
+    return {
+        field.name: (
+            _SHAPES.get((kind.__name__, field.name)) or _BY_TYPE.get(str(field.type)),
+            field.default is not MISSING,
+        )
+        for field in fields(kind)
+    }
 
 
 def decode_meta(key: str, text: str, make: Callable[[Any], T]) -> T:

@@ -8,11 +8,11 @@ written; all other code names ``interests.parquet``, and means the edition that 
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,7 +73,9 @@ class Folders:
         """See `stored_files`."""
         if folder not in self._listed:
             self._listed[folder] = _editions(folder)
-        found = [editions for name, editions in sorted(self._listed[folder].items()) if fnmatch(name, pattern)]
+        listed = self._listed[folder]
+        names = fnmatch.filter(sorted(listed), pattern) if "*" in pattern else [pattern] if pattern in listed else []
+        found = [listed[name] for name in names]
         return [_current(folder, editions, coming=self._coming) for editions in found]
 
 

@@ -151,10 +151,10 @@ class Workspace:
 
     def relative(self, path: Path) -> str:
         """``path`` as the ledger stores it: relative to the root, with forward slashes."""
-        try:
-            return path.relative_to(self.root).as_posix()
-        except ValueError as error:
-            raise WorkspaceError(f"{path} is not inside {self.root}") from error
+        text, root = path.as_posix(), os.path.join(self.root.as_posix(), "")
+        if not text.startswith(root):
+            raise WorkspaceError(f"{path} is not inside {self.root}")
+        return text[len(root) :]
 
     def resolve(self, stored: str) -> Path:
         """The path behind a stored one. Raises WorkspaceError if it leads out of the root, links included."""
