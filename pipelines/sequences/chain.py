@@ -166,7 +166,7 @@ def link_of(folder: Path) -> ChainLink:
     return ChainLink(manifest["span"], manifest["fingerprint"], manifest["data_fingerprint"], folder)
 
 
-_MANIFESTS: KnownContent[dict] = KnownContent(json.loads)
+_MANIFESTS: KnownContent[dict] = KnownContent(lambda path: json.loads(path.read_text(encoding="utf-8")))
 
 
 def _read_manifest(path: Path) -> dict:

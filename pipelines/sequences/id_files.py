@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
 from imsr_core.sorted_keys import unique
-from pipelines.workspace.editions import is_stored
+from pipelines.workspace.editions import is_stored, opened
+from pipelines.workspace.known_content import KnownContent
 from pipelines.workspace.parquet_files import integer_ranges, read_rows, read_table, write_table
 
 IntArray = NDArray[np.int64]
@@ -59,7 +60,7 @@ class IdFiles:
         starts = [0]
         for file in files:
             at = starts[-1]
-            for first, last, rows in integer_ranges(file, f"{kind}_index"):
+            for first, last, rows in _ranges(file, kind):
                 if (first, last) != (at, at + rows - 1):
                     raise _gap(file, kind, starts[-1])
                 at += rows
@@ -126,16 +127,22 @@ class IdFiles:
             return
         yield self._of_small_files
         ids = sorted(each for each in wanted.to_pylist() if each is not None)  # by code points, as UTF-8 is ordered
-        for file in filter(is_stored, map(by_id, self.files)):
-            yield read_table(file, self._schema.names, having=(self._column, ids)).cast(self._schema)
+        for file in self._large:
+            yield read_table(by_id(file), self._schema.names, having=(self._column, ids)).cast(self._schema)
 
     @property
     def _schema(self) -> pa.Schema:
         return pa.schema([pa.field(self._column, pa.string()), pa.field(f"{self.kind}_index", pa.int64())])
 
     @cached_property
+    def _large(self) -> dict[Path, None]:
+        """The files that have another beside them in the order of the id."""
+        sizes = zip(self.files, np.diff(self.starts).tolist(), strict=True)
+        return {file: None for file, rows in sizes if rows >= LARGE and is_stored(by_id(file))}
+
+    @cached_property
     def _of_small_files(self) -> pa.Table:
-        small = [file for file in self.files if not is_stored(by_id(file))]
+        small = [file for file in self.files if file not in self._large]
         tables = [read_table(file, self._schema.names).cast(self._schema) for file in small]
         return pa.concat_tables(tables) if tables else self._schema.empty_table()
 
@@ -165,6 +172,17 @@ class IdFiles:
             f"{file}: {self._column} {twice!r} already has an index",
             hint="the chain of spans is broken: `imsr doctor` says which span to build again",
         )
+
+
+def _ranges(file: Path, kind: str) -> list[tuple[int, int, int]]:
+    """`integer_ranges` of the index, which the same night asks for several times."""
+    try:
+        return opened(file, _RANGES[kind].of)
+    except OSError:
+        return integer_ranges(file, f"{kind}_index")  # which says what is wrong
+
+
+_RANGES = {kind: KnownContent(partial(integer_ranges, column=f"{kind}_index")) for kind in ("user", "item")}
 
 
 def write_ids(table: pa.Table, file: Path) -> None:

@@ -70,8 +70,8 @@ class Lineage:
             raise CheckpointError(f"{path}: not a readable lineage: {error}", hint="run: imsr doctor") from error
 
 
-def _parse(text: str) -> Lineage:
-    values = json.loads(text)
+def _parse(path: Path) -> Lineage:
+    values = json.loads(path.read_text(encoding="utf-8"))
     values.setdefault("model", ())  # it came later
     tuples = {name: tuple(map(str, values[name])) for name in ("spans", "vocabulary", "interests", "model")}
     if not isinstance(values["data"], dict):

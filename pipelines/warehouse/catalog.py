@@ -93,8 +93,8 @@ _ARROW |= {"float": pa.float64(), "SpanState": pa.string(), "VersionState": pa.s
 def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
     """Write the next generation of the views and switch to it; False if the views are up to date already.
 
-    After the switch it looks once more: the ledger may have gone on meanwhile, for this run may have been suspended
-    and overtaken, and old views must not stay.
+    After the switch it looks once more if the ledger went on meanwhile: this run may have been suspended and overtaken,
+    and old views must not stay.
 
     Args:
         workspace: whose views.
@@ -104,15 +104,17 @@ def publish_catalog(workspace: Workspace, *, anew: bool = False) -> bool:
         PublishError: the catalog cannot be written; the one before stays.
     """
     switched = False
-    while True:
-        with workspace.ledger.snapshot() as view:
-            sources = _data_files(workspace, view)
-            tables = _ledger_tables(workspace, view)
-        stamp = _stamp(workspace, sources, tables)
-        if not anew and _is_current(workspace, stamp):
-            return switched
-        _switch(workspace, sources, tables, stamp)
-        switched, anew = True, False
+    with workspace.ledger.watched() as has_changed:
+        while not switched or has_changed():
+            with workspace.ledger.snapshot() as view:
+                sources = _data_files(workspace, view)
+                tables = _ledger_tables(workspace, view)
+            stamp = _stamp(workspace, sources, tables)
+            if not anew and _is_current(workspace, stamp):
+                break
+            _switch(workspace, sources, tables, stamp)
+            switched, anew = True, False
+    return switched
 
 
 def _switch(workspace: Workspace, sources: dict[str, list[Path]], tables: dict[str, pa.Table], stamp: str) -> None:

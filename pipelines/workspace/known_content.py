@@ -1,6 +1,6 @@
-"""Small files that many steps of a night read, and that never change: each is parsed once while it stays as it is.
+"""Small files that many steps of a night read, and that never change: each is read once while it stays as it is.
 
-A chain of spans is a file a span, read from its end to its beginning several times a night.
+A chain of spans is a few files a span, which are looked at from its end to its beginning several times a night.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ RACY = 2.0
 
 
 class KnownContent(Generic[T]):
-    """What ``parse`` makes of the text of a file. Callers share it, and must not change it."""
+    """What ``read`` makes of a file. Callers share it, and must not change it."""
 
-    def __init__(self, parse: Callable[[str], T]) -> None:
-        self._parse = parse
+    def __init__(self, read: Callable[[Path], T]) -> None:
+        self._read = read
         self._known: OrderedDict[str, tuple[tuple[int, ...], T]] = OrderedDict()
 
     def of(self, path: Path) -> T:
-        """The content of a file, as it is now. Raises what reading and parsing do."""
+        """The content of a file, as it is now. Raises what reading does."""
         found = path.stat()
         mark = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         known = self._known.get(str(path))
         if known is not None and known[0] == mark:
             return known[1]
-        content = self._parse(path.read_text(encoding="utf-8"))
+        content = self._read(path)
         if time.time() - max(found.st_mtime, found.st_ctime) > RACY:
             self._known[str(path)] = (mark, content)
             if len(self._known) > KEPT:

@@ -19,6 +19,7 @@ A Parquet file that was rewritten, as where a user was forgotten, has another na
 from __future__ import annotations
 
 import os.path
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -159,11 +160,19 @@ class Workspace:
     def resolve(self, stored: str) -> Path:
         """The path behind a stored one. Raises WorkspaceError if it leads out of the root, links included."""
         pure = PurePosixPath(stored)
-        path = self.root / pure
-        inside = os.path.join(os.path.realpath(path), "").startswith(self._real_root)
-        if pure.is_absolute() or ".." in pure.parts or not inside:
+        if pure.is_absolute() or ".." in pure.parts or not self._is_inside(pure.parts):
             raise WorkspaceError(f"{stored!r} leads out of the workspace {self.root}", hint="run: imsr doctor")
-        return path
+        return self.root / pure
+
+    def _is_inside(self, parts: Sequence[str]) -> bool:
+        """Whether a path of these parts below the root stays below it; without a link on its way it does."""
+        path = str(self.root)
+        for part in parts:
+            path = os.path.join(path, part)
+            if os.path.islink(path):
+                whole = os.path.realpath(self.root.joinpath(*parts))
+                return os.path.join(whole, "").startswith(self._real_root)
+        return True
 
 
 def pattern_signs(path: Path) -> str:

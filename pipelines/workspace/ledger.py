@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -136,7 +136,20 @@ class Ledger:
             yield tx
 
     @contextmanager
-    def _connection(self, begin: str) -> Iterator[sqlite3.Connection]:
+    def watched(self) -> Iterator[Callable[[], bool]]:
+        """What says, each time it is asked, whether anything was committed since it was asked last."""
+        with self._connection(None) as connection:
+            seen = connection.execute("PRAGMA data_version").fetchone()
+
+            def has_changed() -> bool:
+                nonlocal seen
+                before, seen = seen, connection.execute("PRAGMA data_version").fetchone()
+                return bool(seen != before)
+
+            yield has_changed
+
+    @contextmanager
+    def _connection(self, begin: str | None) -> Iterator[sqlite3.Connection]:
         if not self.path.is_file():
             raise LedgerError(f"{self.path} is missing", hint="restore it from a backup or run: imsr doctor")
         uri = f"{self.path.absolute().as_uri()}?mode=rw"
@@ -147,7 +160,8 @@ class Ledger:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA secure_delete = ON")  # what was forgotten leaves no bytes behind
-                connection.execute(begin)
+                if begin:
+                    connection.execute(begin)
                 self._check_schema(connection)
                 try:
                     yield connection
@@ -155,7 +169,8 @@ class Ledger:
                     if connection.in_transaction:  # a full disk makes SQLite roll back by itself
                         connection.execute("ROLLBACK")
                     raise
-                connection.execute("COMMIT")
+                if begin:
+                    connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise LedgerError(f"{self.path}: {error}", hint=_advice(self.path, error)) from error
         except sqlite3.DatabaseError as error:
