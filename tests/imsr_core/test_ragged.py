@@ -96,7 +96,9 @@ def test_slices_share_the_events_instead_of_copying_them():
 
 
 def test_rows_name_the_owner_of_each_event():
-    assert build([(7, 0, 0), (3, 0, 0), (7, 1, 1)]).rows.tolist() == [0, 1, 1]
+    built = build([(7, 0, 0), (3, 0, 0), (7, 1, 1)])
+    assert built.rows.tolist() == [0, 1, 1]
+    assert built.rows is built.rows  # built once, not for every batch that asks
 
 
 def test_no_user_is_a_valid_result_of_everything():
