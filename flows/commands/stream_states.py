@@ -34,7 +34,7 @@ def show_streams(workspace: Workspace) -> None:
         until = f"{from_us(closing.watermark_us):%Y-%m-%d %H:%M:%S}" if closing.watermark_us is not None else "none yet"
         console.print(f"stream      {state.name}: lag {state.lag:,}, watermark {until}", markup=False)
         reads = [_named(each) for each in readers if each["stream"] == state.name]
-        console.print(f"            read by {', '.join(reads) or 'nobody now; next: imsr stream'}", markup=False)
+        console.print(f"            read by {' and '.join(reads) or 'nobody now; next: imsr stream'}", markup=False)
         console.print(f"            waits for {closing.waits_for}", markup=False)
         idle_us = workspace.settings.stream.idle_us
         rows = [
@@ -62,14 +62,14 @@ def who_learns(workspace: Workspace, runs: Sequence[PlannedRun], now: datetime) 
         )
     at_it = lease.holder if lease is not None else None
     if at_it is not None and (at_it["command"] in _LEARNERS or str(at_it.get("doing", "")).startswith("span ")):
-        return f"{_named(at_it)}, is at it"
+        return f"{at_it['command']}, {_named(at_it)}, is at it"
     if closing is None or any(states[span_id] is SpanState.FAILED for run in runs for span_id in run.spans):
         return "next: imsr run"
     if closing.opened:
-        return f"{_named(learning[0])}, learns {closing.runs[0].span_id} next"
-    return f"{_named(learning[0])}, learns when it has {closing.waits_for}"
+        return f"the stream, {_named(learning[0])}, learns {closing.runs[0].span_id} next"
+    return f"the stream, {_named(learning[0])}, learns when it has {closing.waits_for}"
 
 
 def _named(process: Mapping[str, Any]) -> str:
-    quiet = "" if process.get("learns", True) else " --no-learn"
-    return f"{process['command']}{quiet}, process {process['pid']} on {process['host']}"
+    quiet = "" if process.get("learns", True) else " (--no-learn)"
+    return f"process {process['pid']} on {process['host']}{quiet}"

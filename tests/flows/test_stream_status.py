@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -79,10 +80,10 @@ def stream_name(workspace):
 
 def test_what_is_due_is_left_to_the_stream_that_will_learn_it(streamed):
     root, _ = streamed
-    who = f"imsr stream, process {os.getpid()} on "
+    who = f"process {os.getpid()} on "
     shown, due = beside(root, learns=True)
     assert f"read by {who}" in shown
-    assert f"due: 2; {who}" in due  # by its watermark the first day is over, and the second is not
+    assert f"due: 2; the stream, {who}" in due  # by its watermark the first day is over, and the second is not
     assert due.endswith("learns 2024-03-01 next")
     with Workspace.open(root).ledger.transaction() as tx:
         tx.set_span_state("2024-03-01", SpanState.PUBLISHED, at=NOW)
@@ -99,7 +100,7 @@ def test_what_is_due_is_said_to_be_under_way(streamed):
 def test_a_stream_that_learns_nothing_or_has_ended_leaves_it_to_a_run(streamed):
     root, _ = streamed
     shown, due = beside(root, learns=False)
-    assert "imsr stream --no-learn, process" in shown
+    assert f"read by process {os.getpid()} on {socket.gethostname()} (--no-learn)" in shown
     assert due == "due: 2; next: imsr run"
     shown = run("status", "-w", root)
     assert "read by nobody now; next: imsr stream" in shown
