@@ -41,10 +41,14 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """What it is, in a few words."""
-        return f"pre-training {self.spans[0]} .. {self.spans[-1]}" if self.base else f"span {self.span_id}"
+        return f"pre-training {self._stretch}" if self.base else f"span {self.span_id}"
+
+    @property
+    def _stretch(self) -> str:
+        return " .. ".join(dict.fromkeys((self.spans[0], self.spans[-1])))
 
     def __str__(self) -> str:
-        what = f"pre-train on {self.spans[0]} .. {self.spans[-1]}" if self.base else f"update with {self.span_id}"
+        what = f"pre-train on {self._stretch}" if self.base else f"update with {self.span_id}"
         return f"{what}: {self.reason}"
 
 

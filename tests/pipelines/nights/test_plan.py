@@ -10,7 +10,7 @@ from small_world import BASE, DAYS, LATER, NOW, START, land, make, run_all, run_
 
 from pipelines.interests.version import LINE
 from pipelines.lake.spans import to_us
-from pipelines.nights.plan import PlanError, due, due_of, parent_of, run_for
+from pipelines.nights.plan import PlanError, PlannedRun, due, due_of, parent_of, run_for
 from pipelines.workspace.ledger import SpanRow, SpanState
 from pipelines.workspace.states import DONE
 
@@ -164,3 +164,12 @@ def _all_runs(workspace):
     spans = [replace(row, state=SpanState.INGESTED) for row in span_rows(workspace).values()]
     runs = due_of(spans, pretrain=2, now=NOW)
     return [(row, run) for run in runs for row in spans if row.span_id == run.span_id]
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"), [(("2024-03",), "2024-03"), (("2024-01", "2024-02", "2024-03"), "2024-01 .. 2024-03")]
+)
+def test_a_pre_training_names_its_stretch(spans, said):
+    run = PlannedRun(spans, True, "new")
+    assert run.label == f"pre-training {said}"
+    assert str(run) == f"pre-train on {said}: new"
