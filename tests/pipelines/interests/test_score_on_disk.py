@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from small_world import DAYS, LATER, TOML, VERSIONS, land, log, make, run_all
 
 from imsr_core.ragged import concatenate
-from imsr_core.score import Score
+from imsr_core.score import Score, factors
 from imsr_core.score.pairs import Pairs
 from pipelines.care.forget import trace
 from pipelines.interests.score_files import (
@@ -105,6 +106,28 @@ def test_a_score_that_is_switched_on_later_counts_what_was_learnt_before(tmp_pat
     run_all(reopened)
     state, expected = counted(reopened, None)
     require_same(state.score, expected)
+
+
+def test_a_workspace_with_one_table_of_factors_serves_as_it_did_and_goes_on_with_two(tmp_path, monkeypatch):
+    users = np.arange(5)
+    with monkeypatch.context() as older:
+        older.setattr(factors, "WEIGHTS", factors.WEIGHTS[:1])
+        workspace = make(tmp_path / "w", log(range(4)), SCORED)
+        run_all(workspace)
+        before = Version.open(workspace).load().scorer("everything").scores(users)
+    state = Version.open(workspace).load()
+    torch.testing.assert_close(state.scorer("everything").scores(users), before, rtol=0, atol=0)
+    land(workspace, log(range(4, 6)), "more.csv")
+
+    run_all(workspace)
+    now = Version.open(workspace).load().score
+    assert (state.score.factors.tables, now.factors.tables) == (1, 2)
+    assert bool(now.factors.factors[:, factors.RANK :].any())
+    with connect(workspace) as connection:
+        weighed = connection.sql(
+            """SELECT span_id FROM score_weights WHERE "column" = 'factors_often' GROUP BY ALL ORDER BY ALL"""
+        ).fetchall()
+    assert [row[0] for row in weighed] == DAYS[4:6]
 
 
 def test_a_forgotten_user_is_in_no_table(scored):
