@@ -9,6 +9,7 @@ one weight for both, a fit on all events pays for the new ones with the order of
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,11 +39,15 @@ class TermWithHad:
             self.term.add(scores, users, every)
             return
         mine = self.personal.had_by(users).within(scores.shape[1])
-        if isinstance(self.term, AddedApart):  # asked once, weighed twice
-            self.term.add_apart(scores, mine, every, had)
+        if self._apart is not None:  # asked once, weighed twice
+            self._apart.add_apart(scores, mine, every, had)
         else:
             self.term.add(scores, users, every)
             mine.add(scores, self.term.asked(users, mine.items[:0], mine.place, mine.items)[1] @ had)
+
+    @cached_property
+    def _apart(self) -> AddedApart | None:
+        return self.term if isinstance(self.term, AddedApart) else None
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2F) the columns of ``items`` (B, C) for ``users`` (B,)."""
