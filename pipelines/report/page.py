@@ -8,6 +8,7 @@ interest means from the model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib.resources import files as resource_files
 from pathlib import Path
@@ -91,8 +92,17 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
         return f"{told}. {text}"
     name, best = max((("the last span's popular items", floor.popular), ("what each user had most", floor.personal)),
                      key=lambda pair: pair[1])  # fmt: skip
-    against = "level with" if percent(score) == percent(best) else "ahead of" if score > best else "behind"
-    return f"{told}, {against} {name} ({percent(best)}). {text}"
+    return f"{told}, {_against(score, best, floor.events)} {name} ({percent(best)}). {text}"
+
+
+def _against(score: float, best: float, events: int) -> str:
+    """How a hit rate compares with another one of the same events; less than two standard errors is no difference."""
+    if percent(score) == percent(best):
+        return "level with"
+    error = math.sqrt((score * (1 - score) + best * (1 - best)) / max(1, events))
+    if abs(score - best) < 2 * error:
+        return f"level, as far as {number(events)} events can tell, with"
+    return "ahead of" if score > best else "behind"
 
 
 def _untested(strangers: dict[str, float], top_n: int) -> str:

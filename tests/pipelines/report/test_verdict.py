@@ -22,7 +22,13 @@ def facts_of(scores):
 )  # fmt: skip
 def test_the_newest_score_stands_beside_the_better_counter(score, says):
     facts = facts_of({"all": {"2024-01": 0.9, "2024-02": score}})
-    assert says in verdict(facts, {"2024-02": Floor("2024-02", 9, popular=0.1, personal=0.2)}, 20)
+    assert says in verdict(facts, {"2024-02": Floor("2024-02", 90_000, popular=0.1, personal=0.2)}, 20)
+
+
+@pytest.mark.parametrize("score", [0.1, 0.3])
+def test_a_difference_within_the_noise_of_few_events_is_level(score):
+    says = verdict(facts_of({"all": {"2024-02": score}}), {"2024-02": Floor("2024-02", 50, 0.1, 0.2)}, 20)
+    assert "level, as far as 50 events can tell, with what each user had most (20.0 %)" in says
 
 
 def test_without_a_score_it_says_whether_nobody_came_back():
