@@ -44,7 +44,7 @@ def test_cells_of_the_first_pattern_come_first_and_none_twice() -> None:
 
 
 def test_every_pattern_of_the_docs_names_a_cell() -> None:
-    docs = Path(__file__).parents[2] / "docs" / "lifelong.md"
+    docs = Path(__file__).parents[2] / "docs" / "lifelong-results.md"
     patterns = re.findall(r'--only "([^"]+)"', docs.read_text(encoding="utf-8"))
     patterns = [pattern for pattern in patterns if pattern != "DATASET/STUDY/METHOD/SEED"]
     assert len(patterns) > 10
