@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from imsr_core.twin import TWIN
@@ -18,16 +19,20 @@ def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
     parts = [f"User {user_id} has {count} interest{'s' if count != 1 else ''}{alike}."]
     if not meanings:
         return parts[0]
-    speaking = sorted((each for each in meanings if each.brings), key=lambda each: (-each.brings, each.interest_id))
+    speaking = [each for each in meanings if each.brings]
+    brought: Counter[str] = Counter()  # interests that stand for the same are one source
+    for each in sorted(speaking, key=lambda each: (-each.brings, each.interest_id)):
+        brought[each.label] += each.brings
     if speaking:
-        named = ", ".join(f"{each.label} ({each.brings})" for each in speaking[:NAMED])
-        more = sum(each.brings for each in speaking[NAMED:])
-        others = len(speaking) - NAMED
+        sources = brought.most_common()
+        named = ", ".join(f"{label} ({items})" for label, items in sources[:NAMED])
+        more = sum(items for _, items in sources[NAMED:])
+        others = len(sources) - NAMED
         rest = f", and {more} from {others} other{'s' * (others > 1)}" if more else ""
         parts.append(f"Where the first {meanings[0].of} recommendations come from: {named}{rest}.")
     silent = count - len(speaking)
     if silent:
-        parts.append(f"{silent} bring{'s' if silent == 1 else ''} none of these now.")
+        parts.append(f"{silent} interest{' brings' if silent == 1 else 's bring'} none of these now.")
     newest = max(each.born_span for each in meanings)
     born = [each for each in meanings if each.born_span == newest]
     young = list(dict.fromkeys(each.label for each in born))

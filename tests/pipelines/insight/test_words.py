@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -88,6 +90,9 @@ def test_sentences_say_what_a_stranger_wants_to_know():
     told = sentences("7", [meaning(0, 2, "s1", None), meaning(1, 9, "s1", 0.95), meaning(2, 0, "s2", 0.1)])
     assert told == (
         "User 7 has 3 interests, 2 of them distinct (the rest nearly repeat another). "
-        "Where the first 20 recommendations come from: L1 (9), L0 (2). 1 brings none of these now. Newest, of s2: L2."
+        "Where the first 20 recommendations come from: L1 (9), L0 (2). 1 interest brings none of these now. "
+        "Newest, of s2: L2."
     )
+    alike = [replace(meaning(n, brings, "s1", None), label="tea") for n, brings in enumerate((8, 5, 4))]
+    assert "recommendations come from: tea (17), L3 (3)." in sentences("7", [*alike, meaning(3, 3, "s1", None)])
     assert sentences("7", []) == "User 7 has 0 interests."
