@@ -45,6 +45,8 @@ SCALE = 10.0
 COUNTS, FRESH = PersonalTerm.columns.index("personal_4_spans"), 0.1
 #: Pairs that are held at once, as many as stay in the processor's cache; and systems of equations.
 CHUNK, LARGEST = 8_192, 2_048
+#: Who has so many items at most is solved for by them, in as many equations, and not by the k numbers of a factor.
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,14 @@ class FactorsTerm:
     def _read(self, mine: Had, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, T x RANK) x_u of the users of ``mine``, and (P,) the products with what they had by ``weights`` (T,)."""
         had = _Had(mine.place, mine.items, mine.values[:, COUNTS], len(mine.users))
-        return _solved(had, WEIGHTS[: self.tables], self.factors, gram=self._gram, told=weights)
+        return _solved(had, WEIGHTS[: self.tables], self.factors, everybody=self._everybody, told=weights)
 
     def _below(self, n_items: int) -> Tensor:
         return self.factors[:n_items]
 
     @cached_property
-    def _gram(self) -> Tensor:
-        return _gram(self.factors)
+    def _everybody(self) -> _Everybody:
+        return _Everybody.of(self.factors)
 
     def _products(self, vectors: Tensor, place: IntArray, items: IntArray) -> Tensor:
         """(P, T) the products of ``vectors`` (B, T x k) and the factors of pairs ``place`` and ``items`` (P,); 0 for
@@ -196,22 +198,37 @@ def _fresh(first: int, n_items: int) -> Tensor:
     return FRESH * torch.randn(n_items - first, RANK, generator=generator)
 
 
+@dataclass(frozen=True)
+class _Everybody:
+    """What is the same in the equations of all who are solved for by the same factors: by table, the sum of y y^T over
+    all of them and the ridge, ``curve`` (T, k, k) float64, and what undoes it, ``inverse`` (T, k, k) float32."""
+
+    curve: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, factors: Tensor) -> _Everybody:
+        """Of all ``factors`` (M, T x k)."""
+        tables = _by_table(factors).transpose(0, 1).double()
+        curve = tables.transpose(1, 2) @ tables + RIDGE * torch.eye(RANK, dtype=torch.float64)
+        return cls(curve, torch.linalg.inv(curve).float())
+
+
 def _solved(
     had: _Had,
     weights: tuple[float, ...],
     known: Tensor,
     held: tuple[Tensor, Tensor] | None = None,
-    gram: Tensor | None = None,
+    everybody: _Everybody | None = None,
     told: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(owners, T x k) the factors of the owners of ``had`` that fit the ``known`` (M, T x k) of what they had best, for
     each of ``weights`` (T,); and (R,) their products with those by ``told`` (T,), where it is given.
 
     ``held`` are factors (owners, T x k) to which they are pulled, and by how much (owners,). Who has nothing gets zero.
-    ``gram`` is that of ``known``, where it is at hand.
+    ``everybody`` is that of ``known``, where it is at hand.
     """
-    one, tables = torch.eye(RANK, dtype=torch.float64), len(weights)
-    base = (_gram(known) if gram is None else gram) + RIDGE * one
+    same = everybody or _Everybody.of(known)
     found, products = torch.zeros(had.owners, known.shape[1]), torch.zeros(0 if told is None else len(had.other))
     count = np.bincount(had.owner, minlength=had.owners)
     start = np.cumsum(count) - count
@@ -221,18 +238,13 @@ def _solved(
         rows, chosen = np.where(real, start[batch, None] + column, 0), torch.from_numpy(batch)
         mask = torch.from_numpy(real).float()
         vectors = known.index_select(0, torch.from_numpy(had.other[rows].ravel()))
-        vectors = vectors.view(*rows.shape, tables, RANK)  # those of empty places weigh nothing below
-        counts = had.counts[torch.from_numpy(rows)] * mask
-        left, right = [], []
-        for table, weight in zip(vectors.unbind(2), weights, strict=True):  # (b, W, k)
-            extra = weight * counts
-            left.append(table.transpose(1, 2) @ (table * extra[..., None]))
-            right.append((mask + extra)[:, None, :] @ table)
-        curve, slope = base + torch.stack(left, 1).double(), torch.cat(right, 1).double()  # (b, T, k, k), (b, T, k)
-        if held is not None:
-            pull = held[1][chosen, None, None].double()
-            curve, slope = curve + pull[..., None] * one, slope + pull * _by_table(held[0][chosen]).double()
-        solved = torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0].float()
+        vectors = vectors.view(*rows.shape, len(weights), RANK)  # those of empty places weigh nothing below
+        more = torch.tensor(weights) * (had.counts[torch.from_numpy(rows)] * mask)[..., None]  # (b, W, T)
+        if held is None and len(column) <= FEW:
+            solved = _by_items(vectors, mask, more, same)
+        else:
+            pulled = None if held is None else (_by_table(held[0][chosen]), held[1][chosen])
+            solved = _by_factors(vectors, mask, more, same, pulled)
         found[chosen] = solved.flatten(1)
         if told is not None:
             each = vectors.flatten(2) @ (told[:, None] * solved).flatten(1)[..., None]  # (b, W, 1)
@@ -240,10 +252,40 @@ def _solved(
     return found, products
 
 
-def _gram(factors: Tensor) -> Tensor:
-    """(T, k, k) the sum of y y^T over all items, table by table."""
-    tables = _by_table(factors).transpose(0, 1).double()
-    return tables.transpose(1, 2) @ tables
+def _by_factors(
+    vectors: Tensor, mask: Tensor, more: Tensor, same: _Everybody, pulled: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """(b, T, k) what solves (same + V^T D V + pull) x = V^T (1 + D) 1 + pull before, for ``vectors`` V (b, W, T, k) of
+    which ``mask`` (b, W) says what is real and D = ``more`` (b, W, T); ``pulled`` are before (b, T, k) and pull (b,).
+    """
+    left, right = [], []
+    for table, extra in zip(vectors.unbind(2), more.unbind(2), strict=True):  # (b, W, k), (b, W)
+        left.append(table.transpose(1, 2) @ (table * extra[..., None]))
+        right.append((mask + extra)[:, None, :] @ table)
+    curve, slope = same.curve + torch.stack(left, 1).double(), torch.cat(right, 1).double()  # (b, T, k, k), (b, T, k)
+    if pulled is not None:
+        pull = pulled[1][:, None, None].double()
+        curve = curve + pull[..., None] * torch.eye(RANK, dtype=torch.float64)
+        slope = slope + pull * pulled[0].double()
+    return torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0].float()
+
+
+def _by_items(vectors: Tensor, mask: Tensor, more: Tensor, same: _Everybody) -> Tensor:
+    """(b, T, k) the same without a pull, by the identity of Woodbury: W equations, with P the inverse of ``same``,
+
+    (P^-1 + V^T D V)^-1 = P - P V^T R (1 + R V P V^T R)^-1 R V P        with R the root of D
+    """
+    root = more.sqrt()
+    first, spread, inner, missed = [], [], [], []
+    for n, table in enumerate(vectors.unbind(2)):  # (b, W, k)
+        scaled = table * root[..., n, None]
+        spread.append(scaled @ same.inverse[n])  # R V P
+        inner.append(spread[-1] @ scaled.transpose(1, 2))
+        first.append((mask + more[..., n])[:, None, :] @ table @ same.inverse[n])  # (b, 1, k)
+        missed.append(scaled @ first[-1].transpose(1, 2))  # (b, W, 1)
+    curve = torch.stack(inner, 1).double() + torch.eye(mask.shape[1], dtype=torch.float64)
+    given = torch.cholesky_solve(torch.stack(missed, 1).double(), torch.linalg.cholesky(curve)).float()  # (b, T, W, 1)
+    return torch.cat(first, 1) - (torch.stack(spread, 1).transpose(2, 3) @ given)[..., 0]
 
 
 def _batches(count: IntArray) -> Iterator[IntArray]:

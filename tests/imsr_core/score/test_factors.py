@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from imsr_core.ragged import concatenate, empty_sequences
+from imsr_core.score import factors
 from imsr_core.score.factors import RANK, RIDGE, WEIGHTS, FactorsTerm
 from imsr_core.score.personal import EPSILON, PersonalTerm
 from imsr_core.testing.planted_logs import random_span, span_of
@@ -33,8 +34,10 @@ def two_crowds():
     return counted(span_of(items), n_items=21), items
 
 
+@pytest.mark.parametrize("few", [0, 16])
 @pytest.mark.parametrize("table", range(len(WEIGHTS)))
-def test_a_user_solves_its_own_equations(two_crowds, table):
+def test_a_user_solves_its_own_equations(two_crowds, table, few, monkeypatch):
+    monkeypatch.setattr(factors, "FEW", few)
     term, _ = two_crowds
     columns = slice(table * RANK, (table + 1) * RANK)
     known = term.factors[:, columns].double().numpy()
