@@ -37,7 +37,7 @@ PENALTY = 0.1
 """Of the squares of the five weights, beside the sum of the examples' losses."""
 MOST_STEPS = 50
 _CELLS = 10_000_000  # scores held at once
-_MOST_TERMS = 2_000_000  # entries with a term of their own, of all examples
+_MOST_TERMS, _MOST_SCORES = 2_000_000, 300_000_000  # items, and scores, of all examples of a fit
 
 
 class Entries(NamedTuple):
@@ -154,9 +154,9 @@ def _fit(cases: _Cases, share: int, start: Tensor) -> tuple[Tensor, float]:
     return weights.detach(), float(loss_of().detach())
 
 
-def most_examples(width: int) -> int:
-    """How many examples of so many items are enough for a fit."""
-    return max(1, _MOST_TERMS // max(1, width))
+def most_examples(width: int, n_items: int) -> int:
+    """How many examples of ``width`` items, and of as many scores as there are items, are enough for a fit."""
+    return max(1, min(_MOST_TERMS // max(1, width), _MOST_SCORES // max(1, n_items)))
 
 
 def fit_counts(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD, UNKNOWN
-from imsr_core.lifelong import counts, followers, protocol
+from imsr_core.lifelong import counts, followers, protocol, wide_next
 from imsr_core.lifelong.config import LifelongConfig, PhaseConfig, SplitConfig
 from imsr_core.lifelong.counts import SHARES, NextItemCounts, entries_of, fit_counts
 from imsr_core.lifelong.followers import Followers, followers_of
@@ -241,6 +241,20 @@ def test_the_encoder_is_learnt_as_without_them_and_both_score_better(
     assert view.wide is None
     nothing = torch.full((1, 12), PAD)
     assert torch.equal(view.logits(nothing), method.deep_view(alone, "T1").logits(nothing))
+
+
+def test_of_a_large_log_some_users_are_enough(monkeypatch, learnt: LifelongState, sequences: SpanSequences) -> None:
+    """As many examples as a budget of items and of scores has room for: one of each of some users, or more of all."""
+    asked, fit = [], wide_next.fit_counts
+    monkeypatch.setattr(wide_next, "fit_counts", lambda *given: asked.append(given[2]) or fit(*given))
+    for terms, scores in ((10**9, 48 * 5), (16 * 7, 10**9), (10**9, 10**9)):
+        monkeypatch.setattr(counts, "_MOST_TERMS", terms)
+        monkeypatch.setattr(counts, "_MOST_SCORES", scores)
+        get_method("finesmax").pretrain(sequences, config_of(), 1, 48)
+    few, fewer, all_of_them = ([len(each), len(np.unique(each.users))] for each in asked)
+    judges = int((parts_of(sequences.users, config_of().split) == 1).sum())
+    assert (few, fewer, all_of_them[1]) == ([5, 5], [7, 7], judges)
+    assert all_of_them[0] > 4 * judges
 
 
 @pytest.mark.parametrize("objective", [{"wide_next": False}, {"wide": 0}])
