@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
@@ -18,6 +19,7 @@ from flows.lazy import LazyGroup
 from flows.next_command import keep_workspace
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
+from pipelines.workspace.ending import raise_signal_behind
 
 app = typer.Typer(
     name="imsr",
@@ -63,6 +65,10 @@ def main() -> None:
     except ImsrError as error:
         _fail(error.message, error.hint)
     except Exception as error:
+        try:
+            raise_signal_behind(error)
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
         if not _of_the_disk(error):
             raise
         _fail(str(error), "once the disk is in order run the command again: what is published is as it was")

@@ -24,6 +24,7 @@ from pipelines.nights.refresh import refresh_if_due
 from pipelines.sequences.build import sequence_span
 from pipelines.versions.ancestry import newest_shadow
 from pipelines.warehouse.catalog import publish_catalog
+from pipelines.workspace.ending import raise_signal_behind
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import MetricRow, SequencesRow, SpanState, VersionRow
@@ -87,6 +88,7 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
         if outcome.verdict.passed and workspace.settings.refresh.every_spans:
             timed("refresh", refresh_if_due, writer)
     except Exception as error:
+        raise_signal_behind(error)  # a span that was interrupted has not failed
         mark_failed(writer, run, error)
         raise
     try:  # the version is live by now: what fails here takes nothing back, and is made after the next run

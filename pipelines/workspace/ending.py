@@ -1,7 +1,8 @@
 """A process that was asked to end ends at its next step, also if the exception of the signal was swallowed.
 
-An exception that a signal raises can come up anywhere, and is lost in a weakref callback, a destructor, or somebody's
-``except:``. So it leaves a note as well, and every step looks for it (each fail point is one, each batch of training).
+An exception that a signal raises can come up anywhere, and is lost in a weakref callback, a destructor, a query, or
+somebody's ``except:``. So it leaves a note as well, and every step looks for it (each fail point is one, each batch of
+training).
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Callable
 
 #: What a shell reports for a process that SIGTERM ended.
 EXIT_CODE = 128 + signal.SIGTERM
+
+#: All that DuckDB says when Python's handler of a signal raised something.
+_INTERRUPTED = "Query interrupted"
 
 _asked = False
 
@@ -30,6 +34,18 @@ def end_if_asked() -> None:
     if _asked:
         ask_to_end(False)
         raise Terminated(EXIT_CODE)
+
+
+def raise_signal_behind(error: Exception) -> None:
+    """Where DuckDB made an error of its own of what a signal raised in the midst of a query, raise that instead.
+
+    Raises:
+        Terminated: the process was asked to end.
+        KeyboardInterrupt: it was not, so that it was Ctrl-C.
+    """
+    if isinstance(error, RuntimeError) and str(error) == _INTERRUPTED:
+        end_if_asked()
+        raise KeyboardInterrupt from error
 
 
 def noticing(progress: Callable[[int, int, float], None]) -> Callable[[int, int, float], None]:

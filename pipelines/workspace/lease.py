@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from imsr_core.errors import ImsrError
-from pipelines.workspace.ending import Terminated
+from pipelines.workspace.ending import Terminated, raise_signal_behind
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import LEASE, LeaseLost, LeaseRow, Ledger, LedgerError, Snapshot, Transaction, iso
@@ -107,7 +107,11 @@ def hold(workspace: Workspace, holder: str, *, stale_after: float = STALE_SECOND
         thread.start()
         lease.check()  # a process that was suspended here would clear away what its successor writes
         clear_staging(workspace)  # what dead runs left: nobody else writes now
-        yield lease
+        try:
+            yield lease
+        except RuntimeError as error:
+            raise_signal_behind(error)
+            raise
     except Exception:
         lease.check()  # a loser's files are gone under its feet: say why, not that a file is missing
         raise

@@ -59,6 +59,18 @@ PLACES = {
 }
 
 
+QUERY = """
+    import tempfile, threading
+    from pipelines.workspace.engine import duckdb_session
+    from pipelines.workspace.layout import Workspace
+    from pipelines.workspace.lease import hold
+    asked = threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM))
+    with hold(Workspace.create(tempfile.mkdtemp() + "/w"), "imsr run"), duckdb_session() as connection:
+        asked.start()
+        connection.execute("SELECT sum(a.range * b.range) FROM range(300000) a, range(100000) b")"""
+PLACES["a query"] = QUERY
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_signal_that_arrives_in(place):
     script = textwrap.dedent(START) + textwrap.dedent(PLACES[place])
@@ -67,9 +79,9 @@ def test_a_signal_that_arrives_in(place):
     assert "Terminat" not in done.stderr
 
 
-@pytest.mark.parametrize("place", ["a weakref callback", "a destructor", "the garbage collector"])
+@pytest.mark.parametrize("place", ["a weakref callback", "a destructor", "the garbage collector", "a query"])
 def test_a_ctrl_c_that_arrives_in(place):
-    script = textwrap.dedent(START).replace("signal.SIGTERM", "signal.SIGINT") + textwrap.dedent(PLACES[place])
+    script = (textwrap.dedent(START) + textwrap.dedent(PLACES[place])).replace("signal.SIGTERM", "signal.SIGINT")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert done.returncode == -signal.SIGINT, done.stderr
     assert "Exception ignored" not in done.stderr

@@ -28,6 +28,8 @@ from pipelines.interests import training
 from pipelines.interests.version import LINE, Version
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import due
+from pipelines.workspace.ending import Terminated, ask_to_end
+from pipelines.workspace.lease import ended_early
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow, iso
 from pipelines.workspace.publish import staged_folder
 from pipelines.workspace.seal import verify_folder
@@ -231,6 +233,22 @@ def test_real_divergence_is_such_a_failure(learnt, copy_of):
     row = span_rows(workspace)["2024-03-07"]
     assert row.state == SpanState.FAILED
     assert row.error
+
+
+@pytest.mark.parametrize(("asked", "wanted"), [(True, Terminated), (False, KeyboardInterrupt)])
+def test_a_span_whose_query_a_signal_interrupted_has_not_failed(tmp_path, monkeypatch, asked, wanted):
+    workspace = make(tmp_path / "w", log(range(2)))
+
+    def interrupted(*_, **__):
+        ask_to_end(asked)  # the exception of the signal was lost in the engine, which has one of its own
+        raise RuntimeError("Query interrupted")
+
+    monkeypatch.setattr(training, "strategy_named", lambda _: interrupted)
+    with pytest.raises(wanted):
+        run_all(workspace)
+    assert "failed" not in states(workspace).values()
+    with workspace.ledger.snapshot() as view:
+        assert ended_early(view)["signal"] == ("SIGTERM" if asked else "SIGINT (Ctrl-C)")
 
 
 def test_an_unforeseen_error_is_recorded_too(tmp_path, monkeypatch):
