@@ -24,13 +24,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
 from imsr_core.score.contexts import KINDS, WINDOW, Contexts, bits_for, in_pieces
 from imsr_core.score.counting import counted
-from imsr_core.score.pairs import FloatArray, IntArray, Pairs, fading, stacked
+from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, fading, stacked
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.sorted_keys import numbered, union, unique
 
@@ -44,6 +43,8 @@ SERVED = 50
 SPARSE = 20
 #: Votes held at once in `NeighboursTerm.asked` (users x items): about what stays in the processor's cache.
 CHUNK = 300_000
+#: Pairs that are compared with the neighbours of an item together.
+COMPARED = 16_384
 #: A base is counted anew when the entries since are more than this times its pairs, and more than a few.
 OVERGROWN, FEW = 3, 1_000_000
 #: Entries that are counted together: half a gigabyte.
@@ -84,8 +85,7 @@ class NeighboursTerm:
     def asked_of(self, personal: PersonalTerm) -> NeighboursTerm:
         """The same table, with the items of other people as voters; an item that nobody here had has no vote."""
         other = replace(self, personal=personal)
-        kept = {name: getattr(self, name) for name in ("_served", "_starts", "_similar")}  # of this table's items
-        vars(other).update(kept)
+        vars(other)["_served"] = self._served  # of this table's items
         return other
 
     def shared_with(self, personal: PersonalTerm) -> NeighboursTerm:
@@ -182,12 +182,11 @@ class NeighboursTerm:
         count = np.bincount(owner, minlength=len(people))
         start = np.cumsum(count) - count
         for kind, near in enumerate(self._served):
-            values = np.append(near.values[:, 0], 0.0)
+            known = near.rows_of(voter)
             for nth in range(int(count.max(initial=0))):
                 there = nth < count[place]
                 row = (start[place] + nth)[there]
-                pair = near.find(voter[row], items[there])
-                vote = strength[row, kind] * np.where(pair >= 0, values[pair], 0.0)
+                vote = strength[row, kind] * near.similarity(known[row], items[there])
                 better = vote > best[there]
                 at = np.flatnonzero(there)[better]
                 best[at], found[at] = vote[better], voter[row][better]
@@ -195,29 +194,25 @@ class NeighboursTerm:
 
     def _vote(self, votes: Tensor, voters: tuple[IntArray, IntArray, FloatArray], width: int, kind: int) -> Tensor:
         """Add the votes of ``voters`` to ``votes`` (B x ``width``,), which are 0; the places that got one (V,)."""
-        inside = voters[1] < len(self.degree)
-        place, items, strength = (column[inside] for column in voters)
-        near, start = self._served[kind], self._starts[kind]
-        count = start[items + 1] - start[items]
-        rows = np.repeat(start[items] - (np.cumsum(count) - count), count)
-        rows += np.arange(len(rows))
-        voted = np.repeat(place * width, count)
-        voted += near.other.take(rows)
-        share = np.repeat(strength[:, kind].astype(np.float32), count)
-        share *= self._similar[kind].take(rows)
-        votes.index_add_(0, torch.from_numpy(voted), torch.from_numpy(share))
-        return torch.from_numpy(voted)
+        place, items, strength = voters
+        near = self._served[kind]
+        row = near.rows_of(items)
+        known = row >= 0
+        short = np.int32 if len(votes) < WIDTH else np.int64
+        first = torch.from_numpy((place[known] * width).astype(short))
+        chosen = torch.from_numpy(row[known])
+        voted = (near.others.index_select(0, chosen) + first[:, None]).flatten()
+        share = near.similar.index_select(0, chosen)
+        share *= torch.from_numpy(strength[known, kind].astype(np.float32))[:, None]
+        votes.index_add_(0, voted, share.flatten())
+        return voted
 
     @cached_property
-    def _served(self) -> list[Pairs]:
+    def _served(self) -> list[_Nearest]:
         return self._nearest(voting(self.personal.pairs))
 
-    @cached_property
-    def _similar(self) -> list[NDArray[np.float32]]:
-        return [near.values[:, 0].astype(np.float32) for near in self._served]
-
-    def _nearest(self, items: IntArray) -> list[Pairs]:
-        """Of each kind the `SERVED` most similar neighbours of ``items`` (ascending); the value is s."""
+    def _nearest(self, items: IntArray) -> list[_Nearest]:
+        """Of each kind the `SERVED` most similar neighbours of ``items`` (ascending)."""
         found: list[list[Pairs]] = [[] for _ in KINDS]
         degrees = [np.ascontiguousarray(self.degree[:, kind]) for kind in range(len(KINDS))]
         for pairs in self._pieces(items[items < len(self.degree)]):
@@ -227,12 +222,7 @@ class NeighboursTerm:
                 similar = pairs.values[together, kind] / np.sqrt(degree[owner] * degree[other])
                 near = Pairs(owner, other, last, similar[:, None])
                 found[kind].append(near.take(near.strongest(SERVED)))
-        return [stacked([Pairs.empty(1), *parts]) for parts in found]
-
-    @cached_property
-    def _starts(self) -> list[IntArray]:
-        """Of each kind the first row of every item (N + 1,) in what is served."""
-        return [np.searchsorted(near.owner, np.arange(len(self.degree) + 1)) for near in self._served]
+        return [_Nearest.of(stacked([Pairs.empty(1), *parts])) for parts in found]
 
     def _cut(self, pairs: Pairs) -> Pairs:
         """Of each item the ``limit`` most frequent neighbours of each kind, of those that it has."""
@@ -243,6 +233,45 @@ class NeighboursTerm:
             together = np.flatnonzero(pairs.values[:, kind] > 0)
             kept[together[pairs.take(together).strongest(self.limit, kind)]] = True
         return pairs.take(kept)
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    """The neighbours of items ``owners`` (V,), ascending: ``others`` (V, W) int32 and how similar they are, ``similar``
+    (V, W) float32. Who has fewer than W has item 0 in the other places, by 0. Rows are copied whole: votes are."""
+
+    owners: IntArray
+    others: Tensor
+    similar: Tensor
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> _Nearest:
+        """Of pairs whose value is s."""
+        owners, place = numbered(pairs.owner)
+        count = np.bincount(place, minlength=len(owners))
+        column = np.arange(len(pairs)) - np.repeat(np.cumsum(count) - count, count)
+        others = np.zeros((len(owners), int(count.max(initial=0))), dtype=np.int32)
+        similar = np.zeros(others.shape, dtype=np.float32)
+        others[place, column], similar[place, column] = pairs.other, pairs.values[:, 0]
+        return cls(owners, torch.from_numpy(others), torch.from_numpy(similar))
+
+    def rows_of(self, items: IntArray) -> IntArray:
+        """(P,) the row of each of ``items`` (P,), -1 where it has none."""
+        if not len(self.owners):
+            return np.full(len(items), -1)
+        row = np.searchsorted(self.owners, items).clip(max=len(self.owners) - 1)
+        return np.where(self.owners[row] == items, row, -1)
+
+    def similarity(self, rows: IntArray, items: IntArray) -> FloatArray:
+        """(P,) s of the owners in ``rows`` (P,) and ``items`` (P,); 0 where they do not go together."""
+        found = np.zeros(len(rows))
+        known = np.flatnonzero(rows >= 0)
+        for first in range(0, len(known), COMPARED):
+            part = known[first : first + COMPARED]
+            row = torch.from_numpy(rows[part])
+            same = self.others.index_select(0, row) == torch.from_numpy(items[part])[:, None]
+            found[part] = (self.similar.index_select(0, row) * same).sum(1).double().numpy()
+        return found
 
 
 def _smallest(n: int) -> type[np.unsignedinteger]:
