@@ -87,7 +87,17 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
         return f"{_untested(facts.scores.get('strangers', {}), top_n)} {text}"
     span = max(scores)
     score, floor = scores[span], counted.get(span)
-    told = f"Of the events of {span}, {percent(score)} were among the {top_n} items recommended before they happened"
+    known, new = (facts.counts.get(name, {}).get(span, 0) for name in ("all", "strangers"))
+    if new > known:  # most come once: the score is of few, and the others get another list
+        hits = percent(facts.scores["strangers"][span])
+        text = (
+            f"Of the {number(new)} events of new users {hits} were among the {top_n} popular items that new users are "
+            f"shown. {text}"
+        )
+    whose = (
+        f"the {number(known)} events of {span} by users who had come before" if new > known else f"the events of {span}"
+    )
+    told = f"Of {whose}, {percent(score)} were among the {top_n} items recommended before they happened"
     if floor is None:
         return f"{told}. {text}"
     name, best = max((("the last span's popular items", floor.popular), ("what each user had most", floor.personal)),

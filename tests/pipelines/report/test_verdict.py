@@ -8,8 +8,8 @@ from pipelines.report.floors import Floor
 from pipelines.report.page import verdict
 
 
-def facts_of(scores):
-    return SimpleNamespace(scores=scores, mean=4.0, distinct_mean=1.5)
+def facts_of(scores, counts=None):
+    return SimpleNamespace(scores=scores, counts=counts or {}, mean=4.0, distinct_mean=1.5)
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,14 @@ def test_without_a_score_it_says_whether_nobody_came_back():
     assert says.startswith("Nobody has come back yet")
     assert "Of the events of 2024-02" in says
     assert "10.0 %" in says
+
+
+def test_where_most_come_once_both_lists_are_told_of():
+    scores = {"all": {"2024-02": 1.0}, "strangers": {"2024-02": 0.3}}
+    floor = {"2024-02": Floor("2024-02", 3, 0.6, 0.2)}
+    says = verdict(facts_of(scores, {"all": {"2024-02": 3}, "strangers": {"2024-02": 2122}}), floor, 20)
+    assert says.startswith("Of the 3 events of 2024-02 by users who had come before, 100.0 % were among the 20 items")
+    assert "Of the 2,122 events of new users 30.0 % were among the 20 popular items that new users are shown." in says
+    says = verdict(facts_of(scores, {"all": {"2024-02": 3000}, "strangers": {"2024-02": 2122}}), floor, 20)
+    assert says.startswith("Of the events of 2024-02, 100.0 %")
+    assert "new users" not in says
