@@ -90,6 +90,7 @@ ROWS = [
     [FIRST_ITEM + item for item in (0, 1, 1)],
     [FIRST_ITEM + 2],
     [FIRST_ITEM + 1, FIRST_ITEM + N + 4],  # the last item is newer than T1
+    [FIRST_ITEM + 2, FIRST_ITEM + N],  # also by one
     [UNKNOWN, FIRST_ITEM + 4, UNKNOWN],
     [],
     [FIRST_ITEM + item for item in (4, 4, 2, 0, 2, 0, 0)],
@@ -135,7 +136,7 @@ def judged(monkeypatch, scores: torch.Tensor, rows: list[list[int]], labels: lis
 def test_the_likelihood_of_a_fit_is_that_of_what_is_served(monkeypatch) -> None:
     """The normaliser that only knows the labels with terms is the whole sum's; also a chunk at a time."""
     torch.manual_seed(1)
-    scores, labels = torch.randn(len(ROWS), N), torch.tensor([2, 0, 1, 4, 3, 5])
+    scores, labels = torch.randn(len(ROWS), N), torch.tensor([2, 0, 1, 2, 4, 3, 5])
     examples = next_item_examples(sequences_of([[0, 1]] * len(ROWS)), 7)
     examples = replace(examples, inputs=padded(ROWS), labels=labels)
     cases = counts._cases(lambda _: scores, table(), examples)
@@ -192,6 +193,23 @@ def test_where_the_encoder_knows_all_there_are_no_counts(monkeypatch) -> None:
     loose = judged(monkeypatch, scores, rows, labels, STANDARD_ERRORS=-9.0)[0]
     assert loose is not None  # it is the standard errors that keep them out
     assert judged(monkeypatch, scores[:0], [], [])[0] is None
+
+
+def test_of_an_encoder_that_is_too_sure_a_share_is_taken(monkeypatch) -> None:
+    """Its scores are twice as far apart as they should be."""
+    rng, torch_rng = np.random.default_rng(6), torch.manual_seed(6)
+    rows, _ = a_log(4, 0.0)
+    scores = 2.0 * torch.randn(300, N, generator=torch_rng)
+    labels = [int(rng.choice(N, p=p)) for p in scores.double().softmax(dim=1).numpy()]
+    assert float(judged(monkeypatch, 2.0 * scores, rows, labels)[0].weights[0]) == pytest.approx(0.5, abs=0.11)
+
+
+def test_weights_are_held_small(monkeypatch) -> None:
+    rows, labels = a_log(0, 0.9)
+    free = judged(monkeypatch, torch.zeros(300, N), rows, labels)[0]
+    held = judged(monkeypatch, torch.zeros(300, N), rows, labels, PENALTY=1e6, STANDARD_ERRORS=-9.0)[0]
+    assert free.weights[1:].abs().max() > 0.5
+    assert held.weights[1:].abs().max() < 0.01
 
 
 def config_of(**objective: object) -> LifelongConfig:
