@@ -89,7 +89,7 @@ ARMS = (
     Arm("the papers' alpha", "teracon", {"teracon": TeraconConfig(distillation=0.7, retention="mse")}),
     Arm("nothing distilled", "teracon", {"teracon": TeraconConfig(distillation=0.0)}),
     Arm("relations carried", "teracon", {"teracon": TeraconConfig(carry_relations=True)}),
-    Arm("alpha 5", "teracon", {"teracon": TeraconConfig(distillation=5.0)}),
+    *(Arm(f"alpha {a}", "teracon", {"teracon": TeraconConfig(distillation=float(a))}) for a in (5, 160)),
     Arm("scores distilled", "teracon", {"teracon": TeraconConfig(retention="mse")}),
 )
 
