@@ -26,6 +26,7 @@ from imsr_core.score.serving import Scorer, with_places_kept
 from imsr_core.session import session_state
 from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
+from pipelines.interests.asked_ids import Id, asked_id, asked_ids
 from pipelines.interests.popular import most_popular
 from pipelines.interests.reasons import reasons
 from pipelines.interests.version import Version
@@ -49,7 +50,7 @@ class Recommender:
 
     @classmethod
     def open(
-        cls, workspace: Workspace | Path | str, version_id: str | None = None, *, users: Sequence[str] | None = None
+        cls, workspace: Workspace | Path | str, version_id: str | None = None, *, users: Sequence[Id] | None = None
     ) -> Recommender:
         """The current version of a workspace, or the one of this id; for ``users`` alone it is read in a moment.
 
@@ -60,14 +61,14 @@ class Recommender:
         version = Version.open(opened, version_id)
         if users is None:
             return cls(version, version.load())
-        indices = version.vocabulary.users_of(pa.array(list(users), pa.string()))
+        indices = version.vocabulary.users_of(pa.array(asked_ids(users), pa.string()))
         return cls(version, version.load(unique(indices[indices >= 0])))
 
     @cached_property
     def _items(self) -> Tensor:
         return self.state.item_vectors()
 
-    def interests(self, user_id: str) -> pa.Table:
+    def interests(self, user_id: Id) -> pa.Table:
         """The interests of one user, one row each, oldest first.
 
         Raises:
@@ -75,7 +76,7 @@ class Recommender:
             VersionError: it was pruned since it was opened.
         """
         with self._saying_if_pruned():
-            return self._interests(user_id)
+            return self._interests(asked_id(user_id))
 
     def _interests(self, user_id: str) -> pa.Table:
         index = torch.from_numpy(self._indices([user_id]))
@@ -98,7 +99,7 @@ class Recommender:
             }
         )
 
-    def known(self, user_ids: Sequence[str]) -> NDArray[np.bool_]:
+    def known(self, user_ids: Sequence[Id]) -> NDArray[np.bool_]:
         """Which of these users (B,) have interests in this version."""
         with self._saying_if_pruned():
             indices = torch.from_numpy(self._indices(user_ids))
@@ -106,12 +107,12 @@ class Recommender:
 
     def top_n(
         self,
-        user_ids: Sequence[str],
+        user_ids: Sequence[Id],
         n: int = 20,
         *,
         exclude_seen: bool = False,
-        exclude: Sequence[str] = (),
-        only: Sequence[str] | None = None,
+        exclude: Sequence[Id] = (),
+        only: Sequence[Id] | None = None,
         new_share: float | None = None,
     ) -> pa.Table:
         """The ``n`` best items of each user, once: user_id, rank (from 1), item_id, score, interest_id, reason.
@@ -122,22 +123,23 @@ class Recommender:
         (reason "popular", score and interest_id NULL).
 
         Raises:
-            ConfigError: ``n`` is below 1, ``new_share`` no share, or no item of ``only`` is known.
+            ConfigError: ``n`` is below 1, ``new_share`` no share, an id no text or whole number, or no item of ``only``
+                is known.
             VersionError: the version was pruned since it was opened.
         """
         share = self.version.workspace.settings.recommend.new_share if new_share is None else new_share
         if n < 1 or not 0 <= share <= 1:
             raise ConfigError(f"{n} items for each user, {share:g} of them new", hint="ask for 1 or more, 0 .. 1 new")
         with self._saying_if_pruned():
-            return self._top_n(list(dict.fromkeys(user_ids)), n, exclude_seen, exclude, only, share)
+            return self._top_n(list(dict.fromkeys(asked_ids(user_ids))), n, exclude_seen, exclude, only, share)
 
     def _top_n(
         self,
         user_ids: list[str],
         n: int,
         exclude_seen: bool,
-        exclude: Sequence[str],
-        only: Sequence[str] | None,
+        exclude: Sequence[Id],
+        only: Sequence[Id] | None,
         share: float,
     ) -> pa.Table:
         indices = self._indices(user_ids)
@@ -202,14 +204,15 @@ class Recommender:
             return lists
         return with_places_kept(lists, self._scorer("new").best(users, n, seen, allowed), share, lists[0].shape[1])
 
-    def _allowed(self, exclude: Sequence[str], only: Sequence[str] | None) -> NDArray[np.bool_] | None:
+    def _allowed(self, exclude: Sequence[Id], only: Sequence[Id] | None) -> NDArray[np.bool_] | None:
         """(N,) which items may be shown; None: all of them."""
-        if not exclude and only is None:
+        left_out, wanted = asked_ids(exclude), None if only is None else asked_ids(only)
+        if not left_out and wanted is None:
             return None
-        allowed = np.full(self.state.n_items, only is None)
-        for ids, value in ((only, True), (exclude, False)):
+        allowed = np.full(self.state.n_items, wanted is None)
+        for ids, value in ((wanted, True), (left_out, False)):
             if ids:
-                found = self.version.vocabulary.items_of(pa.array(list(ids), pa.string()))
+                found = self.version.vocabulary.items_of(pa.array(ids, pa.string()))
                 allowed[found[(found >= 0) & (found < len(allowed))]] = value
         if not allowed.any():
             raise ConfigError(
@@ -225,8 +228,8 @@ class Recommender:
         known = (found >= 0) & (found < self.state.n_items)
         return [each for each, there in zip(ids, known.tolist(), strict=True) if not there]
 
-    def _indices(self, user_ids: Sequence[str]) -> NDArray[np.int64]:
-        return self.version.vocabulary.users_of(pa.array(list(user_ids), pa.string()))
+    def _indices(self, user_ids: Sequence[Id]) -> NDArray[np.int64]:
+        return self.version.vocabulary.users_of(pa.array(asked_ids(user_ids), pa.string()))
 
     def _rows(
         self, user_ids: Sequence[str], users: NDArray[np.int64], items: Tensor, scores: Tensor, which: str

@@ -1,9 +1,11 @@
 """Lists equal the paper's inference done naively: the lists of all interests, united, best score first."""
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from small_world import DAYS, NASTY_USER, VERSIONS, log
+from small_world import DAYS, NASTY_USER, VERSIONS, log, make, run_all
 
 from imsr_core.errors import ConfigError
 from pipelines.interests.recommend import Recommender, UnknownUserError
@@ -133,6 +135,22 @@ def test_interests_of_a_user(recommender):
     assert table["vector"].to_pylist() == mine.vectors.tolist()
     assert table["interest_id"].to_pylist() == mine.interest_id.tolist()
     assert set(table["born_span"].to_pylist()) <= set(DAYS)
+
+
+def test_ids_may_be_whole_numbers_and_one_text_is_not_taken_apart(tmp_path):
+    workspace = make(tmp_path / "w", [(str(n % 3), str(n % 5), f"{DAYS[n % 2]}T0{n % 10}:00:00Z") for n in range(40)])
+    run_all(workspace)
+    numbered = Recommender.open(workspace, users=[1, 2])
+    wanted = numbered.top_n(["1", "2"], 3, only=["0", "1", "2"], exclude=["2"])
+    for asked in ([1, 2], np.array([1, 2]), pa.array([1, 2]), pa.array(["1", "2"])):
+        assert numbered.top_n(asked, 3, only=[0, 1, 2], exclude=np.array([2])).equals(wanted)
+    assert numbered.interests(1).equals(numbered.interests("1"))
+    for one in ("12", b"12"):
+        with pytest.raises(ConfigError, match="where several are wanted"):
+            numbered.top_n(one)
+    for exclude in ("12", [1.5], [True], [None]):
+        with pytest.raises(ConfigError):
+            numbered.top_n(["1"], exclude=exclude)
 
 
 def test_interests_of_a_stranger_are_refused(recommender):

@@ -1,0 +1,35 @@
+"""The ids that somebody asks with, from Python: text, or the whole numbers that a log's ids often are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+
+import pyarrow as pa
+
+from imsr_core.errors import ConfigError
+
+#: One id.
+Id = str | int
+
+
+def asked_ids(ids: Iterable[Id] | pa.Array | pa.ChunkedArray) -> list[str]:
+    """Ids as text, in order; 1453 is "1453".
+
+    Raises:
+        ConfigError: one text in place of several, whose letters would be taken for ids; or an id that is neither text
+            nor a whole number.
+    """
+    if isinstance(ids, str | bytes):
+        raise ConfigError(f"{ids!r} is one id, where several are wanted", hint=f"ask with a list: [{ids!r}]")
+    values = ids.to_pylist() if isinstance(ids, pa.Array | pa.ChunkedArray) else list(ids)
+    return [asked_id(value) for value in values]
+
+
+def asked_id(value: object) -> str:
+    """One id as text. Raises ConfigError as `asked_ids` does."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    raise ConfigError(f"{value!r} is no id", hint="ids are texts, as the events have them, or whole numbers")
