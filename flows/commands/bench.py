@@ -30,6 +30,7 @@ from pipelines.bench.sweep import Sweep
 from pipelines.bench.tables import REFERENCES, report_path, write_report
 from pipelines.bench.variants import VARIANTS, variants_named
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.places import folder_to_make
 
 DEFAULT = (
     "popularity-last,popularity-decayed,personal,item-knn,counters,single-vector,fine_tune-literal,fine_tune,imsr,"
@@ -87,7 +88,7 @@ def bench(
         raise ConfigError("name a log, or a workspace", hint="imsr bench EVENTS... --data CONFIG, or: imsr bench -w .")
     variants = variants_named(list(VARIANTS) if strategies == "all" else _names(strategies))
     chosen = _extractors(extractors)
-    opened = _open(events or [], data, workspace, out)
+    opened = _open(events or [], data, workspace, folder_to_make(out))
     settings = opened.settings
     swept = _swept(sweep, strategies, settings.interests)
     spans = load_bench_data(opened, settings.bench, now=current_time())

@@ -16,7 +16,7 @@ from pipelines.lake.event_files import Found
 from pipelines.lake.ingest import FileReport, IngestReport, ingest, withdraw
 from pipelines.lake.landing import ingest_landed
 from pipelines.lake.warnings import check_quarantined
-from pipelines.settings.imsr_toml import as_new
+from pipelines.settings.imsr_toml import as_new, load_settings
 from pipelines.settings.source import SourceSettings
 from pipelines.workspace.layout import Workspace
 
@@ -36,7 +36,9 @@ def init(
     ] = None,
 ) -> None:
     """Make a workspace: folders, an empty ledger, and an imsr.toml that documents every setting."""
-    text = as_new(settings.read_text(encoding="utf-8")) if settings else None
+    if settings is not None:
+        load_settings(settings)  # what is wrong with it is said of this file
+    text = as_new(settings.read_text(encoding="utf-8-sig")) if settings else None
     workspace = Workspace.create(folder, text)
     source = SourceSettings() if text is None else workspace.settings.source
     answer.fact(workspace=workspace.root, settings=workspace.settings_file)

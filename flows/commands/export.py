@@ -14,6 +14,7 @@ from flows.console import console, errors, progress_is_shown
 from pipelines.serving.ann import told
 from pipelines.serving.export import export as write_export
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.places import folder_to_make
 
 
 def export(
@@ -37,7 +38,7 @@ def export(
         task = bar.add_task("lists", total=None, visible=bool(lists))
         path = write_export(
             opened,
-            out,
+            folder_to_make(out),
             version,
             lists=lists,
             new=new,

@@ -10,6 +10,7 @@ import typer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.metrics import metrics_text
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.places import file_to_write
 from pipelines.workspace.seal import write_atomic
 
 
@@ -27,4 +28,4 @@ def metrics(
     if out is None:
         typer.echo(text.decode(), nl=False)
     else:
-        write_atomic(out, text)
+        write_atomic(file_to_write(out), text)

@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from pipelines.settings.imsr_toml import Settings, default_toml, load_settings
 from pipelines.settings.names import WorkspaceError, check_name
 from pipelines.workspace.ledger import Ledger
+from pipelines.workspace.places import folder_to_make
 
 SETTINGS_NAME = "imsr.toml"
 FOLDERS = ("landing", "lake", "quarantine", "sequences", "versions", "staging")
@@ -44,7 +45,7 @@ class Workspace:
 
         Raises:
             WorkspaceError: ``root`` already holds a workspace, or its name is one that DuckDB cannot open files in.
-            ConfigError: the settings are not valid; nothing is written then.
+            ConfigError: the settings are not valid, or a file stands in the way; nothing is written then.
         """
         workspace = cls(Path(root).absolute())
         if signs := pattern_signs(workspace.root):
@@ -54,6 +55,7 @@ class Workspace:
             )
         if workspace.settings_file.exists():
             raise WorkspaceError(f"{workspace.root} already is a workspace", hint="edit its imsr.toml instead")
+        folder_to_make(workspace.root)
         text = default_toml() if settings_toml is None else settings_toml
         load_settings(text=text)
         for folder in FOLDERS:
