@@ -106,11 +106,15 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
 
 
 def _against(score: float, best: float, events: int) -> str:
-    """How a hit rate compares with another one of the same events; less than two standard errors is no difference."""
+    """How a hit rate compares with another one of the same events; less than two standard errors is no difference.
+
+    With a hit and a miss more on both sides, so that nought of two says little (Agresti and Caffo, 2000).
+    """
     if percent(score) == percent(best):
         return "level with"
-    error = math.sqrt((score * (1 - score) + best * (1 - best)) / max(1, events))
-    if abs(score - best) < 2 * error:
+    ours, theirs = ((rate * events + 1) / (events + 2) for rate in (score, best))
+    error = math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / (events + 2))
+    if abs(ours - theirs) < 2 * error:
         return f"level, as far as {number(events)} events can tell, with"
     return "ahead of" if score > best else "behind"
 

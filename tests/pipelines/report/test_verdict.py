@@ -31,6 +31,13 @@ def test_a_difference_within_the_noise_of_few_events_is_level(score):
     assert "level, as far as 50 events can tell, with what each user had most (20.0 %)" in says
 
 
+def test_nought_of_two_is_not_behind_two_of_two():
+    says = verdict(facts_of({"all": {"2024-02": 0.0}}), {"2024-02": Floor("2024-02", 2, 1.0, 0.0)}, 20)
+    assert "level, as far as 2 events can tell, with the last span's popular items (100.0 %)" in says
+    says = verdict(facts_of({"all": {"2024-02": 0.0}}), {"2024-02": Floor("2024-02", 20, 1.0, 0.0)}, 20)
+    assert "behind the last span's popular items" in says
+
+
 def test_without_a_score_it_says_whether_nobody_came_back():
     assert verdict(facts_of({}), {}, 20).startswith("No span has been tested yet; the next one will be. 4.00 interests")
     says = verdict(facts_of({"strangers": {"2024-01": 0.5, "2024-02": 0.1}}), {}, 20)
