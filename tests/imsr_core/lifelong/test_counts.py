@@ -275,6 +275,16 @@ def test_of_a_large_log_some_users_are_enough(monkeypatch, learnt: LifelongState
     assert all_of_them[0] > 4 * judges
 
 
+def test_they_are_fitted_to_what_the_encoder_serves(monkeypatch, sequences: SpanSequences) -> None:
+    """Without dropout."""
+    training = []
+    monkeypatch.setattr(wide_next, "fit_counts", lambda *given: training.append(given[0].__self__.encoder.training))
+    config = config_of()
+    config = replace(config, encoder=replace(config.encoder, dropout=0.5))
+    get_method("finesmax").pretrain(sequences, config, 1, 48)
+    assert training == [False]
+
+
 @pytest.mark.parametrize("objective", [{"wide_next": False}, {"wide": 0}])
 def test_they_can_be_turned_off(sequences: SpanSequences, objective: dict[str, object]) -> None:
     state = get_method("finesmax").pretrain(sequences, config_of(**objective), 1, 48)
@@ -305,3 +315,12 @@ def test_a_few_users_at_a_time_score_as_all_at_once(
     few = method.example_scores(learnt, sequences)
     assert np.array_equal(users[0], few[0])
     assert np.allclose(users[1], few[1])
+
+
+def test_whose_last_item_is_newer_than_t1_has_no_example(learnt: LifelongState, sequences: SpanSequences) -> None:
+    method, items = get_method("teracon"), sequences.items.copy()
+    changed = sequences.offsets[1:][::2] - 1
+    items[changed] = 48
+    users, _ = method.example_scores(grow_items(learnt, 49, 1), replace(sequences, items=items))
+    known, _ = method.example_scores(learnt, sequences)
+    assert set(users) == set(known) - set(sequences.users[::2])
