@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from pipelines.interests.many_hands import hands_of
 from pipelines.interests.score_files import ScoreChanges
 from pipelines.interests.scoring import changes_of, described, length_of_a_span, scored
 from pipelines.interests.version import LINE, Version, fingerprint_of, write_version
-from pipelines.sequences.chain import chain_of
+from pipelines.sequences.chain import ChainLink, chain_of
 from pipelines.sequences.loader import load_sequences
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.versions.candidates import Making, find_version, new_row, publish_version
@@ -95,21 +96,27 @@ class TrainingInput:
 
     def vocabulary_folders(self) -> list[Path]:
         """Vocabulary deltas up to and including the last span, oldest first."""
-        last = self.sequences[-1]
-        return [link.folder for link in chain_of(self.workspace, last.span_id, last.fingerprint)]
+        return [link.folder for link in self._chain]
 
     def missed_folders(self) -> list[Path]:
         """Sequence folders of spans before the last one that the chain has not learnt: what learnt them was rejected,
         or rolled back. Oldest first."""
-        known = set() if self.parent is None else {self.workspace.resolve(p) for p in self.parent.lineage.vocabulary}
-        own = set(self.folders())
-        return [folder for folder in self.vocabulary_folders() if folder not in known | own]
+        return [link.folder for link in self._missed]
 
     def missed_spans(self) -> list[str]:
         """The same spans, by name."""
-        last, missed = self.sequences[-1], set(self.missed_folders())
-        links = chain_of(self.workspace, last.span_id, last.fingerprint)
-        return [link.span_id for link in links if link.folder in missed]
+        return [link.span_id for link in self._missed]
+
+    @cached_property
+    def _chain(self) -> list[ChainLink]:
+        last = self.sequences[-1]
+        return chain_of(self.workspace, last.span_id, last.fingerprint)
+
+    @cached_property
+    def _missed(self) -> list[ChainLink]:
+        known = set() if self.parent is None else {self.workspace.resolve(p) for p in self.parent.lineage.vocabulary}
+        known |= set(self.folders())
+        return [link for link in self._chain if link.folder not in known]
 
     def verify(self) -> None:
         """Compare all that is learnt from with what was published: a weight that flipped is still a number."""
