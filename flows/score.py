@@ -16,7 +16,8 @@ def show_score(workspace: Workspace, version_id: str | None) -> None:
     with workspace.ledger.snapshot() as view:
         row = view.version(version_id) if version_id else None
     for which, fit in (row.summary.get("score", {}) if row else {}).items():
-        console.print(f"score       {which}: {_weights(fit['weights'])}; {_evidence(fit['evidence'])}")
+        told = "on what the span's users took" if which == "strangers" else _evidence(fit["evidence"])
+        console.print(f"score       {which}: {_weights(fit['weights'])}; {told}")
     for reason in _unjudged(row.verdict or {}) if row else ():
         console.print(f"gate        {reason}; [gate] holdout hides more", markup=False)
 

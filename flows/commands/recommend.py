@@ -42,7 +42,7 @@ def recommend(
 ) -> None:
     """The best items of a user, best score first, each with the reason that it is there.
 
-    A user whom the version has never seen gets the most popular items of its last span.
+    A user whom the version has never seen gets what is in fashion.
     """
     opened = Workspace.open(workspace)
     how: dict[str, Any] = {"exclude_seen": new, "new_share": new_share}

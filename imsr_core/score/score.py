@@ -36,6 +36,7 @@ from imsr_core.score.personal import PersonalTerm
 from imsr_core.score.protocol import Term
 from imsr_core.score.question import question, sample_events
 from imsr_core.score.serving import Scorer
+from imsr_core.score.strangers import weighed_alone
 from imsr_core.score.trend import HALF_LIVES, TrendTerm
 from imsr_core.score.weights import Evidence, Weights
 from imsr_core.sorted_keys import is_in, union
@@ -50,7 +51,8 @@ class Score:
     """The counting terms, the columns in use and their weights.
 
     ``trend``, ``personal`` and ``neighbours`` always count; ``config`` says which of them are part of the score.
-    ``personal`` and ``neighbours`` may hold some users only: those that will be asked about.
+    ``personal`` and ``neighbours`` may hold some users only: those that will be asked about. ``strangers`` weighs the
+    columns of ``trend`` for who is not known at all; empty until a span was asked about.
     """
 
     config: ScoreConfig
@@ -59,6 +61,7 @@ class Score:
     neighbours: NeighboursTerm
     factors: FactorsTerm
     weights: Weights
+    strangers: tuple[float, ...] = ()
 
     @classmethod
     def empty(cls, config: ScoreConfig, unit: int = MONTH) -> Score:
@@ -81,6 +84,7 @@ class Score:
             "until": self.trend.until,
             "columns": list(self.weights.columns),
             "evidence": {name: asdict(evidence) for name, evidence in self.weights.evidence.items()},
+            "strangers": list(self.strangers),
         }
 
     @classmethod
@@ -97,6 +101,7 @@ class Score:
             neighbours=replace(score.neighbours, personal=personal),
             factors=replace(score.factors, personal=personal),
             weights=replace(Weights.start(tuple(described["columns"])), evidence=evidence),
+            strangers=tuple(described.get("strangers", ())),
         )
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Score:
@@ -184,26 +189,32 @@ class Score:
     def asked(self, span: SpanSequences, interest: InterestTerm | None, seed: int) -> Score:
         """With weights fitted on a span that neither this score nor ``interest`` has learnt; see `fitting`.
 
-        Events of users or items that were never counted say nothing of the weights. The same ``seed`` gives the same.
+        Events of users or items that were never counted say nothing of the weights, those of new users only of what
+        ``strangers`` are shown. The same ``seed`` gives the same.
         """
+        told = replace(self, strangers=weighed_alone(self.strangers, self.trend, span))
         rng = np.random.default_rng(seed)
         known = is_in(span.users, self.personal.pairs.owners)[span.rows] & (span.items < self.n_items)
         if not known.any():
-            return self
+            return told
         users, items = sample_events(span, known, rng)
         popularity = self.trend.values()[:, HALF_LIVES.index(1.0)]
         asked = question(users, items, popularity, self.personal.pairs, rng)
-        return replace(self, weights=fitted(self.weights, asked, self.terms(interest)))
+        return replace(told, weights=fitted(self.weights, asked, self.terms(interest)))
 
     def begun(self, span: SpanSequences, n_items: int, seed: int) -> Score:
         """The first score of a chain, from its pre-training: the weights of the counting terms come from events that
         are kept back for that (`kept_back`) and counted afterwards."""
-        weights = self.weights
+        weighed = self
         for past, last in kept_back(span, self.unit):
-            weights = self.after(past, n_items).asked(last, None, seed).weights
-            if weights.evidence:
+            weighed = self.after(past, n_items).asked(last, None, seed)
+            if weighed.weights.evidence:
                 break
-        return replace(self.after(span, n_items), weights=weights)
+        return self.after(span, n_items).weighed_as(weighed)
+
+    def weighed_as(self, other: Score) -> Score:
+        """The same counts with the weights of ``other``."""
+        return replace(self, weights=other.weights, strangers=other.strangers)
 
     def of_items(self, items: IntArray) -> Score:
         """The same score for one user alone (number 0), who had ``items`` (n,) just now, the most recent last."""

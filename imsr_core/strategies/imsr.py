@@ -176,12 +176,11 @@ def scores_after(
     counted = concatenate([before.missed, span])
     shown = None if visible is None else concatenate([before.missed, visible])
     if before.spans == 0:
-        weighed = replace(score, weights=score.begun(seen, n_items, seed).weights)
+        weighed = score.weighed_as(score.begun(seen, n_items, seed))
         return weighed.after(counted, n_items), None if shown is None else weighed.after(shown, n_items)
     blind = None if shown is None else score.asked_after(shown, n_items)
-    weights = score.asked(seen, before.interest_term(), seed).weights
-    after = replace(score, weights=weights).after(counted, n_items)
-    return after, None if blind is None else replace(blind, weights=weights)
+    weighed = score.asked(seen, before.interest_term(), seed)
+    return weighed.after(counted, n_items), None if blind is None else blind.weighed_as(weighed)
 
 
 @dataclass(frozen=True)

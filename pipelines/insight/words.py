@@ -22,7 +22,7 @@ from pipelines.sequences.vocabulary import Vocabulary
 Row = dict[str, Any]
 _GOES_WITH, _INTEREST = re.compile("goes with (.+)", re.DOTALL), re.compile(r"interest (\d+)")
 #: What the most popular items of a stranger's list are said to be.
-_STRANGER = {"popular": "popular in the last span", "interest": "near an interest"}
+_STRANGER = {"popular": "popular of late", "interest": "near an interest"}
 
 
 @dataclass(frozen=True)

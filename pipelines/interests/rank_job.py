@@ -102,11 +102,10 @@ def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: st
     top_n, options = workspace.settings.evaluation.top_n, runner_options(workspace.settings.sequences)
     everybody = len(sequences)
     sequences = asked_of(sequences, workspace.settings.evaluation.test_users, row.span_id)
-    if options.is_one_process or len(sequences) < everybody:
-        ranked = rank_events(version.load(sequences.users), sequences, top_n)
-    else:
-        ranked = ranks_everywhere(version, folder, top_n, options)
+    here = options.is_one_process or len(sequences) < everybody
+    state = version.load(sequences.users if here else sequences.users[:0])
+    ranked = rank_events(state, sequences, top_n) if here else ranks_everywhere(version, folder, top_n, options)
     seen = seen_before(sequences, earlier, folder)
-    by_user = user_slices(version, sequences, top_n)
+    by_user = user_slices(version, state.score, sequences, top_n)
     result = evaluate_ranks(ranked, sequences, seen, top_n=top_n, protocol=protocol, by_user=by_user)
     return result.rows(version_id, row.span_id, protocol)

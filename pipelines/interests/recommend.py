@@ -119,8 +119,8 @@ class Recommender:
 
         ``exclude_seen`` leaves out what the user had before, and scores with the weights for that. Items of ``exclude``
         are never shown; with ``only``, none but those. ``new_share`` of the places (unset: ``[recommend]``) are kept
-        for what is new to the user. A user whom the version does not know gets the most popular items of its last span
-        (reason "popular", score and interest_id NULL).
+        for what is new to the user. A user whom the version does not know gets what is in fashion (`popular`; reason
+        "popular", score and interest_id NULL).
 
         Raises:
             ConfigError: ``n`` is below 1, ``new_share`` no share, an id no text or whole number, or no item of ``only``
@@ -269,7 +269,7 @@ class Recommender:
         return reasons(self.state.score, self._scorer(which), users, items, interests, named)
 
     def _popular(self, user_ids: Sequence[str], n: int, allowed: NDArray[np.bool_] | None) -> pa.Table:
-        best = most_popular(self.version, n, self.state.n_items, allowed)
+        best = most_popular(self.version, self.state.score, n, self.state.n_items, allowed)
         size = len(user_ids) * len(best)
         ids = pa.array(list(user_ids), pa.string())
         named = self.version.vocabulary.item_ids(best)

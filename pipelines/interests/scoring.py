@@ -75,10 +75,14 @@ def changes_of(
 def described(score: Score) -> dict[str, Any]:
     """The weights and what they rest on, as a version's summary holds them."""
     values = dict(zip(SETS, score.weights.values.tolist(), strict=True))
-    return {
+    sets = {
         which: {
             "weights": {name: round(w, 4) for name, w in zip(score.columns, values[which], strict=True)},
             "evidence": score.described()["evidence"].get(which),
         }
         for which in SETS
     }
+    if not score.strangers:
+        return sets
+    alone = zip(score.trend.columns, score.strangers, strict=True)
+    return sets | {"strangers": {"weights": {name: round(w, 4) for name, w in alone}, "evidence": None}}

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
+from imsr_core.score import Score
 from pipelines.interests.popular import most_popular
 from pipelines.interests.slice_names import NEW, OLD
 from pipelines.interests.version import Version
@@ -45,8 +46,8 @@ class UserSlices:
     stranger_ranks: Tensor
 
 
-def user_slices(version: Version, span: SpanSequences, top_n: int) -> UserSlices:
-    """The slices of a span that the version has not seen.
+def user_slices(version: Version, score: Score | None, span: SpanSequences, top_n: int) -> UserSlices:
+    """The slices of a span that the version, whose ``score`` this is, has not seen.
 
     Raises:
         ParquetFileError: the kept table of segments, or the vocabulary, is damaged.
@@ -56,7 +57,9 @@ def user_slices(version: Version, span: SpanSequences, top_n: int) -> UserSlices
     members = {OLD: owners < first_new, NEW: (owners >= first_new) & (owners < end)}
     members |= _segments(version, span)
     strangers = owners >= end
-    popular = most_popular(version, top_n, version.vocabulary.n_items) if bool(strangers.any()) else np.zeros(0, int)
+    popular = np.zeros(0, int)
+    if bool(strangers.any()):
+        popular = most_popular(version, score, top_n, version.vocabulary.n_items)
     place = np.full(int(max(span.items.max(initial=-1), popular.max(initial=-1))) + 1, top_n)
     place[popular] = np.arange(len(popular))
     return UserSlices(members, strangers, torch.from_numpy(place[span.items]))

@@ -252,10 +252,10 @@ CREATE OR REPLACE VIEW item_neighbours AS
 
 -- The weights of each version's score, and what they rest on: events of users that the version before had not learnt,
 -- and the mean log loss of them before and after the fit (chance: of a score that knows nothing). shown is what may be
--- shown: everything, or only what is new to the user.
+-- shown: everything, or only what is new to the user; strangers: what a user gets whom the version does not know.
 CREATE OR REPLACE VIEW score_weights AS
   WITH sets AS (
-    SELECT version_id, span_id, state, unnest(['everything', 'new']) AS shown, summary
+    SELECT version_id, span_id, state, unnest(['everything', 'new', 'strangers']) AS shown, summary
     FROM ${versions} WHERE (summary -> 'score') IS NOT NULL),
   parts AS (SELECT * EXCLUDE (summary), summary -> 'score' -> shown AS part FROM sets),
   named AS (SELECT *, unnest(json_keys(part -> 'weights')) AS "column" FROM parts)
