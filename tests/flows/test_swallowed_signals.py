@@ -58,7 +58,7 @@ PLACES = {
         work()""",
 }
 
-#: One query after the other, each a fraction of a second: DuckDB lets a task end before it says that it was interrupted.
+#: One query after the other, each a fraction of a second: DuckDB lets a task end before it is interrupted.
 PLACES["a query"] = """
     import tempfile, threading
     from pipelines.workspace.engine import duckdb_session

@@ -8,7 +8,9 @@ from small_world import DAYS, LATER, TOML, VERSIONS, land, log, make, run_all
 from imsr_core.ragged import concatenate
 from imsr_core.score import Score, factors
 from imsr_core.score.pairs import Pairs
+from imsr_core.score.strangers import best_alone
 from pipelines.care.forget import trace
+from pipelines.interests.recommend import Recommender
 from pipelines.interests.score_files import (
     CONTEXTS,
     COUNTS,
@@ -69,9 +71,13 @@ def test_weights_are_fitted_night_by_night_and_said(scored):
         rows = connection.sql(
             "SELECT span_id, shown, count(*), max(events) FROM score_weights GROUP BY ALL ORDER BY ALL"
         ).fetchall()
-    assert len(rows) == 2 * len(VERSIONS)
-    assert {row[2] for row in rows} == {len(Version.open(scored).load().score.columns)}
-    assert all(row[3] >= 30 for row in rows[-4:] if row[1] == "everything")
+    alone = {row[0]: row[2] for row in rows if row[1] == "strangers"}
+    fitted = [row for row in rows if row[1] != "strangers"]
+    assert len(fitted) == 2 * len(VERSIONS)
+    score = Version.open(scored).load().score
+    assert {row[2] for row in fitted} == {len(score.columns)}
+    assert all(row[3] >= 30 for row in fitted[-4:] if row[1] == "everything")
+    assert alone[fitted[-1][0]] == len(score.strangers) == len(score.trend.columns)
     weights = [tuple(Version.open(scored, v).load().score.weights.values[0].tolist()) for v in VERSIONS]
     assert len(set(weights)) >= len(VERSIONS) - 1  # the first day has too few events to say anything
 
@@ -204,3 +210,12 @@ def test_counts_that_an_older_version_wrote_in_parts_are_read_and_counted_anew(t
     write_base(pairs_table((7, 8, 1)), "v", folders[2] / COUNTS)
     assert read_base(folders).owner.tolist() == [7]
     assert (contexts_since(folders), pairs_in(folders)) == ([], 1)
+
+
+def test_strangers_get_what_the_trend_was_worth(scored):
+    recommender = Recommender.open(scored.root)
+    score = recommender.state.score
+    best = recommender.version.vocabulary.item_ids(best_alone(score.strangers, score.trend).numpy()).to_pylist()
+    table = recommender.top_n(["stranger"], 5, exclude=[best[1]])
+    assert table["item_id"].to_pylist() == [best[0], *best[2:6]]
+    assert set(table["reason"].to_pylist()) == {"popular"}
