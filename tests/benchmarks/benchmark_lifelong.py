@@ -72,6 +72,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="where the encoders train: cpu, cuda, ...")
     parser.add_argument("--smoke", action="store_true", help="600 users and an epoch each: whether a command runs")
     parser.add_argument("--items-alone", action="store_true", help="tasks about items by the encoder alone")
+    parser.add_argument("--served", action="store_true", help="T1 with its counts, as it is served")
     parser.add_argument("--report", action="store_true", help="only print the tables")
     parser.add_argument("--linear", default="", help="only the linear models of classes, on the last N,N,... items")
     return parser.parse_args()
@@ -110,7 +111,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     kept = options.results.with_name(options.results.name + ".kept")
-    place = Place(options.data, kept, options.device, options.smoke, options.items_alone)
+    place = Place(options.data, kept, options.device, options.smoke, options.items_alone, options.served)
     run_cells(cells, place, options.jobs, told)
     print(report([asdict(cell) for cell in read_cells(options.results)]))
     return int(failed)

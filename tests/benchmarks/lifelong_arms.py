@@ -95,18 +95,24 @@ ARMS = (
 
 
 def configuration(
-    seed: int, arm: Arm, device: str = "cpu", smoke: bool = False, items_alone: bool = False
+    seed: int,
+    arm: Arm,
+    device: str = "cpu",
+    smoke: bool = False,
+    items_alone: bool = False,
+    served: bool = False,
 ) -> LifelongConfig:
     """The defaults with a smaller encoder, and T1 without its counts: it is the encoder that tasks share and forget.
 
     Args:
         smoke: each phase is over after an epoch.
         items_alone: tasks about items have the encoder alone, as in the papers.
+        served: T1 has its counts beside the encoder.
     """
     encoder = EncoderConfig(dim=64, length=30, dilations=(1, 4), **arm.changes.get("encoder", {}))
     config = LifelongConfig(encoder=encoder, split=SplitConfig(seed=seed, train=0.65, validation=0.1), device=device)
     config = replace(config, **{name: value for name, value in arm.changes.items() if name != "encoder"})
-    config = replace(config, objective=replace(config.objective, wide_items=not items_alone, wide_next=False))
+    config = replace(config, objective=replace(config.objective, wide_items=not items_alone, wide_next=served))
     brief = {phase: replace(_phase(config, phase), epochs=1, min_epochs=1) for phase in PHASES}
     return replace(config, **brief) if smoke else config
 

@@ -36,6 +36,7 @@ class Place:
     device: str
     smoke: bool = False
     items_alone: bool = False
+    served: bool = False
 
 
 @dataclass
@@ -150,7 +151,7 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def _configuration(cell: Cell, place: Place) -> LifelongConfig:
-    return configuration(cell.seed, arm_of(cell), place.device, place.smoke, place.items_alone)
+    return configuration(cell.seed, arm_of(cell), place.device, place.smoke, place.items_alone, place.served)
 
 
 def _describe(cell: Cell, world: World, tasks: list[TaskData], config: LifelongConfig, folder: Path) -> None:

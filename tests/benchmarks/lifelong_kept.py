@@ -45,6 +45,7 @@ def base_file(folder: Path, dataset: str, method: str, config: LifelongConfig, s
     own: Any = {"conure": config.conure, "teracon": (config.teracon.s_max, config.teracon.clamp)}.get(method, "")
     kind = "plain" if method in PLAIN else method
     made_from = f"{config.encoder} {config.pretrain} {config.retrain} {config.objective.tied} {own} {code_digest()}"
+    made_from += " with counts" if config.objective.wide_next else ""
     return folder / f"{dataset}.{seed}.{kind}.{_digest([made_from.encode()])}.npz"
 
 
