@@ -31,14 +31,14 @@ def with_counts(state: LifelongState, deep: View, sequences: SpanSequences, prob
             users the weights. Without validation users there is no wide part.
     """
     goal = problem.config.objective
+    if not goal.wide_next or not goal.wide or problem.validated_on != "validation":
+        return state
     parts = parts_of(sequences.users, problem.config.split)
     judges = take_rows(sequences, np.flatnonzero(parts == 1))
     width = max(deep.encoded, min(goal.wide, int(judges.counts.max(initial=0))))
     most = most_examples(width, problem.n_items)
     judges = take_rows(judges, np.unique(np.linspace(0, len(judges) - 1, min(most, len(judges))).astype(np.int64)))
     steps = max(1, min(VALIDATION_STEPS, most // max(1, len(judges))))
-    if not goal.wide_next or not goal.wide or problem.validated_on != "validation":
-        return state
     problem.progress(PhaseProgress(problem.name, PHASE, Step(0, 0, 1), 0.0, 0, 1, 1))
     device = problem.config.device
     examples = next_item_examples(judges, width, steps).to(device)
