@@ -33,11 +33,11 @@ ENOUGH_GAIN = 1e-5
 def weighed_alone(before: Sequence[float], trend: TrendTerm, span: SpanSequences) -> tuple[float, ...]:
     """The weights (H,) of the columns of ``trend`` after ``span``, which it has not counted; ``before`` (H,) are those
     before, empty at first. Fewer than `ENOUGH` pairs, or none of an item that was counted, leave them as they were."""
-    takers = _takers(span, len(trend.counts))
     known = torch.from_numpy(trend.counts[:, -1] > 0)
-    takers, columns = takers[known], trend.values()[known].double()
+    takers = _takers(span, len(trend.counts))[known]
     if int(takers.sum()) < ENOUGH:
         return tuple(before)
+    columns = trend.values()[known].double()
     start = torch.tensor(list(before) or [START.get(name, 0.0) for name in trend.columns], dtype=torch.float64)
     return tuple(_fitted(columns, takers, start).tolist())
 
