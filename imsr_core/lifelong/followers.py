@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences
+from imsr_core.sorted_keys import numbered
 
 MOST, MOST_CELLS = 50, 5_000_000
 """Followers of an item that are kept, those with the largest c * lift; fewer where all items would have more cells."""
@@ -61,6 +62,6 @@ def _pairs(sequences: SpanSequences, n_items: int) -> tuple[NDArray[np.int64], N
         own = owners[step:] == owners[:-step]
         keys.append((items[:-step] * n_items + items[step:])[own])
         weights.append(np.full(len(keys[-1]), 1.0 / step))
-    pairs, place = np.unique(np.concatenate(keys), return_inverse=True)
+    pairs, place = numbered(np.concatenate(keys))
     counts: NDArray[np.float64] = np.bincount(place, np.concatenate(weights), len(pairs)).astype(np.float64)
     return pairs // n_items, pairs % n_items, counts
