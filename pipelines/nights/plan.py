@@ -67,11 +67,10 @@ def due_of(spans: list[SpanRow], *, pretrain: int, now: datetime) -> list[Planne
     if len(base) < pretrain:
         return []
     runs = []
-    with_data = [span for span in base if span.data_version is not None]
-    if any(span.state not in DONE for span in with_data):
-        runs.append(PlannedRun(tuple(span.span_id for span in with_data), True, _reason(with_data)))
+    if any(span.state not in DONE for span in base):
+        runs.append(PlannedRun(tuple(span.span_id for span in base), True, _reason(base)))
     for span in rest:
-        if span.data_version is not None and (runs or span.state not in DONE):
+        if runs or span.state not in DONE:
             reason = _reason([span]) if span.state not in DONE else "the model that it was learnt from changes"
             runs.append(PlannedRun((span.span_id,), False, reason))
     return runs
@@ -114,13 +113,12 @@ def run_for(workspace: Workspace, span_id: str, *, now: datetime) -> PlannedRun 
 
 def _require_learnable(spans: list[SpanRow], span_id: str, *, pretrain: int, now: datetime) -> None:
     """Raise PlanError unless a span has data and is closed, and with it what it is learnt together with."""
-    position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
-    if position is None or spans[position].data_version is None:
+    with_data = [span for span in spans if span.data_version is not None]
+    position = next((n for n, span in enumerate(with_data) if span.span_id == span_id), None)
+    if position is None:
         known = f"{spans[0].span_id} .. {spans[-1].span_id}" if spans else "none yet"
         raise PlanError(f"span {span_id!r} has no data", hint=f"spans in the ledger: {known}; run: imsr ingest FILES")
-    spans = [span for span in spans if span.data_version is not None]
-    position = next(n for n, span in enumerate(spans) if span.span_id == span_id)
-    together = spans[: max(position + 1, pretrain)]
+    together = with_data[: max(position + 1, pretrain)]
     if len(together) >= pretrain and together[-1].end_us <= to_us(now):
         return
     raise PlanError(
