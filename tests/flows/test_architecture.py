@@ -140,6 +140,15 @@ def test_rooms_stand_on_the_floors_below_them(package, floors):
     assert not upwards
 
 
+@pytest.mark.parametrize("room", sorted(set().union(*FLOORS)))
+def test_a_room_says_what_it_is_and_which_of_its_files_to_begin_with(room):
+    folder = ROOT / "pipelines" / room
+    said = ast.get_docstring(tree_of(folder / "__init__.py")) or ""
+    named = re.findall(r"`([a-z_.]+)`", said)
+    assert named
+    assert not [name for name in named if not (folder / name).exists() and not (folder / f"{name}.py").exists()]
+
+
 def test_every_room_has_a_floor():
     rooms = {path.parent.name for path in (ROOT / "pipelines").glob("*/__init__.py")}
     assert rooms == set().union(*FLOORS)
