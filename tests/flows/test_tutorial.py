@@ -32,8 +32,8 @@ def test_the_tutorial_runs_and_prints_what_it_says(tmp_path):
     env, printed, run = environment(tmp_path), "", 0
     for kind, text in BLOCK.findall(TUTORIAL.read_text(encoding="utf-8")):
         if kind == "text":
-            missing = [line for line in text.splitlines() if line.strip() not in map(str.strip, printed.splitlines())]
-            assert not missing, f"not printed: {missing}\n{printed}"
+            said, shown = ([line.strip() for line in each.splitlines()] for each in (text, printed))
+            assert [line for line in shown if line in said] == said, f"not printed: {text}\n{printed}"
             continue
         how = [sys.executable, "-c", text] if kind == "python" else ["bash", "-euo", "pipefail", "-c", text]
         done = subprocess.run(how, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=540)

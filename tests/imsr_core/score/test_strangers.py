@@ -58,6 +58,7 @@ def test_a_user_counts_once_of_an_item():
     takers = _takers(bot, N)
     assert takers[[3, 4, 5]].tolist() == [39, 39, 1]
     assert takers.sum() == 79
+    assert not _takers(span_of({0: [N], 1: [N + 3]}), N).any()  # items that came with the span
 
 
 def test_few_takers_leave_the_weights_as_they_were():
