@@ -10,6 +10,7 @@ Tables of the private in-memory database (it spills to the ingest's staging fold
     existing  (view) those of them that are not withdrawn
     changed   spans in which rows are withdrawn or completed, with the rows withdrawn
     firsts    the ordinals of the good rows to keep
+    fills     what completes rows of ``existing``, where files are read again (``pipelines.lake.completion``)
 
 Two events are the same if they lie in the same span and have the same event id; without an event id, if user,
 item, timestamp and event type are the same. The first one wins: rows of the lake, then files in the order
@@ -26,6 +27,7 @@ from types import TracebackType
 import pyarrow as pa
 
 from pipelines.lake.clock import refuse
+from pipelines.lake.completion import completed, find_fills
 from pipelines.lake.delivery import Delivery, read_delivery
 from pipelines.lake.engine_death import guarded
 from pipelines.lake.event_files import EventFile
@@ -272,48 +274,10 @@ class Intake:
         return int(withdrawn)
 
     def complete(self, numbers: Sequence[int]) -> int:
-        """Fill in what the lake does not know yet of the same events: type, value and id, from files that were ingested
-        before; returns how many events were completed.
-
-        A row of such a file and a row of the lake are the same event if user, item and time are the same, and type and
-        id as far as both have them. Several at one instant are paired in their order.
-        """
-        files = ", ".join(map(str, numbers))
-        own = f"good.ordinal >> {_FILE_SHIFT} IN ({files})"
-        same = "n.number = e.number AND n.user_id = e.user_id AND n.item_id = e.item_id AND n.us = e.us"
-        place = "PARTITION BY number, user_id, item_id, us"
-        keys = "number, user_id, item_id, us, event_type, event_id"
-        self._connection.execute(f"""
-            CREATE TABLE again AS SELECT number, good.* FROM good JOIN touched ON span = {self._span_sql} WHERE {own};
-            CREATE TABLE before AS
-                SELECT {keys}, value FROM existing SEMI JOIN again USING (number, user_id, item_id, us);
-            CREATE TABLE fills AS SELECT e.*, n.event_type AS new_type, n.value AS new_value, n.event_id AS new_id,
-                    NULL::BIGINT AS ordinal
-                FROM before AS e JOIN again AS n ON {same} AND n.event_type IS NOT DISTINCT FROM e.event_type
-                    AND n.event_id IS NOT DISTINCT FROM e.event_id
-                WHERE e.value IS NULL AND n.value IS NOT NULL""")
-        for together, open_type in (("event_type IS NOT NULL", False), ("event_type IS NULL", True)):
-            typed = f"{place}, event_type" if not open_type else place
-            match = "" if open_type else " AND n.event_type = e.event_type"
-            unknown = "event_type IS NULL" if open_type else f"{together} AND event_id IS NULL"
-            self._connection.execute(f"""
-                INSERT INTO fills SELECT e.* EXCLUDE nth, n.event_type, n.value, n.event_id, n.ordinal FROM (
-                    SELECT *, row_number() OVER ({typed} ORDER BY event_id, value) AS nth FROM before
-                    WHERE {unknown} AND ({keys}) NOT IN (SELECT ({keys}) FROM fills WHERE ordinal IS NOT NULL)
-                        AND NOT EXISTS (SELECT 1 FROM again WHERE again.number = before.number
-                            AND again.user_id = before.user_id AND again.item_id = before.item_id
-                            AND again.us = before.us AND again.event_type IS NOT DISTINCT FROM before.event_type
-                            AND again.event_id IS NOT DISTINCT FROM before.event_id)) AS e
-                JOIN (
-                    SELECT *, row_number() OVER ({typed} ORDER BY ordinal) AS nth FROM again
-                    WHERE ordinal IN (SELECT ordinal FROM firsts)
-                        AND ordinal NOT IN (SELECT ordinal FROM fills WHERE ordinal IS NOT NULL)) AS n
-                ON {same} AND n.nth = e.nth{match}
-                    AND (e.event_id IS NULL OR n.event_id IS NULL OR e.event_id = n.event_id)
-                WHERE n.event_type IS DISTINCT FROM e.event_type OR n.event_id IS DISTINCT FROM e.event_id""")
-        self._connection.execute("DELETE FROM firsts WHERE ordinal IN (SELECT ordinal FROM fills)")
-        self._connection.execute("INSERT INTO changed SELECT number, 0 FROM fills GROUP BY number")
-        return self._count("fills")
+        """Fill in what the lake does not know yet of events that are in files which are read again; how many got more
+        (see ``pipelines.lake.completion``)."""
+        again = f"good.ordinal >> {_FILE_SHIFT} IN ({', '.join(map(str, numbers))})"
+        return find_fills(self._connection, self._span_sql, again)
 
     def changed_spans(self) -> set[int]:
         """Numbers of the spans that get another version."""
@@ -356,7 +320,7 @@ class Intake:
             FROM (
                 SELECT number, {columns}, {tie} AS tie, source, {to_us(self._now)}::BIGINT AS ingest_us
                 FROM firsts JOIN good USING (ordinal) JOIN sources ON file = ordinal >> {_FILE_SHIFT}
-                UNION ALL SELECT number, {columns}, tie, source, ingest_us FROM {self._completed()}
+                UNION ALL SELECT number, {columns}, tie, source, ingest_us FROM {completed(self._connection)}
                 WHERE number IN (SELECT number FROM firsts UNION ALL SELECT number FROM changed))
             ORDER BY part, user_id, us, tie, item_id, event_type NULLS FIRST, event_id NULLS FIRST,
                 value NULLS FIRST"""
@@ -366,16 +330,6 @@ class Intake:
             rows = pa.record_batch(rest, schema=LAKE_SCHEMA)
             for value, start, end in split_runs(part.to_numpy()):
                 yield value // buckets, value % buckets, rows.slice(start, end - start)
-
-    def _completed(self) -> str:
-        """The rows of the lake, completed by ``fills`` where there are any."""
-        if not self._connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'fills'").fetchall():
-            return "existing"
-        keys = ("number", "user_id", "item_id", "us", "event_type", "event_id")
-        match = " AND ".join(f"e.{key} IS NOT DISTINCT FROM f.{key}" for key in keys)
-        return f"""(SELECT e.* REPLACE (coalesce(e.event_type, f.new_type) AS event_type,
-                coalesce(e.value, f.new_value) AS value, coalesce(e.event_id, f.new_id) AS event_id)
-            FROM existing AS e LEFT JOIN fills AS f ON {match})"""
 
     def quarantined(self) -> Iterator[pa.RecordBatch]:
         """The refused rows by file and row, in the quarantine schema."""
@@ -393,6 +347,3 @@ class Intake:
         limits = self._settings.ingest
         budget = Budget(limits.max_rows_per_file, limits.max_unpacked_mb << 20)
         read_file(self._connection, file, self._settings.source, "raw", budget)
-
-    def _count(self, table: str) -> int:
-        return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
