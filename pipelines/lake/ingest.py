@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -26,8 +23,9 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.clock import time_before
 from pipelines.lake.delivery import Delivery
 from pipelines.lake.engine_death import EngineDied
-from pipelines.lake.event_files import Given, ReadError, find
-from pipelines.lake.frozen import check_frozen, frozen_calendar, whole_numbers, zone_of
+from pipelines.lake.event_files import Given, ReadError
+from pipelines.lake.frozen import zone_of
+from pipelines.lake.ingest_plan import Plan, plan_of, reason_of
 from pipelines.lake.intake import Intake
 from pipelines.lake.lookback import boundary_us
 from pipelines.lake.report import FileReport, IngestReport, Loaded
@@ -37,16 +35,15 @@ from pipelines.lake.spans import Calendar, from_us
 from pipelines.lake.times import TimeUnitError
 from pipelines.lake.validation import Reason
 from pipelines.lake.warnings import warnings_of
-from pipelines.lake.withdrawal import Withdrawal, withdrawal_of
+from pipelines.lake.withdrawal import withdrawal_of
 from pipelines.settings.imsr_toml import Settings
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.publish import open_staging
 from pipelines.workspace.seal import file_sha256
 from pipelines.workspace.writer import Writer, lent
 
-__all__ = ["FileReport", "IngestError", "IngestReport", "frozen_calendar", "ingest", "withdraw"]
+__all__ = ["FileReport", "IngestError", "IngestReport", "ingest", "withdraw"]
 
 _LABEL = "ingest"
 #: From so many on, small files are read together.
@@ -55,32 +52,6 @@ _MANY = 8
 
 class IngestError(ImsrError):
     """The ingest as a whole cannot be done; nothing has changed."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a run knows before it reads: the state of the ledger that it starts from, and what was asked for."""
-
-    batch_id: str
-    calendar: Calendar | None
-    fresh: dict[int, Path | Delivery]
-    files: list[FileReport]
-    whole_numbers: bool
-    oldest_us: int | None = None
-    withdrawal: Withdrawal | None = None
-    again: list[int] = field(default_factory=list)
-    tolerant: bool = False
-    singly: bool = False
-    last_us: int | None = None
-
-    def without(self, number: int, reason: str) -> _Plan:
-        """The plan without a file, which is refused; without 0 every file is read by itself."""
-        if number == 0:
-            return dataclasses.replace(self, singly=True)
-        files = list(self.files)
-        files[number - 1] = dataclasses.replace(files[number - 1], refused=reason)
-        fresh = {n: file for n, file in self.fresh.items() if n != number}
-        return dataclasses.replace(self, files=files, fresh=fresh, again=[n for n in self.again if n != number])
 
 
 def ingest(
@@ -125,12 +96,17 @@ def ingest(
     """
     with lent(writer, workspace, "imsr ingest", now=now) as held:
         with workspace.ledger.snapshot() as view:
-            plan = _plan(workspace, view, files, again or accept_late, tolerant, replace)
-            last = time_before(view, now, workspace.settings.ingest.max_clock_skew_seconds)
-            plan = dataclasses.replace(plan, last_us=last)
-            if not accept_late and not replace:
-                oldest = boundary_us(view, workspace.settings.ingest.lookback_spans)
-                plan = dataclasses.replace(plan, oldest_us=oldest)
+            limits, late = workspace.settings.ingest, accept_late or bool(replace)
+            plan = plan_of(
+                workspace,
+                view,
+                files,
+                again=again or accept_late,
+                tolerant=tolerant,
+                withdrawal=withdrawal_of(workspace, view, replace) if replace else None,
+                oldest_us=None if late else boundary_us(view, limits.lookback_spans),
+                last_us=time_before(view, now, limits.max_clock_skew_seconds),
+            )
         if not plan.fresh and not plan.withdrawal:
             return IngestReport(None, tuple(plan.files), {}, (), ())
         return _work(workspace, plan, now, held, progress or (lambda text: None), also or (lambda tx, report: None))
@@ -154,15 +130,14 @@ def withdraw(
     """
     with lent(writer, workspace, "imsr withdraw", now=now) as held:
         with workspace.ledger.snapshot() as view:
-            plan = _plan(workspace, view, (), False, False, ())
-            plan = dataclasses.replace(plan, withdrawal=withdrawal_of(workspace, view, names, spans))
+            plan = plan_of(workspace, view, (), withdrawal=withdrawal_of(workspace, view, names, spans))
         if not plan.withdrawal:
             return IngestReport(None, (), {}, (), ())
         return _work(workspace, plan, now, held, lambda text: None, lambda tx, report: None)
 
 
 def _work(
-    workspace: Workspace, plan: _Plan, now: datetime, writer: Writer, say: Callable[[str], None], also: Also
+    workspace: Workspace, plan: Plan, now: datetime, writer: Writer, say: Callable[[str], None], also: Also
 ) -> IngestReport:
     """Run a plan in a staging folder of its own; what the machine lacks is said as an error with advice."""
     work = open_staging(workspace, _LABEL)
@@ -172,7 +147,7 @@ def _work(
         if not plan.tolerant and error.number:
             raise
         say(error.message)
-        return _work(workspace, plan.without(error.number, _reason(error)), now, writer, say, also)
+        return _work(workspace, plan.without(error.number, reason_of(error)), now, writer, say, also)
     except duckdb.OutOfMemoryException as error:
         raise IngestError(f"out of memory: {error}", hint="raise [ingest] memory_limit_mb") from error
     except (OSError, duckdb.IOException) as error:
@@ -186,71 +161,8 @@ def _work(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _plan(
-    workspace: Workspace,
-    view: Snapshot,
-    files: Sequence[Path | str | Given | Delivery],
-    again: bool,
-    tolerant: bool,
-    replace: Sequence[str],
-) -> _Plan:
-    settings = workspace.settings
-    check_frozen(view, settings)
-    source = json.dumps(dataclasses.asdict(settings.source), sort_keys=True)
-    mapping = hashlib.sha256(source.encode()).hexdigest()[:16]
-    withdrawal = withdrawal_of(workspace, view, replace) if replace else None
-    known = view.ingested_files()
-    named: set[str] = set()
-    fresh: dict[int, Path | Delivery] = {}
-    repeated: list[int] = []
-    reports: list[FileReport] = []
-    for number, file in enumerate(_given(files, settings), start=1):
-        if isinstance(file, Delivery):  # the offsets that are committed with it say that it is new
-            fresh[number] = file
-            reports.append(FileReport(file.source, "", mapping))
-            continue
-        try:
-            report = _file_report(file, mapping, {} if withdrawal else known, named, again)
-        except (ReadError, OSError) as error:
-            if not tolerant:
-                raise
-            report = FileReport(file.name, "", mapping, refused=_reason(error), path=str(file.path))
-        reports.append(report)
-        if not report.skipped and not report.refused:
-            fresh[number] = file.path
-            repeated += [number] if report.sha256 in known and not withdrawal else []
-    calendar, whole = frozen_calendar(view), whole_numbers(view, settings)
-    return _Plan(
-        view.next_batch_id(), calendar, fresh, reports, whole, None, withdrawal, again=repeated, tolerant=tolerant
-    )
-
-
-def _given(files: Sequence[Path | str | Given | Delivery], settings: Settings) -> Iterable[Given | Delivery]:
-    """Every file by itself; folders and patterns are looked into."""
-    for file in files:
-        if isinstance(file, Given | Delivery):
-            yield file
-        else:
-            yield from find([file], settings.source.format).files
-
-
-def _file_report(file: Given, mapping: str, known: dict[str, str], named: set[str], again: bool) -> FileReport:
-    if not file.path.is_file():
-        raise ReadError(
-            f"{file.path}: not a file", hint="name event files, folders of them, or patterns; nothing was ingested"
-        )
-    sha256 = file_sha256(file.path)
-    skipped = ""
-    if sha256 in known and not again:
-        skipped = f"ingested before, in {known[sha256]}"
-    if sha256 in named:
-        skipped = "named twice"
-    named.add(sha256)
-    return FileReport(file.name, sha256, mapping, skipped=skipped, path=str(file.path))
-
-
 def _run(
-    workspace: Workspace, plan: _Plan, now: datetime, work: Path, writer: Writer, say: Callable[[str], None], also: Also
+    workspace: Workspace, plan: Plan, now: datetime, work: Path, writer: Writer, say: Callable[[str], None], also: Also
 ) -> IngestReport:
     with Intake(workspace.settings, now, work, plan.whole_numbers, plan.last_us) as intake:
         files = _load(intake, plan, say)
@@ -280,7 +192,7 @@ def _run(
         return dataclasses.replace(report, warnings=warnings_of(view, report, workspace.settings))
 
 
-def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileReport]:
+def _load(intake: Intake, plan: Plan, say: Callable[[str], None]) -> list[FileReport]:
     """Load every fresh file; the reports' ``kept`` are the good rows until duplicates are known."""
     first_span_us = plan.calendar.origin_us if plan.calendar and plan.calendar.unit == "cut" else None
     reports = list(plan.files)
@@ -300,7 +212,7 @@ def _load(intake: Intake, plan: _Plan, say: Callable[[str], None]) -> list[FileR
             if _is_other(file, report):  # it stays where it is: whoever writes it is not done
                 reports[number - 1] = dataclasses.replace(report, skipped="still being written: for the next ingest")
                 continue
-            reports[number - 1] = dataclasses.replace(report, refused=_reason(error))
+            reports[number - 1] = dataclasses.replace(report, refused=reason_of(error))
             say(f"{report.name}: refused: {error.message}")
             continue
         reports[number - 1] = _loaded(report, loaded)
@@ -314,7 +226,7 @@ def _is_other(file: Path | Delivery, report: FileReport) -> bool:
 
 
 def _load_small(
-    intake: Intake, plan: _Plan, first_span_us: int | None, reports: list[FileReport], say: Callable[[str], None]
+    intake: Intake, plan: Plan, first_span_us: int | None, reports: list[FileReport], say: Callable[[str], None]
 ) -> set[int]:
     """Load what many small files have in common in one go; the numbers of those that are done."""
     small = [
@@ -345,14 +257,6 @@ def _loaded(report: FileReport, loaded: Loaded) -> FileReport:
         left_out=loaded.left_out,
         without_value=loaded.without_value,
     )
-
-
-def _reason(error: Exception) -> str:
-    """Why a file was refused, for a person."""
-    if not isinstance(error, ImsrError):
-        return str(error)
-    hint = error.hint.replace("; nothing was ingested", "").replace("nothing was ingested", "")
-    return f"{error.message}\n  -> {hint}" if hint else error.message
 
 
 def _quarantine_late(files: list[FileReport], late: dict[int, int]) -> None:
