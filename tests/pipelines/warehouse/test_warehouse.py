@@ -1,10 +1,12 @@
 """The analysts' views: there at any time, equal to the stores, whole while a run writes."""
 
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
+from importlib.resources import files as resource_files
 from pathlib import Path
 
 import duckdb
@@ -32,8 +34,10 @@ from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences
 from pipelines.warehouse import generations
-from pipelines.warehouse.catalog import COLUMNS, connect, publish_catalog
+from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.generations import KEPT_GENERATIONS
+from pipelines.warehouse.ledger_tables import ledger_tables
+from pipelines.warehouse.sources import COLUMNS
 from pipelines.workspace.layout import Workspace
 
 VIEWS = [
@@ -88,7 +92,13 @@ def test_every_view_can_be_asked_at_any_time(tmp_path, learnt):
         with connect(learnt) as connection:
             found = [column[0] for column in connection.execute(f"SELECT * FROM {name} LIMIT 1").description]
         assert [column for column in found if column not in ("batch", "span")] == wanted
-    assert set(COLUMNS) >= {"interactions", "interests"}
+
+
+def test_every_source_of_the_views_is_a_table_of_the_ledger_or_has_columns(learnt):
+    text = resource_files("pipelines.warehouse").joinpath("views.sql").read_text(encoding="utf-8")
+    with learnt.ledger.snapshot() as view:
+        known = {*COLUMNS, *ledger_tables(learnt, view)}
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == known | {"twin"}
 
 
 def test_spans_versions_and_promotions_equal_the_ledger(learnt):
