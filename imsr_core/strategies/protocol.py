@@ -134,8 +134,9 @@ def visible_part(span: SpanSequences, visible: SpanSequences) -> SpanSequences:
     return visible
 
 
-def quantiles(values: Tensor, at: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> dict[str, float]:
-    """Quantiles of the values that are not NaN, by name; empty if there are none."""
+def quantiles(values: Tensor) -> dict[str, float]:
+    """Five quantiles of the values that are not NaN, by name; empty if there are none."""
+    at = (0.05, 0.25, 0.5, 0.75, 0.95)
     known = values[~values.isnan()]
     if not len(known):
         return {}

@@ -44,21 +44,21 @@ def examine(workspace: Workspace, *, deep: bool = False) -> list[Finding]:
     if not findings:
         findings += _settings(workspace)
         with workspace.ledger.snapshot() as view:
-            findings += _as_findings("ledger", _all_of_ledger(workspace, view))
+            findings += _as_findings(_all_of_ledger(workspace, view))
             for check in (check_data, check_quarantine, check_sequences, check_versions, check_lists):
-                findings += _as_findings("ledger", check(workspace, view, deep))
+                findings += _as_findings(check(workspace, view, deep))
         if not any(finding.severity == Severity.ERROR for finding in findings):
             findings += _views(workspace)
     order = list(Severity)
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def _as_findings(where: str, found: Iterator[Finding]) -> Iterator[Finding]:
+def _as_findings(found: Iterator[Finding]) -> Iterator[Finding]:
     """What a check finds; what it stumbles over is a finding, too."""
     try:
         yield from found
     except ImsrError as error:
-        yield Finding(Severity.ERROR, error.message, where, error.hint)
+        yield Finding(Severity.ERROR, error.message, "ledger", error.hint)
 
 
 def _ledger_file(workspace: Workspace) -> Iterator[Finding]:

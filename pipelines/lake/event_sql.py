@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipelines.lake.times import number_sql
+from pipelines.lake.times import with_point
 from pipelines.lake.validation import id_sql, present_sql
 from pipelines.settings.source import SourceSettings
 
@@ -21,16 +21,24 @@ def columns_sql(source: SourceSettings, whole_numbers: bool) -> str:
     item = id_sql("item_id", nulls, whole_numbers)
     if source.item_pattern and re.compile(source.item_pattern).groups:
         item = f"regexp_extract({item}, '{_quoted(source.item_pattern)}', 1)"
-    value = _value_sql(source) if source.value else "NULL"
-    if source.weight:
-        weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
-        value = f"coalesce({value}, CASE {kind} {weights} END)"
-    return f"""{id_sql("user_id", nulls, whole_numbers)}, {item}, us, {kind}, {value},
+    return f"""{id_sql("user_id", nulls, whole_numbers)}, {item}, us, {kind}, {_value_sql(source)},
         {id_sql("event_id", nulls, whole_numbers)}"""
 
 
+def number_sql(decimal: str) -> str:
+    """SQL for the raw value as a finite DOUBLE, true and false as 1 and 0; NULL if it is none."""
+    number = f"TRY_CAST({'value' if decimal == '.' else with_point('value')} AS DOUBLE)"
+    words = "CASE lower(trim(value)) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
+    return f"CASE WHEN isfinite({number}) THEN {number} ELSE {words} END"
+
+
 def _value_sql(source: SourceSettings) -> str:
-    return number_sql("value", source.decimal)
+    """SQL for an event's value: the number in its column, else the weight of its type."""
+    value = number_sql(source.decimal) if source.value else "NULL"
+    if not source.weight:
+        return value
+    weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
+    return f"coalesce({value}, CASE event_type {weights} END)"
 
 
 def wanted_sql(source: SourceSettings) -> tuple[str, str] | None:
@@ -40,11 +48,7 @@ def wanted_sql(source: SourceSettings) -> tuple[str, str] | None:
         kinds = ", ".join(f"'{_quoted(kind)}'" for kind in source.keep_events)
         conditions.append(f"coalesce(event_type IN ({kinds}), false)")
     if source.min_value is not None:
-        value = _value_sql(source) if source.value else "NULL"
-        if source.weight:
-            weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
-            value = f"coalesce({value}, CASE event_type {weights} END)"
-        conditions.append(f"coalesce({value} >= {source.min_value!r}, false)")
+        conditions.append(f"coalesce({_value_sql(source)} >= {source.min_value!r}, false)")
     if source.item_pattern:
         conditions.append(f"coalesce(regexp_full_match(item_id, '{_quoted(source.item_pattern)}'), true)")
     if not conditions:

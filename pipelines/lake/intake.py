@@ -31,7 +31,7 @@ from pipelines.lake.completion import completed, find_fills
 from pipelines.lake.delivery import Delivery, read_delivery
 from pipelines.lake.engine_death import guarded
 from pipelines.lake.event_files import EventFile
-from pipelines.lake.event_sql import EMPTY_LAKE, columns_sql, wanted_sql
+from pipelines.lake.event_sql import EMPTY_LAKE, columns_sql, number_sql, wanted_sql
 from pipelines.lake.plain_text import Budget
 from pipelines.lake.readers import read_file
 from pipelines.lake.refusals import Refusal, refusals_in
@@ -44,7 +44,6 @@ from pipelines.lake.times import (
     TimeReading,
     check_readable,
     decide_times,
-    number_sql,
     readings_by_file,
     timestamp_sql,
 )
@@ -222,7 +221,7 @@ class Intake:
     def _without_value(self, judged: str, source: SourceSettings) -> dict[int, int]:
         if not source.value:
             return {}
-        value, number = present_sql("value", source.null_values), number_sql("value", source.decimal)
+        value, number = present_sql("value", source.null_values), number_sql(source.decimal)
         return self._by_file(f"{judged} WHERE ({value}) IS NOT NULL AND ({number}) IS NULL")
 
     def _by_file(self, relation: str) -> dict[int, int]:

@@ -295,16 +295,9 @@ def _whole_parts(number: str, parts: int) -> str:
 
 
 def _number(decimal: str, kind: str) -> str:
-    return f"TRY_CAST({'timestamp' if decimal == '.' else _with_point('timestamp')} AS {kind})"
+    return f"TRY_CAST({'timestamp' if decimal == '.' else with_point('timestamp')} AS {kind})"
 
 
-def _with_point(text: str) -> str:
+def with_point(text: str) -> str:
     """SQL for a number with a decimal comma as one with a point; points group thousands, so they go."""
     return f"replace(replace({text}, '.', ''), ',', '.')"
-
-
-def number_sql(text: str, decimal: str) -> str:
-    """SQL for a text as a finite DOUBLE, true and false as 1 and 0; NULL if it is none."""
-    number = f"TRY_CAST({text if decimal == '.' else _with_point(text)} AS DOUBLE)"
-    words = f"CASE lower(trim({text})) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0 END"
-    return f"CASE WHEN isfinite({number}) THEN {number} ELSE {words} END"

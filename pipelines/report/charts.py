@@ -73,20 +73,20 @@ def lines(
     return _figure("".join(parts), series if len(series) > 1 else {}, width)
 
 
-def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], shown: Format = number) -> str:
+def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
     """Bars side by side for each label."""
     scale = _Scale.to(max((v for values in series.values() for v in values), default=1.0))
     step = (WIDTH - _LEFT - _RIGHT) / max(len(labels), 1)
     each = step * 0.8 / max(len(series), 1)
     at = [_LEFT + step * (n + 0.5) for n in range(len(labels))]
-    parts = [_axis(scale, shown, WIDTH), _labels(labels, at, WIDTH)]
+    parts = [_axis(scale, number, WIDTH), _labels(labels, at, WIDTH)]
     for kind, (name, values) in enumerate(series.items()):
         for n, (label, value) in enumerate(zip(labels, values, strict=True)):
             x, y = _LEFT + step * (n + 0.1) + each * kind, scale.y(value)
             parts.append(
                 f'<rect class="bar c{kind}" x="{x:.1f}" y="{y:.1f}" width="{each:.1f}" '
                 f'height="{max(0.0, HEIGHT - _BOTTOM - y):.1f}">'
-                f"<title>{escape(f'{name}, {label}: {shown(value)}')}</title></rect>"
+                f"<title>{escape(f'{name}, {label}: {number(value)}')}</title></rect>"
             )
     return _figure("".join(parts), series if len(series) > 1 else {}, WIDTH)
 

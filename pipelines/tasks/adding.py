@@ -182,9 +182,7 @@ def due_tasks(workspace: Workspace) -> list[str]:
         ]
 
 
-def add_due_tasks(
-    writer: Writer, *, call: Call = plainly, progress: Progress = silent
-) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
+def add_due_tasks(writer: Writer, *, call: Call = plainly) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
     """Add every due task, in the order of ``imsr.toml``: what was done, and task -> why it failed.
 
     The failure of one stops no other.
@@ -192,7 +190,7 @@ def add_due_tasks(
     outcomes: list[TaskOutcome] = []
     failures: dict[str, ImsrError] = {}
     for name in due_tasks(writer.workspace):
-        found = try_task(writer, name, call=call, progress=progress)
+        found = try_task(writer, name, call=call)
         if isinstance(found, ImsrError):
             failures[name] = found
         else:

@@ -18,11 +18,11 @@ from pipelines.versions.line import Line
 from pipelines.versions.pointer import Pointer
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Transaction, iso
-from pipelines.workspace.steps import Call, plainly
+from pipelines.workspace.steps import plainly
 from pipelines.workspace.writer import Writer
 
 
-def take_out(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
+def take_out(writer: Writer, name: str) -> TaskOutcome:
     """A new version without one task of the current one; all its other tasks answer as before, bit for bit.
 
     Raises:
@@ -39,7 +39,7 @@ def take_out(writer: Writer, name: str, *, call: Call = plainly) -> TaskOutcome:
     recipe = TaskRecipe(
         workspace, parent, task, chain, settings.lifelong, parent.lineage.strategy, settings.seed, how="remove"
     )
-    return learn_recipe(recipe, writer, call)
+    return learn_recipe(recipe, writer, plainly)
 
 
 class UsersPointer(Pointer[UserVersion]):

@@ -140,12 +140,14 @@ def _take(tx: Transaction, holder: str, stale_after: float) -> int:
     return token
 
 
-def ended_early(view: Snapshot, *, stale_after: float = STALE_SECONDS) -> dict[str, Any] | None:
+def ended_early(view: Snapshot) -> dict[str, Any] | None:
     """The last run, if a signal ended it before it was done and nothing has run since: who held the lease, ``doing``
     what, and ``signal``. One that was killed could not say by what."""
+    if is_held(view):
+        return None
     lease = view.lease()
     if lease is not None and lease.holder is not None:
-        return None if _alive(lease, stale_after) else lease.holder | {"signal": "SIGKILL, or a machine that went down"}
+        return lease.holder | {"signal": "SIGKILL, or a machine that went down"}
     noted = view.meta(ENDED)
     return None if noted is None else dict(json.loads(noted))
 

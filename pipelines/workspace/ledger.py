@@ -171,11 +171,9 @@ class Ledger:
                     raise
                 if begin:
                     connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise LedgerError(f"{self.path}: {error}", hint=_advice(self.path, error)) from error
+        except sqlite3.IntegrityError:
+            raise
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.IntegrityError):
-                raise
             raise LedgerError(f"{self.path}: {error}", hint=_advice(self.path, error)) from error
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:

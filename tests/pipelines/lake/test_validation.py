@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ingest_cases import NOW
 
+from pipelines.lake.event_sql import number_sql
 from pipelines.lake.spans import from_us, to_us
-from pipelines.lake.times import TimeReading, TimeUnitError, check_readable, decide_times, number_sql, timestamp_sql
+from pipelines.lake.times import TimeReading, TimeUnitError, check_readable, decide_times, timestamp_sql
 from pipelines.lake.validation import Limits, Reason, id_sql, present_sql, reason_sql
 from pipelines.settings.sections import IngestSettings
 from pipelines.settings.source import NULL_WORDS, SourceSettings
@@ -175,7 +176,7 @@ def test_whole_numbers_that_were_written_as_floats():
 def test_numbers_with_a_comma():
     numbers = ["12,50", "1.234,50", "-0,5", "7", "x", "inf", "nan", None]
     _raw([None] * 8, value=numbers)
-    found = DATABASE.execute(f"SELECT {number_sql('value', ',')}, {number_sql('value', '.')} FROM raw").fetchall()
+    found = DATABASE.execute(f"SELECT {number_sql(',')}, {number_sql('.')} FROM raw").fetchall()
     assert [row[0] for row in found] == [12.5, 1234.5, -0.5, 7.0, None, None, None, None]
     assert [row[1] for row in found] == [None, None, None, 7.0, None, None, None, None]
     assert microseconds(["1704067200,5"], "s", decimal=",") == [1_704_067_200_500_000]
