@@ -113,10 +113,11 @@ class InterestStore:
 
     def counts_of(self, users: Tensor) -> Tensor:
         """K_u of each of ``users`` (B,), 0 for a user without interests."""
-        _, count = self._locate(users)
+        _, count = self.runs_of(users)
         return count
 
-    def _locate(self, users: Tensor) -> tuple[Tensor, Tensor]:
+    def runs_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """First row and K_u of each of ``users`` (B,); K_u is 0 for a user without interests."""
         known, starts, counts = self._index
         if len(known) == 0:
             return torch.zeros_like(users), torch.zeros_like(users)
@@ -126,7 +127,7 @@ class InterestStore:
 
     def rows_of(self, users: Tensor) -> InterestRows:
         """Row numbers of the interests of ``users`` (B,), padded to the batch's largest K (at least 1)."""
-        start, count = self._locate(users)
+        start, count = self.runs_of(users)
         width = max(int(count.max()) if len(count) else 0, 1)
         order = torch.arange(width, device=users.device)
         mask = order < count[:, None]
@@ -160,7 +161,7 @@ class InterestStore:
 
     def next_ids(self, users: Tensor) -> Tensor:
         """For each of ``users`` (B,) the id behind the highest one in the store (B,)."""
-        start, count = self._locate(users)
+        start, count = self.runs_of(users)
         last = torch.where(count > 0, start + count - 1, 0)
         if not len(self):
             return torch.zeros_like(users)

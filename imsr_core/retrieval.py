@@ -45,7 +45,7 @@ def score_chunks(
     step = max(FEWEST_USERS, CHUNK_SCORES // max(len(items), 1))
     for first in range(0, len(users), step):
         part = users[first : first + step]
-        scores = best_scores(padded_interests(store, part), items)
+        scores = nearest_scores(store, part, items)
         if bias is not None:
             scores += bias
         scores[store.counts_of(part) == 0] = -torch.inf
@@ -60,16 +60,28 @@ def padded_interests(store: InterestStore, users: Tensor) -> Tensor:
     return store.vectors[found.rows.where(found.mask, found.rows[:, :1])]
 
 
-def best_scores(interests: Tensor, items: Tensor) -> Tensor:
-    """max_k h_k . e_i: (b, K, d), (N, d) -> (b, N)."""
-    users, width, _ = interests.shape
-    flat = interests.flatten(0, 1)
-    best = torch.empty(users, len(items))
-    step = max(1, BLOCK_SCORES // max(users * width, 1))
-    for first in range(0, len(items), step):
-        block = (flat @ items[first : first + step].T).view(users, width, -1)
-        torch.amax(block, 1, out=best[:, first : first + step])
-    return best
+def nearest_scores(store: InterestStore, users: Tensor, items: Tensor) -> Tensor:
+    """(b, N) max_k h_k . e_i over the interests of each of ``users`` (b,); 0 for who has none. ``items`` are (N, d).
+
+    Users with as many interests are looked at together, so that nothing is multiplied in vain.
+    """
+    first, count = store.runs_of(users)
+    order = count.argsort(descending=True, stable=True)
+    count = count[order]
+    many, alike = (part.tolist() for part in torch.unique_consecutive(count, return_counts=True))
+    begins = (first[order] - (count.cumsum(0) - count)).repeat_interleave(count)
+    interests = store.vectors.index_select(0, begins + torch.arange(len(begins)))  # (sum of K, d)
+    best = torch.zeros(len(users), len(items))
+    step = max(1, BLOCK_SCORES // max(len(interests), 1))
+    for start in range(0, len(items) if len(interests) else 0, step):
+        block = interests @ items[start : start + step].T
+        row = user = 0
+        for k, n in zip(many, alike, strict=True):
+            if k:
+                nearest = best[user : user + n, start : start + step]
+                torch.amax(block[row : row + n * k].view(n, k, -1), 1, out=nearest)
+            row, user = row + n * k, user + n
+    return best if len(many) < 2 else best[order.argsort()]
 
 
 @torch.no_grad()

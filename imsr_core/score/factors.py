@@ -100,12 +100,17 @@ class FactorsTerm:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (T,)."""
         scores[:, : len(self.factors)].addmm_(_weighed(self.vectors(users), weights), self._below(scores.shape[1]).T)
 
-    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
-        """As `add` for the users of ``mine``, and to what they had once more, by ``had`` (T,)."""
-        mine = mine.within(len(self.factors))
-        vectors, told = self._read(mine, had)
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> Tensor:
+        """As `add` for the users of ``mine``; (P,) what they had, by ``had`` (T,)."""
+        known = mine.within(len(self.factors))
+        vectors, told = self._read(known, had)
         scores[:, : len(self.factors)].addmm_(_weighed(vectors, weights), self._below(scores.shape[1]).T)
-        mine.within(scores.shape[1]).add(scores, SCALE * told)
+        told = told.mul_(SCALE)
+        if known is mine:
+            return told
+        everything = torch.zeros(len(mine.items))
+        everything[torch.from_numpy(mine.items < len(self.factors))] = told
+        return everything
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, T) the columns of ``items`` (B, C) for ``users`` (B,)."""
@@ -229,63 +234,82 @@ def _solved(
     ``everybody`` is that of ``known``, where it is at hand.
     """
     same = everybody or _Everybody.of(known)
-    found, products = torch.zeros(had.owners, known.shape[1]), torch.zeros(0 if told is None else len(had.other))
+    found, products = torch.zeros(had.owners, known.shape[1]), torch.zeros(0 if told is None else len(had.other) + 1)
     count = np.bincount(had.owner, minlength=had.owners)
-    start = np.cumsum(count) - count
+    start, gap = np.cumsum(count) - count, len(had.other)  # the row of what is no pair
+    others = torch.from_numpy(np.append(had.other, 0))
+    counts = torch.cat([had.counts, had.counts.new_zeros(1)])
     for batch in _batches(count):
         column = np.arange(int(count[batch[-1]]))
         real = column < count[batch, None]  # (b, W)
-        rows, chosen = np.where(real, start[batch, None] + column, 0), torch.from_numpy(batch)
-        mask = torch.from_numpy(real).float()
-        vectors = known.index_select(0, torch.from_numpy(had.other[rows].ravel()))
-        vectors = vectors.view(*rows.shape, len(weights), RANK)  # those of empty places weigh nothing below
-        more = torch.tensor(weights) * (had.counts[torch.from_numpy(rows)] * mask)[..., None]  # (b, W, T)
+        rows, chosen = torch.from_numpy(np.where(real, start[batch, None] + column, gap)), torch.from_numpy(batch)
+        vectors = known.index_select(0, others.index_select(0, rows.view(-1))).view(*rows.shape, -1)
+        ones = torch.from_numpy(real).float()  # the vectors of gaps weigh nothing
+        weighed = _Weighed(vectors, ones, counts.index_select(0, rows.view(-1)).view(rows.shape), weights)
         if held is None and len(column) <= FEW:
-            solved = _by_items(vectors, mask, more, same)
+            solved = _by_items(weighed, same)
         else:
-            pulled = None if held is None else (_by_table(held[0][chosen]), held[1][chosen])
-            solved = _by_factors(vectors, mask, more, same, pulled)
+            solved = _by_factors(weighed, same, None if held is None else (_by_table(held[0][chosen]), held[1][chosen]))
         found[chosen] = solved.flatten(1)
         if told is not None:
-            each = vectors.flatten(2) @ (told[:, None] * solved).flatten(1)[..., None]  # (b, W, 1)
-            products[torch.from_numpy(rows[real])] = each[..., 0][torch.from_numpy(real)]
-    return found, products
+            each = vectors.mul_((told[:, None] * solved).flatten(1)[:, None]).sum(-1)  # (b, W)
+            products.index_copy_(0, rows.view(-1), each.view(-1))
+    return found, products[: len(had.other)] if told is not None else products
 
 
-def _by_factors(
-    vectors: Tensor, mask: Tensor, more: Tensor, same: _Everybody, pulled: tuple[Tensor, Tensor] | None
-) -> Tensor:
-    """(b, T, k) what solves (same + V^T D V + pull) x = V^T (1 + D) 1 + pull before, for ``vectors`` V (b, W, T, k) of
-    which ``mask`` (b, W) says what is real and D = ``more`` (b, W, T); ``pulled`` are before (b, T, k) and pull (b,).
-    """
-    left, right = [], []
-    for table, extra in zip(vectors.unbind(2), more.unbind(2), strict=True):  # (b, W, k), (b, W)
-        left.append(table.transpose(1, 2) @ (table * extra[..., None]))
-        right.append((mask + extra)[:, None, :] @ table)
-    curve, slope = same.curve + torch.stack(left, 1).double(), torch.cat(right, 1).double()  # (b, T, k, k), (b, T, k)
+@dataclass(frozen=True)
+class _Weighed:
+    """What b owners had, W places each: ``vectors`` (b, W, T x k), ``ones`` (b, W) where there is something, and how
+    much it counts, ``counts`` (b, W), 0 in the gaps; times each of ``weights`` (T,)."""
+
+    vectors: Tensor
+    ones: Tensor
+    counts: Tensor
+    weights: tuple[float, ...]
+
+    def tables(self, of: Tensor) -> list[Tensor]:
+        """(b, W, k) by table of ``of`` (b, W, T x k)."""
+        return list(of.split(RANK, 2))
+
+    @property
+    def sums(self) -> Tensor:
+        """(b, T, k) V^T (1 + D) 1: the vectors of each table summed up, each counted as often as it weighs."""
+        once, more = (torch.stack([self.ones, self.counts], 1) @ self.vectors).view(
+            len(self.ones), 2, len(self.weights), RANK
+        ).unbind(1)
+        return torch.tensor(self.weights)[:, None] * more + once
+
+
+def _by_factors(had: _Weighed, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
+    """(b, T, k) what solves (same + V^T D V + pull) x = V^T (1 + D) 1 + pull before, for the vectors V of each table
+    and D what they weigh more; ``pulled`` are before (b, T, k) and pull (b,)."""
+    scaled = had.vectors * had.counts[..., None]
+    pairs = zip(had.tables(had.vectors), had.tables(scaled), had.weights, strict=True)
+    curve = torch.stack([(plain.transpose(1, 2) @ more).mul_(weight) for plain, more, weight in pairs], 1)
+    curve, slope = same.curve + curve, had.sums.double()  # (b, T, k, k) float64, (b, T, k)
     if pulled is not None:
         pull = pulled[1][:, None, None].double()
-        curve = curve + pull[..., None] * torch.eye(RANK, dtype=torch.float64)
-        slope = slope + pull * pulled[0].double()
+        curve += pull[..., None] * torch.eye(RANK, dtype=torch.float64)
+        slope += pull * pulled[0].double()
     return torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0].float()
 
 
-def _by_items(vectors: Tensor, mask: Tensor, more: Tensor, same: _Everybody) -> Tensor:
+def _by_items(had: _Weighed, same: _Everybody) -> Tensor:
     """(b, T, k) the same without a pull, by the identity of Woodbury: W equations, with P the inverse of ``same``,
 
     (P^-1 + V^T D V)^-1 = P - P V^T R (1 + R V P V^T R)^-1 R V P        with R the root of D
     """
-    root = more.sqrt()
-    first, spread, inner, missed = [], [], [], []
-    for n, table in enumerate(vectors.unbind(2)):  # (b, W, k)
-        scaled = table * root[..., n, None]
-        spread.append(scaled @ same.inverse[n])  # R V P
-        inner.append(spread[-1] @ scaled.transpose(1, 2))
-        first.append((mask + more[..., n])[:, None, :] @ table @ same.inverse[n])  # (b, 1, k)
-        missed.append(scaled @ first[-1].transpose(1, 2))  # (b, W, 1)
-    curve = torch.stack(inner, 1).double() + torch.eye(mask.shape[1], dtype=torch.float64)
-    given = torch.cholesky_solve(torch.stack(missed, 1).double(), torch.linalg.cholesky(curve)).float()  # (b, T, W, 1)
-    return torch.cat(first, 1) - (torch.stack(spread, 1).transpose(2, 3) @ given)[..., 0]
+    scaled = had.vectors * had.counts.sqrt()[..., None]
+    first = (had.sums.transpose(0, 1) @ same.inverse).transpose(0, 1)  # (b, T, k)
+    spread, inner, missed = [], [], []
+    for n, (table, weight) in enumerate(zip(had.tables(scaled), had.weights, strict=True)):  # R V without the weight
+        spread.append(table @ (weight * same.inverse[n]))  # R V P times the root of the weight
+        inner.append(spread[-1] @ table.transpose(1, 2))
+        missed.append((table * first[:, n, None]).sum(-1))  # (b, W)
+    curve = torch.stack(inner, 1).double() + torch.eye(had.ones.shape[1], dtype=torch.float64)
+    given = torch.stack(missed, 1)[..., None].double()
+    given = torch.cholesky_solve(given, torch.linalg.cholesky(curve)).float()  # (b, T, W, 1)
+    return first - (torch.stack(spread, 1) * given).sum(2)
 
 
 def _batches(count: IntArray) -> Iterator[IntArray]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
-from imsr_core.score.personal import PersonalTerm
+from imsr_core.score.personal import Had, PersonalTerm
 from imsr_core.score.protocol import AddedApart, Term
 
 
@@ -34,16 +34,19 @@ class TermWithHad:
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2F,)."""
+        mine = self.personal.had_by(users).within(scores.shape[1])
+        mine.add(scores, self.add_elsewhere(scores, mine, weights))
+
+    def add_elsewhere(self, scores: Tensor, mine: Had, weights: Tensor) -> Tensor | None:
+        """As `OfWhatWasHad` says."""
         every, had = weights.chunk(2)
         if not bool((had != 0).any()):
-            self.term.add(scores, users, every)
-            return
-        mine = self.personal.had_by(users).within(scores.shape[1])
+            self.term.add(scores, mine.users, every)
+            return None
         if self._apart is not None:  # asked once, weighed twice
-            self._apart.add_apart(scores, mine, every, had)
-        else:
-            self.term.add(scores, users, every)
-            mine.add(scores, self.term.asked(users, mine.items[:0], mine.place, mine.items)[1] @ had)
+            return self._apart.add_apart(scores, mine, every, had)
+        self.term.add(scores, mine.users, every)
+        return self.term.asked(mine.users, mine.items[:0], mine.place, mine.items)[1] @ had
 
     @cached_property
     def _apart(self) -> AddedApart | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.interests import InterestStore
-from imsr_core.retrieval import best_scores, padded_interests
+from imsr_core.retrieval import nearest_scores, padded_interests
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.personal import Had
 
@@ -39,11 +39,11 @@ class InterestTerm:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
         scores.add_(self._best(users, self.items), alpha=self.scale * float(weights[0]))
 
-    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
-        """As `add` for the users of ``mine``, and to what they had once more, by ``had`` (1,)."""
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> Tensor:
+        """As `add` for the users of ``mine``; (P,) what they had, by ``had`` (1,)."""
         best = self._best(mine.users, self.items)
         scores.add_(best, alpha=self.scale * float(weights[0]))
-        mine.add(scores, self.scale * float(had[0]) * best[mine.where])
+        return best.view(-1).index_select(0, mine.places_in(best)).mul_(self.scale * float(had[0]))
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
@@ -73,7 +73,4 @@ class InterestTerm:
 
     def _best(self, users: IntArray, vectors: Tensor) -> Tensor:
         """(B, N) the product of each of ``vectors`` (N, d) with the nearest interest of ``users`` (B,)."""
-        ids = torch.from_numpy(users)
-        best = best_scores(padded_interests(self.store, ids), vectors)
-        best[self.store.counts_of(ids) == 0] = 0.0
-        return best
+        return nearest_scores(self.store, torch.from_numpy(users), vectors)

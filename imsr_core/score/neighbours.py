@@ -24,6 +24,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
@@ -41,6 +42,8 @@ EPSILON = 0.02
 SERVED = 50
 #: Where votes are for more than one place in so many, all places are gone through.
 SPARSE = 20
+#: Items whose votes are counted together: 100,000 votes, as many as stay in the processor's cache.
+VOTERS_AT_ONCE = 2_048
 #: Votes held at once in `NeighboursTerm.asked` (users x items): about what stays in the processor's cache.
 CHUNK = 300_000
 #: Pairs that are compared with the neighbours of an item together.
@@ -131,12 +134,13 @@ class NeighboursTerm:
         for kind in range(len(KINDS)):
             if float(weights[kind]):
                 voted = self._vote(votes, voters, scores.shape[1], kind)
-                if len(voted) * SPARSE > len(flat):  # one pass over all of them is sooner done than jumps to many
-                    flat += votes.div_(EPSILON).log1p_().mul_(weights[kind])
+                if sum(map(len, voted)) * SPARSE > len(flat):  # one pass over all of them is sooner done than jumps to many
+                    flat.add_(votes.log1p_(), alpha=float(weights[kind]))
                     votes.zero_()
                 else:
-                    flat[voted] += weights[kind] * (votes[voted] / EPSILON).log1p()  # a place that is there twice: once
-                    votes[voted] = 0.0
+                    places = torch.cat(voted)
+                    flat[places] += weights[kind] * votes[places].log1p()  # a place that is there twice: once
+                    votes[places] = 0.0
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 2) the columns of ``items`` (B, C) for ``users`` (B,)."""
@@ -158,21 +162,21 @@ class NeighboursTerm:
                 voted = self._vote(votes, voters, width, kind)
                 everybody[kind, part] = votes.view(-1, width)[:, chosen]
                 mine[torch.from_numpy(rows), kind] = votes[where]
-                votes[voted] = 0.0
-        return everybody.div_(EPSILON).log1p_().permute(1, 2, 0), mine.div_(EPSILON).log1p_()
+                for places in voted:
+                    votes[places] = 0.0
+        return everybody.log1p_().permute(1, 2, 0), mine.log1p_()
 
     def voters(self, users: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Position in ``users`` (V,), item (V,) and strength by kind (V, 2) of the items that vote."""
         mine = self.personal.had_by(users)
-        place = mine.place
-        backwards = np.arange(len(place))[::-1]  # the higher items first, where some were touched at once
-        order = backwards[np.argsort(-mine.last[backwards], kind="stable")]
-        order = order[np.argsort(place[order].astype(_smallest(len(users))), kind="stable")]
-        count = np.bincount(place, minlength=len(users))
-        rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
-        kept = order[rank < VOTERS]
+        kept = np.flatnonzero(self._voting[mine.rows])
         age = (self.personal.until - mine.last[kept]) / self.personal.unit
-        return place[kept], mine.items[kept], fading(age, np.array(HALF_LIVES))
+        return mine.place[kept], mine.items[kept], fading(age, np.array(HALF_LIVES))
+
+    @cached_property
+    def _voting(self) -> NDArray[np.bool_]:
+        """Which pairs of ``personal`` vote: of each user the `VOTERS` last."""
+        return self.personal.pairs.newest(VOTERS)
 
     def because(self, users: IntArray, items: IntArray) -> IntArray:
         """(P,) of each pair of user and item, the user's item whose vote for it is the strongest; -1 if none votes."""
@@ -192,24 +196,27 @@ class NeighboursTerm:
                 best[at], found[at] = vote[better], voter[row][better]
         return found
 
-    def _vote(self, votes: Tensor, voters: tuple[IntArray, IntArray, FloatArray], width: int, kind: int) -> Tensor:
-        """Add the votes of ``voters`` to ``votes`` (B x ``width``,), which are 0; the places that got one (V,)."""
+    def _vote(
+        self, votes: Tensor, voters: tuple[IntArray, IntArray, FloatArray], width: int, kind: int
+    ) -> list[Tensor]:
+        """Add the votes of ``voters``, in units of EPSILON, to ``votes`` (B x ``width``,), which are 0; the places that
+        got one."""
         place, items, strength = voters
         near = self._served[kind]
         row = near.rows_of(items)
-        known = row >= 0
+        known = np.flatnonzero(row >= 0)
         short = np.int32 if len(votes) < WIDTH else np.int64
-        first = torch.from_numpy((place[known] * width).astype(short))
-        chosen = torch.from_numpy(row[known])
-        voted = (near.others.index_select(0, chosen) + first[:, None]).flatten()
-        share = near.similar.index_select(0, chosen)
-        share *= torch.from_numpy(strength[known, kind].astype(np.float32))[:, None]
-        votes.index_add_(0, voted, share.flatten())
+        first = torch.from_numpy((place[known] * width).astype(short))[:, None]
+        share = torch.from_numpy((strength[known, kind] / EPSILON).astype(np.float32))[:, None]
+        voted = []
+        for chosen, start, part in zip(*(t.split(VOTERS_AT_ONCE) for t in (torch.from_numpy(row[known]), first, share)), strict=True):
+            voted.append((near.others.index_select(0, chosen).to(start.dtype) + start).flatten())
+            votes.index_add_(0, voted[-1], near.similar.index_select(0, chosen).mul_(part).flatten())
         return voted
 
     @cached_property
     def _served(self) -> list[_Nearest]:
-        return self._nearest(voting(self.personal.pairs))
+        return self._nearest(unique(self.personal.pairs.other[self._voting]))
 
     def _nearest(self, items: IntArray) -> list[_Nearest]:
         """Of each kind the `SERVED` most similar neighbours of ``items`` (ascending)."""
@@ -257,10 +264,14 @@ class _Nearest:
 
     def rows_of(self, items: IntArray) -> IntArray:
         """(P,) the row of each of ``items`` (P,), -1 where it has none."""
-        if not len(self.owners):
-            return np.full(len(items), -1)
-        row = np.searchsorted(self.owners, items).clip(max=len(self.owners) - 1)
-        return np.where(self.owners[row] == items, row, -1)
+        return self._rows[np.minimum(items, len(self._rows) - 1)]
+
+    @cached_property
+    def _rows(self) -> IntArray:
+        """The row of every item up to the last that has one; -1 where it has none, and once more at the end."""
+        rows = np.full(int(self.owners.max(initial=-1)) + 2, -1)
+        rows[self.owners] = np.arange(len(self.owners))
+        return rows
 
     def similarity(self, rows: IntArray, items: IntArray) -> FloatArray:
         """(P,) s of the owners in ``rows`` (P,) and ``items`` (P,); 0 where they do not go together."""
@@ -274,11 +285,6 @@ class _Nearest:
         return found
 
 
-def _smallest(n: int) -> type[np.unsignedinteger]:
-    """A type for numbers below ``n``: what has 16 bits is sorted in one pass."""
-    return np.uint16 if n <= 2**16 else np.uint64
-
-
 def voting(had: Pairs) -> IntArray:
     """The items that vote for one of the users who ``had`` items, ascending."""
-    return unique(had.newest(VOTERS).other)
+    return unique(had.other[had.newest(VOTERS)])

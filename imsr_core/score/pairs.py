@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from imsr_core.sorted_keys import is_in, unique
@@ -84,10 +85,23 @@ class Pairs:
         row = np.searchsorted(keys, wanted).clip(max=len(self) - 1)
         return np.where(keys[row] == wanted, row, -1)
 
-    def newest(self, limit: int) -> Pairs:
-        """At most ``limit`` pairs of each owner (0 = all), the last touched; of those touched at once, the higher
+    def newest(self, limit: int) -> NDArray[np.bool_]:
+        """(R,) at most ``limit`` pairs of each owner (0 = all), the last touched; of those touched at once, the higher
         others."""
-        return self if not limit else self.take(self._first(np.lexsort((-self.other, -self.last, self.owner)), limit))
+        _, count = self._runs()
+        many = count > limit
+        kept = np.repeat(~many, count)
+        rows = np.flatnonzero(~kept) if limit else np.zeros(0, dtype=np.int64)
+        if not len(rows):
+            return np.ones(len(self), dtype=bool)
+        count = count[many]
+        place = np.repeat(np.arange(len(count), dtype=_smallest(len(count))), count)
+        backwards = np.arange(len(rows))[::-1]  # the higher others first, where some were touched at once
+        order = backwards[np.argsort(-self.last[rows[backwards]], kind="stable")]
+        order = rows[order[np.argsort(place[order], kind="stable")]]
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+        kept[order[rank < limit]] = True
+        return kept
 
     def strongest(self, limit: int, column: int = 0) -> NDArray[np.bool_]:
         """(R,) the ``limit`` pairs of each owner with the most of a value (0 or more), lower others first at a tie."""
@@ -117,14 +131,6 @@ class Pairs:
         start = np.flatnonzero(first)
         return start, np.diff(start, append=len(self))
 
-    def _first(self, order: IntArray, limit: int) -> NDArray[np.bool_]:
-        """(R,) the first ``limit`` pairs of each owner in an order that keeps owners together."""
-        kept = np.zeros(len(self), dtype=bool)
-        if len(self):
-            rank = np.arange(len(order)) - np.repeat(*self._runs())
-            kept[order[rank < limit]] = True
-        return kept
-
 
 def joined(parts: list[Pairs]) -> Pairs:
     """All rows of tables that share no pair."""
@@ -144,4 +150,10 @@ def stacked(parts: list[Pairs]) -> Pairs:
 
 def fading(age: NDArray, half_lives: NDArray) -> FloatArray:
     """(R, H): what is left after ``age`` (R,), in the unit of ``half_lives`` (H,)."""
-    return np.exp2(-np.asarray(age, dtype=np.float64)[:, None] / half_lives)
+    left = torch.from_numpy(-np.asarray(age, dtype=np.float64)[:, None] / half_lives)
+    return left.exp2_().numpy()  # several at once, where NumPy takes one after the other
+
+
+def _smallest(n: int) -> type[np.unsignedinteger]:
+    """A type for numbers below ``n``: what has 16 bits is sorted in one pass."""
+    return np.uint16 if n <= 2**16 else np.uint64

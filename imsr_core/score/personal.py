@@ -55,7 +55,8 @@ class PersonalTerm:
             return self
         fresh = _counted(span, self.unit)
         old = self.pairs.of_owners(span.users)
-        merged = _merged(old, fresh, self.unit).newest(self.limit)
+        merged = _merged(old, fresh, self.unit)
+        merged = merged.take(merged.newest(self.limit))
         until = max(self.until, int(span.timestamps.max()))
         return replace(self, pairs=self.pairs.updated(merged), until=until)
 
@@ -70,8 +71,17 @@ class PersonalTerm:
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (F,)."""
-        had = self.had_by(users).within(scores.shape[1])
-        had.add(scores, had.values @ weights)
+        mine = self.had_by(users).within(scores.shape[1])
+        mine.add(scores, mine.values @ weights)
+
+    @property
+    def personal(self) -> PersonalTerm:
+        """This term."""
+        return self
+
+    def add_elsewhere(self, scores: Tensor, mine: Had, weights: Tensor) -> Tensor:
+        """(P,) all that this term says of what users had; elsewhere it says nothing (`OfWhatWasHad`)."""
+        return mine.values @ weights
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, F) the columns of ``items`` (B, C) for ``users`` (B,)."""
@@ -87,11 +97,17 @@ class PersonalTerm:
 
     def columns_of(self, pairs: Pairs) -> Tensor:
         """(P, F) the columns of ``pairs`` (P,), as of ``until``."""
-        age = (self.until - pairs.last) / self.unit
-        values = pairs.values
-        counts = np.concatenate([values[:, 2:] * fading(age, np.array(HALF_LIVES)), values[:, :1]], 1)
-        rest = [np.ones_like(age), np.log1p(10 * age)]
-        return torch.from_numpy(np.column_stack([np.log1p(counts / EPSILON), *rest])).float()
+        return self.columns_as_of(pairs.last, pairs.values)
+
+    def columns_as_of(self, last: IntArray, values: FloatArray) -> Tensor:
+        """(P, F) the columns of pairs with ``last`` (P,) and ``values`` (P, 2 + H), as of ``until``."""
+        age = (self.until - last) / self.unit
+        columns = torch.empty(len(self.columns), len(last), dtype=torch.float64)
+        columns[:3] = torch.from_numpy(values.T[2:] * fading(age, np.array(HALF_LIVES)).T)
+        columns[3] = torch.from_numpy(values[:, 0])
+        columns[:4].div_(EPSILON).log1p_()
+        columns[4], columns[5] = 1.0, torch.from_numpy(10 * age).log1p_()
+        return columns.T.float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +133,11 @@ class Had:
     @cached_property
     def values(self) -> Tensor:
         """(P, F) their columns."""
-        return self.term.columns_of(self.term.pairs.take(self.rows))
+        return self.term.columns_as_of(self.last, self.term.pairs.values[self.rows])
 
-    @cached_property
-    def where(self) -> tuple[Tensor, Tensor]:
-        """(P,) and (P,) ``place`` and ``items`` as an index of scores (B, N)."""
-        return torch.from_numpy(self.place), torch.from_numpy(self.items)
+    def places_in(self, scores: Tensor) -> Tensor:
+        """(P,) where the pairs are in ``scores`` (B, N), row after row."""
+        return torch.from_numpy(self.place * scores.shape[1] + self.items)
 
     def within(self, n_items: int) -> Had:
         """The pairs whose items are below ``n_items``."""
@@ -131,9 +146,10 @@ class Had:
         inside = self.items < n_items
         return Had(self.term, self.users, self.place[inside], self.rows[inside])
 
-    def add(self, scores: Tensor, values: Tensor) -> None:
-        """Add ``values`` (P,) to the ``scores`` (B, N) of the pairs, in place."""
-        scores[self.where] += values
+    def add(self, scores: Tensor, values: Tensor | None) -> None:
+        """Add ``values`` (P,), if any, to the ``scores`` (B, N) of the pairs, in place."""
+        if values is not None:
+            scores.view(-1).index_add_(0, self.places_in(scores), values)
 
 
 def _counted(span: SpanSequences, unit: int) -> Pairs:

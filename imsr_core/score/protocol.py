@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from imsr_core.score.pairs import IntArray
-from imsr_core.score.personal import Had
+from imsr_core.score.personal import Had, PersonalTerm
 
 
 class Term(Protocol):
@@ -46,7 +46,22 @@ class Term(Protocol):
 class AddedApart(Protocol):
     """A term that weighs what the user had apart in one go."""
 
-    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
-        """Add values x ``weights`` (F,) to ``scores`` (B, N) of the users of ``mine``, in place, and values x ``had``
-        (F,) to those of what they had."""
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> Tensor:
+        """Add values x ``weights`` (F,) to ``scores`` (B, N) of the users of ``mine``, in place; values x ``had`` (F,)
+        of what they had (P,) are returned, and still to be added there."""
+        ...
+
+
+@runtime_checkable
+class OfWhatWasHad(Protocol):
+    """A term some columns of which are 0 for what the user did not have: such terms are added there together."""
+
+    @property
+    def personal(self) -> PersonalTerm:
+        """What says what users had."""
+        ...
+
+    def add_elsewhere(self, scores: Tensor, mine: Had, weights: Tensor) -> Tensor | None:
+        """Add to ``scores`` (B, N) of the users of ``mine`` what does not depend on it, in place, and return what is to
+        be added for what they had (P,), None where that is nothing."""
         ...

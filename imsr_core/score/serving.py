@@ -14,7 +14,7 @@ from torch import Tensor
 from imsr_core.score.had import TermWithHad
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.personal import PersonalTerm
-from imsr_core.score.protocol import Term
+from imsr_core.score.protocol import OfWhatWasHad, Term
 from imsr_core.sorted_keys import is_in
 
 #: Scores held at once (users x items): 4 MB in float32, of this many users at least.
@@ -42,19 +42,34 @@ class Scorer:
 
     def scores(self, users: IntArray) -> Tensor:
         """(B, N) the score of every item for ``users`` (B,)."""
-        scores = torch.zeros(len(users), self.n_items)
-        for term, weights in self.terms:
-            if bool((weights != 0).any()):
-                term.add(scores, users, weights)
+        scores = self.sums(users)
         scores[torch.from_numpy(~self.known(users))] = -torch.inf
         return scores
 
     def sums(self, users: IntArray) -> Tensor:
         """(B, N) the same, of users who are not known, too."""
-        sums = torch.zeros(len(users), self.n_items)
-        for term, weights in self.terms:
+        sums, found = torch.zeros(len(users), self.n_items), []
+        for term, weights in self._anywhere:
             term.add(sums, users, weights)
+        for apart, weights in self._of_what_was_had:
+            mine = apart.personal.had_by(users).within(self.n_items)
+            found.append((mine, apart.add_elsewhere(sums, mine, weights)))
+        told = [values for _, values in found if values is not None]
+        if told:
+            found[0][0].add(sums, torch.stack(told).sum(0))
         return sums
+
+    @cached_property
+    def _weighed(self) -> list[tuple[Term, Tensor]]:
+        return [(term, weights) for term, weights in self.terms if bool((weights != 0).any())]
+
+    @cached_property
+    def _of_what_was_had(self) -> list[tuple[OfWhatWasHad, Tensor]]:
+        return [(term, weights) for term, weights in self._weighed if isinstance(term, OfWhatWasHad)]
+
+    @cached_property
+    def _anywhere(self) -> list[tuple[Term, Tensor]]:
+        return [(term, weights) for term, weights in self._weighed if not isinstance(term, OfWhatWasHad)]
 
     def at(self, users: IntArray, items: Tensor) -> Tensor:
         """(B, C) the scores of ``items`` (B, C) for ``users`` (B,), known or not; items beyond the catalogue: 0."""

@@ -74,10 +74,10 @@ class TrendTerm:
         """Add this term's part to ``scores`` (B, N), in place; ``weights`` (H,)."""
         scores += (self.values() @ weights)[: scores.shape[1]]
 
-    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> None:
-        """As `add` for the users of ``mine``, and to what they had once more, by ``had`` (H,)."""
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> Tensor:
+        """As `add` for the users of ``mine``; (P,) what they had, by ``had`` (H,)."""
         self.add(scores, mine.users, weights)
-        mine.add(scores, (self.values() @ had)[mine.where[1]])
+        return (self.values() @ had).index_select(0, torch.from_numpy(mine.items))
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, H) the columns of ``items`` (B, C)."""
