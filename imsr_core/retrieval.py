@@ -66,6 +66,8 @@ def nearest_scores(store: InterestStore, users: Tensor, items: Tensor) -> Tensor
     Users with as many interests are looked at together, so that nothing is multiplied in vain.
     """
     first, count = store.runs_of(users)
+    if len(users) == 1 and int(count) and int(count) * len(items) <= BLOCK_SCORES:
+        return (store.vectors[int(first) : int(first + count)] @ items.T).amax(0, keepdim=True)
     order = count.argsort(descending=True, stable=True)
     count = count[order]
     many, alike = (part.tolist() for part in torch.unique_consecutive(count, return_counts=True))

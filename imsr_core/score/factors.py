@@ -233,60 +233,54 @@ def _solved(
     ``held`` are factors (owners, T x k) to which they are pulled, and by how much (owners,). Who has nothing gets zero.
     ``everybody`` is that of ``known``, where it is at hand.
     """
-    same = everybody or _Everybody.of(known)
-    found, products = torch.zeros(had.owners, known.shape[1]), torch.zeros(0 if told is None else len(had.other) + 1)
+    same, by_table = everybody or _Everybody.of(known), torch.tensor(weights)[:, None]
+    found, products = torch.zeros(had.owners, known.shape[1]), torch.zeros(len(had.other) + 1)
     count = np.bincount(had.owner, minlength=had.owners)
-    start, gap = np.cumsum(count) - count, len(had.other)  # the row of what is no pair
-    others = torch.from_numpy(np.append(had.other, 0))
-    counts = torch.cat([had.counts, had.counts.new_zeros(1)])
+    start, gap = np.cumsum(count) - count, len(had.other)  # a row that is no pair
+    others, counts = torch.from_numpy(np.append(had.other, 0)), torch.cat([had.counts, had.counts.new_zeros(1)])
     for batch in _batches(count):
         column = np.arange(int(count[batch[-1]]))
         real = column < count[batch, None]  # (b, W)
         rows, chosen = torch.from_numpy(np.where(real, start[batch, None] + column, gap)), torch.from_numpy(batch)
-        vectors = known.index_select(0, others.index_select(0, rows.view(-1))).view(*rows.shape, -1)
-        ones = torch.from_numpy(real).float()  # the vectors of gaps weigh nothing
-        weighed = _Weighed(vectors, ones, counts.index_select(0, rows.view(-1)).view(rows.shape), weights)
+        vectors = known.index_select(0, others[rows].view(-1)).view(*rows.shape, -1)
+        own = _Own(vectors, torch.stack([torch.from_numpy(real).float(), counts[rows]], 1), by_table)
         if held is None and len(column) <= FEW:
-            solved = _by_items(weighed, same)
+            solved = _by_items(own, same)
         else:
-            solved = _by_factors(weighed, same, None if held is None else (_by_table(held[0][chosen]), held[1][chosen]))
+            solved = _by_factors(own, same, None if held is None else (_by_table(held[0][chosen]), held[1][chosen]))
         found[chosen] = solved.flatten(1)
         if told is not None:
             each = vectors.mul_((told[:, None] * solved).flatten(1)[:, None]).sum(-1)  # (b, W)
             products.index_copy_(0, rows.view(-1), each.view(-1))
-    return found, products[: len(had.other)] if told is not None else products
+    return found, products[:gap]
 
 
 @dataclass(frozen=True)
-class _Weighed:
-    """What b owners had, W places each: ``vectors`` (b, W, T x k), ``ones`` (b, W) where there is something, and how
-    much it counts, ``counts`` (b, W), 0 in the gaps; times each of ``weights`` (T,)."""
+class _Own:
+    """What each of b owners had, in W places: ``vectors`` (b, W, T x k); ``counts`` (b, 2, W): 1, and how much it
+    counts, both 0 in places that are empty; ``weights`` (T, 1) by table."""
 
     vectors: Tensor
-    ones: Tensor
     counts: Tensor
-    weights: tuple[float, ...]
+    weights: Tensor
 
-    def tables(self, of: Tensor) -> list[Tensor]:
-        """(b, W, k) by table of ``of`` (b, W, T x k)."""
-        return list(of.split(RANK, 2))
+    def scaled(self, by: Tensor) -> tuple[Tensor, ...]:
+        """By table the vectors (b, W, k), times ``by`` (b, W)."""
+        return (self.vectors * by[..., None]).unflatten(2, (-1, RANK)).unbind(2)
 
     @property
     def sums(self) -> Tensor:
-        """(b, T, k) V^T (1 + D) 1: the vectors of each table summed up, each counted as often as it weighs."""
-        once, more = (torch.stack([self.ones, self.counts], 1) @ self.vectors).view(
-            len(self.ones), 2, len(self.weights), RANK
-        ).unbind(1)
-        return torch.tensor(self.weights)[:, None] * more + once
+        """(b, T, k) V^T (1 + D) 1: the vectors of each table summed up, each as often as it weighs."""
+        once, more = (self.counts @ self.vectors).unflatten(2, (-1, RANK)).unbind(1)
+        return once + self.weights * more
 
 
-def _by_factors(had: _Weighed, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
+def _by_factors(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
     """(b, T, k) what solves (same + V^T D V + pull) x = V^T (1 + D) 1 + pull before, for the vectors V of each table
     and D what they weigh more; ``pulled`` are before (b, T, k) and pull (b,)."""
-    scaled = had.vectors * had.counts[..., None]
-    pairs = zip(had.tables(had.vectors), had.tables(scaled), had.weights, strict=True)
-    curve = torch.stack([(plain.transpose(1, 2) @ more).mul_(weight) for plain, more, weight in pairs], 1)
-    curve, slope = same.curve + curve, had.sums.double()  # (b, T, k, k) float64, (b, T, k)
+    tables = zip(own.vectors.unflatten(2, (-1, RANK)).unbind(2), own.scaled(own.counts[:, 1]), strict=True)
+    curve = torch.stack([table.transpose(1, 2) @ scaled for table, scaled in tables], 1) * own.weights[..., None]
+    curve, slope = same.curve + curve, own.sums.double()  # (b, T, k, k) float64, (b, T, k)
     if pulled is not None:
         pull = pulled[1][:, None, None].double()
         curve += pull[..., None] * torch.eye(RANK, dtype=torch.float64)
@@ -294,22 +288,20 @@ def _by_factors(had: _Weighed, same: _Everybody, pulled: tuple[Tensor, Tensor] |
     return torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0].float()
 
 
-def _by_items(had: _Weighed, same: _Everybody) -> Tensor:
+def _by_items(own: _Own, same: _Everybody) -> Tensor:
     """(b, T, k) the same without a pull, by the identity of Woodbury: W equations, with P the inverse of ``same``,
 
     (P^-1 + V^T D V)^-1 = P - P V^T R (1 + R V P V^T R)^-1 R V P        with R the root of D
     """
-    scaled = had.vectors * had.counts.sqrt()[..., None]
-    first = (had.sums.transpose(0, 1) @ same.inverse).transpose(0, 1)  # (b, T, k)
+    first = (own.sums.transpose(0, 1) @ same.inverse).transpose(0, 1)  # (b, T, k)
     spread, inner, missed = [], [], []
-    for n, (table, weight) in enumerate(zip(had.tables(scaled), had.weights, strict=True)):  # R V without the weight
-        spread.append(table @ (weight * same.inverse[n]))  # R V P times the root of the weight
-        inner.append(spread[-1] @ table.transpose(1, 2))
-        missed.append((table * first[:, n, None]).sum(-1))  # (b, W)
-    curve = torch.stack(inner, 1).double() + torch.eye(had.ones.shape[1], dtype=torch.float64)
-    given = torch.stack(missed, 1)[..., None].double()
-    given = torch.cholesky_solve(given, torch.linalg.cholesky(curve)).float()  # (b, T, W, 1)
-    return first - (torch.stack(spread, 1) * given).sum(2)
+    for n, scaled in enumerate(own.scaled(own.counts[:, 1].sqrt())):  # R V, but for the root of the table's weight
+        spread.append(scaled @ (own.weights[n] * same.inverse[n]))  # R V P, times that root
+        inner.append(spread[-1] @ scaled.transpose(1, 2))
+        missed.append((scaled * first[:, n, None]).sum(-1))  # (b, W)
+    curve = torch.stack(inner, 1).double() + torch.eye(inner[0].shape[1], dtype=torch.float64)
+    given = torch.cholesky_solve(torch.stack(missed, 1)[..., None].double(), torch.linalg.cholesky(curve))
+    return first - (torch.stack(spread, 1) * given.float()).sum(2)
 
 
 def _batches(count: IntArray) -> Iterator[IntArray]:

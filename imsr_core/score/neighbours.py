@@ -134,11 +134,11 @@ class NeighboursTerm:
         for kind in range(len(KINDS)):
             if float(weights[kind]):
                 voted = self._vote(votes, voters, scores.shape[1], kind)
-                if sum(map(len, voted)) * SPARSE > len(flat):  # one pass over all of them is sooner done than jumps to many
+                if sum(map(len, voted)) * SPARSE > len(flat):  # one pass is sooner done than jumps to many
                     flat.add_(votes.log1p_(), alpha=float(weights[kind]))
                     votes.zero_()
                 else:
-                    places = torch.cat(voted)
+                    places = voted[0] if len(voted) == 1 else torch.cat([torch.zeros(0, dtype=torch.int32), *voted])
                     flat[places] += weights[kind] * votes[places].log1p()  # a place that is there twice: once
                     votes[places] = 0.0
 
@@ -183,6 +183,8 @@ class NeighboursTerm:
         people, place = numbered(users)
         best, found = np.zeros(len(users)), np.full(len(users), -1)
         owner, voter, strength = self.voters(people)
+        order = np.lexsort((-voter, -strength[:, -1], owner))  # of votes that are as strong the latest item's
+        voter, strength = voter[order], strength[order]
         count = np.bincount(owner, minlength=len(people))
         start = np.cumsum(count) - count
         for kind, near in enumerate(self._served):
@@ -206,12 +208,14 @@ class NeighboursTerm:
         row = near.rows_of(items)
         known = np.flatnonzero(row >= 0)
         short = np.int32 if len(votes) < WIDTH else np.int64
-        first = torch.from_numpy((place[known] * width).astype(short))[:, None]
+        chosen = torch.from_numpy(row[known])
+        start = torch.from_numpy((place[known] * width).astype(short))[:, None]
         share = torch.from_numpy((strength[known, kind] / EPSILON).astype(np.float32))[:, None]
         voted = []
-        for chosen, start, part in zip(*(t.split(VOTERS_AT_ONCE) for t in (torch.from_numpy(row[known]), first, share)), strict=True):
-            voted.append((near.others.index_select(0, chosen).to(start.dtype) + start).flatten())
-            votes.index_add_(0, voted[-1], near.similar.index_select(0, chosen).mul_(part).flatten())
+        for first in range(0, len(chosen), VOTERS_AT_ONCE):
+            part = slice(first, first + VOTERS_AT_ONCE)
+            voted.append((near.others.index_select(0, chosen[part]) + start[part]).view(-1))
+            votes.index_add_(0, voted[-1], near.similar.index_select(0, chosen[part]).mul_(share[part]).view(-1))
         return voted
 
     @cached_property

@@ -101,12 +101,14 @@ class PersonalTerm:
 
     def columns_as_of(self, last: IntArray, values: FloatArray) -> Tensor:
         """(P, F) the columns of pairs with ``last`` (P,) and ``values`` (P, 2 + H), as of ``until``."""
-        age = (self.until - last) / self.unit
+        age = torch.from_numpy((self.until - last) / self.unit)
         columns = torch.empty(len(self.columns), len(last), dtype=torch.float64)
-        columns[:3] = torch.from_numpy(values.T[2:] * fading(age, np.array(HALF_LIVES)).T)
+        for row, half_life in zip(columns, HALF_LIVES, strict=False):
+            torch.exp2(age / -half_life, out=row)
+        columns[:3] *= torch.from_numpy(values.T[2:])
         columns[3] = torch.from_numpy(values[:, 0])
         columns[:4].div_(EPSILON).log1p_()
-        columns[4], columns[5] = 1.0, torch.from_numpy(10 * age).log1p_()
+        columns[4], columns[5] = 1.0, age.mul_(10).log1p_()
         return columns.T.float()
 
 
@@ -141,10 +143,14 @@ class Had:
 
     def within(self, n_items: int) -> Had:
         """The pairs whose items are below ``n_items``."""
-        if int(self.items.max(initial=-1)) < n_items:
+        if self._last_item < n_items:
             return self
         inside = self.items < n_items
         return Had(self.term, self.users, self.place[inside], self.rows[inside])
+
+    @cached_property
+    def _last_item(self) -> int:
+        return int(self.items.max(initial=-1))
 
     def add(self, scores: Tensor, values: Tensor | None) -> None:
         """Add ``values`` (P,), if any, to the ``scores`` (B, N) of the pairs, in place."""

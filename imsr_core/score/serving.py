@@ -43,7 +43,8 @@ class Scorer:
     def scores(self, users: IntArray) -> Tensor:
         """(B, N) the score of every item for ``users`` (B,)."""
         scores = self.sums(users)
-        scores[torch.from_numpy(~self.known(users))] = -torch.inf
+        if len(strangers := np.flatnonzero(~self.known(users))):
+            scores[torch.from_numpy(strangers)] = -torch.inf
         return scores
 
     def sums(self, users: IntArray) -> Tensor:
