@@ -206,7 +206,8 @@ def _fresh(first: int, n_items: int) -> Tensor:
 @dataclass(frozen=True)
 class _Everybody:
     """What is the same in the equations of all who are solved for by the same factors: by table, the sum of y y^T over
-    all of them and the ridge, ``curve`` (T, k, k) float64, and what undoes it, ``inverse`` (T, k, k) float32."""
+    all of them and the ridge, ``curve`` (T, k, k), and what undoes it, ``inverse`` (T, k, k). With the ridge the equations
+    are far from singular (a condition of 2 to 10 on five logs), so that they are solved in 32 bits."""
 
     curve: Tensor
     inverse: Tensor
@@ -216,7 +217,7 @@ class _Everybody:
         """Of all ``factors`` (M, T x k)."""
         tables = _by_table(factors).transpose(0, 1).double()
         curve = tables.transpose(1, 2) @ tables + RIDGE * torch.eye(RANK, dtype=torch.float64)
-        return cls(curve, torch.linalg.inv(curve).float())
+        return cls(curve.float(), torch.linalg.inv(curve).float())
 
 
 def _solved(
@@ -280,12 +281,12 @@ def _by_factors(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | Non
     and D what they weigh more; ``pulled`` are before (b, T, k) and pull (b,)."""
     tables = zip(own.vectors.unflatten(2, (-1, RANK)).unbind(2), own.scaled(own.counts[:, 1]), strict=True)
     curve = torch.stack([table.transpose(1, 2) @ scaled for table, scaled in tables], 1) * own.weights[..., None]
-    curve, slope = same.curve + curve, own.sums.double()  # (b, T, k, k) float64, (b, T, k)
+    curve, slope = curve.add_(same.curve), own.sums  # (b, T, k, k), (b, T, k)
     if pulled is not None:
-        pull = pulled[1][:, None, None].double()
-        curve += pull[..., None] * torch.eye(RANK, dtype=torch.float64)
-        slope += pull * pulled[0].double()
-    return torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0].float()
+        pull = pulled[1][:, None, None]
+        curve += pull[..., None] * torch.eye(RANK)
+        slope += pull * pulled[0]
+    return torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0]
 
 
 def _by_items(own: _Own, same: _Everybody) -> Tensor:
@@ -299,9 +300,9 @@ def _by_items(own: _Own, same: _Everybody) -> Tensor:
         spread.append(scaled @ (own.weights[n] * same.inverse[n]))  # R V P, times that root
         inner.append(spread[-1] @ scaled.transpose(1, 2))
         missed.append((scaled * first[:, n, None]).sum(-1))  # (b, W)
-    curve = torch.stack(inner, 1).double() + torch.eye(inner[0].shape[1], dtype=torch.float64)
-    given = torch.cholesky_solve(torch.stack(missed, 1)[..., None].double(), torch.linalg.cholesky(curve))
-    return first - (torch.stack(spread, 1) * given.float()).sum(2)
+    curve = torch.stack(inner, 1).add_(torch.eye(inner[0].shape[1]))
+    given = torch.cholesky_solve(torch.stack(missed, 1)[..., None], torch.linalg.cholesky(curve))  # (b, T, W, 1)
+    return first - (torch.stack(spread, 1) * given).sum(2)
 
 
 def _batches(count: IntArray) -> Iterator[IntArray]:

@@ -101,15 +101,14 @@ class PersonalTerm:
 
     def columns_as_of(self, last: IntArray, values: FloatArray) -> Tensor:
         """(P, F) the columns of pairs with ``last`` (P,) and ``values`` (P, 2 + H), as of ``until``."""
-        age = torch.from_numpy((self.until - last) / self.unit)
-        columns = torch.empty(len(self.columns), len(last), dtype=torch.float64)
-        for row, half_life in zip(columns, HALF_LIVES, strict=False):
-            torch.exp2(age / -half_life, out=row)
-        columns[:3] *= torch.from_numpy(values.T[2:])
+        age = torch.from_numpy((self.until - last) / self.unit).float()
+        columns = torch.empty(len(self.columns), len(last))
+        for row, half_life, counts in zip(columns, HALF_LIVES, values.T[2:], strict=False):
+            torch.exp2(age / -half_life, out=row).mul_(torch.from_numpy(counts))
         columns[3] = torch.from_numpy(values[:, 0])
         columns[:4].div_(EPSILON).log1p_()
         columns[4], columns[5] = 1.0, age.mul_(10).log1p_()
-        return columns.T.float()
+        return columns.T
 
 
 @dataclass(frozen=True, eq=False)
