@@ -206,8 +206,9 @@ def _fresh(first: int, n_items: int) -> Tensor:
 @dataclass(frozen=True)
 class _Everybody:
     """What is the same in the equations of all who are solved for by the same factors: by table, the sum of y y^T over
-    all of them and the ridge, ``curve`` (T, k, k), and what undoes it, ``inverse`` (T, k, k). With the ridge the equations
-    are far from singular (a condition of 2 to 10 on five logs), so that they are solved in 32 bits."""
+    all of them and the ridge, ``curve`` (T, k, k), and what undoes it, ``inverse`` (T, k, k).
+
+    With the ridge the equations are far from singular (conditions of 2 to 10 on five logs): 32 bits are enough."""
 
     curve: Tensor
     inverse: Tensor
