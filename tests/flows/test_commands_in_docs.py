@@ -1,4 +1,4 @@
-"""What README and docs tell people to type is there: commands, their options, and the settings of imsr.toml."""
+"""What README and docs name is there: commands, their options, the settings of imsr.toml, files of the code."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from pipelines.settings.tasks import TaskSettings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Files that a reader is shown how to write.
+EXAMPLES = {"imsr_core/strategies/averaged.py"}
 #: `imsr`, a command, and what stands behind it up to the end of the line or of the code.
 CALL = re.compile(r"\bimsr ([a-z][a-z-]*)((?: [^\s`|;&)]+)*)")
 OPTION = re.compile(r"--?[a-z]")
@@ -69,3 +71,10 @@ def test_settings_that_a_page_names_are_in_imsr_toml(page):
     known["tasks"] = {field.name for field in fields(TaskSettings)}
     named = SETTING.findall(page.read_text(encoding="utf-8"))
     assert not [(section, key) for section, key in named if section in known and key not in known[section]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_of_the_code_that_a_page_names_are_there(page):
+    there = {path.as_posix() for path in ROOT.rglob("*.py")}
+    named = set(re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8"))) - EXAMPLES
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in there)]
