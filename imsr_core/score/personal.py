@@ -3,6 +3,7 @@
     p_ui(T) = sum over the user's events of item i of 2^(-(T - t) / half-life)    columns: log(1 + p_ui / EPSILON)
     n_ui    = all of them                                                         column:  log(1 + n_ui / EPSILON)
     had_ui  = 1 if there was one, else 0; its weight comes out negative where nobody has the same thing twice
+    since   = spans since the last of them                                        column:  log(1 + since / EPSILON)
 
 On baskets a household's own counts are most of what is to be known: Hu et al., *Modeling Personalized Item Frequency
 Information for Next-basket Recommendation*, SIGIR 2020; Li et al., *A Next Basket Recommendation Reality Check*,
@@ -107,7 +108,7 @@ class PersonalTerm:
             torch.exp2(age / -half_life, out=row).mul_(torch.from_numpy(counts))
         columns[3] = torch.from_numpy(values[:, 0])
         columns[:4].div_(EPSILON).log1p_()
-        columns[4], columns[5] = 1.0, age.mul_(10).log1p_()
+        columns[4], columns[5] = 1.0, age.mul_(1 / EPSILON).log1p_()
         return columns.T
 
 
