@@ -31,7 +31,7 @@ from pipelines.lake.completion import completed, find_fills
 from pipelines.lake.delivery import Delivery, read_delivery
 from pipelines.lake.engine_death import guarded
 from pipelines.lake.event_files import EventFile
-from pipelines.lake.event_sql import EMPTY_LAKE, columns_sql, number_sql, wanted_sql
+from pipelines.lake.event_sql import EMPTY_LAKE, columns_sql, wanted_sql
 from pipelines.lake.plain_text import Budget
 from pipelines.lake.readers import read_file
 from pipelines.lake.refusals import Refusal, refusals_in
@@ -47,10 +47,10 @@ from pipelines.lake.times import (
     readings_by_file,
     timestamp_sql,
 )
-from pipelines.lake.validation import Limits, Reason, present_sql, reason_sql
+from pipelines.lake.validation import Limits, Reason, reason_sql
+from pipelines.lake.values import check_values, unread_sql, without_any
 from pipelines.lake.withdrawal import Withdrawal
 from pipelines.settings.imsr_toml import Settings
-from pipelines.settings.source import SourceSettings
 from pipelines.workspace.engine import duckdb_session
 
 _FILE_SHIFT = 40
@@ -142,7 +142,8 @@ class Intake:
         """Judge the rows of a raw table of many files."""
         source, loaded = self._settings.source, dict[int, Loaded]()
         readings = readings_by_file(self._connection, "raw", source, self._now)
-        unclear = {*doubtful(self._connection, source, "raw"), *(n for n, reading in readings.items() if not reading)}
+        unclear = {*doubtful(self._connection, source, "raw"), *without_any(self._connection, source, "raw")}
+        unclear |= {n for n, reading in readings.items() if not reading}
         for reading in set(readings.values()) - {None}:
             assert reading is not None
             numbers = [n for n, found in readings.items() if found == reading and n not in unclear]
@@ -169,6 +170,7 @@ class Intake:
             before = 0
             times = decide_times(self._connection, "raw", source, self._now, str(file))
             check_readable(self._connection, "raw", times, self._now, str(file), source.null_values)
+            check_values(self._connection, "raw", source, str(file))
         found = self._accept(f"(SELECT {number}::INTEGER AS file, * FROM raw)", times, first_span_us)
         self._connection.execute("INSERT INTO sources VALUES (?, ?, ?)", [number, name, before])
         return found.get(number, Loaded(0, 0, 0, 0, str(times), None))
@@ -195,7 +197,7 @@ class Intake:
                 FROM {judged} WHERE reason IS NOT NULL""")
             if self._last_us is not None:
                 self._check_clock(f"{judged} WHERE {reason} = '{Reason.TIMESTAMP_IN_FUTURE}'", self._last_us)
-        bare = self._without_value(judged, source)
+        bare = self._by_file(f"{rows} WHERE {unread_sql(source)}") if source.value else {}
         return {
             n: Loaded(read[n], good.get(n, 0), left_out.get(n, 0), bare.get(n, 0), str(times), newest.get(n))
             for n in every
@@ -217,12 +219,6 @@ class Intake:
         ).fetchall()
         own = [each for each in found if each[0] in files]  # others of these numbers are of another kind
         return {n: count for n, count, _ in own}, {n: newest for n, _, newest in own}
-
-    def _without_value(self, judged: str, source: SourceSettings) -> dict[int, int]:
-        if not source.value:
-            return {}
-        value, number = present_sql("value", source.null_values), number_sql(source.decimal)
-        return self._by_file(f"{judged} WHERE ({value}) IS NOT NULL AND ({number}) IS NULL")
 
     def _by_file(self, relation: str) -> dict[int, int]:
         """File -> rows of a relation."""

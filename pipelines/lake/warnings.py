@@ -33,7 +33,8 @@ def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tup
             )
         if file.without_value:
             found.append(
-                f"{file.name}: the value of {file.without_value:,} rows cannot be read; the events are kept without"
+                f"{file.name}: the value of {file.without_value:,} rows cannot be read; the events are "
+                + ("kept without" if settings.source.min_value is None else "left out, as they may be below min_value")
                 + (' (decimal = "," under [source]?)' if settings.source.decimal == "." else "")
             )
     if late := report.reasons.get(Reason.TOO_LATE):

@@ -219,6 +219,29 @@ def test_true_and_false_are_a_number_in_every_format(tmp_path):
         assert (report.kept, report.files[0].left_out) == (1, 2), name
 
 
+@pytest.mark.parametrize("files", [1, 3])
+def test_values_of_which_none_can_be_compared_with_min_value_are_refused(tmp_path, files):
+    names = ("user_id", "item_id", "timestamp", "stars")
+    settings = 'value = "stars"\nmin_value = 3'
+    commas = [
+        write_csv(tmp_path / f"{n}.csv", [(f"u{n}", "i", DAYS[0], "4,5"), ("v", "i", DAYS[0], "")], names)
+        for n in range(files)
+    ]
+    with pytest.raises(ReadError, match=r"not one of its 1 values .* '4,5'") as error:
+        run(make_workspace(tmp_path / "w", f"[source]\n{settings}\n"), *commas)
+    assert error.value.hint == 'set decimal = "," under [source] in imsr.toml'
+    german = f'[source]\n{settings}\ndecimal = ","\n'
+    assert run(make_workspace(tmp_path / "german", german), *commas).kept == files
+    words = write_csv(tmp_path / "words.csv", [("u", "i", DAYS[0], "good"), ("v", "i", DAYS[0], "bad")], names)
+    with pytest.raises(ReadError) as error:
+        ingested(tmp_path / "2", words, settings)
+    assert "column of numbers" in error.value.hint
+    some = write_csv(tmp_path / "some.csv", [("u", "i", DAYS[0], "4,5"), ("v", "i", DAYS[0], "4")], names)
+    report = ingested(tmp_path / "3", some, settings)[1]
+    assert (report.kept, report.files[0].without_value, report.files[0].left_out) == (1, 1, 1)
+    assert "left out" in report.warnings[0]
+
+
 def test_an_ingest_that_leaves_every_row_out_says_so(tmp_path):
     path = write_csv(tmp_path / "log.csv", [("u", "i", DAYS[0], "2")], ("user_id", "item_id", "timestamp", "rating"))
     _, report = ingested(tmp_path, path, 'value = "rating"\nmin_value = 4')
