@@ -8,6 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 
 from flows.answers import answer
@@ -62,6 +63,7 @@ def recommend(
         raise ConfigError("recommend for whom?", hint="imsr recommend --user ID, or --all")
     recommender = Recommender.open(opened, version, users=user)
     say_what_is_unknown(recommender, lists.values())
+    say_who_is_unknown(recommender, user)
     table = recommender.top_n(user, n, **how)
     if names:
         show_with_names(recommender, table.to_pylist())
@@ -106,3 +108,23 @@ def say_what_is_unknown(recommender: Recommender, lists: Iterable[tuple[Path, Se
             shown = ", ".join(repr(each) for each in unknown[:3])
             more = ", ..." if len(unknown) > 3 else ""
             warn(f"{path}: {len(unknown):,} of {len(set(ids)):,} item ids are not known to this version: {shown}{more}")
+
+
+def say_who_is_unknown(recommender: Recommender, users: Sequence[str]) -> None:
+    """Say which users the version does not know: what they get is nobody's own list, and an id may be mistyped."""
+    names = list(dict.fromkeys(users))
+    unknown = [name for name, known in zip(names, recommender.known(names).tolist(), strict=True) if not known]
+    if not unknown:
+        return
+    shown = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+    text = f"not known to version {recommender.version.row.version_id}, and shown what is in fashion: {shown}"
+    several = next((name for name in unknown if _are_users(recommender, name)), None)
+    if several is not None:
+        text += "; several users: " + " ".join(f"--user {each.strip()}" for each in several.split(",")[:3])
+    warn(text)
+
+
+def _are_users(recommender: Recommender, name: str) -> bool:
+    """Whether a name that no user has is those of several, with commas."""
+    parts = [part.strip() for part in name.split(",")]
+    return len(parts) > 1 and bool((recommender.version.vocabulary.users_of(pa.array(parts, pa.string())) >= 0).any())

@@ -235,6 +235,14 @@ def test_ids_that_are_unknown_are_counted_and_a_file_of_them_is_refused(learnt, 
             imsr("recommend", "-w", learnt.root, "--user", "u1", option, typos)
 
 
+def test_who_is_unknown_is_said_and_several_users_in_one_option(learnt):
+    shown = imsr("recommend", "-w", learnt.root, "--user", "u1,u2", "--user", "nobody")
+    assert f"not known to version {VERSIONS[-1]}, and shown what is in fashion: 'u1,u2', 'nobody'" in shown
+    assert "several users: --user u1 --user u2" in shown
+    assert "not known" not in imsr("recommend", "-w", learnt.root, "--user", "u1")
+    assert "several users" not in imsr("recommend", "-w", learnt.root, "--user", "Smith, John")
+
+
 # ---------------------------------------------------------------- saying no
 
 
