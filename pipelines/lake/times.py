@@ -181,9 +181,18 @@ def _find_unit(
     raise TimeUnitError(
         f"{name}: the time unit is ambiguous: of {readable} times, {found} fall between 1980 and now; "
         f"the first is {_example(connection, table, source.null_values)!r}",
-        hint=(both if votes["ticks"] else _advice(connection, table, now))
+        hint=(both if votes["ticks"] else _mixed(votes, readable) or _advice(connection, table, now))
         or 'set time_unit under [source] in imsr.toml: "s", "ms", "us", "ns" or "iso8601"; or time_format, as "%Y%m%d"',
     )
+
+
+def _mixed(votes: dict[str, int], readable: int) -> str:
+    """The setting that reads times of which some are in one unit and some in another; "" if that is not it."""
+    found = [unit for unit, count in votes.items() if count]
+    if len(found) < 2 or sum(votes.values()) < AGREEMENT * readable:
+        return ""
+    forms = ", ".join(f'"{unit}"' for unit in found)
+    return f"are they mixed? set time_format = [{forms}] under [source] in imsr.toml: of several, the first that fits"
 
 
 def check_readable(

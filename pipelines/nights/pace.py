@@ -11,17 +11,16 @@ from pipelines.workspace.layout import Workspace
 
 @dataclass
 class Pace:
-    """How long the rest will take, from the spans that are done: their seconds, by their events.
+    """How long the rest will take, from the spans that are done: seconds that each takes, and seconds for its events.
 
-    Pre-training takes more epochs than an update, so that neither is judged by the other; before the first of its
+    Both come from the line through the spans that are done (least squares), no part of it below nought: small spans
+    cost what a span costs. Pre-training takes more epochs than an update, so that neither is judged by the other; before the first of its
     kind is done nothing is said.
     """
 
     events: dict[str, int]
     left: list[PlannedRun]
-    _seconds: dict[bool, float] = field(default_factory=dict)
-    _events: dict[bool, int] = field(default_factory=dict)
-    _done: dict[bool, int] = field(default_factory=dict)
+    _done: dict[bool, list[tuple[int, float]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, workspace: Workspace, runs: Sequence[PlannedRun]) -> Pace:
@@ -34,25 +33,37 @@ class Pace:
     def finished(self, run: PlannedRun, seconds: float) -> None:
         """Say that a run is done, and how long it took."""
         self.left.remove(run)
-        self._seconds[run.base] = self._seconds.get(run.base, 0.0) + seconds
-        self._events[run.base] = self._events.get(run.base, 0) + self.events[run.span_id]
-        self._done[run.base] = self._done.get(run.base, 0) + 1
+        self._done.setdefault(run.base, []).append((self.events[run.span_id], seconds))
 
     def seconds_left(self) -> float | None:
         """Seconds for the runs that are left; None as long as nothing like them was seen."""
         total = 0.0
-        for run in self.left:
-            if not self._events.get(run.base):
+        for kind in sorted({run.base for run in self.left}):
+            if not any(events for events, _ in self._done.get(kind, ())):
                 return None
-            total += self.events[run.span_id] * self._seconds[run.base] / self._events[run.base]
+            each, per_event = _line(self._done[kind])
+            total += sum(each + per_event * self.events[run.span_id] for run in self.left if run.base == kind)
         return total
 
     def __str__(self) -> str:
         seconds = self.seconds_left()
         if seconds is None or not self.left:
             return ""
-        done = sum(self._done[kind] for kind in {run.base for run in self.left})
+        done = sum(len(self._done[kind]) for kind in {run.base for run in self.left})
         return f"about {duration(seconds)} left, judging by {done} {'span' if done == 1 else 'spans'}"
+
+
+def _line(done: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Seconds of a span without events, and seconds of an event, from the (events, seconds) of spans; neither negative."""
+    mean_events = sum(events for events, _ in done) / len(done)
+    mean_seconds = sum(seconds for _, seconds in done) / len(done)
+    spread = sum((events - mean_events) ** 2 for events, _ in done)
+    most = mean_seconds / mean_events
+    if not spread:
+        return 0.0, most
+    slope = sum((events - mean_events) * (seconds - mean_seconds) for events, seconds in done) / spread
+    slope = min(max(slope, 0.0), most)
+    return mean_seconds - slope * mean_events, slope
 
 
 def duration(seconds: float) -> str:

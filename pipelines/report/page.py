@@ -115,7 +115,7 @@ def _against(score: float, best: float, events: int) -> str:
     ours, theirs = ((rate * events + 1) / (events + 2) for rate in (score, best))
     error = math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / (events + 2))
     if abs(ours - theirs) < 2 * error:
-        return f"level, as far as {number(events)} events can tell, with"
+        return f"level, as far as {number(events)} {'event' if events == 1 else 'events'} can tell, with"
     return "ahead of" if score > best else "behind"
 
 

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import pyarrow as pa
 
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.lifelong.training import Progress, silent
+from pipelines.sequences.chain import ChainLink
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
@@ -122,6 +126,7 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progr
         if not _is_learnt(view, task.from_span):
             raise TaskError(f"task {name} {what_it_waits_for(task)}", hint="run it once that span is learnt: imsr run")
     if parent is None:
+        _check_before_pretraining(workspace, name)
         made = pretrain_users(writer, call=call, progress=progress)
         if made.rejected:
             return made
@@ -129,6 +134,14 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progr
         assert parent is not None
     recipe = call("labels", prepare, workspace, name, parent)
     return learn_recipe(recipe, writer, call, progress)
+
+
+def _check_before_pretraining(workspace: Workspace, name: str) -> None:
+    """Raise TaskError for labels that cannot be used before T1, which takes minutes, is learnt for them."""
+    with workspace.ledger.snapshot() as view:
+        chain = learnt_chain(workspace, view)
+        end = end_of(view, chain[-1].span_id)
+    usable_labels(workspace, name, chain, end)
 
 
 def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskRecipe:
@@ -147,7 +160,29 @@ def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskRecipe:
             f"version {parent.row.version_id} was made before the data of an earlier span changed",
             hint="begin the line anew with: imsr task pretrain --anew",
         )
-    table, statuses = read_labels(workspace, name, task, end)
+    table, vocabulary, report = usable_labels(workspace, name, chain, end)
+    fingerprint, path = keep_labels(workspace, name, table)
+    learnt = LearntTask(
+        name, task.kind, chain[-1].span_id, chain[-1].fingerprint, "", table.num_rows, path, fingerprint, vocabulary
+    )
+    return TaskRecipe(
+        workspace, parent, learnt, tuple(chain), settings.lifelong, settings.method, settings.seed, report
+    )
+
+
+def usable_labels(
+    workspace: Workspace, name: str, chain: Sequence[ChainLink], end_us: int
+) -> tuple[pa.Table, tuple[str, ...], LabelReport]:
+    """The rows of a task's labels that can be learnt from, all its labels by number, and what became of every row.
+
+    Args:
+        end_us: labels from this time on are not known yet.
+
+    Raises:
+        TaskError: the labels cannot be read, or leave too little to learn.
+    """
+    task = declared(workspace, name)
+    table, statuses = read_labels(workspace, name, task, end_us)
     read, good = sum(statuses.values()), statuses.pop("good", 0)
     table, _ = of_known_users(table, vocabulary_of(chain))
     known = _known_labels(workspace, name)
@@ -160,13 +195,7 @@ def prepare(workspace: Workspace, name: str, parent: UserVersion) -> TaskRecipe:
     if len(vocabulary) < 2 or not table.num_rows:
         raise too_few_labels(name, len(vocabulary), report)
     check_classes(name, task, len(vocabulary), table.num_rows)
-    fingerprint, path = keep_labels(workspace, name, table)
-    learnt = LearntTask(
-        name, task.kind, chain[-1].span_id, chain[-1].fingerprint, "", table.num_rows, path, fingerprint, vocabulary
-    )
-    return TaskRecipe(
-        workspace, parent, learnt, tuple(chain), settings.lifelong, settings.method, settings.seed, report
-    )
+    return table, vocabulary, report
 
 
 def due_tasks(workspace: Workspace) -> list[str]:

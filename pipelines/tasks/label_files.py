@@ -55,7 +55,8 @@ def load_label_file(connection: duckdb.DuckDBPyConnection, workspace: Workspace,
     except ReadError as error:
         raise TaskError(
             f"task {name}: its labels {task.labels!r} cannot be read: {error.message}",
-            hint=f"[tasks.{name}] wants columns {', '.join(repr(each[0]) for each in names.values())}",
+            hint=f"say which columns they are under [tasks.{name}]: "
+            + ", ".join(f'{ours} = "{column}"' for ours, (column,) in names.items()),
         ) from error
     _check_lines(connection, name, task)
     nulls = workspace.settings.source.null_values

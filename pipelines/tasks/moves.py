@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
+from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.removing import remove_task
 from pipelines.tasks.adding import HELD, NOTE, TaskOutcome, learn_recipe, note
 from pipelines.tasks.gate import smoke_test
@@ -32,7 +33,7 @@ def take_out(writer: Writer, name: str) -> TaskOutcome:
     workspace = writer.workspace
     parent = UserVersion.open(workspace)
     task, settings = parent.task(name), workspace.settings.users
-    remove_task(parent.state, name)  # refuses before anything is written
+    _check_it_can_leave(parent, name)
     # noted first: a run that dies in between has the task in the current version, where the note means nothing
     note(writer, name, HELD, f"taken out of version {parent.row.version_id}")
     chain = tuple(parent.tasks[-1].chain(workspace))
@@ -40,6 +41,20 @@ def take_out(writer: Writer, name: str) -> TaskOutcome:
         workspace, parent, task, chain, settings.lifelong, parent.lineage.strategy, settings.seed, how="remove"
     )
     return learn_recipe(recipe, writer, plainly)
+
+
+def _check_it_can_leave(parent: UserVersion, name: str) -> None:
+    """Raise TaskError, with what to type instead, where the method cannot take a task out; nothing is written yet."""
+    try:
+        remove_task(parent.state, name)
+    except TaskError as error:
+        anew = "imsr task pretrain --anew begins another line"
+        names = [each.name for each in parent.tasks]
+        if names.index(name) == 0:
+            raise TaskError(error.message, hint=anew) from error
+        before = parent.tasks[names.index(name) - 1].version_id
+        hint = f"go back to the version before it: imsr rollback --line users --to {before}; or {anew}"
+        raise TaskError(error.message, hint=hint) from error
 
 
 class UsersPointer(Pointer[UserVersion]):

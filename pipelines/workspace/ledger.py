@@ -78,6 +78,11 @@ def _advice(path: Path, error: sqlite3.DatabaseError) -> str:
         return "restore it from a backup or run: imsr doctor"
     if "readonly" in str(error):
         return "this user may not write the workspace, or its disk is read only; status, sql and recommend only read"
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return (
+            "make room on its disk and run the command again, what is published is as it was; with a little room "
+            "this frees more: imsr prune"
+        )
     lacking = lacks_in_words(path.parent)
     return f"{lacking}: {ADVICE}" if lacking else "is another process writing, or the disk full?"
 

@@ -242,6 +242,18 @@ def test_values_of_which_none_can_be_compared_with_min_value_are_refused(tmp_pat
     assert "left out" in report.warnings[0]
 
 
+def test_seconds_mixed_with_milliseconds_are_read_by_the_setting_that_the_error_names(tmp_path):
+    times = [1_704_067_200 + 60 * n for n in range(20)]
+    rows = [(f"u{n}", "i", at * 1000 if n % 2 else at) for n, at in enumerate(times)]
+    path = write_csv(tmp_path / "log.csv", rows)
+    with pytest.raises(TimeUnitError, match="10 as s, 10 as ms") as error:
+        ingested(tmp_path, path)
+    setting = error.value.hint.split("set ")[1].split(" under")[0]
+    workspace, report = ingested(tmp_path / "1", path, setting)
+    assert (setting, report.kept) == ('time_format = ["s", "ms"]', 20)
+    assert sorted(row["timestamp"].timestamp() for row in span_rows(workspace, "2024-01")) == times
+
+
 def test_an_ingest_that_leaves_every_row_out_says_so(tmp_path):
     path = write_csv(tmp_path / "log.csv", [("u", "i", DAYS[0], "2")], ("user_id", "item_id", "timestamp", "rating"))
     _, report = ingested(tmp_path, path, 'value = "rating"\nmin_value = 4')

@@ -239,6 +239,18 @@ def test_the_estimate_is_exact_when_every_event_costs_the_same(events, cost, dat
     assert pace.seconds_left() == pytest.approx(cost * sum(events[done:]))
 
 
+def test_the_estimate_knows_that_small_spans_cost_something_too():
+    runs, events = runs_of([1, 1000, 500, 10, 1, 0])
+    pace = Pace(events, runs[1:])
+    for run, seconds in zip(runs[1:3], [12.0, 7.0], strict=True):  # two seconds a span, and 10 ms an event
+        pace.finished(run, seconds)
+    assert pace.seconds_left() == pytest.approx(2.1 + 2.01 + 2.0)
+    faster = Pace(events, runs[1:])
+    for run, seconds in zip(runs[1:4], [2.0, 7.0, 3.0], strict=True):  # more events in less time: another job was there
+        faster.finished(run, seconds)
+    assert faster.seconds_left() == pytest.approx(2 * 4.0)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min")]
 )

@@ -115,6 +115,14 @@ def test_labels_that_cannot_be_used_stop_it_before_anything_is_learnt(taught, co
     assert users_current(workspace) == T1
 
 
+def test_labels_that_cannot_be_used_are_found_before_t1_is_learnt_for_them(learnt, copy_of):
+    workspace = settings(with_tasks(copy_of(learnt)), 'label = "club"', 'label = "age"')
+    with pytest.raises(TaskError, match="cannot be read") as caught:
+        add(workspace, "club")
+    assert 'under [tasks.club]: user_id = "who", label = "age"' in caught.value.hint
+    assert users_rows(workspace) == {}
+
+
 def test_a_task_that_nobody_declared_is_refused_with_what_is(learnt, copy_of):
     with pytest.raises(TaskError, match="no task 'clubs'") as caught:
         add(with_tasks(copy_of(learnt)), "clubs")

@@ -197,6 +197,14 @@ def test_a_missing_damaged_or_foreign_file_is_said(tmp_path, ledger):
         Ledger.create(ledger.path)
 
 
+def test_a_full_disk_is_called_full_and_says_how_to_make_room(ledger):
+    with pytest.raises(LedgerError, match="disk is full") as caught, ledger.transaction() as tx:
+        tx._connection.execute("PRAGMA max_page_count = 1")
+        tx.put_meta("large", "x" * 1_000_000)
+    assert "imsr prune" in caught.value.hint
+    assert "another process" not in caught.value.hint
+
+
 def test_iso_refuses_naive_times():
     assert iso(AT) == "2024-06-15T12:00:00.000000+00:00"
     with pytest.raises(ValueError, match="naive"):
