@@ -18,6 +18,8 @@ from pipelines.workspace.seal import write_atomic
 
 #: What gains are measured over: plain fine-tuning, and fine-tuning as published.
 REFERENCES = ("fine_tune", "fine_tune-literal")
+#: From such a gain on it is told as so many times as good: in per cent over next to nothing it looks like a mistake.
+_MANY = 10.0
 
 
 def write_report(done: Sequence[Done], scope: Scope, out: Path, title: str) -> str:
@@ -85,7 +87,11 @@ def picks_table(done: Sequence[Done], scope: Scope) -> str:
         cells = [pick.variant, pick.extractor]
         for side in (pick.everything, pick.discover):
             mark = "**" if side.best_rival else ""
-            cells += [f"{mark}{_percent(side.hr)}{mark}", f"{mark}{_percent(side.ndcg)}{mark}", _interval(side.gain)]
+            cells += [
+                f"{mark}{_percent(side.hr)}{mark}",
+                f"{mark}{_percent(side.ndcg)}{mark}",
+                gain_in_words(side.gain),
+            ]
         rows.append([*cells, _number(pick.seconds, ".2f"), str(pick.seeds)])
     return table(head, rows, left=2)
 
@@ -97,7 +103,7 @@ def methods_table(lines: Sequence[Summary], top_n: int) -> str:
     head += ["HR as it serves", "NDCG as it serves", "seeds"]
     rows = []
     for line in lines:
-        gains = [_interval(line.gains.get(name)) for name in references]
+        gains = [gain_in_words(line.gains.get(name)) for name in references]
         cells = [_spread(line.hr, line.hr_sd), _spread(line.ndcg, line.ndcg_sd), *gains]
         rows.append([*_who(line), *cells, _percent(line.served_hr), _percent(line.served_ndcg), str(line.seeds)])
     return table(head, rows, left=2)
@@ -143,7 +149,7 @@ def duels_table(done: Sequence[Done], scope: Scope) -> str:
             pair = (groups[key], groups[name, extractor], scope)
             sides = ((False, False), (True, True), (True, False))
             gains = [gain(*pair, served=mine, over_served=theirs) for mine, theirs in sides]
-            rows.append([key[1], name, *map(_interval, gains)])
+            rows.append([key[1], name, *map(gain_in_words, gains)])
     head = [
         "extractor",
         "imsr over",
@@ -207,7 +213,10 @@ def _spread(mean: float, deviation: float) -> str:
     return _percent(mean) if np.isnan(deviation) else f"{100 * mean:.2f} ± {100 * deviation:.2f}"
 
 
-def _interval(found: Interval | None) -> str:
+def gain_in_words(found: Interval | None) -> str:
+    """A relative improvement with its interval, as the tables have it."""
     if found is None or np.isnan(found.mean):
         return "-"
+    if found.mean >= _MANY:
+        return f"{1 + found.mean:.0f} times ({1 + found.low:.0f} .. {1 + found.high:.0f})"
     return f"{100 * found.mean:+.1f}% ({100 * found.low:+.1f} .. {100 * found.high:+.1f})"

@@ -13,9 +13,9 @@ from pipelines.workspace.layout import Workspace
 class Pace:
     """How long the rest will take, from the spans that are done: seconds that each takes, and seconds for its events.
 
-    Both come from the line through the spans that are done (least squares), no part of it below nought: small spans
-    cost what a span costs. Pre-training takes more epochs than an update, so that neither is judged by the other; before the first of its
-    kind is done nothing is said.
+    Both come from the line through the spans that are done (least squares), no part of it below nought: a small span
+    costs what any span costs. Pre-training takes more epochs than an update, so that neither is judged by the other;
+    before the first of its kind is done nothing is said.
     """
 
     events: dict[str, int]
@@ -54,7 +54,7 @@ class Pace:
 
 
 def _line(done: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Seconds of a span without events, and seconds of an event, from the (events, seconds) of spans; neither negative."""
+    """Seconds of a span without events, and of an event, from the (events, seconds) of spans; neither negative."""
     mean_events = sum(events for events, _ in done) / len(done)
     mean_seconds = sum(seconds for _, seconds in done) / len(done)
     spread = sum((events - mean_events) ** 2 for events, _ in done)

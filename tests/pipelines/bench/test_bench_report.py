@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from bench_cases import bench_data, grid, spans
 
+from imsr_core.bootstrap import Interval
 from imsr_core.errors import ConfigError
 from pipelines.bench.cells import CellResult
 from pipelines.bench.data import BenchError
@@ -15,7 +16,7 @@ from pipelines.bench.kept import SpanRecord
 from pipelines.bench.picks import best_rival, picks
 from pipelines.bench.rivals import RivalFiles
 from pipelines.bench.summary import Scope, figures, gain, summaries
-from pipelines.bench.tables import REFERENCES, markdown, write_report
+from pipelines.bench.tables import REFERENCES, gain_in_words, markdown, write_report
 from pipelines.bench.variants import VARIANTS, variants_named, with_settings
 
 
@@ -197,3 +198,9 @@ def test_every_variant_can_be_made(variant, data):
     cells = grid(data, variant.name).cells()
     assert cells[-1].variant is variant
     assert [cell.variant.name for cell in cells[:-1]] == ([variant.like] if variant.like else [])
+
+
+def test_a_gain_over_next_to_nothing_is_told_as_so_many_times():
+    assert gain_in_words(Interval(0.012, -0.001, 0.03)) == "+1.2% (-0.1 .. +3.0)"
+    assert gain_in_words(Interval(832.4, 500.2, 1000.0)) == "833 times (501 .. 1001)"
+    assert gain_in_words(None) == gain_in_words(Interval(*[float("nan")] * 3)) == "-"

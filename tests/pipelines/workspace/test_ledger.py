@@ -198,9 +198,13 @@ def test_a_missing_damaged_or_foreign_file_is_said(tmp_path, ledger):
 
 
 def test_a_full_disk_is_called_full_and_says_how_to_make_room(ledger):
-    with pytest.raises(LedgerError, match="disk is full") as caught, ledger.transaction() as tx:
-        tx._connection.execute("PRAGMA max_page_count = 1")
-        tx.put_meta("large", "x" * 1_000_000)
+    def fill():
+        with ledger.transaction() as tx:
+            tx._connection.execute("PRAGMA max_page_count = 1")
+            tx.put_meta("large", "x" * 1_000_000)
+
+    with pytest.raises(LedgerError, match="disk is full") as caught:
+        fill()
     assert "imsr prune" in caught.value.hint
     assert "another process" not in caught.value.hint
 
