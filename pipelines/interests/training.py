@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -320,4 +321,4 @@ def _summary(update: SpanUpdate, parent: Version | None) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    return value if torch.isfinite(torch.tensor(value)) else None
+    return value if math.isfinite(value) else None

@@ -158,32 +158,35 @@ def find(names: Iterable[Path | str], format: str = "auto") -> Found:
     Raises:
         ReadError: a name stands for nothing, or for a table beside the events.
     """
-    files: list[Given] = []
-    ignored: dict[Path, str] = {}
-    for name in map(Path, names):
-        if name.is_dir():
-            inside = look_into(name, format)
-            files += inside.files
-            ignored |= inside.ignored
-            if not inside.files:
-                raise ReadError(f"{name}: no event files in this folder", hint=_why(inside.ignored))
-        elif not name.exists() and _WILD.search(str(name)):
-            matches = [path for path in sorted(_anchor(name).glob(_pattern(name))) if path.is_file()]
-            if not matches:
-                raise ReadError(f"{name}: no file matches", hint="quote the pattern, or name the files one by one")
-            for path in matches:
-                if why := no_data(path, format):
-                    ignored[path] = why
-                else:
-                    files.append(Given(path, printable(path.relative_to(_anchor(name)))))
-        elif name.suffix in TYPED_TABLES and format == "auto":
-            about = "[items] metadata" if name.suffix == ".item" else "[segments] users, or labels of a task,"
-            raise ReadError(
-                f"{name}: a table of RecBole's about {name.suffix[1:]}s, and no events",
-                hint=f"copy it into the workspace and name it as {about} in imsr.toml",
-            )
-        else:
-            files.append(Given(name, printable(name.name)))
+    found = [_behind(name, format) for name in map(Path, names)]
+    ignored = {path: why for each in found for path, why in each.ignored.items()}
+    return Found(tuple(file for each in found for file in each.files), ignored)
+
+
+def _behind(name: Path, format: str) -> Found:
+    if name.is_dir():
+        inside = look_into(name, format)
+        if not inside.files:
+            raise ReadError(f"{name}: no event files in this folder", hint=_why(inside.ignored))
+        return inside
+    if not name.exists() and _WILD.search(str(name)):
+        return _matching(name, format)
+    if name.suffix in TYPED_TABLES and format == "auto":
+        about = "[items] metadata" if name.suffix == ".item" else "[segments] users, or labels of a task,"
+        raise ReadError(
+            f"{name}: a table of RecBole's about {name.suffix[1:]}s, and no events",
+            hint=f"copy it into the workspace and name it as {about} in imsr.toml",
+        )
+    return Found((Given(name, printable(name.name)),), {})
+
+
+def _matching(pattern: Path, format: str) -> Found:
+    anchor = _anchor(pattern)
+    matches = [path for path in sorted(anchor.glob(str(pattern.relative_to(anchor)))) if path.is_file()]
+    if not matches:
+        raise ReadError(f"{pattern}: no file matches", hint="quote the pattern, or name the files one by one")
+    ignored = {path: why for path in matches if (why := no_data(path, format))}
+    files = [Given(path, printable(path.relative_to(anchor))) for path in matches if path not in ignored]
     return Found(tuple(files), ignored)
 
 
@@ -254,10 +257,6 @@ def _anchor(pattern: Path) -> Path:
     parts = pattern.parts
     first = next(n for n, part in enumerate(parts) if _WILD.search(part))
     return Path(*parts[:first]) if first else Path()
-
-
-def _pattern(pattern: Path) -> str:
-    return str(pattern.relative_to(_anchor(pattern)))
 
 
 def _why(ignored: dict[Path, str]) -> str:

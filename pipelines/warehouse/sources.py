@@ -18,7 +18,7 @@ from pipelines.versions.lineage import Lineage
 from pipelines.warehouse.session import ROOT, literally, literals
 from pipelines.workspace.editions import Folders, plain
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Snapshot
+from pipelines.workspace.ledger import SequencesRow, Snapshot
 from pipelines.workspace.states import GONE, VersionState
 
 #: The file of a version that has the counts of its interests.
@@ -97,15 +97,20 @@ def _newest_chain(workspace: Workspace, view: Snapshot) -> list[Path]:
     While spans of the past are learnt again that chain is short, and lacks the users of later spans: then it is the
     chain of the version that is live.
     """
-    latest, live, newest = latest_rows(view), _chain_of_live(workspace, view), list[Path]()
-    for span in reversed(view.spans()):
-        if span.span_id in latest and not newest:
-            row = latest[span.span_id]
-            with suppress(SequenceChainError):  # damaged: the doctor's to say, and no reason to have no views
-                chain = chain_of(workspace, row.span_id, row.fingerprint)
-                if all(latest[link.span_id].fingerprint == link.fingerprint for link in chain):
-                    newest = [link.folder for link in chain]
+    latest, live = latest_rows(view), _chain_of_live(workspace, view)
+    chains = (_chain_in_force(workspace, latest, span.span_id) for span in reversed(view.spans()))
+    newest = next(filter(None, chains), [])
     return newest if len(newest) >= len(live) else live
+
+
+def _chain_in_force(workspace: Workspace, latest: dict[str, SequencesRow], span_id: str) -> list[Path]:
+    """The sequences up to a span, if all of them are those in force."""
+    if span_id in latest:
+        with suppress(SequenceChainError):  # damaged: the doctor's to say, and no reason to have no views
+            chain = chain_of(workspace, span_id, latest[span_id].fingerprint)
+            if all(latest[link.span_id].fingerprint == link.fingerprint for link in chain):
+                return [link.folder for link in chain]
+    return []
 
 
 def _chain_of_live(workspace: Workspace, view: Snapshot) -> list[Path]:
