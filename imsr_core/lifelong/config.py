@@ -192,6 +192,18 @@ class TeraconConfig(Section):
         "users of a batch distilled for each past task, at least: all (released: rho of them, maybe none; DITTO: 20)",
         at_least=1,
     )
+    held_places: int = documented(
+        2_048,
+        "places in a batch's histories, drawn anew each step, at which T1 and what else reads the last state is held; "
+        "0 = where each history ends (paper), with which T1 fades at all others",
+        at_least=0,
+    )
+    least_gain: float = documented(
+        1.0,
+        "the network moves for a new task that gains more than so many standard errors of held-out log-likelihood by "
+        "it; for others it keeps still, and they have a head and a mask; 0 = it always moves (paper)",
+        at_least=0,
+    )
     distilled_labels: int = documented(
         20_000, "labels compared in one distillation; above it a random subset a step", at_least=1
     )

@@ -75,6 +75,9 @@ def fingerprint_of(
     facts, settings = asdict(task), to_json(config) | {"device": ""}
     if task.name != BASE_TASK:
         del settings["objective"]["wide_next"]  # a setting of T1 alone, younger than the tasks of earlier lines
+    if task.name == BASE_TASK or method != "teracon":
+        for younger in ("held_places", "least_gain"):  # than earlier lines, and nothing to these
+            del settings["teracon"][younger]
     content = {
         "format": USERS_FORMAT,
         "how": how,

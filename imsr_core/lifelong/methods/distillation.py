@@ -2,6 +2,10 @@
 
     L_KR = sum_i (rho_i / sum_j rho_j) * D(teacher_i(x), student_i(x)) over a random rho_i of the batch's users
 
+A past task that reads the last state of a causal encoder (T1 does) is held at ``held_places`` states, drawn from random
+windows of the batch's whole histories: where a history ends is one place of a user, and what is held there alone moves
+everywhere else.
+
 D is the paper's mean squared difference of raw scores, or KL(softmax teacher || softmax student), Hinton et al.'s
 distillation: it holds what a past task answers, most of all its first places, where the squares hold the scores of
 thousands of labels alike, most of which nobody asks for.
@@ -19,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imsr_core.encoders.tokens import FIRST_ITEM
+from imsr_core.encoders.tokens import FIRST_ITEM, PAD
 from imsr_core.lifelong.config import TeraconConfig
 from imsr_core.lifelong.heads import Head
 from imsr_core.lifelong.methods.relation_masks import sampling_rate, task_mask
@@ -28,6 +32,9 @@ from imsr_core.lifelong.view import View
 
 ViewAt = Callable[[Mapping[str, Tensor], str, float], View]
 """(tensors, task, s) -> the task as it is served with mask steepness s."""
+
+MOST_SCORES = 2_000_000
+"""Scores of a past task that are compared in a step, where more than one place of a user is held."""
 
 
 class Retention:
@@ -77,11 +84,15 @@ class Retention:
         """How far the student is from the teacher in one past task, over all labels or a random subset: a mean."""
         view = self._student_view(student, task, s)
         view.encoder.train()
+        teacher = self._teacher_view(self._teacher, task, s)
+        columns, places = self._columns(len(teacher.head.weight)), None
+        if self._config.held_places and reads_the_last_state(view):
+            inputs = random_windows(inputs, view.encoded, self._generator)
+            most = MOST_SCORES // (len(teacher.head.weight) if columns is None else len(columns))
+            places = random_places(inputs, max(len(inputs), min(self._config.held_places, most)), self._generator)
         with torch.no_grad():
-            teacher = self._teacher_view(self._teacher, task, s)
-            target = teacher.vectors(inputs)
-        columns = self._columns(len(teacher.head.weight))
-        vectors = view.vectors(inputs)
+            target = _answering(teacher, inputs, places)
+        vectors = _answering(view, inputs, places)
         ours, theirs = _logits(view.head, vectors, columns), _logits(teacher.head, target, columns).detach()
         if self._config.retention == "mse":
             return F.mse_loss(ours, theirs)
@@ -109,6 +120,31 @@ def draw_users(candidates: Tensor, batch: int, rate: float, at_least: int, gener
     pool = candidates if len(candidates) else torch.arange(batch)
     count = min(len(pool), max(at_least, int(batch * rate)))
     return pool[torch.randperm(len(pool), generator=generator)[:count]]
+
+
+def reads_the_last_state(view: View) -> bool:
+    """Whether each state of a window is the vector of a user whose history ends there."""
+    return view.encoder.causal and view.reading == "items" and view.pooling.how is None
+
+
+def random_windows(inputs: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """A window of ``length`` items from anywhere in each history: (B, N) left-padded rows -> (B, length)."""
+    spare = ((inputs != PAD).sum(dim=1) - length).clamp(min=0).cpu()
+    back = (torch.rand(len(inputs), generator=generator) * (spare + 1)).long().clamp(max=spare)  # 0 = the most recent
+    rows = F.pad(inputs, (max(0, length - inputs.shape[1]), 0), value=PAD)
+    places = torch.arange(rows.shape[1] - length, rows.shape[1]) - back.unsqueeze(1)
+    return rows.gather(1, places.to(rows.device))
+
+
+def random_places(windows: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """(n,) up to ``most`` places of these windows (B, L) that hold an item, counted along the rows."""
+    places = torch.nonzero((windows != PAD).flatten().cpu()).squeeze(1)
+    return places[torch.randperm(len(places), generator=generator)[:most]].to(windows.device)
+
+
+def _answering(view: View, inputs: Tensor, places: Tensor | None) -> Tensor:
+    """(n, d) the states at these places of the rows (B, L), or (B, d) the users' vectors."""
+    return view.vectors(inputs) if places is None else view.hidden(inputs).flatten(0, 1)[places]
 
 
 def _logits(head: Head, vectors: Tensor, columns: Tensor | None) -> Tensor:

@@ -29,21 +29,21 @@ def annealed(step: Step, s_max: float) -> float:
 def task_mask(tensors: Mapping[str, Tensor], tasks: Sequence[str], task: str, s: float) -> Tensor:
     """The channel mask of ``task`` among ``tasks``, (sites, d) in (0, 1).
 
-    One task, or a network without relation layers: m = sigmoid(s e). Several: m = sigmoid(s a) with, for each channel,
-    a = f([tanh(s e_t)] ++ [tanh(s e_j), tanh(-s e_j) for every other task j, in the order of learning]).
+    A task without a relation layer: m = sigmoid(s e). With one: m = sigmoid(s a) with, for each channel,
+    a = f([tanh(s e_t)] ++ [tanh(s e_j), tanh(-s e_j) for every other task j that it knows, in the order of learning]).
+    It knows all, or those that were there when the network last moved (`holding`).
 
     Args:
-        tensors: holds ``embedding/<task>`` and, for two or more tasks that know each other, all
-            ``relation/<task>/weight`` and ``bias``.
+        tensors: holds ``embedding/<task>`` and, for a task that knows others, ``relation/<task>/weight`` and ``bias``.
     """
     own = tensors[f"embedding/{task}"]
-    if len(tasks) == 1 or not any(name.startswith("relation/") for name in tensors):
+    if f"relation/{task}/weight" not in tensors:
         return torch.sigmoid(s * own)
     others = [torch.tanh(s * tensors[f"embedding/{name}"]) for name in tasks if name != task]
     signals = [torch.tanh(s * own), *(signed for other in others for signed in (other, -other))]
     stacked = torch.stack(signals, dim=-1)  # (sites, d, 2n - 1)
     weight, bias = tensors[f"relation/{task}/weight"], tensors[f"relation/{task}/bias"]
-    mixed = torch.einsum("sdi,si->sd", stacked, weight) + bias.unsqueeze(1)
+    mixed = torch.einsum("sdi,si->sd", stacked[..., : weight.shape[1]], weight) + bias.unsqueeze(1)
     return torch.sigmoid(s * mixed)
 
 

@@ -10,6 +10,8 @@ T1 is distilled on the whole sequence (released: without its last item); the bes
 validation users after ``min_epochs``. Off by default and not in the paper: ``carry_relations``.
 
 Decided, too: a task whose encoder adds nothing to its wide part (`wide`) leaves the network as it was and has no mask.
+One that is served as well by its own head and mask in the parent's network keeps those alone (`holding`): the masks of
+older tasks then stay as they were, without a relation to it, until a task comes that the network moves for.
 
 Nothing exact holds for old tasks: measure forgetting (``transfer``) and let a gate decide.
 """
@@ -37,8 +39,10 @@ from imsr_core.lifelong.backbone import (
     record_of,
     silent_version,
 )
+from imsr_core.lifelong.evaluation import score
 from imsr_core.lifelong.fitting import fit
 from imsr_core.lifelong.methods.distillation import Retention, ViewAt
+from imsr_core.lifelong.methods.holding import is_worth_moving
 from imsr_core.lifelong.methods.relation_masks import (
     annealed,
     carried_relations,
@@ -52,7 +56,7 @@ from imsr_core.lifelong.protocol import LifelongMethod
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, TaskRecord, head_in, subset
 from imsr_core.lifelong.tasks import BASE_TASK
-from imsr_core.lifelong.training import Step, Tensors
+from imsr_core.lifelong.training import PhaseResult, Step, Tensors
 from imsr_core.lifelong.view import AT_THE_END, Pooled, View
 
 
@@ -122,7 +126,24 @@ class Teracon(LifelongMethod):
         record = record_of(problem, {"train": result.report()}, s_max=s_max, rates=dict(retention.rates))
         if adds_nothing(problem, result.parameters):
             return self.give_back(state, problem, result.parameters, record)
-        return state.replaced(result.parameters, task=record)
+        moved = state.replaced(result.parameters, task=record)
+        if not settings.least_gain:
+            return moved
+        still = self.still(state, problem, result)
+        with_it, without = (self.deep_view(version, problem.name) for version in (moved, still))
+        return moved if is_worth_moving(problem, with_it, without, settings.least_gain) else still
+
+    def still(self, state: LifelongState, problem: TaskProblem, result: PhaseResult) -> LifelongState:
+        """The version in which the new task has a head and a mask, and nothing else is other than in the parent."""
+        inside = (f"head/{problem.name}/", f"relation/{problem.name}/")
+        own = {name: t for name, t in result.parameters.items() if name.startswith(inside)}
+        own[f"embedding/{problem.name}"] = result.parameters[f"embedding/{problem.name}"]
+        s_max, known = state.tasks[0].details["s_max"], max(task.n_items for task in state.tasks)
+        record = record_of(problem, {}, s_max=s_max, still=True)
+        version = state.replaced(own, task=replace(record, n_items=known))
+        reached = score(problem.served(self.deep_view(version, problem.name)), problem.validation, problem.kind)
+        record = replace(version.tasks[-1], phases={"train": replace(result, score=reached).report()})
+        return replace(version, tasks=(*state.tasks, record))
 
     def give_back(
         self, state: LifelongState, problem: TaskProblem, tensors: Mapping[str, Tensor], record: TaskRecord
@@ -155,7 +176,8 @@ class Teracon(LifelongMethod):
         """A task as these tensors would serve it among ``tasks``; ``view`` is the case of the version's own."""
         learnt = {task.name: learnt_pooling(task) for task in state.tasks}
         poolings = {task: learnt.get(task, AT_THE_END) for task in tasks}
-        view_at = _views(build_encoder(state.encoder), poolings, state.n_items)
+        known = max(task.n_items for task in state.tasks)  # newer rows are not learnt yet
+        view_at = _views(build_encoder(state.encoder), poolings, known)
         return view_at(tensors, task_name, state.tasks[0].details["s_max"])
 
 

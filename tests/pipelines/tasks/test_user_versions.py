@@ -8,7 +8,7 @@ from small_world import DAYS
 from task_world import users_current, users_rows
 
 from imsr_core.errors import CheckpointError
-from imsr_core.lifelong.config import ConureConfig, LifelongConfig
+from imsr_core.lifelong.config import ConureConfig, LifelongConfig, TeraconConfig
 from imsr_core.lifelong.errors import TaskError
 from pipelines.tasks.version import LearntTask, UserVersion, current_version, fingerprint_of, read_state
 from pipelines.versions.lineage import VersionError
@@ -46,6 +46,14 @@ def test_what_only_t1_has_names_no_other_task():
     assert print_of(config=other) == print_of()
     base = replace(TASK, name="T1")
     assert print_of(config=other, task=base) != print_of(task=base)
+
+
+def test_how_teracon_holds_the_past_names_its_own_later_tasks_only():
+    other = replace(CONFIG, teracon=TeraconConfig(held_places=0))
+    assert print_of(config=other) == print_of()
+    base = {"task": replace(TASK, name="T1"), "method": "teracon"}
+    assert print_of(config=other, **base) == print_of(**base)
+    assert print_of(config=other, method="teracon") != print_of(method="teracon")
 
 
 def test_what_is_written_is_read_again(taught):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from imsr_core.encoders.tokens import left_pad
+from imsr_core.encoders.tokens import PAD, left_pad
 from imsr_core.lifelong.config import TeraconConfig
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.methods import get_method
@@ -90,9 +90,16 @@ def test_a_patch_is_its_formula(insertion) -> None:
         torch.testing.assert_close(patch(inputs, outputs), expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["kl", "mse"])
-def test_the_retention_loss_is_its_formula(versions, sequences, kind: str) -> None:
-    """alpha sum_i rho_i / sum_j rho_j D_i over all users, where all are distilled."""
+def beginnings(inputs: Tensor) -> Tensor:
+    """The rows of these users after each of their items."""
+    rows = [[item for item in row if item != PAD] for row in inputs.tolist()]
+    cut = [row[:end] for row in rows for end in range(1, len(row) + 1)]
+    return torch.tensor([[PAD] * (inputs.shape[1] - len(row)) + row for row in cut])
+
+
+@pytest.mark.parametrize(("kind", "places"), [("kl", 0), ("mse", 0), ("kl", 10_000)])
+def test_the_retention_loss_is_its_formula(versions, sequences, kind: str, places: int) -> None:
+    """alpha sum_i rho_i / sum_j rho_j D_i over all users, where all are distilled, or over all that any had once."""
     first, second = versions("teracon", ("genre",))
     method = get_method("teracon")
     past, rates, s = ("T1", "genre"), {"T1": 0.2, "genre": 0.05}, 1.5
@@ -101,14 +108,15 @@ def test_the_retention_loss_is_its_formula(versions, sequences, kind: str) -> No
     def view_at(tensors: dict[str, Tensor], task: str, s: float) -> View:
         return method.view_of_tensors(second, tensors, past, task)  # type: ignore[attr-defined]
 
-    settings = TeraconConfig(distillation=0.7, min_sampled=1000, retention=kind)
+    settings = TeraconConfig(distillation=0.7, min_sampled=1000, retention=kind, held_places=places)
     retention = Retention(second.tensors, past, view_at, view_at, 48, settings, torch.Generator().manual_seed(0))
     retention.rates = rates
     inputs = left_pad(sequences, second.encoder.length)[:20]
     found = float(retention.loss(student, inputs, s))
     expected = 0.0
     for task in past:
-        ours, theirs = view_at(student, task, s).logits(inputs), view_at(second.tensors, task, s).logits(inputs)
+        histories = beginnings(inputs) if places else inputs
+        ours, theirs = view_at(student, task, s).logits(histories), view_at(second.tensors, task, s).logits(histories)
         errors = []
         for mine, wanted in zip(ours.tolist(), theirs.tolist(), strict=True):
             if kind == "mse":

@@ -10,13 +10,16 @@ import torch
 
 from imsr_core.encoders.tokens import left_pad
 from imsr_core.lifelong.config import PhaseConfig, TeraconConfig
-from imsr_core.lifelong.methods import distillation, teracon
+from imsr_core.lifelong.growing import grow_items
+from imsr_core.lifelong.methods import distillation, holding, teracon
 from imsr_core.lifelong.methods.distillation import Retention
 from imsr_core.lifelong.methods.relation_masks import annealed, task_mask
 from imsr_core.lifelong.methods.teracon import Teracon
 from imsr_core.lifelong.problems import task_problem
+from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import BASE_TASK, TaskData
 from imsr_core.lifelong.training import Step
+from imsr_core.lifelong.view import Pooled
 from imsr_core.testing.planted_users import BATCH, planted_task, sequences_of, small_config
 
 TERACON = Teracon()
@@ -24,7 +27,8 @@ QUICK = PhaseConfig(epochs=2, min_epochs=2, batch_size=64, learning_rate=0.01)
 
 
 def quick(**settings: object):  # type: ignore[no-untyped-def]
-    return small_config(task=QUICK, teracon=TeraconConfig(**settings))
+    """Two epochs, and the network moves."""
+    return small_config(task=QUICK, teracon=TeraconConfig(**({"least_gain": 0.0} | settings)))
 
 
 def test_invariant_12_the_teacher_is_bitwise_unchanged_and_gets_no_gradient(versions, sequences, monkeypatch) -> None:
@@ -154,7 +158,7 @@ def diverse(parent):
 def test_invariant_16_distillation_repairs_what_new_relation_layers_broke(versions, sequences, probe) -> None:
     parent, task = diverse(versions("teracon")[1]), planted_task("half", sequences)
     at_start = past_error(TERACON.student_start(parent, task_problem(parent, task, quick(), 1)), parent, probe)
-    child = TERACON.add_task(parent, task, small_config(), 1)
+    child = TERACON.add_task(parent, task, small_config(teracon=TeraconConfig(least_gain=0.0)), 1)
     assert at_start > 0.5
     assert past_error(child.tensors, parent, probe) < 0.5 * at_start
 
@@ -162,7 +166,7 @@ def test_invariant_16_distillation_repairs_what_new_relation_layers_broke(versio
 def test_invariant_16_without_distillation_more_is_forgotten(versions, sequences, probe) -> None:
     parent, task = versions("teracon")[1], planted_task("half", sequences)
     children = [
-        TERACON.add_task(parent, task, small_config(teracon=TeraconConfig(distillation=alpha)), 1)
+        TERACON.add_task(parent, task, small_config(teracon=TeraconConfig(distillation=alpha, least_gain=0.0)), 1)
         for alpha in (0.0, 0.7)
     ]
     unprotected, protected = (past_error(child.tensors, parent, probe) for child in children)
@@ -188,8 +192,9 @@ def test_without_relation_layers_every_task_has_its_own_mask_for_ever(versions, 
         assert torch.equal(TERACON.view(grandchild, name).adapter.gates, own)
 
 
-def test_all_tasks_are_served_from_one_set_of_tensors(versions) -> None:
-    first, *_, last = versions("teracon")
+def test_all_tasks_are_served_from_one_set_of_tensors(versions, sequences) -> None:
+    first, parent, *_ = versions("teracon")
+    last = TERACON.add_task(parent, planted_task("half", sequences), quick(), 1)
     assert {n for n in last.tensors if n.startswith("encoder/")} == {
         n for n in first.tensors if n.startswith("encoder/")
     }
@@ -210,6 +215,112 @@ def test_batches_with_new_items_only_are_still_distilled_on_somebody() -> None:
 def test_users_with_items_newer_than_the_teacher_are_left_out() -> None:
     inputs = left_pad(sequences_of([[0, 1], [2, 10], [9], [11, 0]]), 4)
     assert distillation.old_users(inputs, 10).tolist() == [0, 2]
+
+
+def still_and_moved(versions, sequences, before: int):  # type: ignore[no-untyped-def]
+    """The parent with so many tasks, and its child where nothing is worth moving for and where anything is."""
+    parent, task = versions("teracon")[before], planted_task("half", sequences)
+    return parent, *(TERACON.add_task(parent, task, quick(least_gain=gain), 1) for gain in (1e9, 0.0))
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_network_that_keeps_still_serves_every_older_task_bit_for_bit(versions, sequences, probe, before) -> None:
+    parent, still, moved = still_and_moved(versions, sequences, before)
+    for name, tensor in parent.tensors.items():
+        assert still.tensors[name] is tensor or torch.equal(still.tensors[name], tensor)
+    for name in parent.task_names:
+        assert torch.equal(TERACON.predict(still, name, probe), TERACON.predict(parent, name, probe))
+        assert not torch.equal(TERACON.predict(moved, name, probe), TERACON.predict(parent, name, probe))
+    own = {name for name in still.tensors if name not in parent.tensors}
+    assert own
+    assert all(torch.equal(still.tensors[name], moved.tensors[name]) for name in own)
+    assert all("half" in name.split("/") for name in own)
+    assert not torch.equal(TERACON.predict(still, "half", probe), TERACON.predict(moved, "half", probe))
+    phases = still.task("half").phases["train"]
+    assert phases["metric"] == TERACON.evaluate(still, planted_task("half", sequences), "validation")["accuracy"]
+
+
+def test_after_a_task_that_kept_still_another_may_move_the_network(versions, sequences, probe) -> None:
+    """Its masks know all that have one then."""
+    _, still, _ = still_and_moved(versions, sequences, 0)
+    assert "relation/T1/weight" not in still.tensors
+    child = TERACON.add_task(still, planted_task("third", sequences), quick(), 1)
+    for name in child.task_names:
+        assert child.tensors[f"relation/{name}/weight"].shape == (4, 5)
+        assert torch.isfinite(TERACON.predict(child, name, probe)).all()
+    again = TERACON.add_task(child, planted_task("genre", sequences), quick(least_gain=1e9), 1)
+    assert again.tensors["relation/T1/weight"].shape == (4, 5)
+    assert again.tensors["relation/genre/weight"].shape == (4, 7)
+    for name in child.task_names:
+        assert torch.equal(TERACON.predict(again, name, probe), TERACON.predict(child, name, probe))
+
+
+def test_the_network_moves_where_held_out_users_gain_by_it_clearly(versions, sequences, monkeypatch) -> None:
+    """By more than so many standard errors over users, and only validation users are asked."""
+    parent, task = versions("teracon")[1], planted_task("half", sequences)
+    problem = task_problem(parent, task, quick(), 1)
+    users = np.unique(problem.validation.users)
+    gains = np.linspace(-0.5, 1.0, len(users))
+    asked = []
+
+    def judged(view, examples):  # type: ignore[no-untyped-def]
+        asked.append(set(examples.users.tolist()))
+        gain = torch.from_numpy(gains[np.searchsorted(users, examples.users)])
+        return None, gain if view is views[0] else torch.zeros_like(gain)
+
+    views = [TERACON.view(parent, BASE_TASK), TERACON.view(parent, "genre")]
+    monkeypatch.setattr(holding, "ranks_and_likelihood", judged)
+    errors = gains.mean() / (gains.std() / len(users) ** 0.5)
+    assert holding.is_worth_moving(problem, *views, 0.99 * errors)
+    assert not holding.is_worth_moving(problem, *views, 1.01 * errors)
+    assert not holding.is_worth_moving(problem, *views[::-1], 0.01)
+    validation = set(task.users[parts_of(task.users, parent.split) == 1].tolist())
+    assert asked == [validation] * len(asked)
+
+
+def test_new_items_are_unknown_while_nothing_has_learnt_their_rows(versions, sequences) -> None:
+    grown = grow_items(versions("teracon")[1], 60, seed=3)
+    task = planted_task("half", sequences)
+    for gain, known in ((1e9, 48), (0.0, 60)):
+        child = TERACON.add_task(grown, task, quick(least_gain=gain), 1)
+        assert {TERACON.view(child, name).n_items for name in child.task_names} == {known}
+        assert child.task("half").n_items == known
+
+
+def test_windows_come_from_anywhere_in_a_history_and_are_full_where_it_is_long_enough() -> None:
+    inputs = left_pad(sequences_of([list(range(10)), [20, 21], []]), 12)
+    drawn = [distillation.random_windows(inputs, 4, torch.Generator().manual_seed(seed)) for seed in range(60)]
+    long, short, empty = zip(*(window.tolist() for window in drawn), strict=True)
+    assert {tuple(row) for row in long} == {tuple(range(start + 4, start + 8)) for start in range(7)}
+    assert {tuple(row) for row in short} == {(0, 0, 24, 25)}
+    assert {tuple(row) for row in empty} == {(0, 0, 0, 0)}
+    narrow = distillation.random_windows(inputs[:, -3:], 4, torch.Generator())
+    assert narrow.tolist() == [[0, 11, 12, 13], [0, 0, 24, 25], [0, 0, 0, 0]]
+
+
+def test_places_hold_items_and_are_different_ones() -> None:
+    windows, generator = left_pad(sequences_of([[1, 2, 3], [4], []]), 3), torch.Generator().manual_seed(0)
+    assert sorted(distillation.random_places(windows, 9, generator).tolist()) == [0, 1, 2, 5]
+    drawn = [tuple(sorted(distillation.random_places(windows, 2, generator).tolist())) for _ in range(60)]
+    assert len(set(drawn)) == 6
+
+
+def test_t1_is_held_all_over_a_history_and_a_task_of_the_whole_history_as_it_is_served(versions, sequences) -> None:
+    """The same tensors answer otherwise in the midst of a history, and only T1's distillation looks there."""
+    parent = versions("teracon")[1]
+    pooled = dataclasses.replace(TERACON.view(parent, "genre"), pooling=Pooled("root", 2))
+    assert distillation.reads_the_last_state(TERACON.view(parent, BASE_TASK))
+    assert not distillation.reads_the_last_state(pooled)
+    errors = []
+    for places in (0, 1000):
+        config = small_config(teracon=TeraconConfig(held_places=places, least_gain=0.0))
+        child = TERACON.add_task(parent, planted_task("half", sequences), config, 1)
+        rows, keep = left_pad(sequences, 12), left_pad(sequences, 12) != 0
+        with torch.no_grad():
+            before, after = (TERACON.view(state, BASE_TASK) for state in (parent, child))
+            scores = [view.head.logits(view.hidden(rows)[keep]).log_softmax(dim=1) for view in (before, after)]
+        errors.append(float((scores[0].exp() * (scores[0] - scores[1])).sum(dim=1).mean()))
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_a_large_label_set_is_distilled_on_a_subset(versions, sequences) -> None:
