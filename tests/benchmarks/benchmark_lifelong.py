@@ -31,27 +31,37 @@ from imsr_core.lifelong.config import SplitConfig
 from imsr_core.lifelong.linear import DIRECTIONS, fit_linear
 from imsr_core.lifelong.references import LINEAR
 from imsr_core.lifelong.splits import PARTS
-from imsr_core.lifelong.tasks import task_examples
+from imsr_core.lifelong.tasks import Examples, TaskData, task_examples
 
 
 def linear_lines(world: World, lengths: list[int], seeds: int) -> Iterator[str]:
     """What linear models on the last so many items make of each class: accuracy and log-likelihood, mean of the splits.
 
-    ``linear part`` is what stands beside every method's encoder, ``linear on items`` the plain regression.
+    ``linear part`` is what stands beside every method's encoder, ``linear on items`` the plain regression; what the
+    first has over the second stands with its standard error over the splits.
     """
     for length, task in ((length, task) for length in lengths for task in world.tasks if task.kind == "classes"):
-        found: dict[str, list[Tensor]] = {LINEAR: [], "linear part": []}
         examples = task_examples(task, length, 1)
-        for split in (SplitConfig(seed=seed, train=0.65, validation=0.1) for seed in range(seeds)):
-            train, judges, test = (examples.part(part, split) for part in PARTS)
-            for name, directions in ((LINEAR, 0), ("linear part", DIRECTIONS)):
-                model = fit_linear(train, judges, task.n_labels, length, split.seed, directions).model
-                logits = model.logits(test.inputs).index_select(0, test.rows)
-                loss = F.cross_entropy(logits, test.labels)
-                found[name].append(torch.stack([(logits.argmax(dim=1) == test.labels).float().mean(), -loss]))
-        for name, values in found.items():
-            accuracy, likelihood = torch.stack(values).mean(dim=0).tolist()
+        splits = [SplitConfig(seed=seed, train=0.65, validation=0.1) for seed in range(seeds)]
+        found = torch.stack([linear_scores(examples, task, length, split) for split in splits])  # (seeds, 2, 2)
+        for name, (accuracy, likelihood) in zip((LINEAR, "linear part"), found.mean(dim=0).tolist(), strict=True):
             yield f"{world.name} {task.name}, last {length} items, {name}: {accuracy:.4f}, {likelihood:.4f}"
+        if seeds > 1:
+            gain, error = found[:, 1] - found[:, 0], (found[:, 1] - found[:, 0]).std(dim=0) / seeds**0.5
+            said = [f"{mean:+.4f} ± {e:.4f}" for mean, e in zip(gain.mean(dim=0).tolist(), error.tolist(), strict=True)]
+            yield f"{world.name} {task.name}, last {length} items, the part over it: {', '.join(said)}"
+
+
+def linear_scores(examples: Examples, task: TaskData, length: int, split: SplitConfig) -> Tensor:
+    """(2, 2) accuracy and log-likelihood on one split's test users, of the plain regression and of the linear part."""
+    train, judges, test = (examples.part(part, split) for part in PARTS)
+    found = []
+    for directions in (0, DIRECTIONS):
+        model = fit_linear(train, judges, task.n_labels, length, split.seed, directions).model
+        logits = model.logits(test.inputs).index_select(0, test.rows)
+        loss = F.cross_entropy(logits, test.labels)
+        found.append(torch.stack([(logits.argmax(dim=1) == test.labels).float().mean(), -loss]))
+    return torch.stack(found)
 
 
 def parsed() -> argparse.Namespace:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from imsr_core.encoders.tokens import left_pad
 from imsr_core.lifelong import protocol, weighing
+from imsr_core.lifelong.config import TeraconConfig
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.methods.peterrec import parameter_share
 from imsr_core.lifelong.problems import task_problem
@@ -21,7 +22,8 @@ N = 40
 
 
 def config_of(wide: int = 50):  # type: ignore[no-untyped-def]
-    config = small_config()
+    """The wide part makes the histories longer, all over which TERACON would hold T1."""
+    config = small_config(teracon=TeraconConfig(held_places=0))
     short = replace(config.task, epochs=2, min_epochs=1)
     return replace(config, task=short, retrain=short, objective=replace(config.objective, wide=wide))
 
