@@ -84,13 +84,22 @@ ARMS = (
     ),
     *(Arm("cold users", method) for method in ("sinmo", "fineall", "peterrec", "conure")),
     *(Arm("junk in the midst", method, worlds=LATER_ITEMS) for method in ("conure", "teracon", "sinmoall")),
-    Arm("own masks only", "teracon", {"teracon": TeraconConfig(relations=False)}),
-    Arm("20 users distilled", "teracon", {"teracon": TeraconConfig(min_sampled=20)}),
-    Arm("the papers' alpha", "teracon", {"teracon": TeraconConfig(distillation=0.7, retention="mse")}),
-    Arm("nothing distilled", "teracon", {"teracon": TeraconConfig(distillation=0.0)}),
-    Arm("relations carried", "teracon", {"teracon": TeraconConfig(carry_relations=True)}),
-    *(Arm(f"alpha {a}", "teracon", {"teracon": TeraconConfig(distillation=float(a))}) for a in (5, 160)),
-    Arm("scores distilled", "teracon", {"teracon": TeraconConfig(retention="mse")}),
+    # TERACON: how it holds the past while its network moves, and that it moves for every task
+    *(
+        Arm(study, "teracon", {"teracon": TeraconConfig(**{"least_gain": 0.0} | changes)})
+        for study, changes in (
+            ("always moves", {}),
+            ("held at the ends", {"held_places": 0}),
+            ("own masks only", {"relations": False}),
+            ("relations carried", {"carry_relations": True}),
+            ("20 users distilled", {"min_sampled": 20}),
+            ("nothing distilled", {"distillation": 0.0}),
+            ("alpha 5", {"distillation": 5.0}),
+            ("alpha 160", {"distillation": 160.0}),
+            ("scores distilled", {"retention": "mse"}),
+            ("the papers' alpha", {"distillation": 0.7, "retention": "mse", "held_places": 0}),
+        )
+    ),
 )
 
 
