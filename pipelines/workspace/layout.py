@@ -19,6 +19,7 @@ A Parquet file that was rewritten, as where a user was forgotten, has another na
 from __future__ import annotations
 
 import os.path
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +71,8 @@ class Workspace:
         workspace = cls(Path(root).absolute())
         if not workspace.settings_file.is_file():
             raise WorkspaceError(
-                f"{workspace.root} is not a workspace: it has no {SETTINGS_NAME}", hint="run: imsr init"
+                f"{workspace.root} is not a workspace: it has no {SETTINGS_NAME}",
+                hint=_where_one_may_be(workspace.root),
             )
         return workspace
 
@@ -180,3 +182,24 @@ class Workspace:
 def pattern_signs(path: Path) -> str:
     """The signs in a path that DuckDB takes for a pattern, or (?) for the end of the name."""
     return " ".join(sign for sign in "*?[" if sign in str(path))
+
+
+def _where_one_may_be(root: Path) -> str:
+    """What to type where a folder is no workspace: the one in it, or around it; else how to make it."""
+    above = [folder for folder in root.parents if is_workspace(folder)]
+    try:
+        near = above[:1] or sorted(folder for folder in root.iterdir() if is_workspace(folder))
+    except OSError:  # it is not there, or not ours to read
+        near = []
+    if near:
+        named = " or ".join(f"-w {shlex.quote(os.path.relpath(folder))}" for folder in near[:3])
+        return f"the workspace {'around it' if above else 'in it'} is named with {named}"
+    return f"run: imsr init {shlex.quote(os.path.relpath(root))}"
+
+
+def is_workspace(folder: Path) -> bool:
+    """Whether a workspace lies in a folder; one that cannot be read is none."""
+    try:
+        return (folder / SETTINGS_NAME).is_file()
+    except OSError:
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -323,7 +324,7 @@ def test_an_error_is_two_lines_on_standard_error(tmp_path):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines() == [
         f"error: {folder} is not a workspace: it has no imsr.toml",
-        "  -> run: imsr init",
+        f"  -> run: imsr init '{os.path.relpath(folder)}'",
     ]
 
 

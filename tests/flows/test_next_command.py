@@ -1,8 +1,12 @@
 """A hint can be typed as it stands."""
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.next_command import keep_workspace, named_workspace
+from pipelines.settings.names import WorkspaceError
+from pipelines.workspace.layout import Workspace
 
 SHOP = ["run", "-w", "shop"]
 
@@ -45,3 +49,39 @@ def test_it_stands_in_every_command_that_is_advised(said, wanted):
 
 def test_a_folder_with_a_space_is_quoted():
     assert keep_workspace("imsr run", ["run", "-w", "my shop"]) == "imsr run -w 'my shop'"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["run", "my shop"], "-w 'my shop'"),
+        (["task", "list", "my shop"], "-w 'my shop'"),
+        (["recommend", "my shop"], "-w 'my shop'"),
+        (["recommend", "1453", "27", "-w", "my shop"], "--user 1453"),
+    ],
+)
+def test_a_workspace_or_a_user_without_its_option_is_told_which_one(tmp_path, monkeypatch, typed, meant):
+    monkeypatch.chdir(tmp_path)
+    Workspace.create(tmp_path / "my shop")
+    result = CliRunner().invoke(app, typed)
+    assert result.exit_code == 2
+    said = " ".join(line.strip("│ ") for line in result.output.splitlines())
+    assert f"with its option: {meant}" in said or f"with the option: {meant}" in said
+
+
+def test_another_argument_too_many_is_only_that(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "option:" not in CliRunner().invoke(app, ["status", "nowhere"]).output
+    assert "option:" not in CliRunner().invoke(app, ["run", "--nothing"]).output
+
+
+def test_a_folder_that_is_no_workspace_names_the_one_that_is_near(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Workspace.create("my shop")
+    for folder, wanted in ((".", "in it is named with -w 'my shop'"), ("my shop/lake", "around it is named with -w")):
+        with pytest.raises(WorkspaceError) as caught:
+            Workspace.open(folder)
+        assert wanted in caught.value.hint
+    with pytest.raises(WorkspaceError) as caught:
+        Workspace.open("other")
+    assert caught.value.hint == "run: imsr init other"
