@@ -15,7 +15,7 @@ import typer
 from flows.answers import answer, complain
 from flows.command_list import COMMANDS
 from flows.console import errors, plain
-from flows.lazy import LazyGroup
+from flows.forgotten_option import ForgivingGroup
 from flows.next_command import keep_workspace
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
@@ -23,7 +23,7 @@ from pipelines.workspace.ending import raise_signal_behind
 
 app = typer.Typer(
     name="imsr",
-    cls=LazyGroup.of("flows.commands", COMMANDS),
+    cls=ForgivingGroup.of("flows.commands", COMMANDS),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

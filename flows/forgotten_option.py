@@ -1,4 +1,4 @@
-"""What to add to a complaint of an argument too many: a workspace, or somebody's id, was given without its option."""
+"""A workspace, or somebody's id, that was given without its option: the complaint of an argument too many says so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.next_command import named_workspace
-from pipelines.workspace.layout import is_workspace
+import typer
 
+from flows.lazy import LazyGroup
+from flows.next_command import named_workspace
+
+#: An error of how a command was typed; typer has no public name for this one of the classes that it brings along.
+_UsageError: type[Any] = typer.BadParameter.__bases__[0]
 _EXTRA = re.compile(r"unexpected extra arguments?(?:\(s\))? \((.*)\)")
+
+
+class ForgivingGroup(LazyGroup):
+    """A group whose complaints of an argument too many name the option that was forgotten."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See click."""
+        arguments = [*getattr(ctx, "_protected_args", ()), *ctx.args]
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            error.message += forgotten_option(arguments, error)
+            raise
 
 
 def forgotten_option(arguments: Sequence[str], error: Any) -> str:
@@ -19,6 +36,8 @@ def forgotten_option(arguments: Sequence[str], error: Any) -> str:
     found = _EXTRA.search(error.message)
     if found is None:
         return ""
+    from pipelines.workspace.layout import is_workspace  # too much to import for those who type no mistake
+
     extra = [word for word in arguments if word in found[1].split() or f" {word} " in f" {found[1]} "]
     folders = [word for word in extra if is_workspace(Path(word))]
     if folders and named_workspace(arguments) is None:

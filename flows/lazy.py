@@ -20,9 +20,6 @@ from typer.main import get_command
 
 from flows.answers import answer, reporting
 
-#: An error of how a command was typed; typer gives no name to this one of the classes that it brings along.
-_UsageError: type[Any] = typer.BadParameter.__bases__[0]
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -85,16 +82,6 @@ class LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = {entry.name: LazyCommand(entry, self.package) for entry in self.entries}
-
-    def invoke(self, ctx: Any) -> Any:
-        arguments = [*getattr(ctx, "_protected_args", ()), *ctx.args]
-        try:
-            return super().invoke(ctx)
-        except _UsageError as error:
-            from flows.forgotten_option import forgotten_option  # what it imports is for mistakes alone
-
-            error.message += forgotten_option(arguments, error)
-            raise
 
     @classmethod
     def of(cls, package: str, entries: Sequence[Entry]) -> type[LazyGroup]:

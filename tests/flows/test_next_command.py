@@ -71,8 +71,8 @@ def test_a_workspace_or_a_user_without_its_option_is_told_which_one(tmp_path, mo
 
 def test_another_argument_too_many_is_only_that(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "option:" not in CliRunner().invoke(app, ["status", "nowhere"]).output
-    assert "option:" not in CliRunner().invoke(app, ["run", "--nothing"]).output
+    assert "named with" not in CliRunner().invoke(app, ["status", "nowhere"]).output
+    assert "named with" not in CliRunner().invoke(app, ["run", "--nothing"]).output
 
 
 def test_a_folder_that_is_no_workspace_names_the_one_that_is_near(tmp_path, monkeypatch):
