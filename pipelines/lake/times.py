@@ -2,8 +2,9 @@
 
 ``iso8601``: ``YYYY-MM-DD``, optionally followed by ``T`` or a space, a time of day and an offset (``Z``, ``+02:00``, at
 most 14 hours); without an offset it is in the source's time zone. ``s ms us ns``: numbers since 1970, whole or not;
-``ticks``: of 100 ns since the year 1, as .NET counts them; fractions of a microsecond are cut off downwards. ``auto``
-chooses one of these for a whole file: text of the ISO form is iso8601; a number is taken for the one unit in which it
+``ticks``: of 100 ns since the year 1, as .NET counts them; fractions of a microsecond are cut off downwards;
+``excel``: days since the end of 1899 in the source's time zone, to the nearest millisecond. ``auto`` chooses one of
+these, but for the last, for a whole file: text of the ISO form is iso8601; a number is taken for the one unit in which it
 lies between 1980 and ten years from now (these ranges do not overlap, but that ticks of today are nanoseconds of 1990).
 At least 90 % of a file's times must agree on one unit; else it is refused as ambiguous. Everything else is written down
 with ``time_format``; a file of which not one time can be read is refused with a format that reads it, if one of the
@@ -26,6 +27,8 @@ AGREEMENT = 0.9
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000, "ticks": 10_000_000}
 #: Seconds from the year 1, where ticks begin, to 1970.
 _YEAR_1 = 62_135_596_800
+#: Days from Excel's day 0, 1899-12-30, to 1970; and its days from 1980 to 2050, between which a number may be one.
+_EXCEL_1970, _EXCEL_FIRST, _EXCEL_LAST = 25_569, 29_221, 54_789
 _TEXT = "trim(timestamp, ' \t\r')"
 #: Of "2024-01-01 10:00:00 +02:00" the second space is known to the pattern of a time, and not to the engine.
 _CLOSE = f"replace(replace(replace({_TEXT}, ' +', '+'), ' -', '-'), ' Z', 'Z')"
@@ -99,7 +102,8 @@ class TimeUnitError(ImsrError):
 
 @dataclass(frozen=True)
 class TimeReading:
-    """How times are read. ``forms``: of iso8601, s, ms, us, ns, ticks and formats of strptime, the first that fits."""
+    """How times are read. ``forms``: of iso8601, s, ms, us, ns, ticks, excel and formats of strptime, the first that
+    fits."""
 
     forms: tuple[str, ...]
     zone: str = "UTC"
@@ -242,9 +246,19 @@ def _advice(connection: duckdb.DuckDBPyConnection, table: str, now: datetime) ->
     shares = connection.execute(f"SELECT {reads} FROM {sample}").fetchall()[0]
     good = [form for form, share in zip(_COMMON, shares, strict=True) if share and share >= _ADVISED]
     if not good:
-        return ""
+        return _excel(connection, sample)
     also = f' (or "{good[1]}", if the day comes first)' if len(good) > 1 and _swapped(*good[:2]) else ""
     return f'set time_format = "{good[0]}"{also} under [source] in imsr.toml'
+
+
+def _excel(connection: duckdb.DuckDBPyConnection, sample: str) -> str:
+    """The setting that reads a sample of times as days that Excel counts, or nothing."""
+    for decimal, more in ((".", ""), (",", ' and decimal = ","')):
+        days = f"coalesce({_number(decimal, 'DOUBLE')} BETWEEN {_EXCEL_FIRST} AND {_EXCEL_LAST}, false)"
+        ((share,),) = connection.execute(f"SELECT avg(CAST({days} AS INTEGER)) FROM {sample}").fetchall()
+        if share is not None and share >= _ADVISED:
+            return f'are they days as Excel counts them? set time_unit = "excel"{more} under [source] in imsr.toml'
+    return ""
 
 
 def _swapped(first: str, second: str) -> bool:
@@ -274,6 +288,8 @@ def _form_sql(form: str, reading: TimeReading) -> tuple[str, str]:
             moment = f"CASE WHEN {offset} THEN {moment} ELSE timezone('{zone}', TRY_CAST({_TEXT} AS TIMESTAMP)) END"
         microseconds = f"epoch_us(CASE WHEN {aware} THEN {moment} END)"
         return microseconds, f"CAST({microseconds} AS DOUBLE)"
+    if form == "excel":
+        return _excel_sql(zone, reading.decimal)
     if form in _PER_SECOND:
         return _number_sql(form, reading.decimal)
     text = form.replace("'", "''")
@@ -282,6 +298,14 @@ def _form_sql(form: str, reading: TimeReading) -> tuple[str, str]:
         moment = f"timezone('{zone}', CAST({moment} AS TIMESTAMP))" if zone != "UTC" else moment
     microseconds = f"epoch_us({moment})"
     return microseconds, f"CAST({microseconds} AS DOUBLE)"
+
+
+def _excel_sql(zone: str, decimal: str) -> tuple[str, str]:
+    days = f"({_number(decimal, 'DOUBLE')} - {_EXCEL_1970})"
+    coarse = f"({days} * 86_400_000_000)"
+    moment = f"make_timestamp(CAST(round({days} * 86_400_000) AS BIGINT) * 1000)"
+    local = f"timezone('{zone}', {moment})" if zone != "UTC" else moment
+    return f"CASE WHEN abs({coarse}) < {_DATETIME_US} THEN epoch_us({local}) END", coarse
 
 
 def _number_sql(unit: str, decimal: str) -> tuple[str, str]:

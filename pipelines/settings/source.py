@@ -18,7 +18,7 @@ Names = str | tuple[str, ...]
 _FORMAT = re.compile(r"([^%]|%-?[aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%])*", re.DOTALL)
 NULL_WORDS = ("NULL", "null", "\\N", "NaN", "nan", "NaT", "None", "NA", "N/A", "#N/A", "<NA>")
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "ticks", "iso8601"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "ticks", "excel", "iso8601"]
 EVENT_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "value", "event_id")
 
 
@@ -46,12 +46,12 @@ class SourceSettings(Section):
     time_unit: TimeUnit = documented(
         "auto",
         "what the time column holds; auto: typed columns as they are, ISO 8601 text, or numbers whose size fits one "
-        "unit only; ticks = of .NET, 100 ns since the year 1",
+        "unit only; ticks = of .NET, 100 ns since the year 1; excel = its days since the end of 1899",
     )
     time_format: Names = documented(
         (),
         'how times are written, as strptime has it: "%d/%m/%Y %H:%M"; of several, the first that fits is taken. Also '
-        "iso8601, s, ms, us, ns, ticks",
+        "iso8601, s, ms, us, ns, ticks, excel",
     )
     time_zone: str = documented(
         "UTC", "zone of times without an offset, and of the borders of days, weeks and months (see [spans] time_zone)"
@@ -103,7 +103,10 @@ class SourceSettings(Section):
         if not _is_pattern(self.item_pattern):
             yield "item_pattern", "a regular expression, without looking ahead or back"
         if not all(map(_FORMAT.fullmatch, self.time_formats)):
-            yield "time_format", "a format of strptime, such as %d/%m/%Y %H:%M, or one of s, ms, us, ns, ticks, iso8601"
+            yield (
+                "time_format",
+                "a format of strptime, such as %d/%m/%Y %H:%M, or one of s, ms, us, ns, ticks, excel, iso8601",
+            )
         if not all(map(isfinite, self.weight.values())):
             yield "weight", "finite numbers"
         if self.min_value is not None and not isfinite(self.min_value):

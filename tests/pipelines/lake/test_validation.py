@@ -284,6 +284,23 @@ def test_ticks_of_dotnet_are_no_nanoseconds_of_1990():
     assert microseconds(["0", "-1", "9" * 30], "ticks")[2] is None
 
 
+@pytest.mark.parametrize("mark", [".", ","])
+def test_days_as_excel_counts_them_are_read_by_the_setting_that_the_error_names(mark):
+    days = [text.replace(".", mark) for text in ("45292", "45292.5", "45292.000694444443", "45474.0")]
+    with pytest.raises(TimeUnitError) as caught:
+        check_readable(DATABASE, "raw", TimeReading((decide(days),)), NOW, "events.csv", NULL_WORDS)
+    assert 'time_unit = "excel"' in caught.value.hint
+    assert ('decimal = ","' in caught.value.hint) == (mark == ",")
+    start = 1_704_067_200_000_000  # 2024-01-01; the last is 2024-07-01
+    wanted = [start, start + 43_200_000_000, start + 60_000_000, 1_719_792_000_000_000]
+    assert microseconds(days, "excel", decimal=mark) == wanted
+    hour = 3_600_000_000
+    assert microseconds(days, "excel", zone="Europe/Paris", decimal=mark) == [
+        us - hours * hour for us, hours in zip(wanted, (1, 1, 1, 2), strict=True)
+    ]
+    assert microseconds(["x", "9e99", ""], "excel") == [None] * 3
+
+
 def test_auto_forgives_a_tenth_and_finds_text():
     assert decide(["2024-01-01"] * 18 + ["0", "17"]) == "iso8601"
     assert decide(["1704067200"] * 9 + ["-1"]) == "s"

@@ -101,7 +101,7 @@ def test_settings_in_another_encoding_are_said(tmp_path, data):
     [
         ("[sauce]", ["unknown section [sauce]", "did you mean 'source'?"]),
         ("[source]\nuserid = 'u'", ["[source] has no key 'userid'", "did you mean 'user_id'?"]),
-        ("[source]\ntime_unit = 'sec'", ["time_unit = 'sec'", "auto, s, ms, us, ns, ticks, iso8601"]),
+        ("[source]\ntime_unit = 'sec'", ["time_unit = 'sec'", "auto, s, ms, us, ns, ticks, excel, iso8601"]),
         ("[spans]\nunit = 'weak'", ["[spans] unit = 'weak'", "did you mean 'week'?"]),
         ("[ingest]\nbuckets = '16'", ["[ingest] buckets = '16'", "must be int", "str"]),
         ("[ingest]\nbuckets = true", ["[ingest] buckets = True", "must be int"]),
