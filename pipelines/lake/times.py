@@ -2,13 +2,13 @@
 
 ``iso8601``: ``YYYY-MM-DD``, optionally followed by ``T`` or a space, a time of day and an offset (``Z``, ``+02:00``, at
 most 14 hours); without an offset it is in the source's time zone. ``s ms us ns``: numbers since 1970, whole or not;
-``ticks``: of 100 ns since the year 1, as .NET counts them; fractions of a microsecond are cut off downwards;
-``excel``: days since the end of 1899 in the source's time zone, to the nearest millisecond. ``auto`` chooses one of
-these, but for the last, for a whole file: text of the ISO form is iso8601; a number is taken for the one unit in which
-it lies between 1980 and ten years from now (these ranges do not overlap, but that ticks of today are nanoseconds of
-1990). At least 90 % of a file's times must agree on one unit; else it is refused as ambiguous. Everything else is written down
-with ``time_format``; a file of which not one time can be read is refused with a format that reads it, if one of the
-common ones does. Space around a time is none of it.
+``ticks``: of 100 ns since the year 1, as .NET counts them; fractions of a microsecond are cut off downwards; ``excel``:
+days since the end of 1899 in the source's time zone, to the nearest millisecond. ``auto`` chooses one of these, but for
+the last, for a whole file: text of the ISO form is iso8601; a number is taken for the one unit in which it lies between
+1980 and ten years from now (these ranges do not overlap, but that ticks of today are nanoseconds of 1990). At least 90
+% of a file's times must agree on one unit; else it is refused as ambiguous. Everything else is written down with
+``time_format``; a file of which not one time can be read is refused with a format that reads it, if one of the common
+ones does. Space around a time is none of it.
 """
 
 from __future__ import annotations
