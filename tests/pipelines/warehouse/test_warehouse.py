@@ -10,6 +10,7 @@ from importlib.resources import files as resource_files
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 from small_world import (
     DAYS,
@@ -32,6 +33,7 @@ from small_world import (
 from imsr_core.twin import TWIN
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
+from pipelines.sequences.build import sequence_span
 from pipelines.sequences.loader import load_sequences
 from pipelines.warehouse import generations
 from pipelines.warehouse.catalog import connect, publish_catalog
@@ -135,6 +137,19 @@ def test_sequences_equal_the_files(learnt):
         rows = query(learnt, "SELECT user_index, items, events FROM sequences WHERE span_id = ? ORDER BY 1", day)
         parts = [span.items[a:b].tolist() for a, b in zip(span.offsets[:-1], span.offsets[1:], strict=True)]
         assert rows == [(user, part, len(part)) for user, part in zip(span.users.tolist(), parts, strict=True)]
+
+
+def test_ids_are_those_of_the_live_version_also_while_the_past_is_learnt_again(learnt, copy_of):
+    vocabulary = Version.open(learnt).vocabulary
+    users = [(user, n) for n, user in enumerate(vocabulary.user_ids(np.arange(vocabulary.n_users)).to_pylist())]
+    items = [(item, n) for n, item in enumerate(vocabulary.item_ids(np.arange(vocabulary.n_items)).to_pylist())]
+    workspace = copy_of(learnt)
+    land(workspace, day_of_events(0, seed=1), "late.csv")
+    sequence_span(workspace, DAYS[0], now=NOW)  # a chain of one span, which has few of them
+    publish_catalog(workspace)
+    for each in (learnt, workspace):
+        assert query(each, "SELECT user_id, user_index FROM users ORDER BY user_index") == users
+        assert query(each, "SELECT item_id, item_index FROM items ORDER BY item_index") == items
 
 
 @pytest.mark.parametrize("version_id", VERSIONS)
