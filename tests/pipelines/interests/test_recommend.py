@@ -110,6 +110,15 @@ def test_strangers_get_what_is_popular_in_the_last_span(learnt, recommender):
     assert [item for item, _ in lists_of(table)["u1"]] == [item for item, _ in naive_list(recommender, "u1", N)]
 
 
+def test_strangers_are_shown_what_may_be_shown_of_what_somebody_took(recommender):
+    taken = {item for _, item, time in log() if time[:10] == DAYS[-1]}
+    whole = recommender.top_n(["stranger"], 10_000)["item_id"].to_pylist()
+    assert set(whole) == taken
+    assert len(taken) < recommender.state.n_items
+    assert recommender.top_n(["stranger"], N, exclude=whole[:2])["item_id"].to_pylist() == whole[2 : N + 2]
+    assert recommender.top_n(["stranger"], N, only=whole[3:5])["item_id"].to_pylist() == whole[3:5]
+
+
 def test_a_list_longer_than_the_catalogue_is_the_catalogue(recommender):
     rows = recommender.top_n(["u1"], 10_000)
     assert rows.num_rows == recommender.state.n_items

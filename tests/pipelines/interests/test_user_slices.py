@@ -12,10 +12,13 @@ from pipelines.interests import user_slices as slicing
 from pipelines.interests.comparison import compare
 from pipelines.interests.rank_job import score
 from pipelines.interests.recommend import Recommender
+from pipelines.interests.version import Version
 from pipelines.lake.tables_beside import table_problems
 from pipelines.sequences.chain import latest_rows
+from pipelines.sequences.vocabulary import USERS_FILE
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import read_table, write_table
 from pipelines.workspace.writer import writing
 
 SEGMENTS = '[segments]\nusers = "people.csv"\nuser_id = "who"\ncolumns = ["plan"]\n'
@@ -68,6 +71,15 @@ def test_old_and_new_users_and_strangers_are_who_came_when(learnt, day):
     n, whole = [found[name]["n"] for name in ("old_users", "new_users")], found["all"]["hr@10"]
     parts = [found[name]["hr@10"] for name in ("old_users", "new_users")]
     assert sum(a * b for a, b in zip(n, parts, strict=True)) / sum(n) == pytest.approx(whole)
+
+
+def test_a_span_that_brought_nobody_new_has_no_new_users(learnt, copy_of):
+    version = Version.open(copy_of(learnt), VERSIONS[1])
+    first, end = slicing._newest_users(version)
+    assert first < end == version.vocabulary.n_users
+    newest = version.workspace.resolve(version.lineage.vocabulary[-1]) / USERS_FILE
+    write_table(read_table(newest, ["user_id", "user_index"]).slice(0, 0), newest)
+    assert slicing._newest_users(version) == (first, first)
 
 
 def test_strangers_are_ranked_in_the_list_that_they_are_served(learnt):
