@@ -136,7 +136,9 @@ def _late(view: Snapshot, spans: list[SpanRow], settings: Settings, now: datetim
     arrived = {row.span_id: row.created_at for row in view.current_span_versions()}
     since = max(from_us(first.end_us), datetime.fromisoformat(arrived[first.span_id]))
     if now - since > timedelta(seconds=limit):
-        text = f"{len(runs)} runs are due, the first ({runs[0].label}) for {_length((now - since).total_seconds())}"
+        first_of_all = f"{len(runs)} runs are due, the first ({runs[0].label})"
+        which = first_of_all if len(runs) > 1 else f"a run ({runs[0].label}) is due"
+        text = f"{which} for {_length((now - since).total_seconds())}"
         yield Trouble("late", text, "run: imsr run", f"late {first.span_id} {first.data_version}")
 
 

@@ -48,6 +48,14 @@ def test_what_is_due_for_longer_than_a_day_is_late(ingested, copy_of):
     assert found[0].text.startswith("5 runs are due, the first (pre-training 2024-03-01 .. 2024-03-02) for 1 day")
 
 
+def test_one_run_that_is_late_is_one(learnt, copy_of):
+    workspace = copy_of(learnt)
+    with writing(workspace, "test", now=NOW) as writer, writer.transaction() as tx:
+        tx.set_span_state(DAYS[-1], SpanState.STALE, at=writer.now)
+    found = [each.text for each in troubles(workspace, now=NOW + timedelta(days=2)) if each.kind == "late"]
+    assert [text.partition(" for ")[0] for text in found] == [f"a run (span {DAYS[-1]}) is due"]
+
+
 def test_a_span_that_failed_is_told_each_time_that_it_fails(ingested, copy_of):
     workspace = copy_of(ingested)
     keys = []
