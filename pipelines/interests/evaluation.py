@@ -15,7 +15,7 @@ and slices by who the user is, where the caller knows it (see `user_slices`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from imsr_core.metrics import hit_rate, ndcg, ranks_within, reciprocal_rank
 from imsr_core.ragged import SpanSequences
+from imsr_core.score.pairs import IntArray, Pairs
 from imsr_core.sorted_keys import is_in
 from imsr_core.state import ModelState
 from pipelines.interests.slice_names import STRANGERS
@@ -157,10 +158,21 @@ def seen_before(span: SpanSequences, earlier: Sequence[Path], own: Path | None =
         ParquetFileError: a file of an earlier span is damaged; the message names it.
     """
     width = int(span.items.max(initial=0)) + 1
-    keys = span.users[span.rows] * width + span.items
-    _, first = np.unique(keys, return_index=True)
-    seen = np.ones(len(keys), dtype=bool)
-    seen[first] = is_in(keys[first], _pairs(span, files_of_its_buckets(earlier, own), width))
+    pairs = _pairs(span, files_of_its_buckets(earlier, own), width)
+    return _repeats(span, lambda users, items: is_in(users * width + items, pairs))
+
+
+def seen_in_counts(span: SpanSequences, had: Pairs) -> Tensor:
+    """The same from what users ``had``, where that is all of it (`counts_are_all`): no earlier span is opened."""
+    return _repeats(span, lambda users, items: had.find(users, items) >= 0)
+
+
+def _repeats(span: SpanSequences, had: Callable[[IntArray, IntArray], NDArray[np.bool_]]) -> Tensor:
+    """Which events (E,) are not the first of their user and item, or are what the user ``had``."""
+    users = span.users[span.rows]
+    _, first = np.unique(users * (int(span.items.max(initial=0)) + 1) + span.items, return_index=True)
+    seen = np.ones(len(users), dtype=bool)
+    seen[first] = had(users[first], span.items[first])
     return torch.from_numpy(seen)
 
 

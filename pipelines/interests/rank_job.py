@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, slice_rows, take_rows
-from pipelines.interests.evaluation import evaluate_ranks, rank_events, seen_before
+from pipelines.interests.evaluation import evaluate_ranks, rank_events, seen_before, seen_in_counts
+from pipelines.interests.remembered import counts_are_all
 from pipelines.interests.user_slices import user_slices
 from pipelines.interests.version import Version
 from pipelines.sequences.beam_runner import RunnerOptions
@@ -105,7 +106,11 @@ def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: st
     here = options.is_one_process or len(sequences) < everybody
     state = version.load(sequences.users if here else sequences.users[:0])
     ranked = rank_events(state, sequences, top_n) if here else ranks_everywhere(version, folder, top_n, options)
-    seen = seen_before(sequences, earlier, folder)
+    known = [workspace.relative(path) for path in earlier] == list(version.lineage.vocabulary)
+    if here and known and state.score is not None and counts_are_all(version, state.score, sequences.users):
+        seen = seen_in_counts(sequences, state.score.personal.pairs)
+    else:
+        seen = seen_before(sequences, earlier, folder)
     by_user = user_slices(version, state.score, sequences, top_n)
     result = evaluate_ranks(ranked, sequences, seen, top_n=top_n, protocol=protocol, by_user=by_user)
     return result.rows(version_id, row.span_id, protocol)

@@ -29,6 +29,7 @@ from imsr_core.state import ModelState
 from pipelines.interests.asked_ids import Id, asked_id, asked_ids
 from pipelines.interests.popular import most_popular
 from pipelines.interests.reasons import reasons
+from pipelines.interests.remembered import counts_are_all
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_history
 from pipelines.versions.pruned_since import saying_if_pruned
@@ -298,12 +299,9 @@ class Recommender:
 
     def _remembered(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """The same from the counts of the score, which are in memory; None if they may not be all that there was."""
-        score, lineage = self.state.score, self.version.lineage
-        if score is None or lineage.protocol == "holdout":
+        score = self.state.score
+        if score is None or not counts_are_all(self.version, score, indices):
             return None
-        pairs, limit = score.personal.pairs, score.personal.limit
-        _, count = pairs.spans_of(indices)
-        if limit and int(count.max(initial=0)) >= limit:
-            return None
+        pairs = score.personal.pairs
         place, rows = pairs.rows_of(indices)
         return place, pairs.other[rows]

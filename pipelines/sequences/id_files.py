@@ -142,7 +142,8 @@ class IdFiles:
 
     @cached_property
     def _of_small_files(self) -> pa.Table:
-        small = [file for file in self.files if file not in self._large]
+        rows = zip(self.files, np.diff(self.starts).tolist(), strict=True)
+        small = [file for file, n in rows if n and file not in self._large]  # many a span brings no new id
         tables = [read_table(file, self._schema.names).cast(self._schema) for file in small]
         return pa.concat_tables(tables) if tables else self._schema.empty_table()
 

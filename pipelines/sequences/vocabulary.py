@@ -149,7 +149,7 @@ class Vocabulary:
         Raises:
             VocabularyError: a user's events are spread over several files.
         """
-        users = _distinct_ids(span_files, "user_id")
+        users, items = _distinct_ids(span_files)
         spread = users.filter(pc.not_equal(users["file"], users["last_file"]))
         if spread.num_rows:
             row = spread.slice(0, 1).to_pylist()[0]
@@ -157,7 +157,6 @@ class Vocabulary:
                 f"user {row['id']!r} is in two files of one span: {row['file']} and {row['last_file']}",
                 hint="ingest the span again: a user belongs to one bucket",
             )
-        items = _distinct_ids(span_files, "item_id")
         user_index = _number(self.users_of(users["id"]), self.n_users)
         item_index = _number(self.items_of(items["id"]), self.n_items)
         user_table = pa.table([users["id"], user_index], schema=USERS_SCHEMA)
@@ -178,19 +177,23 @@ def write_delta(folder: Path, ids: SpanIds) -> None:
     write_ids(ids.new_items, folder / ITEMS_FILE)
 
 
-def _distinct_ids(span_files: Sequence[Path], column: str) -> pa.Table:
+def _distinct_ids(span_files: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
+    """The users and the items of a span: id, file, last_file, events; in the order of first events."""
     if not span_files:
         none = {name: pa.array([], pa.string()) for name in ("id", "file", "last_file")}
-        return pa.table(none | {"events": pa.array([], pa.int64())})
+        return (pa.table(none | {"events": pa.array([], pa.int64())}),) * 2
     import duckdb  # who looks ids up asks nothing of the engine
 
     from pipelines.workspace.engine import duckdb_session
 
+    files, column = {"files": [str(file) for file in span_files]}, ""
     with duckdb_session() as connection:
-        query = _DISTINCT_IDS.format(column=column)
-        files = {"files": [str(file) for file in span_files]}
         try:
-            return connection.sql(query, params=files).to_arrow_table().drop_columns(["first_event"])
+            found = []
+            for column in ("user_id", "item_id"):
+                rows = connection.sql(_DISTINCT_IDS.format(column=column), params=files).to_arrow_table()
+                found.append(rows.drop_columns(["first_event"]))
+            return found[0], found[1]
         except duckdb.Error as error:
             for file in span_files:  # DuckDB does not always say which file it is
                 read_table(file, [column, "timestamp", "tie"])

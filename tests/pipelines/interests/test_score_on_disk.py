@@ -1,5 +1,7 @@
 """The score's tables on disk: as of any version they are what learning everything at once would count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,10 @@ from imsr_core.score import Score, factors
 from imsr_core.score.pairs import Pairs
 from imsr_core.score.strangers import best_alone
 from pipelines.care.forget import trace
+from pipelines.interests import rank_job
+from pipelines.interests.evaluation import seen_before
 from pipelines.interests.recommend import Recommender
+from pipelines.interests.remembered import counts_are_all
 from pipelines.interests.score_files import (
     CONTEXTS,
     COUNTS,
@@ -134,6 +139,34 @@ def test_a_workspace_with_one_table_of_factors_serves_as_it_did_and_goes_on_with
             """SELECT span_id FROM score_weights WHERE "column" = 'factors_often' GROUP BY ALL ORDER BY ALL"""
         ).fetchall()
     assert [row[0] for row in weighed] == DAYS[4:6]
+
+
+@pytest.mark.parametrize("day", LATER)
+def test_what_users_had_is_in_the_counts_and_no_earlier_span_is_opened(scored, day, monkeypatch):
+    """The figures of a test are those of one that looks into every span before."""
+    with scored.ledger.snapshot() as view:
+        row, version = view.sequences(day)[-1], VERSIONS[LATER.index(day)]
+    found, looked = {}, []
+    for counts in (True, False):
+        monkeypatch.setattr(rank_job, "seen_before", lambda *given: looked.append(given) or seen_before(*given))
+        if not counts:
+            monkeypatch.setattr(rank_job, "counts_are_all", lambda *given: False)
+        found[counts] = [(r.slice, r.metric, r.value, r.n) for r in rank_job.score(scored, version, row, "next_span")]
+        assert bool(looked) is not counts
+    assert found[True] == found[False]
+    assert {"repeat", "explore"} <= {name for name, *_ in found[True]}
+
+
+def test_counts_that_are_not_all_are_not_believed(scored):
+    version = Version.open(scored)
+    score, users = version.load().score, np.arange(9)
+    assert counts_are_all(version, score, users)
+    most = int(score.personal.pairs.spans_of(users)[1].max())
+    assert not counts_are_all(version, score.configured(replace(score.config, history=most)), users)
+    assert counts_are_all(version, score.configured(replace(score.config, history=most + 1)), users)
+    paper = replace(version, lineage=replace(version.lineage, protocol="holdout"))
+    assert not counts_are_all(paper, score, users)
+    assert not counts_are_all(version, None, users)
 
 
 def test_a_forgotten_user_is_in_no_table(scored):
