@@ -14,7 +14,6 @@ comparison of numbers. All but ``strangers`` are slices of ``all``, or of ``last
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +27,6 @@ from pipelines.interests.popular import most_popular
 from pipelines.interests.slice_names import NEW, OLD
 from pipelines.interests.version import Version
 from pipelines.lake.user_segments import kept_segments
-from pipelines.sequences.vocabulary import USERS_FILE
 from pipelines.workspace.parquet_files import read_table
 
 #: Values of a column that are slices; a name or a postcode would be thousands.
@@ -67,17 +65,8 @@ def user_slices(version: Version, score: Score | None, span: SpanSequences, top_
 
 def _newest_users(version: Version) -> tuple[int, int]:
     """The index of the first user who came with the newest span of the version, and that of the next to come."""
-    folders = [version.workspace.resolve(path) for path in version.lineage.vocabulary]
-    for back, folder in enumerate(reversed(folders)):
-        came = _indices_in(folder)
-        if len(came):  # a span without anybody new has no rows, and says nothing of where the count is
-            end = int(came.max()) + 1
-            return (int(came.min()), end) if back == 0 else (end, end)
-    return 0, 0
-
-
-def _indices_in(folder: Path) -> np.ndarray:
-    return read_table(folder / USERS_FILE, ["user_index"])["user_index"].to_numpy()
+    starts = version.vocabulary.user_starts
+    return int(starts[-2]) if len(starts) > 1 else 0, int(starts[-1])
 
 
 def _segments(version: Version, span: SpanSequences) -> dict[str, Tensor]:

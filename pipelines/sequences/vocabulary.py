@@ -98,6 +98,11 @@ class Vocabulary:
         """How many items have an index."""
         return len(self._items)
 
+    @property
+    def user_starts(self) -> IntArray:
+        """(F + 1,) the first user index of each delta folder, and the next one that will be given."""
+        return self._users.starts
+
     def validate(self) -> Vocabulary:
         """Check also that no id occurs twice and no index is left out (reads every row), and return self.
 
