@@ -158,7 +158,8 @@ def task_problem(
         raise TaskError(f"task {task.name} is already in this version", hint="choose another name")
     windows = wanted_pooling(task.kind, config.objective).windows
     encoded, wide = state.encoder.length * windows, wide_length(task.kind, task.n_labels, config.objective)
-    examples = task_examples(task, max(encoded, wide), encoded)
+    length = max(encoded, wide, state.encoder.length * config.objective.windows)  # older tasks are held all over it
+    examples = task_examples(task, length, encoded)
     train = examples.part("train", state.split)
     if not len(train):
         raise TaskError(f"task {task.name}: no labelled user is in the training part", hint="label more users")

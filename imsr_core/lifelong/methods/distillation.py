@@ -11,8 +11,8 @@ distillation: it holds what a past task answers, most of all its first places, w
 thousands of labels alike, most of which nobody asks for.
 
 No old data is kept. Users whose sequence holds items newer than the teacher are left out (DITTO, the same group's
-successor for a growing vocabulary), but at least ``min_sampled`` users are always taken: the released code may
-take none, whose mean is NaN.
+successor for a growing vocabulary), and of windows the places from the first such item on; but at least
+``min_sampled`` users are always taken: the released code may take none, whose mean is NaN.
 """
 
 from __future__ import annotations
@@ -64,13 +64,16 @@ class Retention:
     def loss(self, student: Tensors, inputs: Tensor, s: float) -> Tensor:
         """alpha L_KR on one batch of input rows (B, L), teacher and student both at ``s``."""
         total = sum(self.rates.values())
-        candidates = old_users(inputs, self._n_items)
+        old, everybody = old_users(inputs, self._n_items), torch.arange(len(inputs))
         terms = []
         for task in self._past:
-            users = draw_users(candidates, len(inputs), self.rates[task], self._config.min_sampled, self._generator)
+            view = self._student_view(student, task, s)
+            everywhere = self._config.held_places > 0 and reads_the_last_state(view)
+            candidates, rate = everybody if everywhere else old, self.rates[task]
+            users = draw_users(candidates, len(inputs), rate, self._config.min_sampled, self._generator)
             self.sampled[task] = len(users)
-            error = self._error(student, task, inputs[users.to(inputs.device)], s)
-            terms.append(self.rates[task] / total * error)
+            error = self._error(view, task, inputs[users.to(inputs.device)], s, everywhere)
+            terms.append(rate / total * error)
         return self._config.distillation * torch.stack(terms).sum()
 
     def renew_rates(self, student: Tensors, tasks: Sequence[str], s: float) -> None:
@@ -80,16 +83,16 @@ class Retention:
             old = task_mask(self._teacher, self._past, task, s)
             self.rates[task] = sampling_rate(old, new, self._config.gate_factor)
 
-    def _error(self, student: Tensors, task: str, inputs: Tensor, s: float) -> Tensor:
+    def _error(self, view: View, task: str, inputs: Tensor, s: float, everywhere: bool) -> Tensor:
         """How far the student is from the teacher in one past task, over all labels or a random subset: a mean."""
-        view = self._student_view(student, task, s)
         view.encoder.train()
         teacher = self._teacher_view(self._teacher, task, s)
         columns, places = self._columns(len(teacher.head.weight)), None
-        if self._config.held_places and reads_the_last_state(view):
+        if everywhere:
             inputs = random_windows(inputs, view.encoded, self._generator)
             most = MOST_SCORES // (len(teacher.head.weight) if columns is None else len(columns))
-            places = random_places(inputs, max(len(inputs), min(self._config.held_places, most)), self._generator)
+            most = max(len(inputs), min(self._config.held_places, most))
+            places = random_places(inputs, self._n_items, most, self._generator)
         with torch.no_grad():
             target = _answering(teacher, inputs, places)
         vectors = _answering(view, inputs, places)
@@ -136,9 +139,12 @@ def random_windows(inputs: Tensor, length: int, generator: torch.Generator) -> T
     return rows.gather(1, places.to(rows.device))
 
 
-def random_places(windows: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """(n,) up to ``most`` places of these windows (B, L) that hold an item, counted along the rows."""
-    places = torch.nonzero((windows != PAD).flatten().cpu()).squeeze(1)
+def random_places(windows: Tensor, n_items: int, most: int, generator: torch.Generator) -> Tensor:
+    """(n,) up to ``most`` places of these windows (B, L), counted along the rows: up to which a user had no other items
+    than the first ``n_items``; any that hold an item where there is no such place."""
+    held = windows != PAD
+    known = held & (windows < FIRST_ITEM + n_items).int().cumprod(dim=1).bool()
+    places = torch.nonzero((known if known.any() else held).flatten().cpu()).squeeze(1)
     return places[torch.randperm(len(places), generator=generator)[:most]].to(windows.device)
 
 

@@ -87,15 +87,15 @@ def test_a_grown_table_of_conure_with_pruned_items_gets_free_weights(sequences, 
 
 
 def test_teracon_leaves_users_with_newer_items_out_of_the_distillation(versions, monkeypatch) -> None:
-    seen = []
+    before, seen = versions("teracon", ("genre",))[-1], []
     error = Retention._error
 
-    def watched(self, student, task, inputs, s):
+    def watched(self, view, task, inputs, s, everywhere):
+        assert not everywhere
         seen.append((inputs < FIRST_ITEM + N_OLD).all(dim=1))
-        return error(self, student, task, inputs, s)
+        return error(self, view, task, inputs, s, everywhere)
 
     monkeypatch.setattr(Retention, "_error", watched)
-    before = versions("teracon", ("genre",))[-1]
     task = with_new_items()
     half_old = TaskData(
         "new",
@@ -104,7 +104,7 @@ def test_teracon_leaves_users_with_newer_items_out_of_the_distillation(versions,
         task.labels,
         2,
     )
-    config = small_config(task=QUICK, teracon=TeraconConfig(min_sampled=1))
+    config = small_config(task=QUICK, teracon=TeraconConfig(min_sampled=1, held_places=0))
     method = get_method("teracon")
     method.add_task(grow_items(before, N_NEW, 1), half_old, config, 1)
     assert all(bool(old.all()) and len(old) for old in seen)

@@ -300,9 +300,22 @@ def test_windows_come_from_anywhere_in_a_history_and_are_full_where_it_is_long_e
 
 def test_places_hold_items_and_are_different_ones() -> None:
     windows, generator = left_pad(sequences_of([[1, 2, 3], [4], []]), 3), torch.Generator().manual_seed(0)
-    assert sorted(distillation.random_places(windows, 9, generator).tolist()) == [0, 1, 2, 5]
-    drawn = [tuple(sorted(distillation.random_places(windows, 2, generator).tolist())) for _ in range(60)]
+    assert sorted(distillation.random_places(windows, 5, 9, generator).tolist()) == [0, 1, 2, 5]
+    drawn = [tuple(sorted(distillation.random_places(windows, 5, 2, generator).tolist())) for _ in range(60)]
     assert len(set(drawn)) == 6
+
+
+def test_places_end_before_the_first_item_that_the_teacher_does_not_know() -> None:
+    windows, generator = left_pad(sequences_of([[1, 2, 3], [9, 1, 2], [3, 9, 3]]), 3), torch.Generator().manual_seed(0)
+    assert sorted(distillation.random_places(windows, 9, 9, generator).tolist()) == [0, 1, 2, 6]
+    assert sorted(distillation.random_places(windows[1:2], 9, 9, generator).tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("task", ["half", "shop"])
+def test_there_is_a_history_to_hold_t1_at_where_the_new_task_reads_its_end_alone(versions, sequences, task) -> None:
+    problem = task_problem(versions("teracon")[0], planted_task(task, sequences), quick(), 1)
+    assert problem.wide is None
+    assert problem.train.inputs.shape[1] == sequences.counts.max() == 16 > 12
 
 
 def test_t1_is_held_all_over_a_history_and_a_task_of_the_whole_history_as_it_is_served(versions, sequences) -> None:
