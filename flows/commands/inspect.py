@@ -12,7 +12,7 @@ import typer
 
 from flows.answers import Shown, answer
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_missing_nights, show_rebuilding
+from flows.commands.plan import show_begun_otherwise, show_missing_nights, show_rebuilding
 from flows.commands.stream_states import show_streams, who_learns
 from flows.console import console, show_table
 from flows.score import show_score
@@ -83,6 +83,7 @@ def status(
     show_missing_nights(opened, now)
     runs = due_of(spans, pretrain=opened.settings.spans.pretrain, now=now)
     answer.fact(due=[run.spans for run in runs])
+    show_begun_otherwise(opened, runs)
     if not spans:
         console.print("no events yet; next: imsr ingest FILES")
     elif runs:

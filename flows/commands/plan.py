@@ -11,6 +11,7 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from pipelines.lake.landing import landed
 from pipelines.lake.spans import Span
+from pipelines.nights.begun_with import begun_otherwise
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, missing_nights
 from pipelines.nights.restate import Restatement
@@ -33,6 +34,7 @@ def plan(workspace: WorkspaceOption = Path(".")) -> None:
         console.print("nothing is due")
     show_missing_nights(opened, now)
     show_rebuilding(opened)
+    show_begun_otherwise(opened, runs)
     for name in opened.settings.tasks:
         problem = labels_problem(opened, name)
         if problem:
@@ -81,6 +83,14 @@ def show_rebuilding(workspace: Workspace) -> None:
         f"[yellow]aside       {aside[0].version_id}, learnt again up to {aside[0].span_id}; {live.version_id} stays "
         f"live until {live.span_id} is learnt again, too; next: imsr run[/]"
     )
+
+
+def show_begun_otherwise(workspace: Workspace, runs: list[PlannedRun]) -> None:
+    """Say which settings the base model was made with otherwise, so that they have no effect or stop the next run."""
+    found = begun_otherwise(workspace, runs)
+    answer.fact(settings=found)
+    for text in found:
+        console.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def show_restatement(workspace: Workspace, restatement: Restatement) -> None:

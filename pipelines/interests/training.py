@@ -262,7 +262,7 @@ def _require_same_shape(parent: Version, old: InterestsConfig, new: InterestsCon
             raise ConfigError(
                 f"[model] {key} = {getattr(new.model, key)!r}: version {parent.row.version_id} was made with "
                 f"{getattr(old.model, key)!r}",
-                hint=f"set {key} back in imsr.toml, or make a new workspace for a model of another shape",
+                hint=f"set {key} back in imsr.toml, or learn everything anew: imsr restate {parent.lineage.spans[0]}",
             )
 
 

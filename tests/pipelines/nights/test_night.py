@@ -26,8 +26,10 @@ from small_world import (
 from imsr_core.errors import ConfigError, NonFiniteError
 from pipelines.interests import training
 from pipelines.interests.version import LINE, Version
+from pipelines.nights.begun_with import begun_otherwise
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import due
+from pipelines.nights.restate import plan_restatement
 from pipelines.workspace.ending import Terminated, ask_to_end
 from pipelines.workspace.lease import ended_early
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow, iso
@@ -261,6 +263,20 @@ def test_an_unforeseen_error_is_recorded_too(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         run_all(workspace)
     assert {span_rows(workspace)[day].error for day in DAYS[:2]} == {"RuntimeError: out of memory"}
+
+
+def test_settings_that_the_base_model_was_made_with_are_said_before_the_next_run(learnt, copy_of):
+    workspace = copy_of(learnt)
+    assert begun_otherwise(workspace, due(workspace, now=NOW)) == []
+    text = workspace.settings_file.read_text()
+    assert "pretrain = 2" in text
+    workspace.settings_file.write_text(text.replace("dim = 8", "dim = 12").replace("pretrain = 2", "pretrain = 3"))
+    workspace = type(workspace).open(workspace.root)
+    pretrain, dim = begun_otherwise(workspace, [])
+    assert "pretrain = 3: the base model was learnt from 2 spans" in pretrain
+    assert f"dim = 12: version {VERSIONS[-1]} was made with 8" in dim
+    assert all(f"imsr restate {DAYS[0]}" in each for each in (pretrain, dim))
+    assert begun_otherwise(workspace, list(plan_restatement(workspace, DAYS[0], now=NOW).runs)) == []
 
 
 @pytest.mark.parametrize(
