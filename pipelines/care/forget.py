@@ -70,7 +70,7 @@ from pipelines.workspace.ending import end_if_asked
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import iso
-from pipelines.workspace.publish import open_staging
+from pipelines.workspace.publish import staging_folder
 from pipelines.workspace.seal import file_sha256, fsync_path
 from pipelines.workspace.writer import Writer, lent
 
@@ -216,15 +216,12 @@ class _Run:
         self.files.left |= search.unreadable
         self._record(journal)
         hit(FailPoint.FORGET_JOURNALED)
-        work = open_staging(self.workspace, _LABEL)
-        try:
+        with staging_folder(self.workspace, _LABEL) as work:
             contents = self.files.prepare_lake(journal, search, work)
             quarantine = self.files.prepare_others(journal, search, contents, work)
             _drop_reports(self.workspace, journal.user_id)
             journal = self._rewrite_labels(journal, work)
             journal = self._rewrite_landing(journal, work)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         journal = replace(journal, receipt=replace(journal.receipt, left=self.files.left))
         with self.writer.transaction() as tx:
             journal = record_forgetting(self.workspace, tx, journal, contents, quarantine, self.writer.now)

@@ -8,7 +8,6 @@ and a bucket that is done twice, after a worker was lost, is the same file.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from pipelines.sequences.everywhere import do_everywhere
 from pipelines.workspace.editions import drop_editions
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table, write_tables
-from pipelines.workspace.publish import open_staging
+from pipelines.workspace.publish import staging_folder
 
 COLUMNS = ("user_id", "rank", "item_id", "score", "interest_id", "reason", "version_id")
 #: Users of a bucket: enough that reading the item vectors does not matter, few enough to be held.
@@ -75,14 +74,11 @@ def write_lists(
     path.parent.mkdir(exist_ok=True)
     if options.is_one_process:
         return Recommender(version, version.load()).write_all(n, variant=variant, **how)
-    staging = open_staging(workspace, "lists")
-    try:
+    with staging_folder(workspace, "lists") as staging:
         tasks = _tasks(version, n, how, staging, bucket_users)
         do_everywhere(tasks, write_bucket, options, "lists")
         write_tables((read_table(Path(task.out), COLUMNS) for task in tasks), path)
         drop_editions(path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return path
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,7 +22,7 @@ from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.build import runner_options
 from pipelines.sequences.everywhere import do_everywhere
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.publish import open_staging
+from pipelines.workspace.publish import staging_folder
 
 #: Users of a bucket: those of the test and of everybody's lists.
 BUCKET_USERS = 16_384
@@ -64,9 +63,10 @@ class Workers:
         Raises:
             BeamJobError: the job failed, or a bucket is missing.
         """
-        staging = open_staging(self.workspace, "users").absolute()
-        name, common = f"{do.__module__}:{do.__name__}", staging / "shared.safetensors"
-        try:
+        name = f"{do.__module__}:{do.__name__}"
+        with staging_folder(self.workspace, "users") as folder:
+            staging = folder.absolute()
+            common = staging / "shared.safetensors"
             write_tensors(shared, common)
             tasks = []
             for number, bucket in enumerate(buckets):
@@ -76,8 +76,6 @@ class Workers:
             do_everywhere(tasks, do_bucket, self.options, do.__name__.replace("_", " "))
             for task in tasks:
                 yield load_file(task.out)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 def hands_of(workspace: Workspace) -> Hands | None:

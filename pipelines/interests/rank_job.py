@@ -6,7 +6,6 @@ what they did and writes the ranks, event by event.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from pipelines.sequences.loader import load_sequences
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import MetricRow, SequencesRow
 from pipelines.workspace.parquet_files import read_table, write_table
-from pipelines.workspace.publish import open_staging
+from pipelines.workspace.publish import staging_folder
 
 #: Users of a bucket.
 BUCKET_USERS = 16_384
@@ -65,8 +64,7 @@ def ranks_everywhere(
     """
     users, workspace = len(load_sequences(sequences)), version.workspace
     where, folder = str(workspace.root.absolute()), str(sequences.absolute())
-    staging = open_staging(workspace, "ranks")
-    try:
+    with staging_folder(workspace, "ranks") as staging:
         tasks = [
             RankTask(where, version.row.version_id, folder, first, first + bucket_users, top_n, str(out))
             for number, first in enumerate(range(0, users, bucket_users))
@@ -75,8 +73,6 @@ def ranks_everywhere(
         if tasks:
             do_everywhere(tasks, rank_bucket, options, "test")
         parts = [read_table(Path(task.out), ["rank", "scorable"]) for task in tasks]
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     columns = [[part[name].to_numpy() for part in parts] for name in ("rank", "scorable")]
     ranks = np.concatenate([np.zeros(0, dtype=np.int64), *columns[0]])
     scorable = np.concatenate([np.zeros(0, dtype=bool), *columns[1]])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +38,7 @@ from pipelines.lake.withdrawal import withdrawal_of
 from pipelines.settings.imsr_toml import Settings
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.publish import open_staging
+from pipelines.workspace.publish import staging_folder
 from pipelines.workspace.seal import file_sha256
 from pipelines.workspace.writer import Writer, lent
 
@@ -140,9 +139,9 @@ def _work(
     workspace: Workspace, plan: Plan, now: datetime, writer: Writer, say: Callable[[str], None], also: Also
 ) -> IngestReport:
     """Run a plan in a staging folder of its own; what the machine lacks is said as an error with advice."""
-    work = open_staging(workspace, _LABEL)
     try:
-        return _run(workspace, plan, now, work, writer, say, also)
+        with staging_folder(workspace, _LABEL) as work:
+            return _run(workspace, plan, now, work, writer, say, also)
     except EngineDied as error:
         if not plan.tolerant and error.number:
             raise
@@ -157,8 +156,6 @@ def _work(
         size = sum(path.stat().st_size for path in paths)
         hint = f"free some space: the files have {size:,} bytes, their work may take three times that"
         raise IngestError(f"no space left for {workspace.root}", hint=hint) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _run(

@@ -41,7 +41,7 @@ from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, Snapshot, SpanRow, SpanState, SpanVersionRow, Transaction, iso
 from pipelines.workspace.parquet_files import TEMPORARY_SUFFIX, write_table
-from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
+from pipelines.workspace.publish import discard_orphan, move_into_place, staging_folder
 from pipelines.workspace.seal import is_ready, is_same, seal, verify_folder
 from pipelines.workspace.states import BEFORE_SEQUENCES
 from pipelines.workspace.writer import Writer, lent
@@ -128,8 +128,7 @@ def sequence_span(
         if row is not None:
             return _keep(held, row, link, now)
         verify_folder(workspace.resolve(version.path))  # a bucket that is gone would not be missed
-        staging = open_staging(workspace, _LABEL)
-        try:
+        with staging_folder(workspace, _LABEL) as staging:
             counts = build_sequences(
                 span_files=files,
                 vocabulary=Vocabulary.open([parent.folder for parent in chain]),
@@ -141,8 +140,6 @@ def sequence_span(
             seal(staging)
             with held.transaction() as tx:
                 row = _publish(workspace, tx, staging, link, counts, now)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     return SequenceOutcome(row, link.folder, built=True)
 
 

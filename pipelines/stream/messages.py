@@ -7,7 +7,6 @@ message, how often, or what became of the process: its row is there if and only 
 
 from __future__ import annotations
 
-import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from pipelines.stream.source import Bounds, Positions, Source
 from pipelines.stream.watermark import Partition, StreamState, put_stream_state, stream_state
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Transaction
-from pipelines.workspace.publish import open_staging
+from pipelines.workspace.publish import staging_folder
 from pipelines.workspace.writer import Writer
 
 #: Seconds after which a consumer that was given no partition takes it that the others have them all.
@@ -115,16 +114,13 @@ class MessageFeed:
 
     def _ingest(self, fresh: Batch, state: StreamState, writer: Writer) -> IngestReport:
         now = writer.now
-        folder = open_staging(self._workspace, "stream")
-        try:
+        with staging_folder(self._workspace, "stream") as folder:
             deliveries = [self._delivery(folder, number, name, fresh, state) for number, name in enumerate(fresh)]
 
             def record(tx: Transaction, report: IngestReport) -> None:
                 put_stream_state(tx, self._after(stream_state(tx, self.name), fresh, report, now))
 
             return ingest(self._workspace, deliveries, now=now, writer=writer, again=True, also=record)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _delivery(self, folder: Path, number: int, name: str, fresh: Batch, state: StreamState) -> Delivery:
         first = fresh[name][0].offset

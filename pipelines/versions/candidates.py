@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,7 @@ from pipelines.versions.lineage import Lineage
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, Transaction, VersionRow, iso
-from pipelines.workspace.publish import discard_orphan, move_into_place, open_staging
+from pipelines.workspace.publish import discard_orphan, move_into_place, staging_folder
 from pipelines.workspace.seal import is_ready, seal
 from pipelines.workspace.states import GONE, VersionState
 from pipelines.workspace.writer import Writer
@@ -78,8 +77,7 @@ def publish_version(
         PublishError: a version of this id is in use, though the ledger lost its row.
     """
     workspace = writer.workspace
-    staging = open_staging(workspace, f"version-{row.version_id}")
-    try:
+    with staging_folder(workspace, f"version-{row.version_id}") as staging:
         write(staging)
         seal(staging)
         hit(making.staged)
@@ -93,6 +91,4 @@ def publish_version(
             hit(making.before_commit)
             tx.add_version(row)
             also(tx)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     hit(making.after_commit)

@@ -25,33 +25,19 @@ from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.file_system import UNKNOWN
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Transaction
-from pipelines.workspace.seal import PublishError, fsync_path, seal
+from pipelines.workspace.seal import PublishError, fsync_path
 
 
 @contextmanager
-def staged_folder(workspace: Workspace, final: Path) -> Iterator[Path]:
-    """Yield an empty staging folder; on a clean exit seal it and rename it to ``final``.
-
-    On an exception the staging folder is removed and ``final`` is untouched. To publish several folders
-    together use ``open_staging``, ``seal`` and ``move_into_place`` one after another.
-
-    Raises:
-        PublishError: ``final`` exists.
-    """
-    staging = open_staging(workspace, final.name)
-    try:
-        yield staging
-        seal(staging)
-        move_into_place(staging, final)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def open_staging(workspace: Workspace, label: str) -> Path:
-    """Make a new empty folder in ``staging/`` whose name starts with ``label``."""
+def staging_folder(workspace: Workspace, label: str) -> Iterator[Path]:
+    """A new empty folder in ``staging/`` whose name starts with ``label``, for the block: what was not moved into place
+    by then is removed."""
     folder = workspace.staging / f"{label}.{secrets.token_hex(6)}"
     folder.mkdir(parents=True)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_staging(workspace: Workspace) -> None:

@@ -33,8 +33,8 @@ from pipelines.nights.restate import plan_restatement
 from pipelines.workspace.ending import Terminated, ask_to_end
 from pipelines.workspace.lease import ended_early
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow, iso
-from pipelines.workspace.publish import staged_folder
-from pipelines.workspace.seal import verify_folder
+from pipelines.workspace.publish import move_into_place, staging_folder
+from pipelines.workspace.seal import seal, verify_folder
 
 
 def test_a_run_learns_every_span_and_says_what_it_did(learnt):
@@ -142,8 +142,9 @@ def test_the_scores_follow_the_data_of_a_restated_span(learnt, copy_of):
 def test_a_span_without_events_makes_a_version_that_knows_the_same(learnt, copy_of):
     workspace, empty = copy_of(learnt), "2024-03-07"
     end = span_rows(workspace)[DAYS[-1]].end_us
-    with staged_folder(workspace, workspace.span_folder(empty, 1)):
-        pass
+    with staging_folder(workspace, "empty") as folder:
+        seal(folder)
+        move_into_place(folder, workspace.span_folder(empty, 1))
     with workspace.ledger.transaction() as tx:
         tx.put_span(SpanRow(empty, end, end + 86_400_000_000, 1, SpanState.INGESTED, None, iso(NOW)))
         tx.add_span_version(SpanVersionRow(empty, 1, f"lake/span={empty}/v=1", "0" * 64, 0, 0, 0, iso(NOW)))

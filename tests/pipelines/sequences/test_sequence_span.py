@@ -20,8 +20,8 @@ from pipelines.sequences.loader import load_history, load_sequences
 from pipelines.workspace.failpoints import FailPoint, InjectedFailure
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow, iso
-from pipelines.workspace.publish import staged_folder
-from pipelines.workspace.seal import verify_folder
+from pipelines.workspace.publish import move_into_place, staging_folder
+from pipelines.workspace.seal import seal, verify_folder
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
@@ -151,8 +151,9 @@ def test_an_empty_span_has_sequences_without_users_and_the_chain_goes_on(tmp_pat
     workspace = make(tmp_path, months=1)
     with workspace.ledger.snapshot() as view:
         end = view.span(JAN).end_us
-    with staged_folder(workspace, workspace.span_folder(FEB, 1)) as _:
-        pass
+    with staging_folder(workspace, "empty") as folder:
+        seal(folder)
+        move_into_place(folder, workspace.span_folder(FEB, 1))
     with workspace.ledger.transaction() as tx:
         tx.put_span(SpanRow(FEB, end, end + 1, 1, SpanState.INGESTED, None, iso(NOW)))
         tx.add_span_version(SpanVersionRow(FEB, 1, f"lake/span={FEB}/v=1", "0" * 64, 0, 0, 0, iso(NOW)))

@@ -1,18 +1,28 @@
 import json
 import os
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
 from pipelines.workspace import failpoints
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow
-from pipelines.workspace.publish import clear_staging, discard_orphan, move_into_place, open_staging, staged_folder
+from pipelines.workspace.publish import clear_staging, discard_orphan, move_into_place, staging_folder
 from pipelines.workspace.seal import READY, PublishError, is_ready, seal, verify_folder, write_atomic
 
 
 @pytest.fixture
 def workspace(tmp_path):
     return Workspace.create(tmp_path / "w", "")
+
+
+@contextmanager
+def staged_folder(workspace, final):
+    """A folder that is published at ``final`` when the block ends well."""
+    with staging_folder(workspace, final.name) as staging:
+        yield staging
+        seal(staging)
+        move_into_place(staging, final)
 
 
 def test_a_folder_appears_whole(workspace):
@@ -49,20 +59,19 @@ def test_a_published_folder_is_never_overwritten(workspace, content):
 
 def test_nor_is_a_published_file(workspace):
     final = workspace.quarantine_file("b000001")
-    for text, fails in ((b"one", False), (b"two", True)):
-        staged = open_staging(workspace, "x") / "q.parquet"
-        staged.write_bytes(text)
-        if fails:
-            with pytest.raises(PublishError):
+    for text, fails in ((b"one", nullcontext()), (b"two", pytest.raises(PublishError))):
+        with staging_folder(workspace, "x") as folder:
+            staged = folder / "q.parquet"
+            staged.write_bytes(text)
+            with fails:
                 move_into_place(staged, final)
-        else:
-            move_into_place(staged, final)
     assert final.read_bytes() == b"one"
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "unready"])
 def test_damage_is_found(workspace, harm):
-    folder = open_staging(workspace, "x")
+    folder = workspace.root / "x"
+    folder.mkdir()
     (folder / "data").write_bytes(b"0123456789")
     seal(folder)
     verify_folder(folder)
@@ -96,7 +105,8 @@ def test_orphans_go_and_named_folders_stay(workspace):
 
 
 def test_clear_staging(workspace):
-    (open_staging(workspace, "a") / "f").write_text("x")
+    (workspace.staging / "a.1").mkdir(parents=True)
+    (workspace.staging / "a.1" / "f").write_text("x")
     (workspace.staging / "loose").write_text("x")
     clear_staging(workspace)
     assert list(workspace.staging.iterdir()) == []
