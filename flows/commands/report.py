@@ -26,16 +26,19 @@ def report(
     user: Annotated[
         str | None, typer.Option("--user", help="Whose interests to show; unset: the user who has most.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write.", show_default="reports/VERSION.html")
+    ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
 ) -> None:
     """Write one HTML file that says how a version does: its score by span beside two counters, its interests and what
     they stand for, gate, promotions, quarantine, costs. It fetches nothing, so that it can be mailed or archived.
     """
     opened = Workspace.open(workspace)
-    if opened.settings.evaluation.matrix_users:
+    if opened.settings.evaluation.matrix_users and out is None:  # with it the workspace may be read only
         write_span_matrix(opened, Version.open(opened, version).row.version_id)
-    path = write_report(opened, version, user)
+    path = write_report(opened, version, user, out)
     answer.add([{"written": path}])
     console.print(f"written: {path}", soft_wrap=True)
     if open_it:
-        webbrowser.open(path.as_uri())
+        webbrowser.open(path.absolute().as_uri())

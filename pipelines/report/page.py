@@ -30,19 +30,27 @@ from pipelines.report.section import Section, Tile
 from pipelines.report.slices import slices
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.places import file_to_write
 from pipelines.workspace.seal import write_atomic
 
 
-def write_report(workspace: Workspace, version_id: str | None = None, user_id: str | None = None) -> Path:
+def write_report(
+    workspace: Workspace, version_id: str | None = None, user_id: str | None = None, out: Path | None = None
+) -> Path:
     """Write the report of a version of the `interests` line (the current one); returns its path.
 
     Args:
         user_id: whose interests are shown in detail; unset: the user who has most.
+        out: the file to write; unset: the version's in ``reports/``. With it nothing is written to the workspace, if
+            its views are up to date.
 
     Raises:
+        ConfigError: no file can be written at ``out``.
         VersionError: there is no such version, or no current one.
         UnknownUserError: the version has never seen the user.
     """
+    if out is not None:
+        file_to_write(out)
     publish_catalog(workspace)  # those of an earlier release may lack a view
     explainer = Explainer.open(workspace, version_id)
     row = explainer.recommender.version.row
@@ -65,7 +73,7 @@ def write_report(workspace: Workspace, version_id: str | None = None, user_id: s
         tiles=_tiles(facts, counted, top_n),
         sections=sections,
     )
-    path = workspace.report_file(row.version_id)
+    path = out or workspace.report_file(row.version_id)
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, text.encode("utf-8"))
     return path

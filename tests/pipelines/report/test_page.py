@@ -9,8 +9,9 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from small_world import NASTY_USER, NOW, VERSIONS
+from small_world import NASTY_USER, NOW, VERSIONS, tree
 
+from imsr_core.errors import ConfigError
 from pipelines.care.forget import forget
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.ingest import ingest
@@ -96,6 +97,16 @@ def test_an_earlier_version_has_its_own_report(reported):
     path = write_report(reported, VERSIONS[1])
     assert path.name == f"{VERSIONS[1]}.html"
     assert VERSIONS[2] not in path.read_text(encoding="utf-8").split("<h2>Promotions")[0]
+
+
+def test_a_report_elsewhere_writes_nothing_to_the_workspace(reported, copy_of, tmp_path):
+    workspace = copy_of(reported)
+    before, out = tree(workspace.root), tmp_path / "elsewhere.html"
+    assert write_report(workspace, out=out) == out
+    assert tree(workspace.root) == before
+    assert out.read_text(encoding="utf-8").startswith("<!")
+    with pytest.raises(ConfigError, match="is a folder"):
+        write_report(workspace, out=tmp_path)
 
 
 def test_the_same_version_gives_the_same_page(reported):
