@@ -204,6 +204,11 @@ class ScoreConfig(Section):
     personal: bool = documented(True, "how often and how lately the user had it")
     neighbours: bool = documented(True, "how often it goes with what the user had")
     factors: bool = documented(True, "what users with the same things have (least squares)")
+    content: bool = documented(
+        False,
+        "what the categories of items say that [items] categories names; without any there is no such term",
+        fresh=True,
+    )
     history: int = documented(1000, "items of a user that are remembered, the last had; 0 = all", at_least=0)
     neighbours_kept: int = documented(
         100, "neighbours of an item that are remembered, the most frequent of each kind; 0 = all", at_least=0

@@ -26,7 +26,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "device": "cpu",
         "precision": "float32",
     },
-    "score": {"factors": False},
+    "score": {"factors": False, "content": False},
 }
 #: Keys and sections that do not identify a configuration while they are at their defaults: configurations were
 #: identified before there were any, and must stay the same.
@@ -34,7 +34,7 @@ UNNAMED_KEYS: dict[str, tuple[str, ...]] = {
     "training": ("residual", "full_softmax", "negatives_per_target", "device", "precision"),
     "trimmer": ("merge_cosine",),
     "model": ("starts",),
-    "score": ("factors",),
+    "score": ("factors", "content"),
 }
 UNNAMED_SECTIONS = ("score",)
 

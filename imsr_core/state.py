@@ -16,7 +16,7 @@ from imsr_core.interests import InterestStore
 from imsr_core.objectives import unit
 from imsr_core.ragged import SpanSequences, empty_sequences
 from imsr_core.rows import RowTable
-from imsr_core.score import MONTH, InterestTerm, Score, Scorer
+from imsr_core.score import MONTH, Categories, InterestTerm, Score, Scorer
 from imsr_core.score.bias import BiasTerm
 from imsr_core.score.protocol import Term
 from imsr_core.trend import Trend
@@ -51,15 +51,18 @@ class ModelState:
     user_memory: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def initial(cls, config: InterestsConfig, span_length: int = MONTH) -> ModelState:
-        """A model that has seen nothing: no item, no user, fresh extractor. ``span_length`` is in microseconds."""
+    def initial(
+        cls, config: InterestsConfig, span_length: int = MONTH, categories: Categories | None = None
+    ) -> ModelState:
+        """A model that has seen nothing: no item, no user, fresh extractor. ``span_length`` is in microseconds,
+        ``categories`` say what items are."""
         dim, seed = config.model.dim, config.training.seed
         return cls(
             config=config,
             items=RowTable.of(torch.zeros(0, dim)),
             extractor=build_extractor(config.model, seeded(seed, 0, Purpose.EXTRACTOR)),
             store=InterestStore.empty(dim, config.model.query_units),
-            score=Score.empty(config.score, span_length) if config.score.enabled else None,
+            score=Score.empty(config.score, span_length).with_categories(categories) if config.score.enabled else None,
         )
 
     @property

@@ -7,6 +7,7 @@
     personal     how often and how lately this user had it                personal.py     counted
     neighbours   what goes with what the user had of late                 neighbours.py   counted
     factors      what users with the same things have                     factors.py      least squares
+    content      how much the user had of the item's categories           content.py      counted
 
 The counting terms learn a span exactly: one span after the other or all at once gives the same; factors are moved by
 it. The weights come from
@@ -25,6 +26,7 @@ from torch import Tensor
 from imsr_core.config import ScoreConfig
 from imsr_core.holdout import kept_back
 from imsr_core.ragged import SpanSequences, from_events
+from imsr_core.score.content import Categories, ContentTerm
 from imsr_core.score.contexts import Contexts
 from imsr_core.score.factors import FactorsTerm
 from imsr_core.score.fitting import fitted
@@ -44,6 +46,8 @@ from imsr_core.sorted_keys import is_in, union
 #: What a span lasts where nobody says otherwise: a month of 30 days, in microseconds.
 MONTH = 30 * 86_400_000_000
 SECOND = 1_000_000  # microseconds
+#: Stands for the categories of a score that has some, until they are read.
+NOT_READ = Categories.none()
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Score:
 
     ``trend``, ``personal`` and ``neighbours`` always count; ``config`` says which of them are part of the score.
     ``personal`` and ``neighbours`` may hold some users only: those that will be asked about. ``strangers`` weighs the
-    columns of ``trend`` for who is not known at all; empty until a span was asked about.
+    columns of ``trend`` for who is not known at all; empty until a span was asked about. ``categories`` say what items
+    are; None where nobody says that.
     """
 
     config: ScoreConfig
@@ -62,6 +67,7 @@ class Score:
     factors: FactorsTerm
     weights: Weights
     strangers: tuple[float, ...] = ()
+    categories: Categories | None = None
 
     @classmethod
     def empty(cls, config: ScoreConfig, unit: int = MONTH) -> Score:
@@ -102,6 +108,7 @@ class Score:
             factors=replace(score.factors, personal=personal),
             weights=replace(Weights.start(tuple(described["columns"])), evidence=evidence),
             strangers=tuple(described.get("strangers", ())),
+            categories=NOT_READ if ContentTerm.columns[0] in described["columns"] else None,
         )
 
     def with_tensors(self, tensors: dict[str, Tensor]) -> Score:
@@ -123,6 +130,11 @@ class Score:
         own = replace(self.personal, pairs=personal)
         near = replace(self.neighbours, base=base, since=since, tail=tail, personal=own, whole=whole)
         return replace(self, personal=own, neighbours=near, factors=replace(self.factors, personal=own))
+
+    def with_categories(self, categories: Categories | None) -> Score:
+        """With what items are from now on; the weights of columns that stay are as they were."""
+        score = replace(self, categories=categories)
+        return replace(score, weights=self.weights.for_columns(score.columns))
 
     def configured(self, config: ScoreConfig) -> Score:
         """The same counts under another configuration: other columns have their weights, or their start."""
@@ -152,12 +164,14 @@ class Score:
 
     def counters(self) -> list[Term]:
         """The counting terms that are part of the score."""
-        named: tuple[tuple[str, Term], ...] = (
+        named: list[tuple[str, Term]] = [
             ("trend", self._with_had(self.trend)),
             ("personal", self.personal),
             ("neighbours", self.neighbours),
             ("factors", self._with_had(self.factors)),
-        )
+        ]
+        if self.categories is not None:
+            named.append(("content", self._with_had(ContentTerm(self.categories, self.personal))))
         return [term for name, term in named if getattr(self.config, name)]
 
     def _with_had(self, term: Term) -> Term:

@@ -39,7 +39,8 @@ def full_retrain(
     past = history() if history is not None else empty_sequences()
     everything = concatenate([past, span])
     seen = None if visible is None else concatenate([past, visible_part(drop_empty(span), visible)])
-    fresh = ModelState.initial(state.config, MONTH if state.score is None else state.score.unit)
+    unit, categories = (MONTH, None) if state.score is None else (state.score.unit, state.score.categories)
+    fresh = ModelState.initial(state.config, unit, categories)
     fresh.missed = state.missed
     update = imsr(fresh, everything, n_items, progress, visible=seen, like=state.store if like is None else like)
     judged = trend_after(state, span if visible is None else visible, n_items)

@@ -57,7 +57,7 @@ def _chain(run: CellRun, result: CellResult) -> None:
     result.matrix = np.full((cell.until, cell.until), np.nan)
     samples = [_sample(span, run.matrix_users) for span in data.spans[1 : cell.until + 1]]
     if over:
-        state = ModelState.initial(cell.config, data.span_length)
+        state = _fresh(run)
     else:
         state, record = cell_base(run)
         result.records.append(record)
@@ -74,13 +74,17 @@ def _chain(run: CellRun, result: CellResult) -> None:
             result.matrix[number - 1] = [_hits(state, sample, cell.top_n) for sample in samples]
 
 
+def _fresh(run: CellRun) -> ModelState:
+    """A model of a cell that has seen nothing."""
+    return ModelState.initial(run.cell.config, run.data.span_length, run.data.categories)
+
+
 def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
     """The pre-trained model of a cell, from the bench's folder if it is there."""
 
     def make() -> tuple[ModelState, SpanRecord]:
-        first, config = run.data.spans[0], run.cell.config
+        first, fresh = run.data.spans[0], _fresh(run)
         with _measured() as cost:
-            fresh = ModelState.initial(config, run.data.span_length)
             if run.like is not None:
                 update = imsr(fresh, first.learnt, first.n_items, run.progress, like=_like(run, -1))
             else:
@@ -95,8 +99,7 @@ def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
 def with_score(run: CellRun, state: ModelState) -> ModelState:
     """A pre-trained model, which cells with and without a score share, with the score of this cell."""
     first = run.data.spans[0]
-    fresh = ModelState.initial(run.cell.config, run.data.span_length)
-    state.score, _ = scores_after(fresh, first.learnt, None, first.n_items)
+    state.score, _ = scores_after(_fresh(run), first.learnt, None, first.n_items)
     return state
 
 
@@ -132,9 +135,8 @@ def _score_after(run: CellRun, before: ModelState, number: int) -> Score | None:
     judged = scores_after(before, span.learnt, None, span.n_items)[0] if before.spans else None
     if run.cell.variant.strategy not in STARTING_OVER:
         return judged
-    fresh = ModelState.initial(run.cell.config, run.data.span_length)
     everything = concatenate([run.data.history(number), span.learnt])
-    score, _ = scores_after(fresh, everything, None, span.n_items)
+    score, _ = scores_after(_fresh(run), everything, None, span.n_items)
     return replace(score, weights=judged.weights) if score and judged and judged.weights.evidence else score
 
 
@@ -144,7 +146,7 @@ def _learn(run: CellRun, state: ModelState, number: int) -> tuple[ModelState, Sp
     over = strategy in STARTING_OVER
     if over:
         judged = scores_after(state, span.learnt, None, span.n_items)[0] if state.spans else None
-        state = replace(ModelState.initial(run.cell.config, run.data.span_length), spans=number)
+        state = replace(_fresh(run), spans=number)
         state.score = judged or state.score
         matched = _like(run, number)
         state = state if matched is None else replace(state, store=matched)

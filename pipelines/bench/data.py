@@ -14,20 +14,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imsr_core.errors import ImsrError
 from imsr_core.ragged import SpanSequences, all_but_last, between, concatenate, drop_empty, from_events
+from imsr_core.score.content import Categories
 from imsr_core.sorted_keys import is_in, union, unique
+from pipelines.interests.item_categories import CategoryTable, categories_in, learns_categories
 from pipelines.lake.frozen import frozen_calendar
+from pipelines.lake.item_metadata import item_table
 from pipelines.sequences.build import sequence_span
 from pipelines.sequences.chain import latest_rows
 from pipelines.sequences.loader import load_sequences
+from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.bench import BenchSettings
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
@@ -72,12 +77,15 @@ class BenchSpan:
 @dataclass(frozen=True)
 class BenchData:
     """``spans[0]`` is the pre-training, of which ``newest`` holds the last calendar span; each of the others is tested
-    on, then learnt. ``span_length`` is that of an ordinary span, in microseconds."""
+    on, then learnt. ``span_length`` is that of an ordinary span, in microseconds. ``categories`` of the items are what
+    the table ``described`` (a fingerprint) says; None where the score learns from none."""
 
     spans: tuple[BenchSpan, ...]
     protocol: str
     tuning: int
     span_length: int
+    categories: Categories | None = None
+    described: str = ""
 
     @property
     def newest(self) -> SpanSequences:
@@ -109,7 +117,7 @@ class BenchData:
     @property
     def fingerprint(self) -> str:
         """16 hex digits of the sha256 over all events."""
-        digest = hashlib.sha256(self.protocol.encode())
+        digest = hashlib.sha256(f"{self.protocol}{self.described}".encode())
         for span in self.spans:
             digest.update(span.id.encode())
             for array in (span.sequences.users, span.sequences.offsets, span.sequences.items):
@@ -126,6 +134,7 @@ def load_bench_data(workspace: Workspace, settings: BenchSettings, *, now: datet
 
     Raises:
         BenchError: there are too few spans with data, or the filters leave nothing of one.
+        KeptTableError: the table about items, which the score learns from, cannot be read.
     """
     folders = sequence_folders(workspace, now=now)
     pretrain = workspace.settings.spans.pretrain
@@ -135,13 +144,38 @@ def load_bench_data(workspace: Workspace, settings: BenchSettings, *, now: datet
             f"{settings.tuning_spans} for tuning leave none to report",
             hint="lower [spans] pretrain or [bench] tuning_spans",
         )
-    parts = renumbered(filtered([load_sequences(folder) for _, folder in folders], settings))
+    named = filtered([load_sequences(folder) for _, folder in folders], settings)
+    parts = renumbered(named)
+    described = _described(workspace, [folder for _, folder in folders], named, parts, now)
     names = [span_id for span_id, _ in folders[pretrain - 1 :]]
     parts = [concatenate(parts[:pretrain]), *parts[pretrain:]]
     empty = [name for name, part in zip(names, parts, strict=True) if not part.n_events]
     if empty:
         raise BenchError(f"the filters leave no event in {', '.join(empty)}", hint="lower them in [bench]")
-    return cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans, span_length(workspace))
+    data = cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans, span_length(workspace))
+    return replace(data, **described)
+
+
+def _described(
+    workspace: Workspace,
+    folders: Sequence[Path],
+    named: Sequence[SpanSequences],
+    parts: Sequence[SpanSequences],
+    now: datetime,
+) -> dict[str, Any]:
+    """What the table about items says of those of ``parts``, which are numbered by the workspace in ``named``."""
+    settings = workspace.settings
+    if learns_categories(workspace, settings.interests):
+        with writing(workspace, "imsr bench", now=now) as writer:
+            item_table(settings).keep(writer)
+    table = CategoryTable.in_force(workspace, settings.interests)
+    if table is None:
+        return {}
+    before, after = (np.concatenate([part.items for part in each]) for each in (named, parts))
+    index = np.empty(int(after.max()) + 1, dtype=np.int64)
+    index[after] = before
+    ids = Vocabulary.open(folders).item_ids(index).combine_chunks()
+    return {"categories": categories_in(table.rows(ids, 0)), "described": table.fingerprint}
 
 
 def span_length(workspace: Workspace) -> int:

@@ -43,7 +43,7 @@ Rank = Callable[[Iterable[tuple[int, Tensor]], BenchSpan, int], Ranks]
 COUNTERS = {
     "personal": ("personal",),
     "item-knn": ("neighbours",),
-    "counters": ("trend", "personal", "neighbours", "factors"),
+    "counters": ("trend", "personal", "neighbours", "factors", "content"),
 }
 
 
@@ -122,8 +122,8 @@ def _worth(run: FloorRun, spans: Sequence[BenchSpan], discover: bool, ranked: Ca
 
 
 def _rank_counters(run: FloorRun, result: CellResult) -> None:
-    on = {name: name in COUNTERS[run.name] for name in ("interest", "trend", "personal", "neighbours", "factors")}
-    score = Score.empty(ScoreConfig(enabled=True, **on), run.data.span_length)
+    on = {name: name in COUNTERS[run.name] for name in ("interest", *COUNTERS["counters"])}
+    score = Score.empty(ScoreConfig(enabled=True, **on), run.data.span_length).with_categories(run.data.categories)
     for number in range(run.until):
         before, span = run.data.spans[number], run.data.spans[number + 1]
         started, wall = time.process_time(), time.perf_counter()

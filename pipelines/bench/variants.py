@@ -89,6 +89,7 @@ VARIANTS: dict[str, Variant] = {
             for cosine in (90, 95)
         ),
         Variant("imsr-spread", "imsr", "a new user's interests start at items far from each other", _SPREAD),
+        Variant("imsr-no-content", "imsr", "its score knows nothing of items' categories", {"score.content": False}),
         # published incremental methods, on the same model
         Variant("sml", "sml", "SML: a learnt transfer merges the old and the newly trained parameters"),
         Variant("ader", "ader", "ADER: replay of herded exemplars with adaptive distillation"),

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imsr_core.score import Score, Scorer
+from imsr_core.score.content import ContentTerm
 from imsr_core.score.factors import FactorsTerm
 from imsr_core.score.had import TermWithHad
 from imsr_core.score.interest import InterestTerm
@@ -34,6 +35,7 @@ def reasons(
     """(P,) texts for pairs of users (P,) and items (P,); ``interest_ids`` (P,) are the interests nearest to the items.
 
     had 6 times, last 9 days ago | interest 3 | rising | popular of late | goes with 1082185 | liked by similar users
+    | more of Comedy
     """
     people, place = np.unique(users, return_inverse=True)
     order = np.argsort(place, kind="stable")
@@ -55,6 +57,8 @@ def reasons(
             own = _neighbours(term, users[mine], items[mine], item_ids)
         elif isinstance(term, FactorsTerm):
             own = pa.array(["liked by similar users"] * int(mine.sum()), pa.string())
+        elif isinstance(term, ContentTerm):
+            own = _content(term, users[mine], items[mine])
         else:
             continue
         texts = pc.replace_with_mask(texts, pa.array(mine), own)
@@ -91,3 +95,9 @@ def _neighbours(
     voter = term.because(users, items)
     named = item_ids(np.maximum(voter, 0)).combine_chunks()
     return pc.if_else(pa.array(voter >= 0), _joined("goes with ", named), pa.scalar("goes with what the user had"))
+
+
+def _content(term: ContentTerm, users: IntArray, items: IntArray) -> pa.Array:
+    most = term.because(users, items)
+    names = pa.array(term.categories.names, pa.string()).take(pa.array(most, mask=most < 0))
+    return pc.fill_null(_joined("more of ", names), "of another kind than what the user had")

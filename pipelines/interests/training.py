@@ -27,6 +27,7 @@ from imsr_core.sorted_keys import union
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
+from pipelines.interests.item_categories import CategoryRows, CategoryTable
 from pipelines.interests.many_hands import hands_of
 from pipelines.interests.score_files import ScoreChanges
 from pipelines.interests.scoring import changes_of, described, length_of_a_span, scored
@@ -89,7 +90,13 @@ class TrainingInput:
         parent = self.parent.lineage.fingerprint if self.parent else None
         like = self.like.lineage.fingerprint if self.like else None
         how = (self.config, self.name, self.protocol)
-        return fingerprint_of(parent, data, *how, holdout=self.holdout, like=like)
+        learnt_from = self.categories.fingerprint if self.categories else ""
+        return fingerprint_of(parent, data, *how, holdout=self.holdout, like=like, categories=learnt_from)
+
+    @cached_property
+    def categories(self) -> CategoryTable | None:
+        """The table about items that is learnt from, as it is now."""
+        return CategoryTable.in_force(self.workspace, self.config)
 
     def folders(self) -> list[Path]:
         """Sequence folders of the spans, oldest first."""
@@ -164,7 +171,8 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
     def write(folder: Path) -> None:
         learnt.events.write(folder)
         vocabulary = Vocabulary.open(source.vocabulary_folders())
-        write_version(folder, learnt.update, lineage, source.parent, vocabulary, learnt.score, learnt.before)
+        own = (learnt.score, learnt.before, learnt.categories)
+        write_version(folder, learnt.update, lineage, source.parent, vocabulary, *own)
 
     def mark_trained(tx: Transaction) -> None:
         for span_id in source.spans if source.like is None else ():
@@ -178,19 +186,23 @@ def train_version(source: TrainingInput, writer: Writer, *, progress: Progress) 
 @dataclass(frozen=True)
 class _Learnt:
     """The update, how it ranks the ``events`` that were kept from it, what of the score's tables has changed, and
-    the model ``before``, as the parent's files have it (None without a parent, or where they have no score yet)."""
+    the model ``before``, as the parent's files have it (None without a parent, or where they have no score yet), and
+    the ``categories`` of items, if they are learnt from."""
 
     update: SpanUpdate
     events: GateEvents
     score: ScoreChanges | None
     before: ModelState | None
+    categories: CategoryRows | None
 
 
 def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
     parts, n_items = source.load(), _catalogue_size(source)
     past = concatenate(parts[:-1]) if source.like else None
     span = concatenate(parts) if past is None else parts[-1]
-    before = _start(source, span.users)
+    before, categories = _start(source, span.users), _categories(source)
+    if before.score is not None:
+        before.score = before.score.with_categories(categories.categories if categories else None)
     share = min(source.holdout, MOST_HIDDEN / max(span.n_events, 1))
     visible, hidden = hide_last(span, share, salt_of(source.config.training.seed, source.span_id))
     hit(FailPoint.TRAIN_STARTED)
@@ -210,7 +222,18 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
     score = changes_of(source.parent, before, update, union(span.users, before.missed.users))
     on_disk = source.parent is not None and (score is None or bool(score.folders))
     update = replace(update, blind=None, blind_score=None)  # as large as the interests, and asked for no more
-    return _Learnt(update, events, score, before if on_disk else None)
+    return _Learnt(update, events, score, before if on_disk else None, categories)
+
+
+def _categories(source: TrainingInput) -> CategoryRows | None:
+    """What the items of the span's catalogue are, if that is learnt from; of those that the parent knows as it has it,
+    unless the table is another one since."""
+    if source.categories is None:
+        return None
+    parent = source.parent
+    same = parent is not None and parent.lineage.categories == source.categories.fingerprint
+    folders, known = (parent.score_folders(), parent.row.summary["items"]) if parent is not None and same else ([], 0)
+    return CategoryRows.after(source.categories, Vocabulary.open(source.vocabulary_folders()), folders, known)
 
 
 @contextmanager
@@ -285,6 +308,7 @@ def _lineage(source: TrainingInput, version_id: str) -> Lineage:
         interests=parent.lineage.interests if parent else (),
         config=config_to_dict(source.config),
         packages=installed_packages(),
+        categories=source.categories.fingerprint if source.categories else "",
     )
 
 

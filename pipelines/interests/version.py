@@ -8,6 +8,8 @@
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
         user_items.parquet, recent_items.parquet, neighbour_contexts.parquet or neighbour_counts.parquet
                                 what the score counts, of what the span touched (see `score_files`)
+        item_categories.parquet or new_item_categories.parquet
+                                categories that it learns from, if any (see `item_categories`)
         memory-*.parquet        what the strategy remembers of users, if anything (see `memory_files`)
         gate.parquet            events that were kept from learning, and their ranks (see `gate_events`)
         lineage.json            parent, data fingerprints, vocabulary, interest chain, configuration, packages
@@ -25,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +43,7 @@ from imsr_core.strategies import Change, SpanUpdate
 from imsr_core.strategies.shrinking import Reason
 from pipelines.interests.count_files import write_counts
 from pipelines.interests.interest_files import COMPACTION_FACTOR, owners_in, read_interests, rows_in, write_interests
+from pipelines.interests.item_categories import CategoryRows, read_categories
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
 from pipelines.interests.score_files import ScoreChanges, read_score, write_score
 from pipelines.sequences.vocabulary import Vocabulary
@@ -63,13 +67,15 @@ def fingerprint_of(
     *,
     holdout: float = 0.0,
     like: str | None = None,
+    categories: str = "",
 ) -> str:
     """What determines a version: ``parent`` is the parent's fingerprint, ``data`` the sequences' by span.
 
     ``holdout`` is the share of events that are kept from learning, ``like`` the fingerprint of the version whose
-    numbers of interests a model that starts over takes.
+    numbers of interests a model that starts over takes, ``categories`` that of the table about items that is learnt
+    from.
     """
-    content = {
+    content: dict[str, Any] = {
         "format": MODEL_FORMAT,
         "parent": parent,
         "data": sorted(data.items()),
@@ -79,6 +85,8 @@ def fingerprint_of(
         "holdout": holdout,
         "like": like,
     }
+    if categories:
+        content["categories"] = categories
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -145,6 +153,8 @@ class Version:
         state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
         if state.score is not None:
             state.score = read_score(self.score_folders(), state.score, users)
+            if state.score.categories is not None:
+                state.score = state.score.with_categories(read_categories(self.score_folders()))
         if optimizer:
             state.user_memory = read_user_memory(self.folder)
         return state
@@ -158,6 +168,7 @@ def write_version(
     vocabulary: Vocabulary,
     score: ScoreChanges | None = None,
     before: ModelState | None = None,
+    categories: CategoryRows | None = None,
 ) -> Lineage:
     """Write all files of a version but READY into ``folder``; returns the lineage with its chains of files.
 
@@ -174,6 +185,8 @@ def write_version(
         store, chain = known.updated(store), ()
     if score is not None:
         write_score(score.tables(everybody=anew), vocabulary, lineage.version_id, folder)
+    if categories is not None:
+        categories.write(folder, whole=not chain)
     user_ids, active = _user_ids(vocabulary, store), unique(update.changes.user.numpy())
     write_interests(store, user_ids, lineage.spans, lineage.version_id, folder / "interests.parquet")
     write_counts(store, user_ids, active, lineage.version_id, (lineage.span_id, len(lineage.spans) - 1), folder)

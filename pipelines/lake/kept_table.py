@@ -2,7 +2,7 @@
 
 The file may change at any time; what was shown with it must stay explicable. So its rows are copied to
 ``metadata/<kind>-<fingerprint>.parquet`` (the id first, as text, then the columns as they came), and the ledger names
-the copy that is in force. The same rows give the same copy. Nothing is trained on it.
+the copy that is in force. The same rows give the same copy. A score may learn from the categories of items.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from pipelines.workspace.writer import Writer
 
 
 def table_problems(writer: Writer) -> list[str]:
-    """Take the tables as they are now; what is wrong with them. Nothing is learnt from them, so that no run fails."""
+    """Take the tables as they are now; what is wrong with them. No run fails by it: what was known of items and users
+    before stays in force."""
     settings, problems = writer.workspace.settings, []
     for table in (item_table(settings), segment_table(settings)):
         try:

@@ -11,7 +11,7 @@ from pipelines.settings.source import is_encoding
 
 @dataclass(frozen=True)
 class ItemsSettings(Section):
-    """A table about items, for people: what an interest means is said with its columns. Nothing is trained on it."""
+    """A table about items: what an interest means is said with its columns, and a score may learn from categories."""
 
     metadata: str = documented(
         "", "file in the workspace (CSV, .dat, Parquet, JSON lines, RecBole .item), an item a row; empty: none"
@@ -19,7 +19,9 @@ class ItemsSettings(Section):
     item_id: str = documented("item_id", "its column with the item's id")
     name: str = documented("", "its column with a name for people; empty: the item's id")
     categories: tuple[str, ...] = documented(
-        (), "its columns that group items (category, brand), the most telling first; empty: all other text columns"
+        (),
+        "its columns that group items (category, brand), the most telling first; empty: all other text columns. Those "
+        "that are named here the score learns from, too ([score] content)",
     )
     header: tuple[str, ...] = documented(
         (), "names of all its columns, in order, where a file of text has no header (movies.dat, u.item)"

@@ -26,7 +26,8 @@ class Lineage:
     ``spans`` names the span of each ordinal: spans[0] is the last span of pre-training. ``data`` maps the spans that
     this version learnt to the fingerprint of their sequences. ``vocabulary`` are the delta folders and ``interests``
     the interest files, oldest first; ``model`` are the folders of the checkpoints that its model is read from, oldest
-    first and its own last, and empty where its own is whole.
+    first and its own last, and empty where its own is whole. ``categories`` is the fingerprint of the table that the
+    categories of its items are from, empty without.
     """
 
     version_id: str
@@ -42,6 +43,7 @@ class Lineage:
     config: dict[str, Any]
     packages: dict[str, str] = field(default_factory=dict)
     model: tuple[str, ...] = ()
+    categories: str = ""
 
     @property
     def interest_versions(self) -> tuple[str, ...]:
@@ -56,8 +58,9 @@ class Lineage:
     def to_json(self) -> str:
         """The lineage as it is stored."""
         values = asdict(self)
-        if not self.model:
-            del values["model"]
+        for later in ("model", "categories"):
+            if not values[later]:
+                del values[later]
         return json.dumps(values, indent=1) + "\n"
 
     @classmethod

@@ -92,7 +92,7 @@ def last_version(cell: Cell, data: BenchData, files: CellFiles, spans: int) -> M
             f"{files.root} keeps no version of {cell.name}", hint="run `imsr bench` with --strategies imsr"
         )
 
-    before = ModelState.initial(cell.config, data.span_length)
+    before = ModelState.initial(cell.config, data.span_length, data.categories)
     for number, span in enumerate(data.spans[:spans]):
         state, _ = files.version(cell, number, missing) if number else files.base(cell, missing)
         state.score = scores_after(before, span.learnt, None, span.n_items)[0]

@@ -76,7 +76,7 @@ def rank_ials_in_score(data: BenchData, top_n: int, trials: Trials) -> tuple[Cel
 
 def _chain(data: BenchData, top_n: int, settings: Mapping[str, Any]) -> CellResult:
     result, factors = CellResult(NAME), None
-    score = Score.empty(ScoreConfig(enabled=True), data.span_length)
+    score = Score.empty(ScoreConfig(enabled=True, content=True), data.span_length).with_categories(data.categories)
     for number in range(1, len(data.spans)):
         before, span = data.spans[number - 1], data.spans[number]
         started, wall = time.process_time(), time.perf_counter()
