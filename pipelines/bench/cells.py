@@ -43,7 +43,8 @@ KINDS = ("ranks", "served", "discover", "discover_served", "counts")
 
 @dataclass(frozen=True)
 class Cell:
-    """One chain of a bench. ``config`` is complete; ``like`` is the cell whose numbers of interests it takes."""
+    """One chain of a bench. ``config`` is complete; ``like`` is the cell whose numbers of interests it takes, and
+    ``described`` the fingerprint of what is known of items besides the events."""
 
     variant: Variant
     extractor: str
@@ -53,6 +54,7 @@ class Cell:
     until: int
     top_n: int
     like: Cell | None = None
+    described: str = ""
 
     @property
     def name(self) -> str:
@@ -64,7 +66,9 @@ class Cell:
         """16 hex digits over everything that the result follows from."""
         like = self.like.fingerprint if self.like else None
         config = _read_by(self.variant.strategy, self.config) if self.variant.is_model else None
-        return _digest([TRAINED, SCORED, self.data, self.until, self.top_n, self.variant.strategy, config, like])
+        known = [self.described] if self.described else []
+        tested = (self.data, self.until, self.top_n)
+        return _digest([TRAINED, SCORED, *tested, self.variant.strategy, config, like, *known])
 
     @property
     def base_fingerprint(self) -> str:

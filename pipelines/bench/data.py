@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +116,7 @@ class BenchData:
     @property
     def fingerprint(self) -> str:
         """16 hex digits of the sha256 over all events."""
-        digest = hashlib.sha256(f"{self.protocol}{self.described}".encode())
+        digest = hashlib.sha256(self.protocol.encode())
         for span in self.spans:
             digest.update(span.id.encode())
             for array in (span.sequences.users, span.sequences.offsets, span.sequences.items):
@@ -146,36 +145,33 @@ def load_bench_data(workspace: Workspace, settings: BenchSettings, *, now: datet
         )
     named = filtered([load_sequences(folder) for _, folder in folders], settings)
     parts = renumbered(named)
-    described = _described(workspace, [folder for _, folder in folders], named, parts, now)
     names = [span_id for span_id, _ in folders[pretrain - 1 :]]
     parts = [concatenate(parts[:pretrain]), *parts[pretrain:]]
     empty = [name for name, part in zip(names, parts, strict=True) if not part.n_events]
     if empty:
         raise BenchError(f"the filters leave no event in {', '.join(empty)}", hint="lower them in [bench]")
     data = cut(names, parts, workspace.settings.evaluation.protocol, settings.tuning_spans, span_length(workspace))
-    return replace(data, **described)
+    return described(data, workspace, [folder for _, folder in folders], named, now=now)
 
 
-def _described(
-    workspace: Workspace,
-    folders: Sequence[Path],
-    named: Sequence[SpanSequences],
-    parts: Sequence[SpanSequences],
-    now: datetime,
-) -> dict[str, Any]:
-    """What the table about items says of those of ``parts``, which are numbered by the workspace in ``named``."""
+def described(
+    data: BenchData, workspace: Workspace, folders: Sequence[Path], named: Sequence[SpanSequences], *, now: datetime
+) -> BenchData:
+    """With the categories of items, if the score learns from them. ``named`` are the events as they were `renumbered`
+    into ``data``, with items numbered as in the vocabulary of ``folders``.
+
+    Raises:
+        KeptTableError: the table about items cannot be read.
+    """
     settings = workspace.settings
     if learns_categories(workspace, settings.interests):
         with writing(workspace, "imsr bench", now=now) as writer:
             item_table(settings).keep(writer)
     table = CategoryTable.in_force(workspace, settings.interests)
     if table is None:
-        return {}
-    before, after = (np.concatenate([part.items for part in each]) for each in (named, parts))
-    index = np.empty(int(after.max()) + 1, dtype=np.int64)
-    index[after] = before
-    ids = Vocabulary.open(folders).item_ids(index).combine_chunks()
-    return {"categories": categories_in(table.rows(ids, 0)), "described": table.fingerprint}
+        return data
+    ids = Vocabulary.open(folders).item_ids(_by_first_event(named)).combine_chunks()
+    return replace(data, categories=categories_in(table.rows(ids, 0)), described=table.fingerprint)
 
 
 def span_length(workspace: Workspace) -> int:
@@ -222,14 +218,16 @@ def filtered(parts: Sequence[SpanSequences], settings: BenchSettings) -> list[Sp
 
 def renumbered(parts: Sequence[SpanSequences]) -> list[SpanSequences]:
     """The same events with items numbered by the span of their first event, without gaps."""
-    items = np.concatenate([part.items for part in parts])
-    names, first = np.unique(items, return_index=True)
-    number = np.empty(len(names), dtype=np.int64)
-    number[np.argsort(first, kind="stable")] = np.arange(len(names))
-    return [
-        SpanSequences(part.users, part.offsets, number[np.searchsorted(names, part.items)], part.timestamps)
-        for part in parts
-    ]
+    order = _by_first_event(parts)
+    number = np.empty(int(order.max(initial=-1)) + 1, dtype=np.int64)
+    number[order] = np.arange(len(order))
+    return [SpanSequences(part.users, part.offsets, number[part.items], part.timestamps) for part in parts]
+
+
+def _by_first_event(parts: Sequence[SpanSequences]) -> NDArray[np.int64]:
+    """(N,) the items of all parts by the place of their first event."""
+    items, first = np.unique(np.concatenate([part.items for part in parts]), return_index=True)
+    return items[np.argsort(first, kind="stable")]
 
 
 def cut(names: Sequence[str], parts: Sequence[SpanSequences], protocol: str, tuning: int, length: int) -> BenchData:

@@ -49,7 +49,8 @@ class Grid:
         config = self.config if not variant.is_model else variant.config(self.config, extractor, seed)
         until = self.until or len(self.data.tested)
         like = before[-1] if before else None
-        cell = Cell(variant, extractor, seed, config, self.data.fingerprint, until, self.top_n, like)
+        known = (self.data.fingerprint, until, self.top_n, like, self.data.described)
+        cell = Cell(variant, extractor, seed, config, *known)
         return [*before, cell]
 
 

@@ -27,7 +27,16 @@ from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 from pipelines.bench.cells import Cell, CellFiles
-from pipelines.bench.data import BenchData, BenchError, cut, filtered, renumbered, sequence_folders, span_length
+from pipelines.bench.data import (
+    BenchData,
+    BenchError,
+    cut,
+    described,
+    filtered,
+    renumbered,
+    sequence_folders,
+    span_length,
+)
 from pipelines.bench.grid import Watch, work_of
 from pipelines.bench.search import Trial, planned, search
 from pipelines.bench.summary import Scope, gain
@@ -105,7 +114,7 @@ def plan_tuning(
     config, variant = settings.interests, variants_named([settings.training.strategy])[0]
     first = Cell(
         variant, config.model.extractor, config.training.seed, config, data.fingerprint, TUNING,
-        settings.evaluation.top_n,
+        settings.evaluation.top_n, described=data.described,
     )  # fmt: skip
     files = CellFiles(workspace.trials)
     cells = planned(first, data, trials)
@@ -135,7 +144,8 @@ def tuning_data(workspace: Workspace, users: int, *, now: datetime) -> BenchData
         parts, names = _stretches(concatenate(parts), length)
     if not all(part.n_events for part in parts):
         raise BenchError("a stretch of the pre-training holds no event", hint="raise [spans] pretrain")
-    return cut(names, renumbered(parts), workspace.settings.evaluation.protocol, TUNING, length)
+    data = cut(names, renumbered(parts), workspace.settings.evaluation.protocol, TUNING, length)
+    return described(data, workspace, [folder for _, folder in folders[:wanted]], parts, now=now)
 
 
 def choose(plan: TuningPlan, trials: list[Trial]) -> Choice:

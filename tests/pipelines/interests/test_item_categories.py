@@ -2,17 +2,22 @@
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_world import NOW, TOML, VERSIONS, item_name, log, make, run_all
 
+from imsr_core.ragged import concatenate
+from pipelines.bench.data import load_bench_data
+from pipelines.bench.tuning import tuning_data
 from pipelines.interests.item_categories import PART, WHOLE, CategoryTable, categories_in
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.lake.item_metadata import item_table
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import due
+from pipelines.sequences.loader import load_sequences
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
 
@@ -35,6 +40,10 @@ def learn(root, rows, toml=NAMED, **options):
     describe(workspace, rows)
     run_all(workspace, **options)
     return workspace
+
+
+def bench_data_of(workspace):
+    return load_bench_data(workspace, replace(workspace.settings.bench, tuning_spans=1), now=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +164,23 @@ def test_a_category_that_the_settings_name_and_the_copy_lacks_is_left_out(worksp
         assert set(categories_in(rows).names) == {"Food", "Back"}
     finally:
         (workspace.root / "imsr.toml").write_text(text)
+
+
+@pytest.mark.parametrize("load", [bench_data_of, lambda workspace: tuning_data(workspace, 0, now=NOW)])
+def test_a_bench_and_a_tuning_know_the_same_of_their_own_items(workspace, load):
+    """Their items are numbered anew: what each of them is shows by the events, which are at different times."""
+    data, version = load(workspace), Version.open(workspace)
+    named = concatenate([load_sequences(workspace.resolve(path)) for path in version.lineage.vocabulary])
+    moments = dict(zip(zip(named.users[named.rows], named.timestamps, strict=True), named.items, strict=True))
+    ids, words = (
+        version.vocabulary.item_ids(np.arange(version.vocabulary.n_items)).to_pylist(),
+        dict.fromkeys(range(60)),
+    )
+    for part in (span.sequences for span in data.spans):
+        for user, time, item in zip(part.users[part.rows], part.timestamps, part.items, strict=True):
+            words[item] = ids[moments[user, time]]
+    known, names = data.categories, data.categories.names
+    found = sorted((words[i], names[c]) for i, c in zip(known.item, known.category, strict=True))
+    there = {word for word in words.values() if word}
+    assert found == sorted((i, word) for i, kinds, shelf in ROWS if i in there for word in (*kinds.split("|"), shelf))
+    assert data.described
