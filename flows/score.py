@@ -12,12 +12,15 @@ NAMED = 5
 
 
 def show_score(workspace: Workspace, version_id: str | None) -> None:
-    """The weights of a version's score with their evidence; nothing if it has none."""
+    """The weights of a version's score with their evidence, and how many items have categories; nothing without."""
     with workspace.ledger.snapshot() as view:
         row = view.version(version_id) if version_id else None
     for which, fit in (row.summary.get("score", {}) if row else {}).items():
         told = "on what the span's users took" if which == "strangers" else _evidence(fit["evidence"])
         console.print(f"score       {which}: {_weights(fit['weights'])}; {told}")
+    if row and "described_items" in row.summary:
+        described, items = row.summary["described_items"], row.summary["items"]
+        console.print(f"categories  {described:,} of {items:,} items have some")
     for reason in _unjudged(row.verdict or {}) if row else ():
         console.print(f"gate        {reason}; [gate] holdout hides more", markup=False)
 

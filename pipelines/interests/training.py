@@ -23,7 +23,8 @@ from imsr_core.errors import ConfigError
 from imsr_core.hands import lent
 from imsr_core.holdout import hide_last
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
-from imsr_core.sorted_keys import union
+from imsr_core.score import Score
+from imsr_core.sorted_keys import union, unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
@@ -341,7 +342,12 @@ def _summary(update: SpanUpdate, parent: Version | None) -> dict[str, Any]:
         "losses": [round(loss, 6) for loss in update.losses],
         "clarity_threshold": _finite(update.threshold),
         "clarity_quantiles": update.clarity_quantiles,
-    } | ({} if update.state.score is None else {"score": described(update.state.score)})
+    } | ({} if update.state.score is None else _said_of(update.state.score))
+
+
+def _said_of(score: Score) -> dict[str, Any]:
+    known = {} if score.categories is None else {"described_items": len(unique(score.categories.item))}
+    return {"score": described(score)} | known
 
 
 def _finite(value: float) -> float | None:

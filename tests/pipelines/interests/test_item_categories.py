@@ -69,6 +69,7 @@ def test_as_of_every_version_they_are_those_of_its_items(workspace, version_id):
     version = Version.open(workspace, version_id)
     assert told(version) == said(version, ROWS)
     assert {"content", "had_content"} <= set(version.load().score.columns)
+    assert version.row.summary["described_items"] == len({item for item, _ in told(version)})
 
 
 def test_a_span_stores_those_of_its_new_items_alone(workspace):
