@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
+from pipelines.care.landing_files import LandingError, find_user, without_user
 from pipelines.lake.event_files import TYPED_TABLES
+from pipelines.settings.source import SourceSettings
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import read_table, write_table
 from pipelines.workspace.seal import fsync_path
@@ -29,39 +31,52 @@ TYPED = (".inter", *TYPED_TABLES)
 
 
 @dataclass(frozen=True)
+class Written:
+    """How a label file is written: its column of ids, and the names of all its columns if it has no header."""
+
+    column: str
+    header: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> SourceSettings:
+        """The same for the readers of events; needed for files without a header."""
+        return SourceSettings(user_id=self.column, columns=self.header)
+
+
+@dataclass(frozen=True)
 class LabelFile:
-    """A label file, the column with the ids, and how many of its rows are the user's."""
+    """A label file, how it is written, and how many of its rows are the user's."""
 
     path: Path
-    column: str
+    written: Written
     rows: int
 
 
-def label_files(workspace: Workspace) -> dict[Path, str]:
-    """Label file -> its column of ids. Copies that versions learnt from are not among them: they are published."""
-    found: dict[Path, str] = {}
+def label_files(workspace: Workspace) -> dict[Path, Written]:
+    """Label file -> how it is written. Copies that versions learnt from are not among them: they are published."""
+    found: dict[Path, Written] = {}
     for task in workspace.settings.tasks.values():
         if not task.labels.startswith(VIEW):
-            found[workspace.root / task.labels] = task.user_id
+            found[workspace.root / task.labels] = Written(task.user_id, task.header)
     segments = workspace.settings.segments
     if segments.users:
-        found.setdefault(workspace.root / segments.users, segments.user_id)
+        found.setdefault(workspace.root / segments.users, Written(segments.user_id, segments.header))
     for path in (workspace.root / "labels").rglob("*.csv"):
-        found.setdefault(path, "user_id")
-    return {path: column for path, column in sorted(found.items()) if path.is_file()}
+        found.setdefault(path, Written("user_id"))
+    return {path: written for path, written in sorted(found.items()) if path.is_file()}
 
 
 def find_labels(workspace: Workspace, user_id: str) -> tuple[list[LabelFile], dict[Path, str]]:
     """The label files with rows of a user, and those that cannot be read, with the reason."""
     files, unreadable = [], {}
-    for path, column in label_files(workspace).items():
+    for path, written in label_files(workspace).items():
         try:
-            rows = _count(path, column, user_id)
+            rows = _count(path, written, user_id)
         except (ImsrError, OSError, UnicodeDecodeError, csv.Error) as error:
             unreadable[path] = error.message if isinstance(error, ImsrError) else str(error)
             continue
         if rows:
-            files.append(LabelFile(path, column, rows))
+            files.append(LabelFile(path, written, rows))
     return files, unreadable
 
 
@@ -74,9 +89,11 @@ def rewrite_labels(workspace: Workspace, file: LabelFile, user_id: str, work: Pa
     try:
         if path.suffix == ".parquet":
             table = pq.ParquetFile(path).read()
-            write_table(table.filter(pc.invert(_own(table[file.column], user_id))), out)
+            write_table(table.filter(pc.invert(_own(table[file.written.column], user_id))), out)
+        elif file.written.header:
+            without_user(path, file.written.source, user_id, out)
         else:
-            out.write_bytes(b"".join(_others(path, file.column, user_id)))
+            out.write_bytes(b"".join(_others(path, file.written.column, user_id)))
         out.chmod(path.stat().st_mode & 0o777)
         fsync_path(out)
         os.replace(out, path)
@@ -91,10 +108,15 @@ def place_of(workspace: Workspace, path: Path) -> str:
     return workspace.relative(path) if path.is_relative_to(workspace.root) else str(path)
 
 
-def _count(path: Path, column: str, user_id: str) -> int:
+def _count(path: Path, written: Written, user_id: str) -> int:
     if path.suffix == ".parquet":
-        return pc.sum(_own(read_table(path, [column])[column], user_id)).as_py() or 0
-    return sum(own for _, own in _records(path, column, user_id))
+        return pc.sum(_own(read_table(path, [written.column])[written.column], user_id)).as_py() or 0
+    if written.header:
+        found = find_user([path], written.source, user_id)
+        if any(each.rows is None for each in found):
+            raise LandingError(f"{path}: cannot be read, and mentions the user", hint="edit the file by hand")
+        return sum(each.rows or 0 for each in found)
+    return sum(own for _, own in _records(path, written.column, user_id))
 
 
 def _own(ids: pa.ChunkedArray, user_id: str) -> pa.ChunkedArray:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from pipelines.lake.kept_table import TEXT, KeptTable, TableKind, kept_table
+from pipelines.lake.kept_table import PLAIN, KeptTable, TableKind, kept_table
 from pipelines.settings.imsr_toml import Settings
+from pipelines.settings.source import SourceSettings
 from pipelines.workspace.ledger import Snapshot
 
 #: Key of the ledger's notes.
@@ -18,6 +19,9 @@ NOTE = "user_segments"
 def segment_table(settings: Settings) -> TableKind:
     """The table about users of these settings."""
     segments = settings.segments
+    options = asdict(segments)
+    if not segments.header:  # earlier releases had no such setting: the same table is not read again
+        del options["header"]
     return TableKind(
         name="users",
         note=NOTE,
@@ -26,9 +30,10 @@ def segment_table(settings: Settings) -> TableKind:
         id_name="user_id",
         own_id=segments.user_id,
         wanted=segments.columns,
-        options=asdict(segments),
+        options=options,
         only_wanted=True,
-        endings=(".parquet", *TEXT),  # the kinds that `imsr forget` takes a user out of
+        endings=(".parquet", *PLAIN),  # the kinds that `imsr forget` takes a user out of
+        written=SourceSettings(columns=segments.header),
     )
 
 

@@ -12,11 +12,18 @@ from imsr_core.fields import Section, documented
 class SegmentsSettings(Section):
     """A table about users; each value of its columns is a slice of every score. Nothing is trained on it."""
 
-    users: str = documented("", "file in the workspace (CSV, TSV, Parquet, RecBole .user), a user a row; empty: none")
+    users: str = documented(
+        "", "file in the workspace (CSV, TSV, .dat, Parquet, RecBole .user), a user a row; empty: none"
+    )
     user_id: str = documented("user_id", "its column with the user's id")
     columns: tuple[str, ...] = documented((), "its columns that group users, such as a country or a plan")
+    header: tuple[str, ...] = documented(
+        (), "names of all its columns, in order, where a file of text has no header (users.dat, u.user)"
+    )
 
     def clashes(self) -> Iterator[tuple[str, str]]:
-        """A table of which no column is wanted."""
+        """A table of which no column is wanted, and names that are there twice."""
+        if len(set(self.header)) < len(self.header):
+            yield "header", "names that differ"
         if self.users and not self.columns:
             yield "columns", "at least one column of the table about users"

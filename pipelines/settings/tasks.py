@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -70,8 +71,8 @@ class TaskSettings(Section):
 
     labels: str = documented(
         "",
-        "where the labels are: a CSV, Parquet or RecBole file (relative to the workspace), or view:NAME for one of "
-        "its views",
+        "where the labels are: a CSV, .dat, Parquet or RecBole file (relative to the workspace), or view:NAME for one "
+        "of its views",
         like=(".+", "given"),
     )
     user_id: str = documented("user_id", "column with the user's id, as in the events", like=(".+", "given"))
@@ -84,4 +85,12 @@ class TaskSettings(Section):
     kind: Literal["class", "items"] = documented(
         "class", "class = one label a user, judged by accuracy; items = any number, judged by the full ranking"
     )
+    header: tuple[str, ...] = documented(
+        (), "names of all columns of the labels, in order, where a file of text has no header (users.dat, u.user)"
+    )
     from_span: str = documented("", "the task is due when this span is learnt; empty = at once")
+
+    def clashes(self) -> Iterator[tuple[str, str]]:
+        """Names that are there twice."""
+        if len(set(self.header)) < len(self.header):
+            yield "header", "names that differ"

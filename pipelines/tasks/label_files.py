@@ -23,7 +23,7 @@ from pipelines.settings.tasks import TaskSettings
 from pipelines.workspace.layout import Workspace
 
 #: Endings of files of labels.
-ENDINGS = (".csv", ".tsv", ".user", ".inter", ".parquet")
+ENDINGS = (".csv", ".tsv", ".dat", ".data", ".txt", ".user", ".inter", ".parquet")
 
 
 def label_file_of(workspace: Workspace, name: str, task: TaskSettings) -> Path:
@@ -51,12 +51,14 @@ def load_label_file(connection: duckdb.DuckDBPyConnection, workspace: Workspace,
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = EventFile.linked(path, Path(folder) / "labels")
-            read_columns(connection, file, SourceSettings(), names, ("user_id", "label", "time"), "label_file")
+            how = SourceSettings(columns=task.header)
+            read_columns(connection, file, how, names, ("user_id", "label", "time"), "label_file")
     except ReadError as error:
         raise TaskError(
             f"task {name}: its labels {task.labels!r} cannot be read: {error.message}",
             hint=f"say which columns they are under [tasks.{name}]: "
-            + ", ".join(f'{ours} = "{column}"' for ours, (column,) in names.items()),
+            + ", ".join(f'{ours} = "{column}"' for ours, (column,) in names.items())
+            + ("" if task.header else "; is there no header? name all columns, in order: header = [...]"),
         ) from error
     _check_lines(connection, name, task)
     nulls = workspace.settings.source.null_values

@@ -10,6 +10,7 @@ from pipelines.care.forget import forget
 from pipelines.interests.rank_job import score
 from pipelines.lake.tables_beside import table_problems
 from pipelines.sequences.chain import latest_rows
+from pipelines.tasks.labels import read_labels
 from pipelines.workspace.editions import stored_files
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
@@ -38,3 +39,25 @@ def test_a_forgotten_user_goes_from_the_table_and_from_every_copy(learnt, copy_o
         row = latest_rows(view)[DAYS[4]]
     assert "plan=free" in {each.slice for each in score(opened, VERSIONS[2], row, "prequential")}
     assert receipt.landing[name] == "rewritten"
+
+
+@pytest.mark.parametrize(("name", "mark"), [("users.dat", "::"), ("u.user", "|"), ("people.csv", ",")])
+def test_a_table_without_a_header_is_read_and_loses_a_forgotten_user(learnt, copy_of, without_beam, name, mark):
+    workspace = copy_of(learnt)
+    table = workspace.root / name
+    rows = [mark.join((user, plan, "48067")) for user, plan in (("u1", "free"), ("u2", "gold"), ("u11", "u1"))]
+    table.write_text("\n".join(rows) + "\n")
+    names = 'user_id = "who"\nheader = ["who", "plan", "zip"]\n'
+    workspace.settings_file.write_text(
+        f'{TOML}[segments]\nusers = "{name}"\n{names}columns = ["plan"]\n'
+        f'[tasks.plan]\nlabels = "{name}"\nlabel = "plan"\n{names}'
+    )
+    opened = Workspace.open(workspace.root)
+    with writing(opened, "test", now=NOW) as writer:
+        assert table_problems(writer) == []
+    labels, _ = read_labels(opened, "plan", opened.settings.tasks["plan"], 2**62)
+    assert labels["label"].to_pylist() == ["free", "u1", "gold"]
+    assert forget(opened, "u1", now=NOW).landing[name] == "rewritten"
+    (copy,) = stored_files(workspace.root / "metadata", "users-*.parquet")
+    assert pq.read_table(copy)["user_id"].to_pylist() == ["u11", "u2"]
+    assert table.read_text() == "\n".join(rows[1:]) + "\n"

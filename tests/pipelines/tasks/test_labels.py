@@ -160,14 +160,14 @@ def test_ids_of_labels_are_written_as_ids_of_events(workspace):
     ("settings", "says"),
     [
         ({"labels": "nowhere.csv"}, "there is no file"),
-        ({"labels": "labels.txt"}, "is no file of labels"),
+        ({"labels": "labels.xlsx"}, "is no file of labels"),
         ({"labels": "labels.csv", "label": "age"}, "cannot be read"),
         ({"labels": "view:spans; DROP VIEW spans"}, "is no name of a view"),
         ({"labels": "view:nothing"}, "cannot be read"),
     ],
 )
 def test_what_cannot_be_read_is_one_message(workspace, settings, says):
-    (workspace.root / "labels.txt").write_text("user_id,label\n")
+    (workspace.root / "labels.xlsx").write_text("user_id,label\n")
     write_csv(workspace.root / "labels.csv", ["user_id", "label"], [["a", "b"]])
     with pytest.raises(TaskError, match=says) as caught:
         read_labels(workspace, "age", TaskSettings(**settings), END)
