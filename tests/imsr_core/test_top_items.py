@@ -64,6 +64,23 @@ def test_chunks_change_nothing(monkeypatch):
     assert 1 not in whole.items[6]
 
 
+def test_users_together_score_as_each_alone(monkeypatch):
+    """In any order, more than once, with and without interests, in one block or in many."""
+    generator = torch.Generator().manual_seed(1)
+    items = torch.randn(9, 5, generator=generator)
+    interests = {u: torch.randn(1 + u % 4, 5, generator=generator) for u in (0, 2, 3, 5, 6)}
+    store = store_of({u: vectors.tolist() for u, vectors in interests.items()})
+    users = torch.tensor([6, 0, 4, 3, 0, 2, 5, 1])
+    wanted = torch.stack(
+        [(interests[u] @ items.T).amax(0) if u in interests else torch.zeros(9) for u in users.tolist()]
+    )
+    for block in (retrieval.BLOCK_SCORES, 30, 1):
+        monkeypatch.setattr(retrieval, "BLOCK_SCORES", block)
+        torch.testing.assert_close(retrieval.nearest_scores(store, users, items), wanted)
+        alone = [retrieval.nearest_scores(store, user[None], items) for user in users]
+        torch.testing.assert_close(torch.cat(alone), wanted)
+
+
 def test_no_user_gives_no_list():
     found = top_items(InterestStore.empty(5), torch.zeros(0, dtype=torch.int64), torch.randn(4, 5), 3)
     assert found.items.shape == (0, 3)
