@@ -46,9 +46,17 @@ def sampled_softmax(
     ``offsets`` are added to the logits of the targets (B, 1) and of the negatives (B, n): what is known of them without
     the vectors, or how many items a drawn one stands for.
     """
+    users = scale * users  # before the product, which is by far larger
     positive = (users * targets).sum(-1, keepdim=True)  # (B, 1)
-    negative = (users @ negatives.T).masked_fill(hits, -torch.inf)  # (B, n)
-    logits = scale * torch.cat([positive, negative], 1)
+    negative = (users @ negatives.T).masked_fill_(hits, -torch.inf)  # (B, n)
+    logits = torch.cat([positive, negative], 1)
     if offsets is not None:
         logits = logits + torch.cat([part.expand(len(logits), -1) for part in offsets], 1)
     return -logits.log_softmax(1)[:, 0].mean()
+
+
+def full_softmax(users: Tensor, items: Tensor, place: Tensor, scale: float, offsets: Tensor | None = None) -> Tensor:
+    """The same against the whole catalogue, ``items`` (n, d) in any order, in which the targets have a ``place`` (B,);
+    ``offsets`` (B, n). A target is one of them: nothing is put in front and nothing is masked."""
+    logits = (scale * users) @ items.T
+    return functional.cross_entropy(logits if offsets is None else logits + offsets, place)

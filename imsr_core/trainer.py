@@ -24,7 +24,7 @@ from imsr_core.devices import moved, reduced
 from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Prior
 from imsr_core.interests import InterestStore
-from imsr_core.objectives import label_aware, sampled_softmax, unit
+from imsr_core.objectives import full_softmax, label_aware, sampled_softmax, unit
 from imsr_core.ragged import SpanSequences
 from imsr_core.retainer import Distillation, retainer_loss
 from imsr_core.rows import RowTable
@@ -239,8 +239,14 @@ class SpanTrainer:
         leaves = [Leaf(self.state.items, ids, leaf)]
         interests, prior, stored = self._extract(batch, history, leaves)
         user = label_aware(interests, prior.mask, target, model.logit_scale, model.label_attention == "hard")
-        hits = batch.target[:, None] == negatives
-        loss = sampled_softmax(user, target, negative, hits, model.logit_scale, offsets)
+        if len(negatives) == self.state.n_items:  # all of them
+            order = torch.empty_like(negatives)
+            order[negatives] = torch.arange(len(negatives), device=order.device)
+            known = None if offsets is None else offsets[1]
+            loss = full_softmax(user, negative, order[batch.target], model.logit_scale, known)
+        else:
+            hits = batch.target[:, None] == negatives
+            loss = sampled_softmax(user, target, negative, hits, model.logit_scale, offsets)
         retainer = self.config.retainer
         if retainer.enabled and retainer.weight and self.working.teacher_items is not None:
             size = min(retainer.items, len(negatives))
