@@ -24,6 +24,8 @@ FloatArray = NDArray[np.float64]
 
 #: Others are below this, so that a pair is one number.
 WIDTH = 2**31
+#: Pairs are few if the table has so many for each of them.
+FEW = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +83,12 @@ class Pairs:
         """Row of each pair, -1 where there is none; any shape."""
         if not len(self):
             return np.full(others.shape, -1)
-        wanted, keys = owners * WIDTH + others, self.keys
-        row = np.searchsorted(keys, wanted).clip(max=len(self) - 1)
-        return np.where(keys[row] == wanted, row, -1)
+        if others.size * FEW > len(self):
+            return _place(owners * WIDTH + others, self.keys)
+        people = unique(owners)  # of a few among many the rest of the table is not looked at
+        place, rows = self.rows_of(people)
+        found = _place(np.searchsorted(people, owners) * WIDTH + others, place * WIDTH + self.other[rows])
+        return np.append(rows, -1)[found]
 
     def newest(self, limit: int) -> NDArray[np.bool_]:
         """(R,) at most ``limit`` pairs of each owner (0 = all), the last touched; of those touched at once, the higher
@@ -130,6 +135,14 @@ class Pairs:
         first[1:] = self.owner[1:] != self.owner[:-1]
         start = np.flatnonzero(first)
         return start, np.diff(start, append=len(self))
+
+
+def _place(wanted: IntArray, keys: IntArray) -> IntArray:
+    """Where each of ``wanted`` (any shape) is among ``keys`` (R,), ascending; -1 where it is not."""
+    if not len(keys):
+        return np.full(wanted.shape, -1)
+    row = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    return np.where(keys[row] == wanted, row, -1)
 
 
 def joined(parts: list[Pairs]) -> Pairs:

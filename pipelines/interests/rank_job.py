@@ -103,7 +103,7 @@ def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: st
     state = version.load(sequences.users if here else sequences.users[:0])
     ranked = rank_events(state, sequences, top_n) if here else ranks_everywhere(version, folder, top_n, options)
     known = [workspace.relative(path) for path in earlier] == list(version.lineage.vocabulary)
-    if here and known and state.score is not None and counts_are_all(version, state.score, sequences.users):
+    if here and known and state.score is not None and counts_are_all(version, state.score, sequences.users).all():
         seen = seen_in_counts(sequences, state.score.personal.pairs)
     else:
         seen = seen_before(sequences, earlier, folder)

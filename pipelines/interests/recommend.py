@@ -29,9 +29,8 @@ from imsr_core.state import ModelState
 from pipelines.interests.asked_ids import Id, asked_id, asked_ids
 from pipelines.interests.popular import most_popular
 from pipelines.interests.reasons import reasons
-from pipelines.interests.remembered import counts_are_all
+from pipelines.interests.remembered import had_before
 from pipelines.interests.version import Version
-from pipelines.sequences.loader import load_history
 from pipelines.versions.pruned_since import saying_if_pruned
 from pipelines.workspace.editions import drop_editions
 from pipelines.workspace.layout import Workspace
@@ -287,21 +286,4 @@ class Recommender:
 
     def _seen(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(row, item) pairs of what each of the users (B,) had in any span that the version knows."""
-        if (remembered := self._remembered(indices)) is not None:
-            return remembered
-        workspace = self.version.workspace
-        folders = [workspace.resolve(path) for path in self.version.lineage.vocabulary]
-        history = load_history(folders, users=unique(indices[indices >= 0]))
-        order = np.argsort(indices, kind="stable")
-        slot = np.searchsorted(indices[order], history.users)
-        pairs = np.unique(np.stack([order[slot][history.rows], history.items], 1), axis=0)
-        return pairs[:, 0].copy(), pairs[:, 1].copy()
-
-    def _remembered(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """The same from the counts of the score, which are in memory; None if they may not be all that there was."""
-        score = self.state.score
-        if score is None or not counts_are_all(self.version, score, indices):
-            return None
-        pairs = score.personal.pairs
-        place, rows = pairs.rows_of(indices)
-        return place, pairs.other[rows]
+        return had_before(self.version, self.state.score, indices)

@@ -28,7 +28,7 @@ from pipelines.workspace.parquet_files import integer_ranges, read_rows, read_ta
 
 IntArray = NDArray[np.int64]
 
-#: From this share of all ids on they are all read, and kept.
+#: From this share of all ids on, asked for at once or by and by, they are all read, and kept.
 MANY = 0.25
 #: A file of so many ids has another beside it, in the order of the id; and the rows of a group in both.
 LARGE, GROUP_ROWS = 16_384, 4_096
@@ -98,7 +98,8 @@ class IdFiles:
                 f"the vocabulary has {len(self)} {self.kind}s",
                 hint="open the vocabulary of the span that the indices come from",
             )
-        if "_all" in self.__dict__ or len(indices) > MANY * len(self):
+        asked = vars(self)["_asked"] = vars(self).get("_asked", 0) + len(indices)
+        if "_all" in self.__dict__ or asked > MANY * len(self):
             return self._all.take(pa.array(indices, pa.int64()))
         wanted = unique(np.asarray(indices, dtype=np.int64))
         cuts = np.searchsorted(wanted, self.starts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +11,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, take_rows
-from pipelines.workspace.editions import stored_files
+from pipelines.workspace.editions import plain, stored_files
 from pipelines.workspace.parquet_files import ParquetFileError, read_table
 
 IntArray = NDArray[np.int64]
 _KINDS = {"user_index": pa.int64(), "items": pa.list_(pa.int64()), "timestamps": pa.list_(pa.int64())}
 
 
-def load_sequences(folder: Path, *, users: IntArray | None = None) -> SpanSequences:
+def load_sequences(
+    folder: Path, *, users: IntArray | None = None, files: Container[str] | None = None
+) -> SpanSequences:
     """The sequences of one span, users in increasing order.
 
     Args:
         folder: a published ``sequences/span=<id>/<fingerprint>`` folder.
         users: (n,) user indices to keep; all without it. Users whom the span does not have are left out.
+        files: the names of the files that these users can be in; all without it.
 
     Raises:
         ParquetFileError: the folder or a file is missing or damaged; the message names it.
@@ -31,7 +34,9 @@ def load_sequences(folder: Path, *, users: IntArray | None = None) -> SpanSequen
     """
     if not folder.is_dir():
         raise ParquetFileError(f"{folder}: no such folder", hint="run: imsr doctor")
-    tables = [read_table(file, list(_KINDS), kinds=_KINDS) for file in stored_files(folder, "bucket=*.parquet")]
+    found = [f for f in stored_files(folder, "bucket=*.parquet") if files is None or plain(f).name in files]
+    having = None if users is None else ("user_index", users)
+    tables = [read_table(file, list(_KINDS), kinds=_KINDS, having=having) for file in found]
     if users is not None:
         wanted = pa.array(users, pa.int64())
         tables = [table.filter(pc.is_in(table["user_index"], value_set=wanted)) for table in tables]
@@ -60,6 +65,8 @@ def _sequences_in(tables: Sequence[pa.Table]) -> SpanSequences:
     return take_rows(unsorted, np.argsort(unsorted.users)).validate()
 
 
-def load_history(folders: Sequence[Path], *, users: IntArray | None = None) -> SpanSequences:
+def load_history(
+    folders: Sequence[Path], *, users: IntArray | None = None, files: Container[str] | None = None
+) -> SpanSequences:
     """Several spans as one sequence per user, oldest folder first (see ``load_sequences``)."""
-    return concatenate([load_sequences(folder, users=users) for folder in folders])
+    return concatenate([load_sequences(folder, users=users, files=files) for folder in folders])

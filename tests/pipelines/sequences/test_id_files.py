@@ -56,8 +56,8 @@ def test_ids_are_read_from_the_groups_that_hold_them(files, read):
 
 
 def test_any_few_indices_in_any_order(files, read):
-    ids = IdFiles.open(files, "user")
     for seed in range(50):
+        ids = IdFiles.open(files, "user")
         asked = random.Random(seed).choices(range(140), k=seed % 20)
         assert ids.at(np.array(asked, dtype=np.int64)).to_pylist() == [f"u{i}" for i in asked]
     assert len(read) < 50 * 20
@@ -68,6 +68,15 @@ def test_many_are_read_at_once(files):
     asked = np.arange(139, -1, -1)
     assert ids.at(asked).to_pylist() == [f"u{i}" for i in asked]
     assert ids.at(np.array([3])).to_pylist() == ["u3"]
+
+
+def test_many_by_and_by_are_read_at_once(files, monkeypatch):
+    """Who is asked again and again, as a server is, reads the files once, and no more."""
+    ids = IdFiles.open(files, "user")
+    for i in range(140):
+        assert ids.at(np.array([i])).to_pylist() == [f"u{i}"]
+    monkeypatch.setattr(pq, "ParquetFile", lambda *_, **__: pytest.fail("a file was opened"))
+    assert ids.at(np.array([7, 139])).to_pylist() == ["u7", "u139"]
 
 
 def test_indices_by_id(files):

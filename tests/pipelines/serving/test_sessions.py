@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_world import TOML, log, make, run_all
 
-from pipelines.interests.recommend import Recommender
+from pipelines.interests import remembered
 from pipelines.serving.model import ServedModel, UnknownItemError
 
 
@@ -51,10 +51,14 @@ def test_what_a_user_had_is_in_memory_and_is_what_the_sequences_say(model, monke
     recommender = model.recommender
     users = np.array([3, -1, 0, 7])
     found = recommender._seen(users)
-    monkeypatch.setattr(Recommender, "_remembered", lambda *_: None)
+    assert len(found[0])
+    monkeypatch.setattr(remembered, "counts_are_all", lambda *given: np.zeros(len(given[-1]), dtype=bool))
     read = recommender._seen(users)
     assert set(zip(*map(np.ndarray.tolist, found), strict=True)) == set(zip(*map(np.ndarray.tolist, read), strict=True))
     assert set(found[0].tolist()) <= {0, 2, 3}
+    monkeypatch.setattr(remembered, "counts_are_all", lambda *given: given[-1] == 0)  # of some, not of all
+    mixed = recommender._seen(users)
+    assert sorted(zip(*mixed, strict=True)) == sorted(zip(*read, strict=True))
 
 
 def test_items_that_nobody_knows_are_an_error(model):
