@@ -21,6 +21,7 @@ from pipelines.lake.column_paths import ColumnPath
 from pipelines.lake.event_files import ReadError
 from pipelines.lake.plain_text import PlainText, physical_lines
 from pipelines.settings.source import SourceSettings
+from pipelines.workspace.engine import literal, registered
 
 _DELIMITERS = (",", "\t", ";", "|", "::", "\x01", " ")
 _LINE_BYTES = 2_000_000
@@ -179,7 +180,7 @@ class Wanted:
         if name in self.positions:
             return f"c{self.positions[name]}"
         constant = self.constants.get(name)
-        return "NULL::VARCHAR" if constant is None else f"'{_quoted(constant)}'"
+        return "NULL::VARCHAR" if constant is None else literal(constant)
 
 
 def read_delimited(
@@ -207,12 +208,12 @@ def read_fast(
 ) -> int:
     """Let DuckDB read; returns how many lines it accounted for. One whose quote does not close is not."""
     columns = ", ".join(f"'c{n}': 'VARCHAR'" for n in range(len(dialect.names)))
-    quote = _quoted(dialect.quote)
+    quote = literal(dialect.quote)
     connection.execute(f"""
         CREATE TABLE {table} AS
         SELECT row_number() OVER () AS row_number, {wanted.sql}, NULL::VARCHAR AS malformed
-        FROM read_csv('{_quoted(str(text.link))}', auto_detect = false, header = {dialect.header},
-            delim = '{_quoted(dialect.delimiter)}', quote = '{quote}', escape = '{quote}',
+        FROM read_csv({literal(str(text.link))}, auto_detect = false, header = {dialect.header},
+            delim = {literal(dialect.delimiter)}, quote = {quote}, escape = {quote},
             columns = {{{columns}}}, strict_mode = true, compression = '{text.packing or "none"}',
             store_rejects = true, rejects_table = '{table}_rejects', rejects_scan = '{table}_scan')""")
     ((good,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
@@ -248,11 +249,8 @@ def _read_carefully(
             while waiting := list(islice(found, _BATCH)):
                 yield _batch(waiting, places, schema)
 
-    connection.register("careful_records", pa.RecordBatchReader.from_batches(schema, batches()))
-    try:
+    with registered(connection, "careful_records", pa.RecordBatchReader.from_batches(schema, batches())):
         connection.execute(f"CREATE TABLE {table} AS SELECT row_number, {wanted.sql}, malformed FROM careful_records")
-    finally:
-        connection.unregister("careful_records")
 
 
 def _batch(waiting: Sequence[Record], places: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
@@ -269,7 +267,3 @@ def _unmarked(lines: Iterator[bytes]) -> Iterator[bytes]:
     """The lines, without the byte order mark of the first."""
     yield next(lines, b"").removeprefix(b"\xef\xbb\xbf")
     yield from lines
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

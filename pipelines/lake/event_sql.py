@@ -7,6 +7,7 @@ import re
 from pipelines.lake.times import with_point
 from pipelines.lake.validation import id_sql, present_sql
 from pipelines.settings.source import SourceSettings
+from pipelines.workspace.engine import literal
 
 #: The lake, as long as there is nothing in it.
 EMPTY_LAKE = """(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS item_id, NULL::TIMESTAMPTZ AS timestamp,
@@ -20,7 +21,7 @@ def columns_sql(source: SourceSettings, whole_numbers: bool) -> str:
     kind = present_sql("event_type", nulls)
     item = id_sql("item_id", nulls, whole_numbers)
     if source.item_pattern and re.compile(source.item_pattern).groups:
-        item = f"regexp_extract({item}, '{_quoted(source.item_pattern)}', 1)"
+        item = f"regexp_extract({item}, {literal(source.item_pattern)}, 1)"
     return f"""{id_sql("user_id", nulls, whole_numbers)}, {item}, us, {kind}, {_value_sql(source)},
         {id_sql("event_id", nulls, whole_numbers)}"""
 
@@ -37,7 +38,7 @@ def _value_sql(source: SourceSettings) -> str:
     value = number_sql(source.decimal) if source.value else "NULL"
     if not source.weight:
         return value
-    weights = " ".join(f"WHEN '{_quoted(name)}' THEN {weight!r}" for name, weight in source.weight.items())
+    weights = " ".join(f"WHEN {literal(name)} THEN {weight!r}" for name, weight in source.weight.items())
     return f"coalesce({value}, CASE event_type {weights} END)"
 
 
@@ -45,17 +46,13 @@ def wanted_sql(source: SourceSettings) -> tuple[str, str] | None:
     """WHERE for the rows that are taken, and the condition of the others; None if all are."""
     conditions = []
     if source.keep_events:
-        kinds = ", ".join(f"'{_quoted(kind)}'" for kind in source.keep_events)
+        kinds = ", ".join(map(literal, source.keep_events))
         conditions.append(f"coalesce(event_type IN ({kinds}), false)")
     if source.min_value is not None:
         conditions.append(f"coalesce({_value_sql(source)} >= {source.min_value!r}, false)")
     if source.item_pattern:
-        conditions.append(f"coalesce(regexp_full_match(item_id, '{_quoted(source.item_pattern)}'), true)")
+        conditions.append(f"coalesce(regexp_full_match(item_id, {literal(source.item_pattern)}), true)")
     if not conditions:
         return None
     taken = f"(malformed IS NOT NULL OR ({' AND '.join(conditions)}))"
     return f"WHERE {taken}", f"NOT {taken}"
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

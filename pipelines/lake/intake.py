@@ -51,7 +51,7 @@ from pipelines.lake.validation import Limits, Reason, reason_sql
 from pipelines.lake.values import check_values, unread_sql, without_any
 from pipelines.lake.withdrawal import Withdrawal
 from pipelines.settings.imsr_toml import Settings
-from pipelines.workspace.engine import duckdb_session
+from pipelines.workspace.engine import duckdb_session, literal, registered
 
 _FILE_SHIFT = 40
 _BATCH_ROWS = 1 << 16
@@ -147,15 +147,11 @@ class Intake:
         for reading in set(readings.values()) - {None}:
             assert reading is not None
             numbers = [n for n, found in readings.items() if found == reading and n not in unclear]
-            self._connection.register("wanted_files", pa.table({"file": pa.array(numbers, pa.int32())}))
-            try:
+            with registered(self._connection, "wanted_files", pa.table({"file": pa.array(numbers, pa.int32())})):
                 loaded |= self._accept("(FROM raw SEMI JOIN wanted_files USING (file))", reading, first_span_us)
-            finally:
-                self._connection.unregister("wanted_files")
         sources = pa.table({"file": pa.array(loaded, pa.int32()), "source": pa.array([names[n] for n in loaded])})
-        self._connection.register("new_sources", sources)
-        self._connection.execute("INSERT INTO sources SELECT file, source, 0 FROM new_sources")
-        self._connection.unregister("new_sources")
+        with registered(self._connection, "new_sources", sources):
+            self._connection.execute("INSERT INTO sources SELECT file, source, 0 FROM new_sources")
         return loaded
 
     def _load(self, number: int, file: Path | Delivery, name: str, first_span_us: int | None) -> Loaded:
@@ -240,14 +236,13 @@ class Intake:
         ids = self._connection.execute(f"SELECT DISTINCT {self._span_sql} FROM good").fetchall()
         spans = sorted(calendar.span(span_id) for span_id in {*(span_id for (span_id,) in ids), *also})
         table = pa.table({"span": [span.id for span in spans], "number": pa.array(range(len(spans)), pa.int32())})
-        self._connection.register("span_numbers", table)
-        self._connection.execute("INSERT INTO touched SELECT * FROM span_numbers")
-        self._connection.unregister("span_numbers")
+        with registered(self._connection, "span_numbers", table):
+            self._connection.execute("INSERT INTO touched SELECT * FROM span_numbers")
         return spans
 
     def deduplicate(self, existing: Sequence[Path], withdrawal: Withdrawal | None = None) -> int:
         """Find the good rows to keep, given the lake files of the touched spans; returns how many rows these lose."""
-        files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in existing)
+        files = ", ".join(literal(str(path)) for path in existing)
         rows = f"read_parquet([{files}], hive_partitioning = false)" if existing else EMPTY_LAKE
         columns = "user_id, item_id, event_type, value, event_id, tie, source"
         gone = withdrawal.condition("span") if withdrawal else "false"

@@ -18,6 +18,7 @@ from pipelines.lake.column_paths import ColumnPath, lists_of
 from pipelines.lake.delimited import missing_column
 from pipelines.lake.event_files import ReadError
 from pipelines.lake.plain_text import PlainText, physical_lines
+from pipelines.workspace.engine import literal, registered
 
 #: DuckDB takes objects of 16 MiB; a file with a longer line is fed to it line by line.
 _OBJECT_BYTES = 1 << 24
@@ -45,9 +46,8 @@ def read_json(
     Raises:
         ReadError: no line is an object, a list is not closed, or a wanted key is nowhere.
     """
-    link = str(text.link).replace("'", "''")
     packed = text.packing or "uncompressed"
-    scan = f"read_json_objects('{link}', compression = '{packed}'"
+    scan = f"read_json_objects({literal(str(text.link))}, compression = '{packed}'"
     if not python and text.first_line(1 << 16).lstrip().startswith("["):
         if text.last != b"]":
             raise ReadError(f"{text.path}: its list has no end: the file is cut off", hint="nothing was ingested")
@@ -59,14 +59,11 @@ def read_json(
         if connection.execute(f"SELECT count(json) FROM {relation}").fetchall() == [(text.lines,)]:
             _extract(connection, text, wanted, columns, constants, relation, table)
             return
-    schema_reader = pa.RecordBatchReader.from_batches(_LINES, _batches(text, _literal if python else _plain))
-    connection.register("json_text", schema_reader)
-    try:
+    lines = pa.RecordBatchReader.from_batches(_LINES, _batches(text, _of_python if python else _plain))
+    with registered(connection, "json_text", lines):
         connection.execute(f"""
             CREATE TABLE {table}_lines AS SELECT TRY_CAST(json AS JSON) AS json, left(line, {SHOWN}) AS line
             FROM json_text""")
-    finally:
-        connection.unregister("json_text")
     _extract(connection, text, wanted, columns, constants, f"{table}_lines", table)
     connection.execute(f"DROP TABLE {table}_lines")
 
@@ -119,7 +116,7 @@ def _column(name: str, values: dict[str, str], nested: dict[str, str], constants
     if name in values:
         return f"CASE WHEN {nested[name]} THEN NULL ELSE {values[name]} END"
     constant = constants.get(name)
-    return "NULL::VARCHAR" if constant is None else f"'{constant.replace(chr(39), chr(39) * 2)}'"
+    return "NULL::VARCHAR" if constant is None else literal(constant)
 
 
 def _check_keys(
@@ -173,21 +170,21 @@ def _pointers(path: ColumnPath) -> list[str]:
 
 
 def _pointer(parts: Sequence[str]) -> str:
-    escaped = (part.replace("~", "~0").replace("/", "~1").replace("'", "''") for part in parts)
+    escaped = (part.replace("~", "~0").replace("/", "~1") for part in parts)
     return "".join(f"/{part}" for part in escaped)
 
 
 def _elements(name: str) -> str:
     """The elements of a list; an empty list, or none, has one element that is NULL, so that its row stays."""
     path = ColumnPath.parse(name)
-    values = ", ".join(f"json_extract(json, '{pointer}')" for pointer in _pointers(path))
+    values = ", ".join(f"json_extract(json, {literal(pointer)})" for pointer in _pointers(path))
     found = f"coalesce({values})"
     filled = f"json_type({found}) = 'ARRAY' AND json_array_length({found}) > 0"
     return f"unnest(CASE WHEN {filled} THEN CAST({found} AS JSON[]) ELSE [NULL::JSON] END)"
 
 
 def _places(path: ColumnPath, lists: Sequence[str]) -> list[tuple[str, str]]:
-    """(the JSON value to look in, where in it) of a path, as SQL."""
+    """(SQL of the JSON value to look in, where in it) of a path."""
     if path.inner is None:
         return [("json", pointer) for pointer in _pointers(path)]
     element = f"list{lists.index(path.whole)}"
@@ -195,13 +192,13 @@ def _places(path: ColumnPath, lists: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _text(paths: Sequence[ColumnPath], lists: Sequence[str]) -> str:
-    found = [f"({value} ->> '{where}')" for path in paths for value, where in _places(path, lists)]
+    found = [f"({value} ->> {literal(where)})" for path in paths for value, where in _places(path, lists)]
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
 
 
 def _is_nested(text: str, paths: Sequence[ColumnPath], lists: Sequence[str]) -> str:
     """SQL: whether the value is an object or a list. Most texts tell by their first character that they are none."""
-    kinds = [f"nullif(json_type({v}, '{w}'), 'NULL')" for path in paths for v, w in _places(path, lists)]
+    kinds = [f"nullif(json_type({v}, {literal(w)}), 'NULL')" for path in paths for v, w in _places(path, lists)]
     return f"(left({text}, 1) IN ('{{', '[') AND coalesce({', '.join(kinds)}) IN ('OBJECT', 'ARRAY'))"
 
 
@@ -221,7 +218,7 @@ def _plain(line: bytes) -> str | None:
         return None
 
 
-def _literal(line: bytes) -> str | None:
+def _of_python(line: bytes) -> str | None:
     """A Python literal (no code: only constants, lists, dictionaries) as JSON."""
     try:
         return json.dumps(ast.literal_eval(line.decode("utf-8-sig")), ensure_ascii=False)

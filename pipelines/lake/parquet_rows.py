@@ -7,7 +7,6 @@ means as text is decided here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -19,6 +18,7 @@ from pipelines.lake.column_paths import ColumnPath, lists_of
 from pipelines.lake.delimited import locate
 from pipelines.lake.event_files import EventFile, ReadError
 from pipelines.lake.plain_text import Budget
+from pipelines.workspace.engine import literal, registered
 
 _BATCH_ROWS = 1 << 16
 #: A file whose first rows say that it unpacks to this many times the budget is refused at once.
@@ -65,16 +65,13 @@ def read_parquet(
         unnested = "".join(f", {_unnest(name, schema.names.index(name))} AS list{n}" for n, name in enumerate(lists))
         number = "row_number() OVER ()" if lists else "row_number"
         values = ", ".join(f'{_value(name, selected, constants)} AS "{name}"' for name in columns)
-        connection.register("parquet_batches", source.reader())
         try:
-            connection.execute(f"""
-                CREATE TABLE {table} AS SELECT {number} AS row_number, {values}, NULL::VARCHAR AS malformed
-                FROM (SELECT *{unnested} FROM parquet_batches)""")
+            with registered(connection, "parquet_batches", source.reader()):
+                connection.execute(f"""
+                    CREATE TABLE {table} AS SELECT {number} AS row_number, {values}, NULL::VARCHAR AS malformed
+                    FROM (SELECT *{unnested} FROM parquet_batches)""")
         except duckdb.Error as error:
             raise source.refusal or error from error  # DuckDB wraps what it is told
-        finally:
-            with suppress(duckdb.FatalException):  # there is nothing to unregister any more
-                connection.unregister("parquet_batches")
 
 
 class _Source:
@@ -231,7 +228,7 @@ def _select(path: ColumnPath, column: str, value: str, kind: pa.DataType, lists:
                 f"{file.path}: {path.text!r} has no field {name!r}: it is {kind}",
                 hint="name one of its fields under [source] in imsr.toml",
             )
-        value, kind = f"struct_extract({value}, '{name.replace(chr(39), chr(39) * 2)}')", kind.field(name).type
+        value, kind = f"struct_extract({value}, {literal(name)})", kind.field(name).type
     return _text_sql(value, kind, path.text, file)
 
 
@@ -244,7 +241,7 @@ def _value(name: str, selected: Mapping[str, str], constants: Mapping[str, str |
     if name in selected:
         return f"CAST({selected[name]} AS VARCHAR)"
     constant = constants.get(name)
-    return "NULL::VARCHAR" if constant is None else f"'{constant.replace(chr(39), chr(39) * 2)}'"
+    return "NULL::VARCHAR" if constant is None else literal(constant)
 
 
 def _is_list(kind: pa.DataType) -> bool:

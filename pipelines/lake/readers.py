@@ -29,6 +29,7 @@ from pipelines.lake.json_lines import read_json
 from pipelines.lake.parquet_rows import read_parquet
 from pipelines.lake.plain_text import BUDGET, Budget, PlainText, plain_text
 from pipelines.settings.source import EVENT_COLUMNS, SourceSettings
+from pipelines.workspace.engine import literal
 
 __all__ = ["BUDGET", "RAW_COLUMNS", "Budget", "EventFile", "ReadError", "dialect_of_file", "read_columns", "read_file"]
 
@@ -162,9 +163,9 @@ def _read_delimited(
     name = f"{table}_packed" if lists else table
     read_delimited(connection, text, dialect, Wanted(tuple(columns), positions, constants), name)
     if lists:
-        separator = source.list_separator.replace("'", "''")
+        separator = literal(source.list_separator)
         elements = ", ".join(
-            f"""unnest(CASE WHEN coalesce("{each}", '') = '' THEN [NULL] ELSE string_split("{each}", '{separator}') END)
+            f"""unnest(CASE WHEN coalesce("{each}", '') = '' THEN [NULL] ELSE string_split("{each}", {separator}) END)
                 AS "{each}" """
             for each in lists
         )

@@ -26,6 +26,7 @@ from pipelines.lake.packing import kind_by_content
 from pipelines.lake.parquet_rows import open_parquet, read_parquet
 from pipelines.lake.plain_text import BUDGET, PlainText
 from pipelines.settings.source import EVENT_COLUMNS, SourceSettings
+from pipelines.workspace.engine import registered
 
 #: A larger file is read by itself.
 SMALL_BYTES = 1 << 18
@@ -279,11 +280,9 @@ def _number(connection: duckdb.DuckDBPyConnection, files: Sequence[Plain], packe
         firsts.append(first)
         first += file.lines
     numbers = pa.array([file.number for file in files], pa.int32())
-    connection.register("small_files", pa.table({"file": numbers, "first": pa.array(firsts, pa.int64())}))
-    try:
+    starts = pa.table({"file": numbers, "first": pa.array(firsts, pa.int64())})
+    with registered(connection, "small_files", starts):
         connection.execute(f"""
             CREATE TABLE {table} AS
             SELECT file, row_number - first + 1 AS row_number, p.* EXCLUDE row_number
             FROM {packed} AS p ASOF JOIN small_files ON row_number >= first""")
-    finally:
-        connection.unregister("small_files")

@@ -21,6 +21,7 @@ import duckdb
 
 from imsr_core.errors import ImsrError
 from pipelines.settings.source import SourceSettings
+from pipelines.workspace.engine import literal
 
 AGREEMENT = 0.9
 
@@ -278,33 +279,32 @@ def timestamp_sql(reading: TimeReading) -> tuple[str, str]:
 
 
 def _form_sql(form: str, reading: TimeReading) -> tuple[str, str]:
-    zone = reading.zone.replace("'", "''")
+    zone = literal(reading.zone)
     if form == "iso8601":
         # a text without an offset is a TIMESTAMP in the zone; DuckDB's own cast takes the session's zone, which is UTC
         aware = f"regexp_full_match({_TEXT}, '{_ISO}')"
         moment = f"TRY_CAST({_CLOSE} AS TIMESTAMPTZ)"
-        if zone != "UTC":
+        if reading.zone != "UTC":
             offset = f"regexp_matches({_TEXT}, '[T ].*{_OFFSET}$')"
-            moment = f"CASE WHEN {offset} THEN {moment} ELSE timezone('{zone}', TRY_CAST({_TEXT} AS TIMESTAMP)) END"
+            moment = f"CASE WHEN {offset} THEN {moment} ELSE timezone({zone}, TRY_CAST({_TEXT} AS TIMESTAMP)) END"
         microseconds = f"epoch_us(CASE WHEN {aware} THEN {moment} END)"
         return microseconds, f"CAST({microseconds} AS DOUBLE)"
     if form == "excel":
-        return _excel_sql(zone, reading.decimal)
+        return _excel_sql(reading)
     if form in _PER_SECOND:
         return _number_sql(form, reading.decimal)
-    text = form.replace("'", "''")
-    moment = f"try_strptime(trim(timestamp), '{text}')"
+    moment = f"try_strptime(trim(timestamp), {literal(form)})"
     if not any(mark in form for mark in ("%z", "%Z")):
-        moment = f"timezone('{zone}', CAST({moment} AS TIMESTAMP))" if zone != "UTC" else moment
+        moment = f"timezone({zone}, CAST({moment} AS TIMESTAMP))" if reading.zone != "UTC" else moment
     microseconds = f"epoch_us({moment})"
     return microseconds, f"CAST({microseconds} AS DOUBLE)"
 
 
-def _excel_sql(zone: str, decimal: str) -> tuple[str, str]:
-    days = f"({_number(decimal, 'DOUBLE')} - {_EXCEL_1970})"
+def _excel_sql(reading: TimeReading) -> tuple[str, str]:
+    days = f"({_number(reading.decimal, 'DOUBLE')} - {_EXCEL_1970})"
     coarse = f"({days} * 86_400_000_000)"
     moment = f"make_timestamp(CAST(round({days} * 86_400_000) AS BIGINT) * 1000)"
-    local = f"timezone('{zone}', {moment})" if zone != "UTC" else moment
+    local = f"timezone({literal(reading.zone)}, {moment})" if reading.zone != "UTC" else moment
     return f"CASE WHEN abs({coarse}) < {_DATETIME_US} THEN epoch_us({local}) END", coarse
 
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from pipelines.lake.spans import to_us
 from pipelines.settings.sections import IngestSettings
+from pipelines.workspace.engine import literal
 
 
 class Reason(StrEnum):
@@ -53,7 +54,7 @@ class Limits:
 
 def present_sql(text: str, nulls: Sequence[str]) -> str:
     """SQL for a text, NULL where it is empty, blank or a word for a missing value."""
-    words = ", ".join("'" + word.replace("'", "''") + "'" for word in nulls if word)
+    words = ", ".join(literal(word) for word in nulls if word)
     no_word = f" AND {text} NOT IN ({words})" if words else ""
     return f"CASE WHEN trim({text}) <> ''{no_word} THEN {text} END"
 

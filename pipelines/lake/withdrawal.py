@@ -15,7 +15,7 @@ from pathlib import Path
 from imsr_core.errors import ImsrError
 from pipelines.lake.schemas import bucket_files
 from pipelines.lake.spans import to_us
-from pipelines.workspace.engine import duckdb_session
+from pipelines.workspace.engine import duckdb_session, literal
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import BatchRow, Snapshot, Transaction
 from pipelines.workspace.seal import file_sha256
@@ -49,8 +49,8 @@ class Withdrawal:
 
     def condition(self, span: str) -> str:
         """SQL: whether a row of the lake goes; ``span`` is SQL for the id of its span."""
-        whole = ", ".join(f"'{_quoted(name)}'" for name in self.whole_spans)
-        origins = ", ".join(f"('{_quoted(source)}', {us})" for source, us in self.origins)
+        whole = ", ".join(map(literal, self.whole_spans))
+        origins = ", ".join(f"({literal(source)}, {us})" for source, us in self.origins)
         parts = [f"{span} IN ({whole})"] if whole else []
         parts += [f"(source, ingest_us) IN ({origins})"] if origins else []
         return " OR ".join(parts) or "false"
@@ -89,7 +89,7 @@ def spans_of(workspace: Workspace, view: Snapshot, origins: Iterable[tuple[str, 
     """The spans whose version in force has rows of these origins."""
     folders = {workspace.resolve(row.path): row.span_id for row in view.current_span_versions()}
     files = [str(path) for folder in folders for path in bucket_files(folder)]
-    values = ", ".join(f"('{_quoted(source)}', {us})" for source, us in origins)
+    values = ", ".join(f"({literal(source)}, {us})" for source, us in origins)
     if not files or not values:
         return []
     with duckdb_session() as connection:
@@ -130,7 +130,3 @@ def _ingested_as(view: Snapshot, name: str) -> list[tuple[BatchRow, dict[str, st
 
 def _ingested_us(batch: BatchRow) -> int:
     return to_us(datetime.fromisoformat(batch.ingested_at))
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from pipelines.warehouse.session import literal
+from pipelines.workspace.engine import literal
 
 SHARED = "shared"
 #: Sections that describe a macro; they have no columns of their own.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from pipelines.workspace.engine import duckdb_session
+from pipelines.workspace.engine import duckdb_session, literal
 from pipelines.workspace.layout import Workspace
 
 #: SQL for the workspace's folder with a slash at its end, or nothing: then names start from the current folder. What
@@ -37,11 +37,6 @@ def open_session(
 def literals(texts: Iterable[str]) -> str:
     """A list of strings in SQL."""
     return "[" + ", ".join(literal(text) for text in texts) + "]"
-
-
-def literal(text: str) -> str:
-    """A string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def literally(path: Path | str) -> str:

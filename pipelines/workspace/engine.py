@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Option = str | bool | int | float | list[str]
 
@@ -19,3 +25,21 @@ def duckdb_session(
     options: dict[str, Option] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     connection = duckdb.connect(str(database), read_only=read_only, config=options | config)
     return connection.execute("SET TimeZone = 'UTC'").execute("SET enable_progress_bar = false")
+
+
+@contextmanager
+def registered(
+    connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader
+) -> Iterator[None]:
+    """Rows of Arrow's that queries of the block find under a ``name``."""
+    connection.register(name, rows)
+    try:
+        yield
+    finally:
+        with suppress(duckdb.FatalException):  # an engine that died has nothing registered any more
+            connection.unregister(name)
+
+
+def literal(text: str) -> str:
+    """A text in SQL, with its quotes."""
+    return "'" + text.replace("'", "''") + "'"
