@@ -20,6 +20,11 @@ from pipelines.workspace.seal import write_atomic
 REFERENCES = ("fine_tune", "fine_tune-literal")
 #: From such a gain on it is told as so many times as good: in per cent over next to nothing it looks like a mistake.
 _MANY = 10.0
+_STRANGERS = (
+    "*everything* counts events of users and items that a version does not know as misses; popularity has a list for "
+    "everybody. What imsr shows users whom it does not know is scored by each `imsr run`: slice `strangers` of the "
+    "view `metrics`."
+)
 
 
 def write_report(done: Sequence[Done], scope: Scope, out: Path, title: str) -> str:
@@ -48,7 +53,7 @@ def markdown(done: Sequence[Done], scope: Scope, title: str) -> str:
         f"# {title}\n\n{about(scope)}\n",
         f"## What a user would pick instead\n\n{picks_table(done, scope)}",
         f"## Models alone: {what}\n\n{methods_table(lines, top_n)}",
-        f"## HR@{top_n} by kind of event, per cent\n\n{slices_table(lines)}",
+        f"## HR@{top_n} by kind of event, models alone, per cent\n\n{slices_table(lines)}\n{_STRANGERS}\n",
         f"## imsr against each\n\n{duels_table(done, scope)}",
         f"## Cost\n\n{cost_table(lines)}",
         f"## HR@{top_n} by span, per cent\n\n{spans_table(done, scope)}",
@@ -64,13 +69,14 @@ def about(scope: Scope) -> str:
     users = unique(np.concatenate([span.sequences.users for span in data.spans]))
     events = [span.sequences.n_events for span in data.spans]
     scored = [int(scope.member(span).sum()) for span in data.reported]
+    reported = sum(span.sequences.n_events for span in data.reported)
     kind = "new to their user, of known users and items" if scope.discover else "of known users and items"
     tuned = ", ".join(span.id for span in data.tested[: data.tuning]) or "none"
     return (
         f"{len(users):,} users, {data.spans[-1].n_items:,} items, {sum(events):,} events: {events[0]:,} for "
         f"pre-training, then {', '.join(f'{n:,}' for n in events[1:])} a span. Protocol: {data.protocol}. "
-        f"Reported: {', '.join(span.id for span in data.reported)} ({sum(scored):,} events {kind}); "
-        f"left for tuning: {tuned}."
+        f"Reported: {', '.join(span.id for span in data.reported)} ({sum(scored):,} of {reported:,} events: those "
+        f"{kind}); left for tuning: {tuned}."
     )
 
 

@@ -121,7 +121,8 @@ class EventFile:
         if kind is None or (kind == "parquet" and self.packing):
             packed = " ".join(PACKINGS)
             hint = f"known endings: {' '.join(FORMATS)}, and {packed} after those of text; or set format under [source]"
-            if advice := _ADVICE.get(self.path.suffix.lower()):
+            suffixes = [suffix.lower() for suffix in self.path.suffixes]
+            if advice := _ADVICE.get(".tar" if ".tar" in suffixes else self.path.suffix.lower()):
                 hint = f"{advice}; {hint}"
             raise ReadError(f"{self.path}: unknown format", hint=hint)
         return kind

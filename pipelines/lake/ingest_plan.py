@@ -21,6 +21,8 @@ from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.seal import file_sha256
 
+_NAME = "name event files, folders of them, or patterns"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -120,9 +122,9 @@ def _given(files: Sequence[Path | str | Given | Delivery], settings: Settings) -
 
 def _file_report(file: Given, mapping: str, known: dict[str, str], named: set[str], again: bool) -> FileReport:
     if not file.path.is_file():
-        raise ReadError(
-            f"{file.path}: not a file", hint="name event files, folders of them, or patterns; nothing was ingested"
-        )
+        piped = file.path.name == "-" or file.path.is_fifo() or file.path.is_char_device()
+        hint = "write it to a file first: what comes in a pipe is not read" if piped else _NAME
+        raise ReadError(f"{file.path}: not a file", hint=f"{hint}; nothing was ingested")
     sha256 = file_sha256(file.path)
     skipped = ""
     if sha256 in known and not again:

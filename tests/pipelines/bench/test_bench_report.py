@@ -144,6 +144,9 @@ def test_the_report_holds_every_figure(data, tmp_path):
     done = planted(data, "fine_tune imsr", {"fine_tune": 0.4, "imsr": 0.8})
     text = write_report(done, Scope(data, 5), tmp_path, "Planted")
     assert text == (tmp_path / "results.md").read_text(encoding="utf-8") == markdown(done, Scope(data, 5), "Planted")
+    scored = sum(int(Scope(data, 5).member(span).sum()) for span in data.reported)
+    assert f"({scored:,} of {sum(span.sequences.n_events for span in data.reported):,} events: those of known" in text
+    assert "misses; popularity has a list for everybody" in text
     assert "| comirec-dr | fine_tune | +" in text, "imsr against each"
     for name in ("| imsr |", "| fine_tune |", "(s1)", "Reported: s3, s4", VARIANTS["imsr"].what):
         assert name in text

@@ -1,8 +1,10 @@
 import errno
 import json
+import os
 import random
 import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -232,6 +234,14 @@ def test_one_unreadable_file_changes_nothing(workspace, tmp_path, place):
     with pytest.raises(ReadError, match="not a file"):
         run(workspace, files[0], tmp_path / "nowhere.csv")
     assert (files_below(workspace.root), workspace.ledger.path.stat().st_size, lake(workspace)) == before
+
+
+def test_a_pipe_is_told_apart_from_a_mistyped_name(workspace, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, hint in ((tmp_path / "pipe", "in a pipe"), ("-", "in a pipe"), ("nowhere.csv", "name event files")):
+        with pytest.raises(ReadError, match="not a file") as caught:
+            run(workspace, Path(name))
+        assert hint in caught.value.hint
 
 
 def test_an_ambiguous_time_unit_changes_nothing(workspace, tmp_path):

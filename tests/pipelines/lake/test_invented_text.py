@@ -122,6 +122,7 @@ CASES = {
         ([*BOTH, "u3"], []),
     ),
     "a ZIP archive": ("a.zip", zipped("a.csv"), "", "unpack it"),
+    "a packed TAR archive": ("a.tar.gz", b"\x1f\x8b", "", "unpack it"),
     "a ZIP archive of a CSV file": ("a.csv.zip", zipped("a.csv"), "", "unpack it"),
     "a ZIP archive that is called CSV": ("a.csv", zipped("a.csv"), "", "it is a ZIP archive"),
     # JSON
