@@ -75,3 +75,14 @@ def test_what_a_user_took_then_is_not_new(missed):
     had = set(zip(np.array(users)[away.rows], vocabulary.item_ids(away.items).to_pylist(), strict=True))
     assert shown
     assert not shown & had
+
+
+def test_who_came_then_and_not_since_has_counts_and_no_interest(missed):
+    recommender = Recommender.open(missed)
+    *_, away, last = sequences(missed, recommender.version)
+    users = recommender.version.vocabulary.user_ids(np.setdiff1d(away.users, last.users)).to_pylist()
+    strange = [user for user, known in zip(users, recommender.known(users), strict=True) if not known]
+    rows = recommender.top_n(strange, 5).to_pylist()
+    assert len(rows) == 5 * len(strange) > 0
+    assert {row["interest_id"] for row in rows} == {None}
+    assert "popular" not in {row["reason"] for row in rows}  # the list is the user's own
