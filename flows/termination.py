@@ -34,7 +34,7 @@ def bring_back_swallowed_signals() -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)
-    ask_to_end()
+    ask_to_end(code=128 + number)
     raise Terminated(128 + number)
 
 

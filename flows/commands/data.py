@@ -168,7 +168,7 @@ def show_changes(report: IngestReport) -> None:
     answer.fact(spans=[row.span_id for row in report.span_versions], stale=report.stale, emptied=report.emptied)
     answer.fact(withdrawn=report.withdrawn, completed=report.completed)
     if report.withdrawn:
-        console.print(f"withdrawn: {report.withdrawn:,} rows")
+        console.print(f"withdrawn: {report.withdrawn:,} {'row' if report.withdrawn == 1 else 'rows'}")
     if report.completed:
         console.print(f"completed: {report.completed:,} events that were there before")
     if report.emptied:

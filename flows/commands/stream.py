@@ -117,7 +117,7 @@ def _ended_by_signals(service: Service) -> Iterator[None]:
             signal.signal(each, handler if each == signal.SIGTERM else signal.SIG_DFL)
         service.stop.set()
         if service.learning:
-            ask_to_end()
+            ask_to_end(code=EXIT_CODE if number == signal.SIGTERM else 128 + number)
             raise Terminated(EXIT_CODE if number == signal.SIGTERM else 128 + number)
 
     before: dict[int, Callable[..., object] | int | None] = {

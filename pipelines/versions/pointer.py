@@ -113,9 +113,10 @@ class Pointer(ABC, Generic[V]):
         with writer.workspace.ledger.snapshot() as view:
             target = to or self._earlier(view)
             if to is not None and to not in {row.version_id for row in view.promotions(self.line)}:
+                known = view.version(to) is not None
                 raise VersionError(
                     f"version {to!r} of the {self.line} line was never live",
-                    hint=f"put it live with: imsr promote {to}",
+                    hint=f"put it live with: imsr promote {to}" if known else "there is no such version: imsr versions",
                 )
         points = (FailPoint.ROLLBACK_BEFORE_COMMIT, FailPoint.ROLLBACK_AFTER_COMMIT)
         return self._put_live(writer, target, reason or f"rolled back to {target}", "rolled back", points)

@@ -16,24 +16,26 @@ EXIT_CODE = 128 + signal.SIGTERM
 #: All that DuckDB says when Python's handler of a signal raised something.
 _INTERRUPTED = "Query interrupted"
 
-_asked = False
+#: The exit code that the signal asks for; 0: nobody asked.
+_asked = 0
 
 
 class Terminated(SystemExit):
     """The process was asked to end. No ``except Exception`` stops it, every ``finally`` runs."""
 
 
-def ask_to_end(asked: bool = True) -> None:
-    """Leave the note, or take it away."""
+def ask_to_end(asked: bool = True, code: int = EXIT_CODE) -> None:
+    """Leave the note, with the exit code that the signal asks for, or take it away."""
     global _asked
-    _asked = asked
+    _asked = code if asked else 0
 
 
 def end_if_asked() -> None:
     """Raise Terminated if the process was asked to end. One exception is enough: what cleans up after it may step."""
     if _asked:
+        code = _asked
         ask_to_end(False)
-        raise Terminated(EXIT_CODE)
+        raise Terminated(code)
 
 
 def raise_signal_behind(error: Exception) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -156,8 +157,9 @@ def _signal_of(asked: BaseException) -> str:
     """The signal behind an exception that is no error; nothing if there is none."""
     if isinstance(asked, KeyboardInterrupt):
         return "SIGINT (Ctrl-C)"
-    named = type(asked).__name__ == "TerminationSignal"  # Prefect's, while a flow runs
-    return "SIGTERM" if named or isinstance(asked, Terminated) else ""
+    if isinstance(asked, Terminated):
+        return "SIGHUP" if asked.code == 128 + signal.SIGHUP else "SIGTERM"
+    return "SIGTERM" if type(asked).__name__ == "TerminationSignal" else ""  # Prefect's, while a flow runs
 
 
 def _release(lease: Lease, ended_by: str) -> None:

@@ -85,3 +85,10 @@ def test_a_ctrl_c_that_arrives_in(place):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert done.returncode == -signal.SIGINT, done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["a query", "somebody's except, then a batch"])
+def test_a_terminal_that_is_closed_has_its_own_exit_code(place):
+    script = (textwrap.dedent(START) + textwrap.dedent(PLACES[place])).replace("signal.SIGTERM", "signal.SIGHUP")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 129, done.stderr

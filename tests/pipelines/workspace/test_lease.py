@@ -191,7 +191,8 @@ def early(workspace):
 
 
 @pytest.mark.parametrize(
-    ("asked", "signal_name"), [(Terminated(143), "SIGTERM"), (KeyboardInterrupt(), "SIGINT (Ctrl-C)")]
+    ("asked", "signal_name"),
+    [(Terminated(143), "SIGTERM"), (Terminated(129), "SIGHUP"), (KeyboardInterrupt(), "SIGINT (Ctrl-C)")],
 )
 def test_a_run_that_a_signal_ended_is_noted_until_another_one_is_done(workspace, asked, signal_name):
     with pytest.raises(type(asked)), hold(workspace, "imsr run") as lease:  # noqa: PT012
