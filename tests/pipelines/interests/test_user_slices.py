@@ -74,12 +74,13 @@ def test_old_and_new_users_and_strangers_are_who_came_when(learnt, day):
 
 
 def test_a_span_that_brought_nobody_new_has_no_new_users(learnt, copy_of):
-    version = Version.open(copy_of(learnt), VERSIONS[1])
+    workspace = copy_of(learnt)
+    version = Version.open(workspace, VERSIONS[1])
     first, end = slicing._newest_users(version)
     assert first < end == version.vocabulary.n_users
-    newest = version.workspace.resolve(version.lineage.vocabulary[-1]) / USERS_FILE
+    newest = workspace.resolve(version.lineage.vocabulary[-1]) / USERS_FILE
     write_table(read_table(newest, ["user_id", "user_index"]).slice(0, 0), newest)
-    assert slicing._newest_users(version) == (first, first)
+    assert slicing._newest_users(Version.open(workspace, VERSIONS[1])) == (first, first)
 
 
 def test_strangers_are_ranked_in_the_list_that_they_are_served(learnt):
