@@ -6,8 +6,8 @@
     classes, items  most frequent      labels by how many training users have them
     classes (items) linear on items    softmax regression on which items users had, of those the task reads (`linear`)
 
-All are fitted on the training users and scored on one part of the split, on the examples and by the ranking that the
-encoder's tasks are scored by.
+All are fitted on the training users and scored on the test users, on the examples and by the ranking that the encoder's
+tasks are scored by.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.config import SplitConfig
 from imsr_core.lifelong.evaluation import label_ranks, metrics_of_ranks
 from imsr_core.lifelong.linear import fit_linear
-from imsr_core.lifelong.splits import Part, parts_of
+from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import TaskData, next_item_examples, task_examples
 from imsr_core.ragged import SpanSequences, drop_empty, take_rows
 
@@ -36,11 +36,9 @@ References = dict[str, dict[str, float]]
 _CELLS = 20_000_000  # scores held at once
 
 
-def next_item_references(
-    sequences: SpanSequences, n_items: int, split: SplitConfig, length: int, part: Part = "test"
-) -> References:
-    """``popular``, ``popular last`` and ``table of pairs`` on T1's examples of one part."""
-    examples = next_item_examples(sequences, length).part(part, split)
+def next_item_references(sequences: SpanSequences, n_items: int, split: SplitConfig, length: int) -> References:
+    """``popular``, ``popular last`` and ``table of pairs`` on T1's examples of the test users."""
+    examples = next_item_examples(sequences, length).part("test", split)
     train = drop_empty(take_rows(sequences, np.flatnonzero(parts_of(sequences.users, split) == 0)))
     popular = _by_frequency(train.items, n_items)
     ends = np.bincount(train.items[train.offsets[1:] - 1], minlength=n_items)
@@ -52,17 +50,15 @@ def next_item_references(
     return scores | {PAIRS: metrics_of_ranks(pairs, "next_item")}
 
 
-def task_references(
-    task: TaskData, split: SplitConfig, length: int, part: Part = "test", linear: bool | None = None
-) -> References:
-    """``most frequent`` and ``linear on items`` on a task's examples of one part.
+def task_references(task: TaskData, split: SplitConfig, length: int, linear: bool | None = None) -> References:
+    """``most frequent`` and ``linear on items`` on a task's examples of the test users.
 
     Args:
         length: L, the most recent items of a user that the encoder reads, and so the linear model.
         linear: whether that is asked for; None: of tasks about classes.
     """
     examples = task_examples(task, length, 1)
-    train, wanted = examples.part("train", split), examples.part(part, split)
+    train, wanted = examples.part("train", split), examples.part("test", split)
     frequent = _ranks_of(_by_frequency(train.labels.numpy(), task.n_labels))
     scores = {FREQUENT: metrics_of_ranks(frequent[wanted.labels.numpy()], task.kind)}
     linear = task.kind == "classes" if linear is None else linear
