@@ -1,5 +1,7 @@
 """Late events move the newest learnt spans only; later ones wait in the quarantine and change nothing."""
 
+from datetime import timedelta
+
 import pytest
 from ingest_cases import quarantine, write_csv
 from small_world import BASE, DAYS, LATER, NOW, START, TOML, log, make, run_all, states, tree
@@ -117,5 +119,7 @@ def test_two_nights_without_data_are_noticed_and_block_nothing(tmp_path):
     with workspace.ledger.snapshot() as view:
         within = missing_nights(view, now=START.replace(day=7))
         since = missing_nights(view, now=NOW)
+        at_noon = missing_nights(view, now=NOW - timedelta(hours=12))  # of a day that is not over
+    assert at_noon == since[:-1]
     assert [span.id for span in within] == DAYS[3:5]
     assert [span.id for span in since] == [*DAYS[3:5], "2024-03-07", "2024-03-08", "2024-03-09"]

@@ -171,6 +171,15 @@ def test_other_files_are_out_of_reach(learnt, text, tmp_path, monkeypatch):
         run_query(connection, text.format(root=learnt.root))
 
 
+def test_only_who_asks_for_it_gets_a_session_that_reads_other_files(learnt, tmp_path):
+    (tmp_path / "own.csv").write_text("user_id\nu1\n")
+    query = f"SELECT count(*) FROM '{tmp_path}/own.csv' JOIN users USING (user_id)"
+    with connect(learnt) as connection, pytest.raises(duckdb.PermissionException):
+        connection.execute(query)
+    with connect(learnt, sandbox=False) as connection:
+        assert connection.execute(query).fetchall() == [(1,)]
+
+
 LINKED = [
     "FROM read_text('{root}/lake/link')",
     "FROM read_blob('{root}/lake/folder/secret')",
