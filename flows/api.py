@@ -113,7 +113,7 @@ def application(live: Live, key: str | None = None) -> FastAPI:
 
 
 def _answer_lists(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
-    @app.get("/users/{user_id}/recommendations", dependencies=guarded)
+    @app.get("/users/{user_id:path}/recommendations", dependencies=guarded)
     def recommendations(user_id: Id, n: Count = 20, new: bool = False, names: Names = False) -> dict[str, Any]:
         """The best items of a user; a stranger gets the most popular ones. `new` leaves out what the user had."""
         with live.model() as model:
@@ -133,7 +133,7 @@ def _answer_lists(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
                 answer |= {"items": words.of_list(items), "given": words.names(asked.items)}
             return answer
 
-    @app.get("/users/{user_id}/interests", dependencies=guarded)
+    @app.get("/users/{user_id:path}/interests", dependencies=guarded)
     def interests(user_id: Id) -> dict[str, Any]:
         """What each interest of a user stands for: in words, by its nearest items, and what it brings."""
         with live.model() as model:
@@ -143,7 +143,7 @@ def _answer_lists(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
 
 
 def _answer_items(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
-    @app.get("/items/{item_id}/similar", dependencies=guarded)
+    @app.get("/items/{item_id:path}/similar", dependencies=guarded)
     def similar(item_id: Id, n: Count = 20, names: Names = False) -> dict[str, Any]:
         """Items that are most like one."""
         with live.model() as model:
@@ -172,7 +172,7 @@ def _measure(app: FastAPI, measures: _Measures) -> None:
     async def timed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         began = time.perf_counter()
         response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "none")
+        route = getattr(request.scope.get("route"), "path", "none").replace(":path}", "}")
         measures.requests.labels(route, response.status_code).inc()
         measures.seconds.labels(route).observe(time.perf_counter() - began)
         return response

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.answers import Shown, answer, objects
+from flows.closed_streams import open_closed_streams
 from flows.next_command import keep_workspace
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class _Speaking(Console):
         """Rich sets it at the start."""
 
 
+open_closed_streams()
 console = _Speaking(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 errors = Console(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 

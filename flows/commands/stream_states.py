@@ -32,8 +32,9 @@ def show_streams(workspace: Workspace) -> None:
     answer.fact(consumers=readers)
     for state, closing in zip(states, closings, strict=True):
         until = f"{from_us(closing.watermark_us):%Y-%m-%d %H:%M:%S}" if closing.watermark_us is not None else "none yet"
-        console.print(f"stream      {state.name}: lag {state.lag:,}, watermark {until}", markup=False)
         reads = [_named(each) for each in readers if each["stream"] == state.name]
+        known = "" if reads else " when it was last read"
+        console.print(f"stream      {state.name}: lag {state.lag:,}{known}, watermark {until}", markup=False)
         console.print(f"            read by {' and '.join(reads) or 'nobody now; next: imsr stream'}", markup=False)
         console.print(f"            waits for {closing.waits_for}", markup=False)
         idle_us = workspace.settings.stream.idle_us

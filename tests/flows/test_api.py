@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from fastapi.testclient import TestClient
 from small_world import NASTY_USER, VERSIONS
@@ -38,10 +40,16 @@ def test_new_leaves_out_what_the_user_had(client):
 
 
 def test_ids_may_be_anything(client):
-    from urllib.parse import quote
-
     answer = client.get(f"/users/{quote(NASTY_USER, safe='')}/recommendations")
     assert answer.json()["user_id"] == NASTY_USER
+
+
+def test_ids_may_be_addresses(client):
+    address = quote("https://news.example/a/b?c#d", safe="")
+    answer = client.get(f"/users/{address}/recommendations", params={"n": 1}).json()
+    assert (answer["user_id"], answer["items"][0]["reason"]) == ("https://news.example/a/b?c#d", "popular")
+    for path in (f"/users/{address}/interests", f"/items/{address}/similar"):
+        assert "does not know" in client.get(path).json()["detail"]
 
 
 def test_a_session_and_similar_items(client):

@@ -1,4 +1,7 @@
 import io
+import shlex
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -54,3 +57,12 @@ def test_what_stands_between_colons_is_no_picture():
         with each.capture() as captured:
             each.print(console.plain("root:x:0:0 :smile: [b]"))
         assert captured.get() == "root:x:0:0 :smile: [b]\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_with_closed_streams_runs_as_with_the_null_device(tmp_path, closed):
+    script = "import sys; from flows.cli import main; sys.argv[0] = 'imsr'; main()"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)} init {shlex.quote(str(tmp_path / 'w'))} {closed}"
+    assert subprocess.run(["bash", "-c", command], timeout=120).returncode == 0
+    assert (tmp_path / "w/imsr.toml").is_file()
+    assert (tmp_path / "w/ledger.sqlite").read_bytes().startswith(b"SQLite format 3")

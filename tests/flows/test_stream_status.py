@@ -47,7 +47,7 @@ def streamed(tmp_path):
 def test_status_says_lag_watermark_and_what_it_waits_for(streamed):
     root, folder = streamed
     shown = run("status", "-w", root)
-    assert f"folder:{folder}: lag 0, watermark 2024-03-02 09:30:00" in shown
+    assert f"folder:{folder}: lag 0 when it was last read, watermark 2024-03-02 09:30:00" in shown
     assert "waits for an event of 2024-03-03 01:00:00 or later" in shown  # the span's end and an hour for the late
     assert "then 2024-03-02 is over" in shown
 
