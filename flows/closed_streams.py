@@ -1,4 +1,4 @@
-"""A command whose standard streams are closed, as some schedulers start one, runs as with ``/dev/null`` in their place."""
+"""A command whose standard streams are closed, as by some schedulers, runs as with ``/dev/null`` in their place."""
 
 from __future__ import annotations
 
