@@ -278,6 +278,18 @@ def test_the_network_moves_where_held_out_users_gain_by_it_clearly(versions, seq
     assert asked == [validation] * len(asked)
 
 
+def test_a_task_of_junk_moves_nothing_and_one_that_can_be_learnt_may(versions, sequences, probe) -> None:
+    """By default; unprotected and always moved, the same junk costs T1 something."""
+    parent, junk = versions("teracon")[0], planted_task("junk", sequences)
+    child = TERACON.add_task(parent, junk, small_config(), 1)
+    assert torch.equal(TERACON.predict(child, BASE_TASK, probe), TERACON.predict(parent, BASE_TASK, probe))
+    harm = small_config(teracon=TeraconConfig(least_gain=0.0, distillation=0.0))
+    wrecked = TERACON.add_task(parent, junk, harm, 1)
+    scores = [TERACON.evaluate_base(state, sequences)["mrr@5"] for state in (parent, wrecked)]
+    assert scores[1] < 0.97 * scores[0]
+    assert not versions("teracon")[1].task("genre").details.get("still")
+
+
 def test_new_items_are_unknown_while_nothing_has_learnt_their_rows(versions, sequences) -> None:
     grown = grow_items(versions("teracon")[1], 60, seed=3)
     task = planted_task("half", sequences)
