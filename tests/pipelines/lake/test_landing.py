@@ -193,3 +193,11 @@ def test_a_file_that_is_still_being_written_stays_for_the_next_ingest(workspace,
     growing.write_bytes(packed)
     report, _ = ingest_all(workspace)
     assert (report.kept, report.refused) == (2, ())
+
+
+def test_a_pattern_leaves_alone_what_is_plainly_no_data(tmp_path):
+    for name, text in (("b.csv", "x"), ("a.csv", "x"), ("empty.csv", ""), ("README.md", "about"), ("_SUCCESS", "")):
+        (tmp_path / name).write_text(text)
+    found = find([tmp_path / "*", tmp_path / "empty.csv"])  # who is named one by one is meant
+    assert [each.name for each in found.files] == ["a.csv", "b.csv", "empty.csv"]
+    assert {path.name for path in found.ignored} == {"empty.csv", "README.md", "_SUCCESS"}
