@@ -7,8 +7,7 @@
     memory.safetensors      what the strategy carries besides the model (`ModelState.memory`); often nothing
 
 Interests are data, not weights: the pipeline keeps them as Parquet beside these files, so that SQL can read them. So
-are the score's tables of users and of neighbours, and so
-is ``ModelState.user_memory``, so that a user can be forgotten.
+are the score's tables of users and of neighbours, and ``ModelState.user_memory``, so that a user can be forgotten.
 Loading checks every tensor's name, shape and type against the configuration, and that nothing is NaN.
 """
 

@@ -42,9 +42,8 @@ class WorkingInterests:
 
     ``store`` holds stored interests, those of new users, and the ones that the detector proposed. ``mass`` (R,) is
     the prior mass: m for stored ones, 0 for new ones; ``stored`` (R,) tells them apart where m is 0. ``proposed`` (R,)
-    marks the detector's. ``basis`` (R, d) spans
-    each user's stored interests (zero rows elsewhere); None if the trimmer is off. ``teacher_items`` (N, d) are the
-    rows of the items as they were before the span; None if the retainer is off.
+    marks the detector's. ``basis`` (R, d) spans each user's stored interests (zero rows elsewhere); None if the trimmer
+    is off. ``teacher_items`` (N, d) are the items' rows as they were before the span; None if the retainer is off.
     """
 
     store: InterestStore

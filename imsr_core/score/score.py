@@ -10,8 +10,7 @@
     content      how much the user had of the item's categories           content.py      counted
 
 The counting terms learn a span exactly: one span after the other or all at once gives the same; factors are moved by
-it. The weights come from
-the events of a span that the model has not learnt yet (`fitting`), before it learns them.
+it. The weights come from the events of a span that the model has not learnt yet (`fitting`), before it learns them.
 """
 
 from __future__ import annotations
