@@ -183,8 +183,9 @@ def _moved(known: Tensor, had: _Had, weights: tuple[float, ...], items: IntArray
 
 
 def _padded(factors: Tensor, n_items: int) -> Tensor:
-    """With zeros for items that nobody had yet."""
-    return torch.cat([factors, factors.new_zeros(max(0, n_items - len(factors)), factors.shape[1])])
+    """With zeros for items that nobody had yet; the very same where there are none."""
+    missing = n_items - len(factors)
+    return factors if missing <= 0 else torch.cat([factors, factors.new_zeros(missing, factors.shape[1])])
 
 
 def _by_table(factors: Tensor) -> Tensor:
