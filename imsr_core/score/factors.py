@@ -190,7 +190,7 @@ def _padded(factors: Tensor, n_items: int) -> Tensor:
 
 def _by_table(factors: Tensor) -> Tensor:
     """(N, T, k) of (N, T x k)."""
-    return factors.unflatten(1, (-1, RANK))
+    return factors.view(len(factors), factors.shape[1] // RANK, RANK)
 
 
 def _weighed(vectors: Tensor, weights: Tensor) -> Tensor:
@@ -269,19 +269,24 @@ class _Own:
 
     def scaled(self, by: Tensor) -> tuple[Tensor, ...]:
         """By table the vectors (b, W, k), times ``by`` (b, W)."""
-        return (self.vectors * by[..., None]).unflatten(2, (-1, RANK)).unbind(2)
+        return (self.vectors * by[..., None]).view(self.shape).unbind(2)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(b, W, T, k)."""
+        return (*self.vectors.shape[:2], len(self.weights), RANK)
 
     @property
     def sums(self) -> Tensor:
         """(b, T, k) V^T (1 + D) 1: the vectors of each table summed up, each as often as it weighs."""
-        once, more = (self.counts @ self.vectors).unflatten(2, (-1, RANK)).unbind(1)
+        once, more = (self.counts @ self.vectors).view(len(self.vectors), 2, *self.shape[2:]).unbind(1)
         return once + self.weights * more
 
 
 def _by_factors(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
     """(b, T, k) what solves (same + V^T D V + pull) x = V^T (1 + D) 1 + pull before, for the vectors V of each table
     and D what they weigh more; ``pulled`` are before (b, T, k) and pull (b,)."""
-    tables = zip(own.vectors.unflatten(2, (-1, RANK)).unbind(2), own.scaled(own.counts[:, 1]), strict=True)
+    tables = zip(own.vectors.view(own.shape).unbind(2), own.scaled(own.counts[:, 1]), strict=True)
     curve = torch.stack([table.transpose(1, 2) @ scaled for table, scaled in tables], 1) * own.weights[..., None]
     curve, slope = curve.add_(same.curve), own.sums  # (b, T, k, k), (b, T, k)
     if pulled is not None:
