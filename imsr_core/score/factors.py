@@ -76,7 +76,9 @@ class FactorsTerm:
 
     def asked_of(self, personal: PersonalTerm, n_items: int) -> FactorsTerm:
         """The same factors for other people; items that came since have none."""
-        return replace(self, factors=_padded(self.factors, n_items), personal=personal)
+        other = replace(self, factors=_padded(self.factors, n_items), personal=personal)
+        vars(other)["_everybody"] = self._everybody  # which items that have none add nothing to
+        return other
 
     def after(self, span: SpanSequences, n_items: int) -> FactorsTerm:
         """With a span, which ``personal`` has counted already. A table that was not there begins with it."""

@@ -82,6 +82,17 @@ def test_the_same_spans_give_the_same_and_an_empty_one_changes_nothing():
     assert torch.equal(one.after(empty_sequences(), 33).factors[:30], one.factors)
 
 
+def test_other_people_are_asked_of_the_same_sums_over_all_items(two_crowds, monkeypatch):
+    """A session is somebody else each time: what is the same for everybody is not summed up for each."""
+    term, _ = two_crowds
+    other = PersonalTerm.empty(UNIT).after(span_of({3: [0, 2]}), 25)
+    fresh = FactorsTerm(torch.cat([term.factors, torch.zeros(4, 2 * RANK)]), other).vectors(np.array([3]))
+    assert bool(fresh.any())
+    term.vectors(np.array([0]))
+    monkeypatch.setattr(factors._Everybody, "of", lambda *_: pytest.fail("summed up once more"))
+    torch.testing.assert_close(term.asked_of(other, 25).vectors(np.array([3])), fresh)
+
+
 def test_who_is_unknown_has_no_opinion():
     term = counted(span_of({1: [0, 1, 2]}), n_items=4)
     assert torch.equal(term.vectors(np.array([5])), torch.zeros(1, 2 * RANK))
