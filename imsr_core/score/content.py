@@ -10,14 +10,15 @@ a user's new event counts at once. An item that hardly anybody took yet is known
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from imsr_core.score.pairs import FloatArray, IntArray
-from imsr_core.score.personal import PersonalTerm
+from imsr_core.score.pairs import IntArray
+from imsr_core.score.personal import Had, PersonalTerm
 from imsr_core.sorted_keys import numbered
 
 #: Items of a category that a user needs to have had to count for more than one who had none.
@@ -44,10 +45,22 @@ class Categories:
 
     def of(self, items: IntArray) -> tuple[IntArray, IntArray]:
         """The categories of ``items`` (P,), one item's after the other's (Q,), and which item each is of, (Q,)."""
-        first = np.searchsorted(self.item, items)
-        count = np.searchsorted(self.item, items, side="right") - first
+        items = np.minimum(items, len(self._first) - 2)
+        first = self._first[items]
+        count = self._first[items + 1] - first
         row = np.repeat(np.arange(len(items)), count)
         return self.category[np.arange(len(row)) + np.repeat(first - (np.cumsum(count) - count), count)], row
+
+    def up_to(self, n_items: int) -> tuple[IntArray, IntArray]:
+        """The categories of the first ``n_items`` items, one item's after the other's (Q,), and where each one's begin
+        (n_items,)."""
+        begin = self._first[np.minimum(np.arange(n_items + 1), len(self._first) - 1)]
+        return self.category[: begin[-1]], begin[:-1]
+
+    @cached_property
+    def _first(self) -> IntArray:
+        """The first row of every item up to the one after the last that has any, and where its rows end."""
+        return np.searchsorted(self.item, np.arange(int(self.item.max(initial=-1)) + 3))
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,13 @@ class ContentTerm:
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
-        scores.add_(self._of_items(users, np.arange(scores.shape[1])), alpha=float(weights[0]))
+        scores.add_(self._means(users, *self.categories.up_to(scores.shape[1])), alpha=float(weights[0]))
+
+    def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> Tensor:
+        """As `add` for the users of ``mine``; (P,) what they had, by ``had`` (1,)."""
+        every = self._means(mine.users, *self.categories.up_to(scores.shape[1]))
+        scores.add_(every, alpha=float(weights[0]))
+        return every.view(-1)[mine.places_in(every)].mul_(had[0])
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, 1) the column of ``items`` (B, C) for ``users`` (B,)."""
@@ -70,7 +89,9 @@ class ContentTerm:
 
     def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
         """(B, C, 1) the column of ``shared`` (C,) items for ``users`` (B,), and (P, 1) that of pairs."""
-        return self._of_items(users, shared)[..., None], self._of_pairs(users, place, items)[:, None]
+        category, row = self.categories.of(shared)
+        everybody = self._means(users, category, np.searchsorted(row, np.arange(len(shared))))
+        return everybody[..., None], self._of_pairs(users, place, items)[:, None]
 
     def because(self, users: IntArray, items: IntArray) -> IntArray:
         """(P,) the category of each pair's item of which its user had most; -1 where the user had none of them."""
@@ -83,17 +104,16 @@ class ContentTerm:
         best[row[order]] = category[order]
         return best
 
-    def _counts(self, users: IntArray) -> tuple[IntArray, IntArray]:
-        """Of distinct ``users`` (B,) and the categories that they had, as cells of a table (B, G): which, ascending,
-        and how many items of them, both (R,)."""
+    def _cells(self, users: IntArray) -> IntArray:
+        """(R,) the categories of all that distinct ``users`` (B,) had, each as a cell of a table (B, G)."""
         had = self.personal.had_by(users)
         category, row = self.categories.of(had.items)
-        cells, which = numbered(had.place[row] * len(self.categories.names) + category)
-        return cells, np.bincount(which, minlength=len(cells))
+        return had.place[row] * len(self.categories.names) + category
 
     def _times(self, users: IntArray, place: IntArray, category: IntArray) -> IntArray:
         """(Q,) how many items of ``category`` (Q,) the user at ``place`` (Q,) in distinct ``users`` (B,) had."""
-        cells, times = self._counts(users)
+        cells, which = numbered(self._cells(users))
+        times = np.bincount(which, minlength=len(cells))
         wanted = place * len(self.categories.names) + category
         if not len(cells):
             return np.zeros(len(wanted), dtype=np.int64)
@@ -103,27 +123,20 @@ class ContentTerm:
     def _of_pairs(self, users: IntArray, place: IntArray, items: IntArray) -> Tensor:
         """(P,) the column of pairs: ``place`` (P,) in distinct ``users`` (B,), and ``items`` (P,)."""
         category, row = self.categories.of(items)
-        values = _column(self._times(users, place[row], category))
+        values = np.log1p(self._times(users, place[row], category) / EPSILON)
         many = np.bincount(row, minlength=len(items))
         total = np.bincount(row, weights=values, minlength=len(items))
         return torch.from_numpy(total / np.maximum(many, 1)).float()
 
-    def _of_items(self, users: IntArray, items: IntArray) -> Tensor:
-        """(B, C) the column of ``items`` (C,) for each of distinct ``users`` (B,)."""
-        category, row = self.categories.of(items)
-        begin = torch.from_numpy(np.searchsorted(row, np.arange(len(items))))
-        width, kinds = len(self.categories.names), torch.from_numpy(category)
-        found = torch.zeros(len(users), len(items))
+    def _means(self, users: IntArray, category: IntArray, begin: IntArray) -> Tensor:
+        """(B, C) the column of items for each of distinct ``users`` (B,), given the categories of all of them (Q,) and
+        where those of each begin (C,)."""
+        width, kinds, bags = len(self.categories.names), torch.from_numpy(category), torch.from_numpy(begin)
+        found = torch.zeros(len(users), len(begin))
         step = max(1, CELLS // max(width, 1))
         for first in range(0, len(users), step) if width else ():
             part = users if step >= len(users) else users[first : first + step]  # the same array: looked up once
-            cells, times = self._counts(part)
-            table = torch.zeros(len(part) * width)
-            table[torch.from_numpy(cells)] = torch.from_numpy(_column(times)).float()
-            by_category = table.view(len(part), width).T.contiguous()
-            found[first : first + step] = embedding_bag(kinds, by_category, begin, mode="mean").T
+            times = np.bincount(self._cells(part), minlength=len(part) * width)
+            table = torch.from_numpy(times).float().div_(EPSILON).log1p_().view(len(part), width)
+            found[first : first + step] = embedding_bag(kinds, table.T.contiguous(), bags, mode="mean").T
         return found
-
-
-def _column(times: IntArray) -> FloatArray:
-    return np.log1p(times / EPSILON)
