@@ -13,6 +13,7 @@ from pipelines.alerts.troubles import failed_night, late_night, troubles
 from pipelines.interests.promotion import rollback
 from pipelines.lake.warnings import QuarantinedShareError
 from pipelines.settings.alerts import AlertsSettings
+from pipelines.workspace.layout import Workspace
 from pipelines.workspace.states import SpanState
 from pipelines.workspace.writer import writing
 
@@ -36,6 +37,14 @@ def test_no_data_for_twice_a_span_and_a_day_is_stale_and_stays_one_trouble(learn
     assert stale[0][0].key == stale[1][0].key
     assert f"since {DAYS[-1]}" in stale[0][0].text
     assert "12 days ago" in stale[1][0].text
+
+
+@pytest.mark.parametrize(("after", "hours", "stale"), [("3h", 4, True), ("3h", 2, False), ("30d", 29 * 24, False)])
+def test_or_what_the_settings_call_so(learnt, copy_of, after, hours, stale):
+    workspace = copy_of(learnt)
+    workspace.settings_file.write_text(f'{TOML}[alerts]\nstale_after = "{after}"\n')
+    opened, end = Workspace.open(workspace.root), datetime(2024, 3, 7, tzinfo=UTC)
+    assert kinds(opened, end + timedelta(hours=hours)) == ["stale"] * stale
 
 
 def test_what_is_due_for_longer_than_a_day_is_late(ingested, copy_of):
@@ -97,6 +106,7 @@ def test_who_rolls_back_knows_it(learnt, copy_of):
         rollback(writer)
     assert current(workspace) == VERSIONS[-2]
     assert kinds(workspace) == []
+    assert kinds(workspace, made=[VERSIONS[-1]]) == []
 
 
 def test_too_much_in_quarantine_is_told_of_the_newest_ingest(learnt, copy_of):

@@ -42,6 +42,7 @@ def test_a_refused_message_is_in_quarantine_with_partition_and_offset(workspace,
         ("clicks/3", FAR + 9, "unparsable_timestamp", None),
     ]
     assert (report.read, report.kept, report.quarantined) == (3, 1, 2)
+    assert report.refusals["malformed_row"].first == f"clicks/3, row {FAR + 5}: not JSON"
 
 
 def test_the_first_of_two_equal_messages_wins_within_and_across_deliveries(workspace, tmp_path):
