@@ -87,14 +87,13 @@ def _failed(spans: list[SpanRow]) -> Iterator[Trouble]:
 
 
 def _rejected(view: Snapshot, made: Collection[str]) -> Iterator[Trouble]:
-    """Of both lines. A version that was live once was taken back by a person, who knows."""
+    """Of both lines. A version that a person put live, or took back, is not rejected: its state is another."""
     for line in Line:
         moves = view.promotions(line)
         since = moves[-1].at if moves else ""
-        live_once = {move.version_id for move in moves}
         for row in view.versions(line):
             fresh = row.created_at > since or row.version_id in made
-            if row.state is not VersionState.REJECTED or row.version_id in live_once or not fresh:
+            if row.state is not VersionState.REJECTED or not fresh:
                 continue
             reasons = "; ".join((row.verdict or {}).get("reasons", ())) or "the gate did not pass it"
             stays = f"{moves[-1].version_id} stays live" if moves else "no version is live"
