@@ -15,6 +15,8 @@ from flows.cli import app
 from flows.lazy import LazyCommand
 from pipelines.settings.imsr_toml import Settings
 from pipelines.settings.tasks import TaskSettings
+from pipelines.warehouse.catalog import view_names
+from pipelines.warehouse.dictionary import MACROS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -78,3 +80,9 @@ def test_files_of_the_code_that_a_page_names_are_there(page):
     there = {path.as_posix() for path in ROOT.rglob("*.py")}
     named = set(re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8"))) - EXAMPLES
     assert not [name for name in named if not any(path.endswith(f"/{name}") for path in there)]
+
+
+def test_the_help_of_sql_names_every_view_and_macro():
+    named = set(re.findall(r"\w+", command("sql").help))
+    inner = {"version_chain", "interest_count_stretches"}  # what other views are made of
+    assert {*view_names(), *MACROS} - inner <= named
