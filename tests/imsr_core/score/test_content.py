@@ -64,6 +64,10 @@ def test_serving_and_fitting_see_the_same(events, pairs, seed):
     served = torch.ones(3, N_ITEMS)
     term.add(served, users, torch.tensor([-0.7]))
     torch.testing.assert_close(served, 1 - 0.7 * whole[..., 0])
+    apart, had = torch.ones(3, N_ITEMS), term.personal.had_by(users)
+    told = term.add_apart(apart, had, torch.tensor([-0.7]), torch.tensor([0.5]))
+    torch.testing.assert_close(apart, served)
+    torch.testing.assert_close(told, 0.5 * whole[had.place, had.items, 0])
 
 
 def test_users_that_do_not_fit_at_once_come_in_parts(monkeypatch):
