@@ -18,6 +18,9 @@ from imsr_core.sorted_keys import is_in, numbered, unique, without
 
 #: Events that a fit rests on at most, of so many users at most.
 EVENTS, USERS = 4_000, 1_000
+#: One user gives at most so many of them, or this share of the sample if that is more: a robot's thousands would decide
+#: the weights of everybody.
+OF_ONE, SHARE_OF_ONE = 100, 1 / 16
 #: Items of the catalogue that stand for themselves (the most popular of late), and that stand for all others; items
 #: that a user had and that are not popular.
 POPULAR, SAMPLED, OWN = 200, 400, 200
@@ -57,12 +60,22 @@ class Question:
 
 
 def sample_events(span: SpanSequences, known: np.ndarray, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Users (E,) and items (E,) of at most `EVENTS` of the ``known`` (E',) events, of `USERS` users at most."""
+    """Users (E,) and items (E,) of at most `EVENTS` of the ``known`` (E',) events, of `USERS` users at most, and
+    `OF_ONE` or `SHARE_OF_ONE` of each at most."""
     users, items = span.users[span.rows][known], span.items[known]
     chosen = rng.permutation(unique(users))[:USERS]
     inside = np.flatnonzero(is_in(users, chosen))
-    kept = np.sort(rng.permutation(inside)[:EVENTS])
+    kept = np.sort(_of_each(rng.permutation(inside)[:EVENTS], users))
     return users[kept], items[kept]
+
+
+def _of_each(events: IntArray, users: IntArray) -> IntArray:
+    """The ``events`` (E,), but of each of their ``users`` (E',) the first only, as many as one may give."""
+    owners, most = users[events], max(OF_ONE, int(len(events) * SHARE_OF_ONE))
+    order = np.argsort(owners, kind="stable")
+    _, first, counts = np.unique(owners[order], return_index=True, return_counts=True)
+    nth = np.arange(len(order)) - np.repeat(first, counts)
+    return events[np.sort(order[nth < most])]
 
 
 def question(users: IntArray, items: IntArray, popularity: Tensor, had: Pairs, rng: np.random.Generator) -> Question:

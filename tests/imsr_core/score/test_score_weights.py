@@ -10,6 +10,7 @@ from imsr_core.config import ScoreConfig
 from imsr_core.ragged import from_events
 from imsr_core.score import InterestTerm, Score, Weights
 from imsr_core.score import question as question_module
+from imsr_core.score.question import OF_ONE, sample_events
 from imsr_core.testing.planted_logs import random_span, span_of, store_of
 
 UNIT, N = 1_000, 60
@@ -55,6 +56,26 @@ def test_the_same_seed_gives_the_same_weights():
     score = Score.empty(ON, UNIT).after(repeated(0), N)
     one, two = (score.asked(repeated(2_000), None, seed=3).weights.values for _ in range(2))
     assert torch.equal(one, two)
+
+
+def test_one_user_with_most_of_the_events_does_not_decide_for_everybody():
+    people = {u: [(3 * u + k) % N for k in (0, 1, 0)] for u in range(40)}
+    rng = np.random.default_rng(0)
+    robot = {40: rng.integers(0, N, 3_000).tolist()}
+    past, span = span_of(people | {40: robot[40][:50]}), span_of(people | robot, start=2_000_000)
+    users, _ = sample_events(span, np.ones(span.n_events, dtype=bool), rng)
+    assert [int((users == u).sum()) for u in (0, 39, 40)] == [3, 3, 3_120 // 16]
+    alone = Score.empty(ON, UNIT).after(past, N).asked(span_of(robot, start=2_000_000), None, seed=1)
+    assert alone.weights.evidence["everything"].events == 3_000 // 16
+    seldom = span_of(people | {40: robot[40][:400]}, start=2_000_000)
+    users, _ = sample_events(seldom, np.ones(seldom.n_events, dtype=bool), rng)
+    assert int((users == 40).sum()) == OF_ONE
+
+
+def test_without_such_a_user_every_event_of_a_small_span_is_asked_about():
+    span = span_of({u: list(range(u, u + 90)) for u in range(6)})
+    users, items = sample_events(span, np.ones(span.n_events, dtype=bool), np.random.default_rng(0))
+    assert len(users) == len(items) == 540
 
 
 def test_few_events_move_nothing_and_strangers_say_nothing():
