@@ -36,7 +36,7 @@ from pipelines.workspace.seal import write_atomic
 #: Part of the fingerprint of what is trained: raise it when the same settings would give other interests.
 TRAINED = 2
 #: Part of a cell's fingerprint: raise it when the same interests would be scored otherwise. Nothing is trained again.
-SCORED = 11
+SCORED = 12
 #: Arrays that a result holds for each span.
 KINDS = ("ranks", "served", "discover", "discover_served", "counts")
 
