@@ -16,6 +16,7 @@ from pipelines.lake.event_files import Found
 from pipelines.lake.ingest import FileReport, IngestReport, ingest, withdraw
 from pipelines.lake.landing import ingest_landed
 from pipelines.lake.warnings import check_quarantined
+from pipelines.nights.plan import spans_lacking
 from pipelines.settings.imsr_toml import as_new, load_settings
 from pipelines.settings.source import SourceSettings
 from pipelines.workspace.layout import Workspace
@@ -99,7 +100,7 @@ def ingest_files(
         answer.fact(files=[], quarantined={}, spans=[], stale=[])
         console.print(f"nothing to ingest: {opened.root / 'landing'} is empty", markup=False)
         return
-    show_ingest(report)
+    show_ingest(report, lacking=spans_lacking(opened, now=current_time()))
     check_quarantined(report, opened.settings)
     if report.refused:
         raise typer.Exit(REFUSED)
@@ -125,7 +126,7 @@ def withdraw_files(
         report = withdraw(opened, files or (), spans=span or (), now=writer.now, writer=writer)
     if report.batch_id is None:
         console.print("nothing to withdraw: that was done before")
-    show_changes(report)
+    show_changes(report, lacking=spans_lacking(opened, now=current_time()))
 
 
 def show_ignored(found: Found) -> None:
@@ -134,8 +135,9 @@ def show_ignored(found: Found) -> None:
         console.print(f"left alone: {path.name} ({why})", markup=False)
 
 
-def show_ingest(report: IngestReport) -> None:
-    """Say what an ingest did; the counts add up: read = kept + duplicate + quarantined."""
+def show_ingest(report: IngestReport, *, lacking: str = "") -> None:
+    """Say what an ingest did; the counts add up: read = kept + duplicate + quarantined. ``lacking``: why not to run
+    yet."""
     shown = report.files if len(report.files) <= SHOWN else report.refused
     rows = [[file.name, file.read, file.kept, file.duplicate, file.quarantined, _how(file)] for file in shown]
     everything = "all" if len(report.files) <= SHOWN else f"all {len(report.files):,} files"
@@ -154,7 +156,7 @@ def show_ingest(report: IngestReport) -> None:
         console.print(f"left out {left_out:,} rows: not of interest by keep_events, min_value or item_pattern")
     for file in report.refused:
         warn(f"refused: {file.refused}\n  it is now {file.path}")
-    show_changes(report)
+    show_changes(report, lacking=lacking)
     if any(file.skipped.startswith("ingested") for file in report.files):
         console.print("files that were ingested before: --again fills in what is new in them, --replace starts over")
 
@@ -163,8 +165,8 @@ def _how(file: FileReport) -> str:
     return "refused" if file.refused else file.skipped or file.time_unit
 
 
-def show_changes(report: IngestReport) -> None:
-    """Say which spans an ingest, or a withdrawal, changed."""
+def show_changes(report: IngestReport, *, lacking: str = "") -> None:
+    """Say which spans an ingest, or a withdrawal, changed, and what to do next; ``lacking``: why not to run yet."""
     answer.fact(spans=[row.span_id for row in report.span_versions], stale=report.stale, emptied=report.emptied)
     answer.fact(withdrawn=report.withdrawn, completed=report.completed)
     if report.withdrawn:
@@ -175,7 +177,8 @@ def show_changes(report: IngestReport) -> None:
         console.print(f"spans without any events now: {', '.join(report.emptied)}")
     if report.span_versions:
         spans = [row.span_id for row in report.span_versions]
-        console.print(f"spans: {spans[0]} .. {spans[-1]} ({len(spans)}); next: imsr run")
+        then = lacking or "next: imsr run"
+        console.print(f"spans: {spans[0]} .. {spans[-1]} ({len(spans)}); {then}", markup=False, soft_wrap=True)
     if report.stale:
         console.print(f"[yellow]stale, to be learnt again by the next run: {', '.join(report.stale)}[/]")
     for warning in report.warnings:

@@ -19,7 +19,7 @@ from flows.score import show_score
 from pipelines.alerts.telling import Note, read_note
 from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.lake.warnings import over_the_limit
-from pipelines.nights.plan import due_of
+from pipelines.nights.plan import due_of, nothing_due
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
@@ -89,7 +89,7 @@ def status(
     elif runs:
         console.print(f"due: {len(runs)}; {who_learns(opened, runs, now)}", markup=False, soft_wrap=True)
     else:
-        console.print("nothing is due")
+        console.print(nothing_due(opened, now=now), markup=False, soft_wrap=True)
 
 
 def _show_holder(holder: Mapping[str, Any], heartbeat: float) -> None:

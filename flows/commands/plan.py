@@ -13,7 +13,7 @@ from pipelines.lake.landing import landed
 from pipelines.lake.spans import Span
 from pipelines.nights.begun_with import begun_otherwise
 from pipelines.nights.pace import Pace
-from pipelines.nights.plan import PlannedRun, due, missing_nights
+from pipelines.nights.plan import PlannedRun, due, missing_nights, nothing_due
 from pipelines.nights.restate import Restatement
 from pipelines.tasks.labels import labels_problem
 from pipelines.versions.line import Line
@@ -31,7 +31,7 @@ def plan(workspace: WorkspaceOption = Path(".")) -> None:
     runs = due(opened, now=now)
     show_runs(opened, runs, part="runs")
     if not runs:
-        console.print("nothing is due")
+        console.print(nothing_due(opened, now=now), markup=False, soft_wrap=True)
     show_missing_nights(opened, now)
     show_rebuilding(opened)
     show_begun_otherwise(opened, runs)

@@ -20,7 +20,7 @@ from flows.holding import holding
 from flows.lazy import uncollected
 from pipelines.lake.tables_beside import table_problems
 from pipelines.nights.pace import Pace
-from pipelines.nights.plan import PlannedRun, due, run_for
+from pipelines.nights.plan import PlannedRun, due, nothing_due, run_for
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Writer
 
@@ -57,8 +57,8 @@ def run(
         outcomes = run_due(opened, span)
         told.made += [outcome.version.version_id for outcome in outcomes if outcome.version]
     if not outcomes:
-        what = f"span {span} is learnt already" if span else "nothing is due"
-        console.print(f"{what}; see: imsr status")
+        what = f"span {span} is learnt already" if span else nothing_due(opened, now=current_time())
+        console.print(f"{what}; see: imsr status", markup=False, soft_wrap=True)
         return
     show_outcomes(outcomes, opened.settings.evaluation.top_n)
     exit_if_rejected(outcomes)

@@ -60,6 +60,27 @@ def due(workspace: Workspace, *, now: datetime) -> list[PlannedRun]:
     return due_of(spans, pretrain=workspace.settings.spans.pretrain, now=now)
 
 
+def nothing_due(workspace: Workspace, *, now: datetime) -> str:
+    """What to say where nothing is due: all is learnt, or the base model still lacks spans."""
+    lacking = spans_lacking(workspace, now=now)
+    return f"nothing is due yet: {lacking}" if lacking else "nothing is due"
+
+
+def spans_lacking(workspace: Workspace, *, now: datetime) -> str:
+    """Why no base model can be learnt yet from the spans that have data; empty if one can, or there are none."""
+    pretrain = workspace.settings.spans.pretrain
+    with workspace.ledger.snapshot() as view:
+        there = [span for span in view.spans() if span.data_version is not None]
+    over = sum(span.end_us <= to_us(now) for span in there)
+    if not there or over >= pretrain:
+        return ""
+    running = f", and {len(there) - over} more not over yet" if len(there) > over else ""
+    return (
+        f"the base model is learnt from {pretrain} spans ([spans] pretrain), of which {over} with data "
+        f"{'is' if over == 1 else 'are'} there{running}; ingest more, or lower it"
+    )
+
+
 def due_of(spans: list[SpanRow], *, pretrain: int, now: datetime) -> list[PlannedRun]:
     """The runs that are due, in order, given the ledger's spans in order of time. Reads nothing else."""
     closed = [span for span in spans if span.end_us <= to_us(now) and span.data_version is not None]

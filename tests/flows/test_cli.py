@@ -73,6 +73,21 @@ def write_events(path, events):
 # ---------------------------------------------------------------- the way from nothing to recommendations
 
 
+def test_fewer_spans_than_the_base_model_needs_are_said_with_what_to_do(tmp_path):
+    folder, settings = tmp_path / "w", tmp_path / "small.toml"
+    settings.write_text(TOML)
+    imsr("init", folder, "--settings", settings)
+    lacking = "the base model is learnt from 2 spans ([spans] pretrain), of which 1 with data is there"
+    output = imsr("ingest", "-w", folder, write_events(tmp_path / "a.csv", log(range(1))))
+    assert lacking in output
+    assert "next: imsr run" not in output
+    for command in ("run", "status", "plan"):
+        assert f"nothing is due yet: {lacking}; ingest more, or lower it" in imsr(command, "-w", folder)
+    output = imsr("ingest", "-w", folder, write_events(tmp_path / "b.csv", log(range(1, 2))))
+    assert "next: imsr run" in output
+    assert "nothing is due" not in imsr("plan", "-w", folder)
+
+
 def test_from_nothing_to_recommendations(tmp_path):
     settings = tmp_path / "my.toml"
     settings.write_text(TOML)
