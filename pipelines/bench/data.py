@@ -25,7 +25,8 @@ from imsr_core.errors import ImsrError
 from imsr_core.ragged import SpanSequences, all_but_last, between, concatenate, drop_empty, from_events
 from imsr_core.score.content import Categories
 from imsr_core.sorted_keys import is_in, union, unique
-from pipelines.interests.item_categories import CategoryTable, categories_in, learns_categories
+from pipelines.interests.category_files import categories_in
+from pipelines.interests.item_categories import CategoryTable, learns_categories
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.item_metadata import item_table
 from pipelines.sequences.build import sequence_span

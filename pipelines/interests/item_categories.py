@@ -1,11 +1,8 @@
-"""Which categories the items of a version have, as its score learns them: from the table about items, kept with it.
+"""Which categories items have, by the table about items: read for people, and for a score that learns from them.
 
-    item_categories.parquet       of every item: item_index, column, category
-    new_item_categories.parquet   instead, of the items that are new in the span
-
-The table may change at any time, and what a version learnt must not: so its rows are copied. As of a version they are
-those of the newest whole file of its chain and of the parts since. Only the columns that ``[items] categories`` names
-are learnt from: what else is in the table is for people.
+The table may change at any time, and what a version learnt must not: so the rows that it learnt from are kept with it
+(`category_files`). Only the columns that ``[items] categories`` names are learnt from: what else is in the table is for
+people.
 """
 
 from __future__ import annotations
@@ -21,16 +18,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imsr_core.config import InterestsConfig
-from imsr_core.score.content import Categories
-from imsr_core.sorted_keys import numbered
+from pipelines.interests.category_files import SCHEMA, CategoryRows, read_rows
 from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.vocabulary import Vocabulary
-from pipelines.workspace.editions import is_stored
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.parquet_files import read_table, write_table
-
-WHOLE, PART = "item_categories.parquet", "new_item_categories.parquet"
-_COLUMNS = ("item_index", "column", "category")
+from pipelines.workspace.parquet_files import read_table
 
 
 @dataclass(frozen=True)
@@ -83,71 +75,24 @@ class CategoryTable:
         Raises:
             ParquetFileError: the table is damaged.
         """
-        parts = [_schema().empty_table()]
+        parts = [SCHEMA.empty_table()]
         for each in categories_of(ids, self.path, self.columns, self.separator):
             row, place = np.nonzero(each.codes >= 0)
             names = pa.array(each.values, pa.string()).take(pa.array(each.codes[row, place]))
             columns = (pa.array(first + row), pa.repeat(each.name, len(row)), names)
-            parts.append(pa.table(dict(zip(_COLUMNS, columns, strict=True))))
+            parts.append(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), SCHEMA))
         return pa.concat_tables(parts).sort_by("item_index")
 
 
-@dataclass(frozen=True)
-class CategoryRows:
-    """The categories of all items of a version as ``rows``; from item ``new`` on its chain has not stored them."""
-
-    rows: pa.Table
-    new: int
-
-    @classmethod
-    def after(cls, table: CategoryTable, vocabulary: Vocabulary, folders: Sequence[Path], known: int) -> CategoryRows:
-        """Of a version with ``vocabulary``; ``folders`` have those of the first ``known`` items, by the same table."""
-        before = _read(folders) if known else _schema().empty_table()
-        ids = vocabulary.item_ids(np.arange(known, vocabulary.n_items)).combine_chunks()
-        return cls(pa.concat_tables([before, table.rows(ids, known)]), known)
-
-    @property
-    def categories(self) -> Categories:
-        """The same as a score asks of them."""
-        return categories_in(self.rows)
-
-    def write(self, folder: Path, *, whole: bool) -> None:
-        """Write the rows of new items, or all of them."""
-        if whole or not self.new:
-            write_table(self.rows, folder / WHOLE, row_group_size=65_536)
-            return
-        fresh = self.rows.filter(pa.array(self.rows["item_index"].to_numpy() >= self.new))
-        if len(fresh):
-            write_table(fresh, folder / PART)
-
-
-def read_categories(folders: Sequence[Path]) -> Categories:
-    """The categories as of the last of ``folders``, a version's chain, oldest first.
+def rows_after(table: CategoryTable, vocabulary: Vocabulary, folders: Sequence[Path], known: int) -> CategoryRows:
+    """Those of a version with ``vocabulary``; ``folders`` have the first ``known`` items' by the same table.
 
     Raises:
-        ParquetFileError: a file is missing or damaged.
+        ParquetFileError: the table or a file is damaged.
     """
-    return categories_in(_read(folders))
-
-
-def _read(folders: Sequence[Path]) -> pa.Table:
-    files: list[Path] = []
-    for folder in reversed(folders):
-        if is_stored(folder / WHOLE) or folder == folders[0]:
-            files.append(folder / WHOLE)
-            break
-        files += [folder / PART] if is_stored(folder / PART) else []
-    return pa.concat_tables([read_table(path, _COLUMNS) for path in reversed(files)])
-
-
-def categories_in(rows: pa.Table) -> Categories:
-    """What `CategoryTable.rows` say. A category is a value of a column: the same word in another column is another."""
-    coded = [rows[name].combine_chunks().dictionary_encode() for name in ("column", "category")]
-    column, value = (part.indices.to_numpy().astype(np.int64) for part in coded)
-    words = coded[1].dictionary
-    keys, category = numbered(column * len(words) + value)
-    names = words.take(pa.array(keys % max(len(words), 1))).to_pylist()
-    return Categories(rows["item_index"].to_numpy(), category, tuple(names))
+    before = read_rows(folders) if known else SCHEMA.empty_table()
+    ids = vocabulary.item_ids(np.arange(known, vocabulary.n_items)).combine_chunks()
+    return CategoryRows(pa.concat_tables([before, table.rows(ids, known)]), known)
 
 
 def categories_of(ids: pa.Array, path: Path, columns: Sequence[str], separator: str) -> list[Category]:
@@ -191,8 +136,3 @@ def _values(column: pa.Array, separator: str) -> tuple[NDArray[np.int64], pa.Arr
     rows, texts = pc.list_parent_indices(column), pc.utf8_trim_whitespace(pc.list_flatten(column).cast(pa.string()))
     there = pc.fill_null(pc.not_equal(texts, ""), False)
     return rows.filter(there).to_numpy().astype(np.int64), texts.filter(there)
-
-
-def _schema() -> pa.Schema:
-    kinds = (pa.int64(), pa.string(), pa.string())
-    return pa.schema([pa.field(name, kind) for name, kind in zip(_COLUMNS, kinds, strict=True)])

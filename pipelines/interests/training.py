@@ -27,8 +27,9 @@ from imsr_core.score import Score
 from imsr_core.sorted_keys import union, unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate, strategy_named
+from pipelines.interests.category_files import CategoryRows
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
-from pipelines.interests.item_categories import CategoryRows, CategoryTable
+from pipelines.interests.item_categories import CategoryTable, rows_after
 from pipelines.interests.many_hands import hands_of
 from pipelines.interests.score_files import ScoreChanges
 from pipelines.interests.scoring import changes_of, described, length_of_a_span, scored
@@ -234,7 +235,7 @@ def _categories(source: TrainingInput) -> CategoryRows | None:
     parent = source.parent
     same = parent is not None and parent.lineage.categories == source.categories.fingerprint
     folders, known = (parent.score_folders(), parent.row.summary["items"]) if parent is not None and same else ([], 0)
-    return CategoryRows.after(source.categories, Vocabulary.open(source.vocabulary_folders()), folders, known)
+    return rows_after(source.categories, Vocabulary.open(source.vocabulary_folders()), folders, known)
 
 
 @contextmanager

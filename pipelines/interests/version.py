@@ -9,7 +9,7 @@
         user_items.parquet, recent_items.parquet, neighbour_contexts.parquet or neighbour_counts.parquet
                                 what the score counts, of what the span touched (see `score_files`)
         item_categories.parquet or new_item_categories.parquet
-                                categories that it learns from, if any (see `item_categories`)
+                                categories that it learns from, if any (see `category_files`)
         memory-*.parquet        what the strategy remembers of users, if anything (see `memory_files`)
         gate.parquet            events that were kept from learning, and their ranks (see `gate_events`)
         lineage.json            parent, data fingerprints, vocabulary, interest chain, configuration, packages
@@ -41,9 +41,9 @@ from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
 from imsr_core.strategies.shrinking import Reason
+from pipelines.interests.category_files import CategoryRows, read_categories
 from pipelines.interests.count_files import write_counts
 from pipelines.interests.interest_files import COMPACTION_FACTOR, owners_in, read_interests, rows_in, write_interests
-from pipelines.interests.item_categories import CategoryRows, read_categories
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
 from pipelines.interests.score_files import ScoreChanges, read_score, write_score
 from pipelines.sequences.vocabulary import Vocabulary

@@ -11,7 +11,8 @@ from small_world import NOW, TOML, VERSIONS, item_name, log, make, run_all
 from imsr_core.ragged import concatenate
 from pipelines.bench.data import load_bench_data
 from pipelines.bench.tuning import tuning_data
-from pipelines.interests.item_categories import PART, WHOLE, CategoryTable, categories_in
+from pipelines.interests.category_files import PART, WHOLE, categories_in
+from pipelines.interests.item_categories import CategoryTable
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.lake.item_metadata import item_table
