@@ -90,7 +90,8 @@ def test_messages_of_a_topic_give_the_rows_of_a_batch_ingest(broker, topic, work
     until(feed.is_exhausted, feed, workspace=workspace)
     feed.close()
     assert fingerprints(workspace) == wanted
-    assert [(row["source"], row["row_number"]) for row in quarantine(workspace)] == [
+    # which partition is read first is the broker's affair
+    assert sorted((row["source"], row["row_number"]) for row in quarantine(workspace)) == [
         (f"{topic}/1", 210),
         (f"{topic}/2", 180),
     ]
