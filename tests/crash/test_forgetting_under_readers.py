@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Event, Semaphore
 from pathlib import Path
 
 import duckdb
@@ -34,12 +34,14 @@ READERS = ("shell", "open shell", "session", "open session", "model")
 KEPT = "u5"
 
 
-def read(root: str, how: str, stop: Event, out: str) -> None:
-    """In a child: read until told to stop; write down every answer, and how often."""
+def read(root: str, how: str, begun: Semaphore, stop: Event, out: str) -> None:
+    """In a child: read until told to stop; write down every answer, and how often. Says so once it has ``begun``."""
     workspace, seen = Workspace.open(root), Counter()
     opened = _open(workspace, how) if how.startswith("open ") else None
     while not stop.is_set():
         seen[json.dumps(_answer(workspace, how, opened))] += 1
+        if seen.total() == 1:
+            begun.release()
     Path(out).write_text(json.dumps(seen))
 
 
@@ -64,11 +66,13 @@ def test_readers_see_before_or_after_and_never_a_half(worlds, done, tmp_path, us
     workspace = worlds.copy("learnt", tmp_path / "workspace")
     with connect(workspace) as session:
         before = list(session.execute(STORY).fetchone())
-    stop = _CONTEXT.Event()
+    begun, stop = _CONTEXT.Semaphore(0), _CONTEXT.Event()
     outs = {how: tmp_path / how for how in READERS}
     readers = [
-        call(tmp_path / f"{how}.log", read, str(workspace.root), how, stop, str(out)) for how, out in outs.items()
+        call(tmp_path / f"{how}.log", read, str(workspace.root), how, begun, stop, str(out))
+        for how, out in outs.items()
     ]
+    assert all(begun.acquire(timeout=120) for _ in readers)  # each has read the world as it was before
     for user in users:
         ended = imsr(tmp_path / "log", "forget", "--user", user, "--linger", "1", "-w", str(workspace.root))
         assert ended.code == 0, ended.said
