@@ -20,6 +20,8 @@ from imsr_core.errors import ImsrError
 #: What the engine says of a file that is not there any more, and of one that was replaced while a query read it.
 _GONE = re.compile(r"No files found|No such file or directory", re.IGNORECASE)
 _REPLACED = "Out of buffer"
+#: And of one that is damaged.
+_DAMAGED = re.compile(r"magic bytes|too small to be a Parquet file", re.IGNORECASE)
 _TRIES, _PAUSE_SECONDS = 3, 0.1
 #: Asking these again is harmless: what comes back is complete, or an error.
 _QUESTIONS = frozenset({"execute", "sql", "query", "fetchall", "fetch_arrow_table", "to_arrow_table", "arrow", "df"})
@@ -39,7 +41,7 @@ def explained(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnectio
 
 
 def explanation(error: duckdb.Error) -> QueryError | None:
-    """What an error of the engine means where files were removed or replaced; None for any other error."""
+    """What an error of the engine means where files were removed, replaced or damaged; None for any other error."""
     if isinstance(error, duckdb.IOException) and _GONE.search(str(error)):
         return FilesGone(
             "files that this session reads are gone since it was opened: pruned, or a user was forgotten",
@@ -49,6 +51,10 @@ def explanation(error: duckdb.Error) -> QueryError | None:
         return QueryError(
             f"a file was rewritten while the query read it ({_REPLACED})",
             hint="ask again; if it goes on: imsr doctor",
+        )
+    if _DAMAGED.search(str(error)):
+        return QueryError(
+            f"a file is damaged: {str(error).splitlines()[0]}", hint="imsr doctor says which, and what to do"
         )
     return None
 

@@ -66,7 +66,7 @@ def write_tables(
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``path`` when it is whole."""
+    """A file that takes the place of ``path`` when it is whole. Raises ParquetFileError if a folder is there."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
         with open(temporary, "wb") as file:
@@ -74,6 +74,10 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except IsADirectoryError as error:
+        raise ParquetFileError(
+            f"{path} is a folder where a file belongs", hint="move it away, and do it again"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
