@@ -90,6 +90,11 @@ def plain(words: str) -> str:
     return words.replace("[", r"\[")
 
 
+def say(line: str) -> None:
+    """Print a line that can be copied: what stands in it is neither wrapped nor markup."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
 def text(cell: object) -> str:
     """A value as a table shows it."""
     if cell is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
-from flows.console import console, show_table, warn
+from flows.console import console, say, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.lake.event_files import Found
@@ -23,6 +24,7 @@ from pipelines.workspace.layout import Workspace
 
 #: Exit code of an ingest that set files aside, and took in the others.
 REFUSED = 4
+NEXT = "next: imsr run"
 #: Files that are listed one by one.
 SHOWN = 50
 
@@ -43,16 +45,12 @@ def init(
     workspace = Workspace.create(folder, text)
     source = SourceSettings() if text is None else workspace.settings.source
     answer.fact(workspace=workspace.root, settings=workspace.settings_file)
-    console.print(f"workspace: {workspace.root}")
-    console.print("next:")
-    console.print(
-        f"  1. look at [source] and [spans] in {workspace.settings_file}\n"
-        f"     (now: columns {source.user_id}, {source.item_id}, {source.timestamp}; "
-        f"spans by {workspace.settings.spans.unit})",
-        markup=False,  # [source] is a section here, not a style
-    )
-    console.print(f"  2. imsr ingest -w {folder} YOUR_FILES...     (CSV, JSON lines, Parquet, RecBole .inter)")
-    console.print(f"  3. imsr run -w {folder}")
+    say(f"workspace: {workspace.root}\nnext:\n  1. look at [source] and [spans] in {workspace.settings_file}")
+    columns = f"columns {source.user_id}, {source.item_id}, {source.timestamp}"
+    say(f"     (now: {columns}; spans by {workspace.settings.spans.unit})")
+    typed = shlex.quote(str(folder))
+    say(f"  2. imsr ingest -w {typed} YOUR_FILES...     (CSV, JSON lines, Parquet, RecBole .inter)")
+    say(f"  3. imsr run -w {typed}")
 
 
 def ingest_files(
@@ -100,7 +98,7 @@ def ingest_files(
         answer.fact(files=[], quarantined={}, spans=[], stale=[])
         console.print(f"nothing to ingest: {opened.root / 'landing'} is empty", markup=False)
         return
-    show_ingest(report, lacking=spans_lacking(opened, now=current_time()))
+    show_ingest(report, then=spans_lacking(opened, now=current_time()) or NEXT)
     check_quarantined(report, opened.settings)
     if report.refused:
         raise typer.Exit(REFUSED)
@@ -126,7 +124,7 @@ def withdraw_files(
         report = withdraw(opened, files or (), spans=span or (), now=writer.now, writer=writer)
     if report.batch_id is None:
         console.print("nothing to withdraw: that was done before")
-    show_changes(report, lacking=spans_lacking(opened, now=current_time()))
+    show_changes(report, then=spans_lacking(opened, now=current_time()) or NEXT)
 
 
 def show_ignored(found: Found) -> None:
@@ -135,9 +133,9 @@ def show_ignored(found: Found) -> None:
         console.print(f"left alone: {path.name} ({why})", markup=False)
 
 
-def show_ingest(report: IngestReport, *, lacking: str = "") -> None:
-    """Say what an ingest did; the counts add up: read = kept + duplicate + quarantined. ``lacking``: why not to run
-    yet."""
+def show_ingest(report: IngestReport, *, then: str = NEXT) -> None:
+    """Say what an ingest did; the counts add up: read = kept + duplicate + quarantined. ``then``: what to do next, or
+    why not yet."""
     shown = report.files if len(report.files) <= SHOWN else report.refused
     rows = [[file.name, file.read, file.kept, file.duplicate, file.quarantined, _how(file)] for file in shown]
     everything = "all" if len(report.files) <= SHOWN else f"all {len(report.files):,} files"
@@ -156,7 +154,7 @@ def show_ingest(report: IngestReport, *, lacking: str = "") -> None:
         console.print(f"left out {left_out:,} rows: not of interest by keep_events, min_value or item_pattern")
     for file in report.refused:
         warn(f"refused: {file.refused}\n  it is now {file.path}")
-    show_changes(report, lacking=lacking)
+    show_changes(report, then=then)
     if any(file.skipped.startswith("ingested") for file in report.files):
         console.print("files that were ingested before: --again fills in what is new in them, --replace starts over")
 
@@ -165,8 +163,8 @@ def _how(file: FileReport) -> str:
     return "refused" if file.refused else file.skipped or file.time_unit
 
 
-def show_changes(report: IngestReport, *, lacking: str = "") -> None:
-    """Say which spans an ingest, or a withdrawal, changed, and what to do next; ``lacking``: why not to run yet."""
+def show_changes(report: IngestReport, *, then: str = NEXT) -> None:
+    """Say which spans an ingest, or a withdrawal, changed, and what to do next, or why not yet (``then``)."""
     answer.fact(spans=[row.span_id for row in report.span_versions], stale=report.stale, emptied=report.emptied)
     answer.fact(withdrawn=report.withdrawn, completed=report.completed)
     if report.withdrawn:
@@ -177,8 +175,7 @@ def show_changes(report: IngestReport, *, lacking: str = "") -> None:
         console.print(f"spans without any events now: {', '.join(report.emptied)}")
     if report.span_versions:
         spans = [row.span_id for row in report.span_versions]
-        then = lacking or "next: imsr run"
-        console.print(f"spans: {spans[0]} .. {spans[-1]} ({len(spans)}); {then}", markup=False, soft_wrap=True)
+        say("; ".join(filter(None, (f"spans: {spans[0]} .. {spans[-1]} ({len(spans)})", then))))
     if report.stale:
         console.print(f"[yellow]stale, to be learnt again by the next run: {', '.join(report.stale)}[/]")
     for warning in report.warnings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from flows.answers import answer
 from flows.commands.data import show_ingest
 from flows.commands.options import current_time
 from flows.commands.runs import run_due
-from flows.console import console, show_outcomes
+from flows.console import console, say, show_outcomes
 from flows.holding import holding
 from pipelines.lake.ingest import ingest
 from pipelines.settings.imsr_toml import as_new
@@ -38,7 +39,7 @@ def demo(
     status = console.status(f"ingesting {len(files)} monthly files")
     with status, holding(workspace, "imsr demo", now=current_time) as writer:
         report = ingest(workspace, files, now=writer.now, writer=writer)
-    show_ingest(report)
+    show_ingest(report, then="")  # the demo goes on by itself
     outcomes = run_due(workspace)
     if outcomes:
         show_outcomes(outcomes, workspace.settings.evaluation.top_n, part="runs")
@@ -46,17 +47,18 @@ def demo(
         answer.add([], "runs")
         console.print("nothing is due: the demo has run here before")
     answer.fact(workspace=workspace.root)
-    console.print(f"\nworkspace: {workspace.root}\ntry next:")
     with connect(workspace) as connection:
         busiest = "SELECT user_id FROM interactions GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
         (user,) = connection.execute(busiest).fetchall()[0]
-    console.print(f"  imsr status -w {folder}")
-    console.print(f"  imsr recommend -w {folder} --user {user} -n 10 --names")
-    console.print(f"  imsr explain -w {folder} --user {user}")
-    console.print(f"  imsr report -w {folder} --open")
-    console.print(f"  imsr api -w {folder}     # then http://127.0.0.1:8000/?user={user} in a browser")
+    typed = shlex.quote(str(folder))
     query = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY 1 ORDER BY 1"
-    console.print(f'  imsr sql -w {folder} "{query}"')
+    say(f"\nworkspace: {workspace.root}\ntry next:")
+    say(f"  imsr status -w {typed}")
+    say(f"  imsr recommend -w {typed} --user {user} -n 10 --names")
+    say(f"  imsr explain -w {typed} --user {user}")
+    say(f"  imsr report -w {typed} --open")
+    say(f"  imsr api -w {typed}     # then http://127.0.0.1:8000/?user={user} in a browser")
+    say(f'  imsr sql -w {typed} "{query}"')
 
 
 def _bring_tables(workspace: Workspace) -> None:

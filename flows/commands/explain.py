@@ -10,7 +10,7 @@ import typer
 
 from flows.answers import answer
 from flows.commands.options import VersionOption, WorkspaceOption, current_time
-from flows.console import console, show_table, warn
+from flows.console import console, say, show_table, warn
 from flows.holding import holding
 from imsr_core.errors import ConfigError
 from pipelines.insight.explain import Explainer
@@ -42,7 +42,7 @@ def explain(
     if everybody:
         with holding(opened, "imsr explain --all", now=current_time):  # not while a user is being forgotten
             path = explainer.write_all(items)
-        console.print(f"written: {path}; see them: imsr sql 'FROM interest_items'")
+        say(f"written: {path}; see them: imsr sql 'FROM interest_items'")
     if user is None:
         answer.add([{"written": path}])
         return

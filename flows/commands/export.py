@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from flows.answers import answer
 from flows.commands.options import VersionOption, WorkspaceOption
-from flows.console import console, errors, progress_is_shown
+from flows.console import console, errors, progress_is_shown, say
 from pipelines.serving.ann import told
 from pipelines.serving.export import export as write_export
 from pipelines.workspace.layout import Workspace
@@ -48,6 +48,6 @@ def export(
         )
     answer.add([{"written": file} for file in sorted(path.iterdir())])
     names = ", ".join(sorted(file.name for file in path.iterdir()))
-    console.print(f"written: {path}: {names}", soft_wrap=True)
+    say(f"written: {path}: {names}")
     if ann:
         console.print(f"index: {told(path)}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from flows.answers import Shown, answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.plan import show_begun_otherwise, show_missing_nights, show_rebuilding
 from flows.commands.stream_states import show_streams, who_learns
-from flows.console import console, show_table
+from flows.console import console, say, show_table
 from flows.score import show_score
 from pipelines.alerts.telling import Note, read_note
 from pipelines.interests.drift import MetricPair, latest_drift
@@ -25,6 +26,7 @@ from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.dictionary import dictionary_page, words
 from pipelines.warehouse.sandbox import FilesGone, run_query
+from pipelines.workspace.engine import literal
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import ended_early
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, VersionRow
@@ -51,7 +53,7 @@ def status(
         drift = latest_drift(view)
         batches = view.batches()
     answer.fact(workspace=opened.root, current=current, lease=lease.holder if lease else None)
-    console.print(f"workspace   {opened.root}")
+    say(f"workspace   {opened.root}")
     console.print(f"current     {current or 'none yet'}")
     show_rebuilding(opened)
     _show_quarantined(opened, batches)
@@ -197,14 +199,12 @@ def views(
         return
     publish_catalog(opened, anew=True)
     answer.fact(views=opened.views_file, catalog=opened.catalog_file)
-    console.print(f"duckdb shell   duckdb -readonly {opened.catalog_file}", markup=False)
-    console.print(f"or             cd {opened.root} && duckdb -init {opened.views_file.name}", markup=False)
-    console.print(f"elsewhere      SET VARIABLE workspace = '{opened.root}'; ATTACH, or .read them", markup=False)
-    console.print(
-        "Python         from pipelines.warehouse.catalog import connect; "
-        "from pipelines.workspace.layout import Workspace"
-    )
-    console.print(f"               connect(Workspace.open({str(opened.root)!r})).sql('FROM spans')")
+    root, catalog = shlex.quote(str(opened.root)), shlex.quote(str(opened.catalog_file))
+    say(f"duckdb shell   duckdb -readonly {catalog}")
+    say(f"or             cd {root} && duckdb -init {opened.views_file.name}")
+    say(f"elsewhere      SET VARIABLE workspace = {literal(str(opened.root))}; ATTACH, or .read them")
+    say("Python         from pipelines.warehouse.catalog import connect")
+    say(f"               connect({str(opened.root)!r}).sql('FROM spans')")
 
 
 def _show_quarantined(workspace: Workspace, batches: Sequence[BatchRow]) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from flows.answers import answer
 from flows.commands.options import VersionOption, WorkspaceOption, current_time
-from flows.console import console, show_table, warn
+from flows.console import say, show_table, warn
 from imsr_core.errors import ConfigError
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
@@ -57,7 +57,7 @@ def recommend(
             say_what_is_unknown(Recommender.open(opened, version, users=[]), lists.values())
             path = write_lists(opened, version, n, **how)
         answer.add([{"written": path}])
-        console.print(f"written: {path}; see them: imsr sql 'FROM recommendations'")
+        say(f"written: {path}; see them: imsr sql 'FROM recommendations'")
         return
     if not user:
         raise ConfigError("recommend for whom?", hint="imsr recommend --user ID, or --all")

@@ -11,7 +11,7 @@ import typer
 from flows.answers import answer
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption
-from flows.console import console
+from flows.console import say
 from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.version import Version
 from pipelines.report.page import write_report
@@ -39,6 +39,6 @@ def report(
         write_span_matrix(opened, Version.open(opened, version).row.version_id)
     path = write_report(opened, version, user, out)
     answer.add([{"written": path}])
-    console.print(f"written: {path}", soft_wrap=True)
+    say(f"written: {path}")
     if open_it:
         webbrowser.open(path.absolute().as_uri())

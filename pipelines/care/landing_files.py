@@ -229,7 +229,7 @@ def _delimited_records(
     raw, texts = (list(column) for column in zip(*lines, strict=True))
     wanted = source.names("timestamp")
     time = next((dialect.names.index(name) for name in wanted if name in dialect.names), None)
-    layout = Layout(len(dialect.names), dialect.delimiter, dialect.quote, time)
+    layout = Layout(len(dialect.names), dialect.delimiter, dialect.quote, time, dialect.backslash)
     gone: set[int] = set()
     for record in records(texts[dialect.begin :], layout, first=dialect.begin):
         own = record.fields[place] in _spellings(user_id) if record.fields else bool(pattern.search(record.complaint))

@@ -1,4 +1,5 @@
-"""The ids that somebody asks with, from Python: text, or the whole numbers that a log's ids often are there."""
+"""What somebody asks with from Python: ids, as text or as the whole numbers that a log's ids often are there, and how
+many."""
 
 from __future__ import annotations
 
@@ -33,3 +34,10 @@ def asked_id(value: object) -> str:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return str(int(value))
     raise ConfigError(f"{value!r} is no id", hint="ids are texts, as the events have them, or whole numbers")
+
+
+def asked_count(n: object, what: str = "items") -> int:
+    """How many are wanted. Raises ConfigError where that is no whole number of 1 or more."""
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+        raise ConfigError(f"{n!r} {what}", hint="ask for a whole number, 1 or more")
+    return int(n)

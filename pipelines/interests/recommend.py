@@ -26,7 +26,7 @@ from imsr_core.score.serving import Scorer, with_places_kept
 from imsr_core.session import session_state
 from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
-from pipelines.interests.asked_ids import Id, asked_id, asked_ids
+from pipelines.interests.asked_ids import Id, asked_count, asked_id, asked_ids
 from pipelines.interests.popular import most_popular
 from pipelines.interests.reasons import reasons
 from pipelines.interests.remembered import had_before
@@ -41,7 +41,7 @@ class UnknownUserError(ImsrError):
     """A user that the version has never seen."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Recommender:
     """One version, loaded once: item vectors, and the interests of everybody or of the users it was opened for."""
 
@@ -57,12 +57,17 @@ class Recommender:
         Raises:
             WorkspaceError, VersionError, CheckpointError: what is asked for is not there, or damaged.
         """
-        opened = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
-        version = Version.open(opened, version_id)
+        version = Version.open(Workspace.open(workspace), version_id)
         if users is None:
             return cls(version, version.load())
         indices = version.vocabulary.users_of(pa.array(asked_ids(users), pa.string()))
         return cls(version, version.load(unique(indices[indices >= 0])))
+
+    def __repr__(self) -> str:
+        return (
+            f"Recommender({self.version.row.version_id!r} of {str(self.version.workspace.root)!r}: "
+            f"{len(self.state.store.users):,} users, {self.state.n_items:,} items)"
+        )
 
     @cached_property
     def _items(self) -> Tensor:
@@ -128,10 +133,11 @@ class Recommender:
             VersionError: the version was pruned since it was opened.
         """
         share = self.version.workspace.settings.recommend.new_share if new_share is None else new_share
-        if n < 1 or not 0 <= share <= 1:
-            raise ConfigError(f"{n} items for each user, {share:g} of them new", hint="ask for 1 or more, 0 .. 1 new")
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{share:g} of the items new", hint="ask for a share, 0 .. 1")
+        wanted = asked_count(n, "items for each user")
         with self._saying_if_pruned():
-            return self._top_n(list(dict.fromkeys(asked_ids(user_ids))), n, exclude_seen, exclude, only, share)
+            return self._top_n(list(dict.fromkeys(asked_ids(user_ids))), wanted, exclude_seen, exclude, only, share)
 
     def _top_n(
         self,
@@ -221,9 +227,9 @@ class Recommender:
             )
         return allowed
 
-    def unknown_items(self, item_ids: Sequence[str]) -> list[str]:
+    def unknown_items(self, item_ids: Sequence[Id]) -> list[str]:
         """Those of ``item_ids`` that the version does not know, each once."""
-        ids = list(dict.fromkeys(item_ids))
+        ids = list(dict.fromkeys(asked_ids(item_ids)))
         found = self.version.vocabulary.items_of(pa.array(ids, pa.string()))
         known = (found >= 0) & (found < self.state.n_items)
         return [each for each, there in zip(ids, known.tolist(), strict=True) if not there]

@@ -43,12 +43,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the columns of a file stand in a line. ``quote`` is "" where nothing is quoted; ``time`` is a column."""
+    """How the columns of a file stand in a line. ``quote`` is "" where nothing is quoted; ``time`` is a column.
+
+    Inside quotes a quote is doubled; with ``backslash`` it may have one before it, as a backslash itself may.
+    """
 
     width: int
     delimiter: str
     quote: str
     time: int | None = None
+    backslash: bool = False
 
 
 def records(lines: Iterable[bytes], layout: Layout, first: int = 1) -> Iterator[Record]:
@@ -100,10 +104,10 @@ def split(text: str, layout: Layout) -> tuple[list[str] | None, bool]:
             fields.append(text[at:end])
             at = end + len(delimiter)
             continue
-        end = _closing(text, quote, at + 1)
+        end = _closing(text, layout, at + 1)
         if end < 0:
             return [*fields, text[at + 1 :]], True
-        fields.append(text[at + 1 : end].replace(quote * 2, quote))
+        fields.append(_unescaped(text[at + 1 : end], layout))
         at = end + 1
         if at == len(text):
             return fields, False
@@ -127,13 +131,33 @@ def _is_row(line: bytes, layout: Layout) -> bool:
     return fields is not None and len(fields) == layout.width and not is_open
 
 
-def _closing(text: str, quote: str, at: int) -> int:
-    """Where a quoted field ends: the next quote that is not doubled; -1 if there is none."""
+def _closing(text: str, layout: Layout, start: int) -> int:
+    """Where a quoted field that begins at ``start`` ends: the next quote that is not escaped; -1 if there is none."""
+    quote, at = layout.quote, start
     while (at := text.find(quote, at)) >= 0:
-        if not text.startswith(quote, at + 1):
+        if layout.backslash and _backslashes(text, start, at) % 2:
+            at += 1
+        elif text.startswith(quote, at + 1):
+            at += 2
+        else:
             return at
-        at += 2
     return -1
+
+
+def _backslashes(text: str, start: int, at: int) -> int:
+    """How many backslashes stand before ``at``, from ``start`` on."""
+    first = at
+    while first > start and text[first - 1] == "\\":
+        first -= 1
+    return at - first
+
+
+def _unescaped(field: str, layout: Layout) -> str:
+    """What a quoted field says."""
+    if not layout.backslash:
+        return field.replace(layout.quote * 2, layout.quote)
+    quote = re.escape(layout.quote)
+    return re.sub(rf"\\({quote}|\\)|{quote}({quote})", lambda found: found[1] or found[2], field)
 
 
 class _Lines:

@@ -26,6 +26,9 @@ from pipelines.workspace.engine import literal, registered
 _DELIMITERS = (",", "\t", ";", "|", "::", "\x01", " ")
 _LINE_BYTES = 2_000_000
 _BATCH = 1 << 16
+_COMMENT = "#"
+#: Lines at the top of a file in which a header is looked for that is not the first.
+_PREAMBLE = 50
 #: Columns that an error lists at most.
 _LISTED = 20
 
@@ -34,7 +37,8 @@ _LISTED = 20
 class Dialect:
     """How a file is written: what separates, what quotes ("" = nothing), its columns, whether a header is there.
 
-    ``above`` lines stand above the header, or the first row, and say nothing of it.
+    ``above`` lines stand above the header, or the first row, and say nothing of it. With ``backslash`` a quote inside
+    quotes is escaped by one, and not doubled.
     """
 
     delimiter: str
@@ -42,6 +46,7 @@ class Dialect:
     names: tuple[str, ...]
     header: bool
     above: int = 0
+    backslash: bool = False
 
     @property
     def begin(self) -> int:
@@ -66,7 +71,25 @@ def dialect_of(text: PlainText, source: SourceSettings, wanted: Sequence[str], t
         raise ReadError(f"{text.path}: the file is empty, it has not even a header", hint="nothing was ingested")
     if head.separator and not source.delimiter:
         source = replace(source, delimiter=head.separator)
-    return replace(dialect_of_line(head.line, source, wanted, typed), above=head.above)
+    backslash = source.escape == "backslash"
+    found = replace(dialect_of_line(head.line, source, wanted, typed), above=head.above, backslash=backslash)
+    if head.line.startswith(_COMMENT) and not source.columns:  # "# exported on ...", or the header is written so
+        below = text.head(MAX_LINE_BYTES, _COMMENT)
+        after = replace(dialect_of_line(below.line, source, wanted, typed), above=below.above, backslash=backslash)
+        return max(found, after, key=lambda each: len(set(wanted).intersection(each.names)))
+    return found
+
+
+def advice_on_the_header(text: PlainText, dialect: Dialect, wanted: Mapping[str, Sequence[ColumnPath]]) -> str:
+    """What to do where a line further down has our columns, and the one taken for the header has not; else ""."""
+    with text.open() as stream:
+        lines = enumerate(physical_lines(stream, MAX_LINE_BYTES), 1)
+        for number, raw in islice(lines, dialect.begin, _PREAMBLE):
+            for delimiter in {dialect.delimiter, *_DELIMITERS}:
+                names = {name.strip(' "') for name in raw.decode("utf-8", "replace").split(delimiter)}
+                if all(any(path.whole in names for path in paths) for paths in wanted.values()):
+                    return f"line {number} is the header, it seems: remove what stands above it"
+    return ""
 
 
 def dialect_of_line(line: str, source: SourceSettings, wanted: Sequence[str], typed: bool) -> Dialect:
@@ -191,7 +214,7 @@ def read_delimited(
     ``row_number`` counts records from 1; of a malformed one, and in a file that had to be read carefully, it is the
     line in the file. ``malformed`` is the complaint and the line.
     """
-    plain = text.even and not dialect.above and not (text.marked and not dialect.header)
+    plain = text.even and not dialect.above and not (text.marked and not dialect.header) and not dialect.backslash
     if plain and text.longest < _LINE_BYTES:
         try:
             if read_fast(connection, text, dialect, wanted, table) == text.lines - dialect.header:
@@ -232,7 +255,8 @@ def read_fast(
 def _read_carefully(
     connection: duckdb.DuckDBPyConnection, text: PlainText, dialect: Dialect, wanted: Wanted, table: str
 ) -> None:
-    layout = Layout(len(dialect.names), dialect.delimiter, dialect.quote, wanted.positions.get("timestamp"))
+    time = wanted.positions.get("timestamp")
+    layout = Layout(len(dialect.names), dialect.delimiter, dialect.quote, time, dialect.backslash)
     places = sorted(set(wanted.positions.values()))
     schema = pa.schema(
         [

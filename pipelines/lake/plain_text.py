@@ -95,15 +95,17 @@ class PlainText:
         """The first line, without its end and a byte order mark."""
         return self.head(most).line
 
-    def head(self, most: int = 1 << 26) -> Head:
-        """The first line that says something, without its end and a byte order mark, and what stands above it."""
+    def head(self, most: int = 1 << 26, comment: str | None = None) -> Head:
+        """The first line that says something and begins with no ``comment``, without its end and a byte order mark, and
+        what stands above it."""
         above, separator = 0, ""
         with self.open() as stream:
             for raw in physical_lines(stream, most):
                 line = raw.decode("utf-8", "replace").removeprefix("\ufeff")
-                if line.strip() and not (mark := _SEPARATOR.fullmatch(line)):
+                says = line.strip() and not (comment and line.startswith(comment))
+                if says and not (mark := _SEPARATOR.fullmatch(line)):
                     return Head(line, above, separator)
-                separator = mark[1] if line.strip() and mark else separator
+                separator = mark[1] if says and mark else separator
                 above += 1
         return Head("", 0, "")
 

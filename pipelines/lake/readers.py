@@ -23,7 +23,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.lake.column_paths import ColumnPath, lists_of, parsed
-from pipelines.lake.delimited import Dialect, Wanted, check_header, dialect_of, locate, read_delimited
+from pipelines.lake.delimited import (
+    Dialect,
+    Wanted,
+    advice_on_the_header,
+    check_header,
+    dialect_of,
+    locate,
+    read_delimited,
+)
 from pipelines.lake.event_files import EventFile, ReadError
 from pipelines.lake.json_lines import read_json
 from pipelines.lake.parquet_rows import read_parquet
@@ -152,7 +160,12 @@ def _read_delimited(
 ) -> None:
     dialect = _dialect(file, text, source, wanted)
     inside, constants = _from_path(file, wanted, dialect.names)
-    positions = locate(file.path, inside, dialect.names)
+    try:
+        positions = locate(file.path, inside, dialect.names)
+    except ReadError as error:
+        if advice := advice_on_the_header(text, dialect, inside):
+            raise ReadError(error.message, hint=advice) from None
+        raise
     check_header(file.path, dialect, positions)
     lists = [ours for ours, paths in inside.items() if lists_of(paths)]
     if lists and not source.list_separator:

@@ -21,6 +21,7 @@ _ADVICE = {
     Reason.TIMESTAMP_IN_FUTURE: "set time_unit or time_zone under [source], or [ingest] max_clock_skew",
 }
 _NOT_UTF8 = 'set encoding under [source]: "latin-1", "cp1252", ...'
+_BACKSLASH = 'set escape = "backslash" under [source]'
 #: How the readers say it (DuckDB's reader of CSV, and ours).
 _NOT_UTF8_WORDS = ("not utf-8 encoded", "no utf-8 text")
 
@@ -51,6 +52,8 @@ def advice(reason: str, refusal: Refusal) -> str:
     """What to set, if the rows are right; "" where no setting would let them in."""
     if reason == Reason.MALFORMED_ROW and is_not_utf8(refusal.first):
         return _NOT_UTF8
+    if reason == Reason.MALFORMED_ROW and '\\"' in refusal.first:
+        return _BACKSLASH
     return _ADVICE.get(Reason(reason), "")
 
 

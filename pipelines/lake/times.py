@@ -223,7 +223,8 @@ def check_readable(
         )
     raise TimeUnitError(
         f"{name}: not one of its {records:,} times can be read as {reading}; the first is {example!r}",
-        hint=_advice(connection, table, now)
+        hint=_quoted(example)
+        or _advice(connection, table, now)
         or 'write down how it is written: time_format = "%d/%m/%Y %H:%M" under [source] in imsr.toml',
     )
 
@@ -235,6 +236,15 @@ def _example(connection: duckdb.DuckDBPyConnection, table: str, nulls: Sequence[
         [list(nulls)],
     ).fetchone()
     return found[0] if found else None
+
+
+def _quoted(example: str) -> str:
+    """The setting that takes the quotes away which stand around a time, or nothing."""
+    mark = example[0]
+    if mark not in "\"'" or len(example) < 2 or not example.endswith(mark):
+        return ""
+    other = "'" if mark == '"' else '"'
+    return f"are columns quoted? set quote = {other}{mark}{other} under [source] in imsr.toml"
 
 
 def _advice(connection: duckdb.DuckDBPyConnection, table: str, now: datetime) -> str:

@@ -45,7 +45,7 @@ class Live:
         Raises:
             WorkspaceError, VersionError, CheckpointError: there is no workspace, no version yet, or it is damaged.
         """
-        opened = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
+        opened = Workspace.open(workspace)
         return cls(opened, ServedModel.load(opened), look_seconds)
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.errors import ImsrError
 from imsr_core.objectives import unit
+from pipelines.interests.asked_ids import Id, asked_count, asked_ids
 from pipelines.interests.catalogue import Catalogue
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
@@ -25,7 +27,7 @@ class UnknownItemError(ImsrError):
     """Items that the version has never seen."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ServedModel:
     """A version with what every answer needs: the ``directions`` (N, d) of its items, at length 1, the ``catalogue``
     with what is known of them, and when the folders of its interests were ``seals``-ed."""
@@ -36,7 +38,7 @@ class ServedModel:
     seals: tuple[int, ...]
 
     @classmethod
-    def load(cls, workspace: Workspace, version_id: str | None = None) -> ServedModel:
+    def load(cls, workspace: Workspace | Path | str, version_id: str | None = None) -> ServedModel:
         """The current version, or the one of this id, ready to answer.
 
         Raises:
@@ -49,6 +51,9 @@ class ServedModel:
         catalogue = Catalogue.of(recommender.version, recommender.state.n_items)
         return cls(recommender, directions, catalogue, seals)
 
+    def __repr__(self) -> str:
+        return f"ServedModel({self.recommender!r})"
+
     @property
     def version_id(self) -> str:
         """The version that answers."""
@@ -58,12 +63,12 @@ class ServedModel:
         """Whether its files are those that were loaded; forgetting a user rewrites them."""
         return _seals(self.recommender) == self.seals
 
-    def recommend(self, user_id: str, n: int, *, new: bool = False) -> list[Row]:
+    def recommend(self, user_id: Id, n: int, *, new: bool = False) -> list[Row]:
         """The ``n`` best items of a user, best first; a stranger gets the most popular ones (reason "popular")."""
         table = self.recommender.top_n([user_id], n, exclude_seen=new)
         return [_plain(row) for row in table.drop_columns(["user_id"]).to_pylist()]
 
-    def recommend_session(self, item_ids: Sequence[str], n: int, *, new: bool = True) -> tuple[list[Row], int]:
+    def recommend_session(self, item_ids: Sequence[Id], n: int, *, new: bool = True) -> tuple[list[Row], int]:
         """The ``n`` best items for somebody who had these (the most recent last), and how many of them are known.
 
         Nothing is trained or stored: every term reads the items as it would a user's (`imsr_core.session`). ``new``
@@ -72,9 +77,7 @@ class ServedModel:
         Raises:
             UnknownItemError: none of them is known.
         """
-        if n < 1:
-            raise ConfigError(f"{n} items", hint="ask for 1 or more")
-        known = self._known(item_ids)
+        n, known = asked_count(n), self._known(item_ids)
         if not len(known):
             raise UnknownItemError(
                 f"version {self.version_id} knows none of these items", hint="the view `items` lists those it knows"
@@ -82,13 +85,13 @@ class ServedModel:
         table = self.recommender.top_n_of_items(known.numpy(), n, new=new)
         return table.to_pylist(), len(known)
 
-    def similar(self, item_id: str, n: int) -> list[Row]:
+    def similar(self, item_id: Id, n: int) -> list[Row]:
         """The ``n`` items whose vectors point most nearly the same way, best first; ``score`` is the cosine.
 
         Raises:
             UnknownItemError: the version has never seen the item.
         """
-        known = self._known([item_id])
+        n, known = asked_count(n), self._known([item_id])
         if not len(known):
             raise UnknownItemError(
                 f"version {self.version_id} does not know item {item_id!r}", hint="ids are compared letter by letter"
@@ -98,8 +101,8 @@ class ServedModel:
         best = cosine.topk(min(n, len(cosine) - 1))
         return self._named(best.indices, best.values)
 
-    def _known(self, item_ids: Sequence[str]) -> Tensor:
-        indices = self.recommender.version.vocabulary.items_of(pa.array(list(item_ids), pa.string()))
+    def _known(self, item_ids: Sequence[Id]) -> Tensor:
+        indices = self.recommender.version.vocabulary.items_of(pa.array(asked_ids(item_ids), pa.string()))
         return torch.from_numpy(indices[(indices >= 0) & (indices < len(self.directions))].astype(np.int64))
 
     def _named(self, items: Tensor, scores: Tensor) -> list[Row]:

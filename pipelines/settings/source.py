@@ -68,6 +68,9 @@ class SourceSettings(Section):
     quote: Literal["auto", '"', "'", "none"] = documented(
         "auto", 'auto: " in files with commas and the like; none where tabs separate, and in .inter files'
     )
+    escape: Literal["doubled", "backslash"] = documented(
+        "doubled", 'how a quote is written inside quotes: twice, or \\" as MySQL, Hive and Spark have it'
+    )
     encoding: str = documented("utf-8", "of text files: utf-8, utf-16, latin-1, cp1252, ...")
     decimal: Literal[".", ","] = documented(".", 'the decimal mark of numbers; with "," a "." groups thousands')
     null_values: tuple[str, ...] = documented(NULL_WORDS, "words that stand for a missing value")

@@ -20,6 +20,7 @@ from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.tasks import BASE_TASK
 from imsr_core.ragged import SpanSequences
 from imsr_core.sorted_keys import is_in, unique
+from pipelines.interests.asked_ids import Id, asked_count, asked_ids
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.item_metadata import kept_metadata
 from pipelines.sequences.chain import ChainLink
@@ -29,7 +30,7 @@ from pipelines.tasks.version import LearntTask, UserVersion
 from pipelines.workspace.layout import Workspace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskPredictor:
     """One task of one version, and the sequences that users have by now."""
 
@@ -45,26 +46,29 @@ class TaskPredictor:
         Raises:
             WorkspaceError, VersionError, CheckpointError, TaskError: what is asked for is not there, or damaged.
         """
-        opened = workspace if isinstance(workspace, Workspace) else Workspace.open(workspace)
-        version = UserVersion.open(opened, version_id)
+        version = UserVersion.open(Workspace.open(workspace), version_id)
         learnt = version.task(task)
         chain = _newest_chain(version)
         return cls(version, learnt, tuple(chain), vocabulary_of(chain))
 
-    def known(self, user_ids: Sequence[str]) -> list[bool]:
+    def __repr__(self) -> str:
+        return f"TaskPredictor({self.task.name!r} of {self.version.row.version_id!r})"
+
+    def known(self, user_ids: Sequence[Id]) -> list[bool]:
         """Of which of these users something is known."""
-        users = self.vocabulary.users_of(pa.array(list(user_ids), pa.string()))
+        users = self.vocabulary.users_of(pa.array(asked_ids(user_ids), pa.string()))
         return is_in(users, history(self.chain, unique(users[users >= 0])).users).tolist()
 
-    def top_n(self, user_ids: Sequence[str], n: int = 3) -> pa.Table:
+    def top_n(self, user_ids: Sequence[Id], n: int = 3) -> pa.Table:
         """The ``n`` best labels of each user, best first: user_id, rank, label, score, probability (softmax).
 
         Labels of T1 are the items that may come next. Items that are newer than the task are read as unknown ones.
 
         Raises:
             UnknownUserError: nothing is known of a user.
+            ConfigError: ``n`` is below 1, or an id no text or whole number.
         """
-        ids = list(dict.fromkeys(user_ids))
+        ids, n = list(dict.fromkeys(asked_ids(user_ids))), asked_count(n, "labels for each user")
         users, sequences = self._sequences_of(ids)
         logits = self.version.method.predict(self.version.state, self.task.name, sequences)
         logits = logits[torch.from_numpy(np.searchsorted(sequences.users, users))]
@@ -81,7 +85,7 @@ class TaskPredictor:
             }
         )
 
-    def histories(self, user_ids: Sequence[str], last: int, name: str = "") -> dict[str, list[str]]:
+    def histories(self, user_ids: Sequence[Id], last: int, name: str = "") -> dict[str, list[str]]:
         """The ``last`` items of each user, the most recent first: what the prediction was made from.
 
         Args:
@@ -91,7 +95,7 @@ class TaskPredictor:
             UnknownUserError: nothing is known of a user.
             TaskError: the workspace has no metadata of items, or not this column.
         """
-        ids = list(dict.fromkeys(user_ids))
+        ids = list(dict.fromkeys(asked_ids(user_ids)))
         users, sequences = self._sequences_of(ids)
         names = _names_of(self.version.workspace, name) if name else {}
         rows = np.searchsorted(sequences.users, users)

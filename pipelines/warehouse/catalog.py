@@ -132,7 +132,7 @@ def _is_current(workspace: Workspace, stamp: str) -> bool:
     return workspace.catalog_file.stat().st_mtime_ns >= workspace.views_file.stat().st_mtime_ns
 
 
-def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyConnection:
+def connect(workspace: Workspace | Path | str, *, sandbox: bool = True) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB session with the views as they are now.
 
     ``sandbox`` keeps the session to the workspace's folders: no other file, no extension, and no way to change that.
@@ -143,8 +143,10 @@ def connect(workspace: Workspace, *, sandbox: bool = True) -> duckdb.DuckDBPyCon
     A query whose files were pruned since, or are rewritten at this moment, says so (see `explained`).
 
     Raises:
+        WorkspaceError: there is no workspace.
         QueryError: ``views.sql`` is not what was written there.
     """
+    workspace = Workspace.open(workspace)
     if not _is_movable(workspace):
         publish_catalog(workspace)
     connection = open_session(workspace)

@@ -66,8 +66,10 @@ class Workspace:
         return workspace
 
     @classmethod
-    def open(cls, root: Path | str) -> Workspace:
-        """The workspace at ``root``; raises WorkspaceError if there is none."""
+    def open(cls, root: Workspace | Path | str) -> Workspace:
+        """The workspace at ``root``, or one that was opened already; raises WorkspaceError if there is none."""
+        if isinstance(root, Workspace):
+            return root
         workspace = cls(Path(root).absolute())
         if not workspace.settings_file.is_file():
             raise WorkspaceError(

@@ -1,5 +1,9 @@
 """A hint can be typed as it stands."""
 
+import shlex
+from pathlib import Path
+
+import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -85,3 +89,22 @@ def test_a_folder_that_is_no_workspace_names_the_one_that_is_near(tmp_path, monk
     with pytest.raises(WorkspaceError) as caught:
         Workspace.open("other")
     assert caught.value.hint == "run: imsr init other"
+
+
+def test_what_init_and_views_advise_can_be_typed_where_the_folder_has_an_odd_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "Ann's shop $HOME"
+    said = CliRunner().invoke(app, ["init", name]).output
+    typed = {shlex.split(line)[4] for line in said.splitlines() if "imsr ingest" in line or "imsr run" in line}
+    assert typed == {name}
+    assert f"workspace: {tmp_path / name}" in said
+    Path("events.csv").write_text("user_id,item_id,timestamp\nu,i,1735689600\n")
+    assert CliRunner().invoke(app, ["ingest", "-w", name, "events.csv"]).exit_code == 0
+    shell, _, elsewhere, imports, expression = CliRunner().invoke(app, ["views", "-w", name]).output.splitlines()
+    assert shlex.split(shell)[-1] == str(tmp_path / name / "catalog.duckdb")
+    scope: dict[str, object] = {}
+    exec(imports.removeprefix("Python").strip(), scope)
+    assert len(eval(expression.strip(), scope).fetchall()) == 1
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(elsewhere.removeprefix("elsewhere").split(";")[0].strip())
+        assert connection.execute("SELECT getvariable('workspace')").fetchall() == [(str(tmp_path / name),)]

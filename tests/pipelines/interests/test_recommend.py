@@ -125,10 +125,17 @@ def test_a_list_longer_than_the_catalogue_is_the_catalogue(recommender):
     assert len(set(rows["item_id"].to_pylist())) == rows.num_rows
 
 
-@pytest.mark.parametrize("n", [0, -1])
-def test_a_list_of_no_items_is_refused(recommender, n):
-    with pytest.raises(ConfigError, match=f"{n} items"):
+@pytest.mark.parametrize("n", [0, -1, 1.5, "5", True, None])
+def test_a_list_of_no_items_or_of_no_number_of_them_is_refused(recommender, n):
+    with pytest.raises(ConfigError, match=f"{n!r} items"):
         recommender.top_n(["u1"], n)
+
+
+def test_what_a_notebook_shows_of_it_is_a_line_and_not_all_tensors(recommender):
+    assert repr(recommender) == (
+        f"Recommender({VERSIONS[-1]!r} of {str(recommender.version.workspace.root)!r}: "
+        f"{len(recommender.state.store.users)} users, {recommender.state.n_items} items)"
+    )
 
 
 def test_nobody_gets_no_list(recommender):

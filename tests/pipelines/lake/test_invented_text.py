@@ -42,6 +42,14 @@ CASES = {
     "a stray quote in the last line's id": ("a.csv", PLAIN + 'u3,"i3,2024-01-03', "", ([*BOTH, "u3"], [])),
     "an open quote and too few columns at the end": ("a.csv", PLAIN + 'u3,"i3', "", (BOTH, ["malformed_row"])),
     "quotes escaped by a backslash": ("a.csv", TITLED.format('"say \\"hi\\" x"\n'), "", (["u1"], ["malformed_row"])),
+    "quotes escaped by a backslash, as it is said": (
+        "a.csv",
+        TITLED.format('"say \\"hi, \\\\\\" x"\n') + 'u\\3,"i ""3""",2024-01-03,"C:\\dir\\\\"\n',
+        'escape = "backslash"',
+        ([*BOTH, "u\\3"], []),
+    ),
+    "quotes of another kind": ("a.csv", HEADER + "'u1','i1','2024-01-01'\n", "", 'set quote = "\'"'),
+    "quotes between tabs": ("a.tsv", 'user_id\titem_id\ttimestamp\n"u"\t"i"\t"2024-01-01"\n', "", "set quote = '\"'"),
     "text after a closing quote": ("a.csv", TITLED.format('"a" b\n'), "", (["u1"], ["malformed_row"])),
     # what spreadsheets do
     "sep= above the header": ("a.csv", "sep=;\n" + semicolons(PLAIN), "", (BOTH, [])),
@@ -94,7 +102,11 @@ CASES = {
     "no line at all": ("a.csv", "\n\n", "", "the file is empty, it has not even a header"),
     "a header in capitals": ("a.csv", HEADER.upper() + ROWS, "", "did you mean 'USER_ID'?"),
     "a header with spaces": ("a.csv", " user_id ,item_id ,timestamp\n" + ROWS, "", "did you mean ' user_id '?"),
-    "a comment above the header": ("a.csv", "# made on Monday\n" + PLAIN, "", "no column 'user_id'"),
+    "comments above the header": ("a.csv", "# made on Monday,\n#\n\n# by us\n" + PLAIN, "", (BOTH, [])),
+    "a comment above another header": ("a.csv", "# made on Monday\nuid,item_id,timestamp\n", "", "no column 'user_id'"),
+    "a header that is written as a comment": ("a.csv", "#" + PLAIN, "", "did you mean '#user_id'?"),
+    "rows of other columns above the header": ("a.csv", "uid,t\nu1,2\n" + PLAIN, "", "line 3 is the header, it seems"),
+    "a title above the header": ("a.csv", "Report\n\n" + PLAIN.replace(",", ";"), "", "line 3 is the header, it seems"),
     "two columns of one name": ("a.csv", "user_id," + PLAIN, "", "two columns are called 'user_id'"),
     # encodings
     "UTF-16 with a mark": ("a.csv", PLAIN.encode("utf-16"), UTF16, (BOTH, [])),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_world import TOML, log, make, run_all
 
+from imsr_core.errors import ConfigError
 from pipelines.interests import remembered
 from pipelines.serving.model import ServedModel, UnknownItemError
 
@@ -59,6 +60,15 @@ def test_what_a_user_had_is_in_memory_and_is_what_the_sequences_say(model, monke
     monkeypatch.setattr(remembered, "counts_are_all", lambda *given: given[-1] == 0)  # of some, not of all
     mixed = recommender._seen(users)
     assert sorted(zip(*mixed, strict=True)) == sorted(zip(*read, strict=True))
+
+
+def test_what_cannot_be_asked_says_so(model):
+    assert len(repr(model)) < 500
+    with pytest.raises(ConfigError, match="where several are wanted"):
+        model.recommend_session("i1", 4)
+    for ask in (lambda n: model.recommend_session(["i1"], n), lambda n: model.similar("i1", n)):
+        with pytest.raises(ConfigError, match="0 items"):
+            ask(0)
 
 
 def test_items_that_nobody_knows_are_an_error(model):

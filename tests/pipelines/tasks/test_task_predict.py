@@ -5,6 +5,7 @@ from small_world import DAYS, NASTY_ITEM, NASTY_USER, NOW, land, log, make, run_
 from task_world import add, with_tasks
 
 from flows.holding import holding
+from imsr_core.errors import ConfigError
 from imsr_core.lifelong.errors import TaskError
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.item_metadata import item_table
@@ -30,6 +31,18 @@ def test_labels_are_those_of_the_scores_in_the_order_of_the_question(taught):
     assert table["label"].to_pylist()[:5] == [label for _, label in expected]
     assert table["score"].to_pylist()[:5] == pytest.approx([score for score, _ in expected])
     assert sum(table["probability"].to_pylist()[:5]) == pytest.approx(1.0)
+
+
+def test_ids_are_asked_as_anywhere_and_what_a_notebook_shows_is_a_line(taught):
+    predictor = TaskPredictor.open(taught("conure"), "club")
+    assert repr(predictor) == f"TaskPredictor('club' of {predictor.version.row.version_id!r})"
+    for ask in (predictor.top_n, predictor.known, lambda ids: predictor.histories(ids, 1)):
+        with pytest.raises(ConfigError, match="where several are wanted"):
+            ask("u3")
+    with pytest.raises(UnknownUserError, match="called '3'"):
+        predictor.top_n([3])
+    with pytest.raises(ConfigError, match="0 labels"):
+        predictor.top_n(["u3"], 0)
 
 
 def test_t1_predicts_items_and_an_items_task_its_own(taught):

@@ -125,6 +125,11 @@ def test_spans_versions_and_promotions_equal_the_ledger(learnt):
     assert rows == list(zip(VERSIONS, [None, *VERSIONS[:-1]], [True] * 4 + [None], strict=True))
 
 
+def test_a_session_is_opened_by_the_folder_too(learnt):
+    with connect(str(learnt.root)) as named, connect(learnt) as opened:
+        assert named.sql("FROM spans").fetchall() == opened.sql("FROM spans").fetchall()
+
+
 def test_interactions_equal_the_log(learnt):
     text = "SELECT user_id, item_id, strftime(timestamp, '%Y-%m-%dT%H:%M:%S+00:00') FROM interactions"
     assert sorted(query(learnt, text)) == sorted(set(log()))
