@@ -17,6 +17,7 @@ from flows.command_list import COMMANDS
 from flows.console import errors, plain
 from flows.forgotten_option import ForgivingGroup
 from flows.next_command import keep_workspace
+from flows.quick_end import ending_quickly
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
 from pipelines.workspace.ending import raise_signal_behind
@@ -55,6 +56,12 @@ _LACKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLIN
 
 
 def main() -> None:
+    """The process of a command."""
+    with ending_quickly():
+        run_command()
+
+
+def run_command() -> None:
     """Run a command; an error of the user's or the disk's making is one message with what to do, and exit code 1."""
     end_cleanly_on_sigterm()
     for stream in (sys.stdout, sys.stderr):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from imsr_core.ragged import SpanSequences, slice_rows, take_rows
 from pipelines.interests.evaluation import evaluate_ranks, rank_events, seen_before, seen_in_counts
+from pipelines.interests.read_once import Read
 from pipelines.interests.remembered import counts_are_all
 from pipelines.interests.user_slices import user_slices
 from pipelines.interests.version import Version
@@ -87,8 +88,10 @@ def asked_of(sequences: SpanSequences, most: int, span_id: str) -> SpanSequences
     return take_rows(sequences, np.sort(rng.permutation(len(sequences))[:most]))
 
 
-def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: str) -> list[MetricRow]:
-    """Metrics of a version on a span's sequences.
+def score(
+    workspace: Workspace, version_id: str, row: SequencesRow, protocol: str, *, read: Read = Version.load
+) -> list[MetricRow]:
+    """Metrics of a version, which is ``read`` so, on a span's sequences.
 
     Raises:
         BeamJobError: the job failed on the runner of ``[sequences]``.
@@ -100,7 +103,7 @@ def score(workspace: Workspace, version_id: str, row: SequencesRow, protocol: st
     everybody = len(sequences)
     sequences = asked_of(sequences, workspace.settings.evaluation.test_users, row.span_id)
     here = options.is_one_process or len(sequences) < everybody
-    state = version.load(sequences.users if here else sequences.users[:0])
+    state = read(version, sequences.users if here else sequences.users[:0])
     ranked = rank_events(state, sequences, top_n) if here else ranks_everywhere(version, folder, top_n, options)
     known = [workspace.relative(path) for path in earlier] == list(version.lineage.vocabulary)
     if here and known and state.score is not None and counts_are_all(version, state.score, sequences.users).all():

@@ -31,6 +31,7 @@ from pipelines.interests.category_files import CategoryRows
 from pipelines.interests.gate_events import MOST_HIDDEN, GateEvents, rank_hidden, salt_of
 from pipelines.interests.item_categories import CategoryTable, rows_after
 from pipelines.interests.many_hands import hands_of
+from pipelines.interests.read_once import Read, read_to_train
 from pipelines.interests.score_files import ScoreChanges
 from pipelines.interests.scoring import changes_of, described, length_of_a_span, scored
 from pipelines.interests.version import LINE, Version, fingerprint_of, write_version
@@ -62,6 +63,7 @@ class TrainingInput:
 
     ``holdout`` is the share of the last span's events that are kept from learning; they are ranked up to ``top_n``.
     With ``like`` the version is a shadow: it starts over on all spans, beside the chain whose head that version is.
+    ``read`` reads the parent's model.
     """
 
     workspace: Workspace
@@ -74,6 +76,7 @@ class TrainingInput:
     holdout: float = 0.0
     top_n: int = 20
     like: Version | None = None
+    read: Read = read_to_train
 
     @property
     def span_id(self) -> str:
@@ -262,7 +265,7 @@ def _start(source: TrainingInput, users: NDArray[np.int64]) -> ModelState:
         return ModelState.initial(source.config, length_of_a_span(source.workspace))
     else:
         _require_same_numbering(source.parent, source)
-        state = source.parent.load(union(users, missed.users), optimizer=True)
+        state = source.read(source.parent, union(users, missed.users))
         _require_same_shape(source.parent, state.config, source.config)
     state.config, state.missed = source.config, missed
     made_by = source.parent or source.like

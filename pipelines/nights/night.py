@@ -16,6 +16,7 @@ from imsr_core.strategies.protocol import silent
 from pipelines.interests.gate import Verdict, judge_version
 from pipelines.interests.promotion import admit
 from pipelines.interests.rank_job import score
+from pipelines.interests.read_once import ReadOnce
 from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import Version
@@ -69,7 +70,7 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
 
     ``call`` runs a step of this name; a flow passes one that runs it as a task.
     """
-    workspace, outcome = writer.workspace, SpanOutcome(run)
+    workspace, outcome, parent = writer.workspace, SpanOutcome(run), ReadOnce()
 
     def timed(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         started = time.perf_counter()
@@ -81,8 +82,9 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
 
     try:
         outcome.sequences = timed("sequences", build_sequences, writer, run)
-        outcome.metrics = timed("evaluate", test_parent, writer, run, outcome.sequences)
-        outcome.version = timed("train", train, writer, run, outcome.sequences, _told(writer, run, progress))
+        outcome.metrics = timed("evaluate", test_parent, writer, run, outcome.sequences, parent)
+        told = _told(writer, run, progress)
+        outcome.version = timed("train", train, writer, run, outcome.sequences, told, parent)
         outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version)
         outcome.version = timed("publish", admit, writer, run.spans, outcome.version, outcome.verdict)
         if outcome.verdict.passed and workspace.settings.refresh.every_spans:
@@ -114,10 +116,11 @@ def build_sequences(writer: Writer, run: PlannedRun) -> list[SequencesRow]:
     return [sequence_span(writer.workspace, span_id, now=writer.now, writer=writer).row for span_id in run.spans]
 
 
-def test_parent(writer: Writer, run: PlannedRun, rows: list[SequencesRow]) -> list[MetricRow]:
+def test_parent(writer: Writer, run: PlannedRun, rows: list[SequencesRow], reading: ReadOnce) -> list[MetricRow]:
     """Score the version that the run starts from on the run's span, before it learns it. Empty for a base run.
 
-    The newest shadow of its chain is scored with it, so that the two can be compared.
+    The newest shadow of its chain is scored with it, so that the two can be compared. What is read of the parent stays
+    with ``reading`` for the training.
     """
     workspace = writer.workspace
     protocol = workspace.settings.evaluation.protocol
@@ -127,8 +130,9 @@ def test_parent(writer: Writer, run: PlannedRun, rows: list[SequencesRow]) -> li
     if parent is None:
         return []
     # never taken from the ledger: what is there may be of the span's data before they were restated
-    scored = [row.version_id for row in (parent, shadow) if row is not None]
-    metrics = {version_id: score(workspace, version_id, rows[-1], protocol) for version_id in scored}
+    metrics = {parent.version_id: score(workspace, parent.version_id, rows[-1], protocol, read=reading.look)}
+    if shadow is not None:
+        metrics[shadow.version_id] = score(workspace, shadow.version_id, rows[-1], protocol)
     with writer.transaction() as tx:
         for version_id, found in metrics.items():
             tx.delete("metrics", version_id=version_id, span_id=run.span_id, protocol=protocol)
@@ -137,8 +141,10 @@ def test_parent(writer: Writer, run: PlannedRun, rows: list[SequencesRow]) -> li
     return metrics[parent.version_id]
 
 
-def train(writer: Writer, run: PlannedRun, rows: list[SequencesRow], progress: Progress) -> VersionRow:
-    """The candidate of the run."""
+def train(
+    writer: Writer, run: PlannedRun, rows: list[SequencesRow], progress: Progress, reading: ReadOnce
+) -> VersionRow:
+    """The candidate of the run; ``reading`` may hold its parent already."""
     workspace = writer.workspace
     with workspace.ledger.snapshot() as view:
         parent = parent_of(view, run)
@@ -153,6 +159,7 @@ def train(writer: Writer, run: PlannedRun, rows: list[SequencesRow], progress: P
         protocol=settings.evaluation.protocol,
         holdout=settings.gate.hidden_share,
         top_n=settings.evaluation.top_n,
+        read=reading.take,
     )
     return train_version(source, writer, progress=progress)
 

@@ -65,7 +65,7 @@ def in_one_process(workspace: Path, nights: int) -> list[dict[str, float]]:
     code += f"Path({str(workspace)!r}), {nights})))"
     paths = f"{generated.ROOT}:{Path(__file__).parent}"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**costs.os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", code], env={**generated.AS_INSTALLED, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found: list[dict[str, float]] = json.loads(done.stdout.splitlines()[-1])

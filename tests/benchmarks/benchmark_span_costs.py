@@ -38,7 +38,7 @@ def measured(workspace: Path, *arguments: object) -> Cost:
     """The cost of one `imsr` command."""
     before = sizes(workspace)
     code = "import sys; sys.argv[0] = 'imsr'; from flows.cli import main; main()"
-    environment = os.environ | {"PYTHONPATH": str(generated.ROOT), "OMP_NUM_THREADS": "1"}
+    environment = generated.AS_INSTALLED | {"PYTHONPATH": str(generated.ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
         _, status, used = os.wait4(child.pid, 0)

@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parents[2]
 START = datetime(2024, 3, 1, tzinfo=UTC)
+#: The environment without what would keep Python from writing bytecode: an installed package has it.
+AS_INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 #: Days that are pre-trained on together, groups of items that users like, and what share of a user's events they are.
 BASE_DAYS, GROUPS, LOYALTY = 3, 50, 0.7
 
@@ -66,7 +68,7 @@ def write_span(path: Path, first_day: int, days: int, users: int, items: int, ev
 def run(*arguments: object) -> str:
     """One `imsr` command of this checkout, as somebody would type it; what it printed."""
     code = "import sys; sys.argv[0] = 'imsr'; from flows.cli import main; main()"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = AS_INSTALLED | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -130,7 +130,7 @@ def run_imsr(command: tuple[str, ...], fail: str, prepare: Prepare | None, args:
     sys.argv = ["imsr", *command]
     if prepare is not None:
         prepare(*args)
-    cli.main()
+    cli.run_command()
 
 
 def _process_state(pid: int) -> str:

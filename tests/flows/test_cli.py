@@ -321,7 +321,7 @@ def test_a_failed_training_ends_with_code_1_and_is_tried_again(tmp_path, monkeyp
     monkeypatch.setattr(training, "strategy_named", lambda _: diverge)
     monkeypatch.setattr(sys, "argv", ["imsr", "run", "-w", str(workspace.root)])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.run_command()
     assert ended.value.code == 1
     assert {row.error for row in span_rows(workspace).values()} == {"the loss became nan"}
     assert "the loss became nan" in imsr("status", "-w", workspace.root)

@@ -24,7 +24,7 @@ from small_world import (
 )
 
 from imsr_core.errors import ConfigError, NonFiniteError
-from pipelines.interests import training
+from pipelines.interests import read_once, training
 from pipelines.interests.version import LINE, Version
 from pipelines.nights.begun_with import begun_otherwise
 from pipelines.nights.night import run_span
@@ -93,6 +93,23 @@ def test_night_by_night_equals_all_at_once(learnt, tmp_path):
         ours, theirs = Version.open(workspace, version_id).row, Version.open(learnt, version_id).row
         assert ours.fingerprint == theirs.fingerprint
     assert _metrics(workspace) == {key: row for key, row in _metrics(learnt).items() if key[1] < DAYS[4]}
+
+
+@pytest.mark.parametrize(("test_users", "times"), [(0, 1), (3, 2)])
+def test_what_a_span_begins_with_is_read_once_for_test_and_training(learnt, tmp_path, monkeypatch, test_users, times):
+    """Unless the test is of some users of the span only; the model is the same either way."""
+    settings = TOML.replace("[evaluation]", f"[evaluation]\ntest_users = {test_users}")
+    workspace, read = make(tmp_path / "w", log([0, 1, 2]), settings), []
+
+    def noted(version, users):
+        read.append(version.row.version_id)
+        return version.load(users, optimizer=True)
+
+    monkeypatch.setattr(read_once, "read_to_train", noted)
+    outcomes = run_all(workspace)
+    assert read == [version_id for version_id in VERSIONS[:1] for _ in range(times)]
+    assert [outcome.version.version_id for outcome in outcomes] == VERSIONS[:2]
+    assert learnt_content(workspace, VERSIONS[1]) == learnt_content(learnt, VERSIONS[1])
 
 
 def test_the_seed_decides(learnt, tmp_path):
