@@ -67,5 +67,6 @@ class Registry(Mapping[str, T]):
 
 def nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
     """A hint: the known name that is most like ``name``, and all of them."""
-    close = get_close_matches(name, list(known), n=1)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"choose one of: {', '.join(known)}"
+    names = {each.casefold(): each for each in known}
+    close = get_close_matches(name.casefold(), names, n=1)
+    return (f"did you mean {names[close[0]]!r}? " if close else "") + f"choose one of: {', '.join(known)}"

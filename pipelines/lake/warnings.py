@@ -39,9 +39,9 @@ def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tup
             )
     if late := report.reasons.get(Reason.TOO_LATE):
         found.append(
-            f"{late:,} events are too late: their spans were learnt more than [ingest] lookback_spans = "
-            f"{settings.ingest.lookback_spans} ago. To learn those spans again, and all after them: "
-            "imsr ingest --accept-late --again FILE"
+            f"{late:,} {'event is' if late == 1 else 'events are'} too late: from before the newest learnt spans that "
+            f"late events may change ([ingest] lookback_spans = {settings.ingest.lookback_spans}). To learn from them, "
+            "and all later spans again: imsr ingest --accept-late --again FILE"
         )
     found.append(single_span(view.spans(), len(view.batches()), settings))
     return tuple(text for text in found if text)

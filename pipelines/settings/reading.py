@@ -15,6 +15,15 @@ from imsr_core.own_settings import settings_of
 
 #: What SQLite, Parquet and the engines hold.
 _LARGEST = 2**63
+#: What a person calls what TOML holds.
+_CALLED = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list",
+    list: "a list",
+}
 
 
 class Unreadable(Exception):
@@ -100,8 +109,11 @@ class Reading:
         if type(value) is int and float in kinds and int not in kinds:
             return float(value)
         if type(value) not in kinds:
-            wanted = " or ".join(sorted({"text" if kind is str else kind.__name__ for kind in kinds}))
-            raise self.refuse(f"{where} = {self._told(value)}: must be {wanted}", f"it is {type(value).__name__} now")
+            wanted = " or ".join(sorted(map(_called, kinds)))
+            without = ", and a number has no quotes" if isinstance(value, str) and kinds & {int, float} else ""
+            raise self.refuse(
+                f"{where} = {self._told(value)}: must be {wanted}", f"it is {_called(type(value))} now{without}"
+            )
         return value
 
 
@@ -110,6 +122,10 @@ def _elements(hint: Any, container: type) -> Any:
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     found = next((part for part in parts if get_origin(part) is container), None)
     return None if found is None else get_args(found)[1 if container is dict else 0]
+
+
+def _called(kind: type) -> str:
+    return _CALLED.get(kind, "a section" if kind is dict else kind.__name__)
 
 
 def _kinds(hint: Any) -> set[type]:
@@ -123,7 +139,7 @@ def _kinds(hint: Any) -> set[type]:
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
     """A hint: the known name that is most like ``name``, and all of them."""
-    names = list(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    listing = f"{what}: {', '.join(names)}"
-    return f"did you mean {close[0]!r}? {listing}" if close else listing
+    names = {each.casefold(): each for each in known}
+    close = get_close_matches(name.casefold(), names, n=1, cutoff=0.5)
+    listing = f"{what}: {', '.join(names.values())}"
+    return f"did you mean {names[close[0]]!r}? {listing}" if close else listing

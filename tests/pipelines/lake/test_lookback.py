@@ -79,10 +79,18 @@ def test_late_events_are_taken_when_that_is_asked_for(learnt, copy_of):
     assert (report.kept, report.quarantined, report.stale) == (1, 0, tuple(DAYS[2:]))
 
 
+def test_what_lies_before_the_first_learnt_span_is_not_said_to_have_been_learnt(learnt, copy_of):
+    report = late(with_lookback(copy_of(learnt), 30), "2024-02-01", "2024-02-02")
+    assert report.reasons == {"too_late": 2}
+    (told,) = report.warnings
+    assert "2 events are too late: from before the newest learnt spans" in told
+    assert "lookback_spans = 30" in told
+
+
 def test_a_late_event_is_told_with_the_command_that_takes_it(learnt, copy_of):
     workspace = with_lookback(copy_of(learnt), 1)
     report = late(workspace, DAYS[2], DAYS[5])
-    assert any("1 events are too late" in text and "--accept-late --again FILE" in text for text in report.warnings)
+    assert any("1 event is too late" in text and "--accept-late --again FILE" in text for text in report.warnings)
     path = workspace.root / "landing" / "late.csv"
     taken = ingest(workspace, [path], now=NOW, again=True, accept_late=True)
     assert (taken.kept, taken.duplicate, taken.warnings) == (1, 1, ())
