@@ -90,8 +90,8 @@ def _feed(workspace: Workspace, place: str, skip_lost: bool) -> Feed:
     if place.startswith(FOLDER):
         return FolderFeed(workspace, Path(place.removeprefix(FOLDER)), _say, current_time())
     if not place.startswith("kafka://"):
-        what = repr(place) if place else "nothing"
-        raise ConfigError(f"{what} is no stream", hint="--from kafka://HOST:PORT/TOPIC or --from folder:PATH")
+        what = f"{place!r} is no stream" if place else "no stream is named"
+        raise ConfigError(what, hint="--from kafka://HOST:PORT/TOPIC or --from folder:PATH")
     settings = workspace.settings.stream
     client = read_client_file(workspace.root / settings.client) if settings.client else {}
     source = KafkaSource(KafkaPlace.parse(place), settings.group or own_group(workspace), client, say=_say)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from flows.answers import answer
 from flows.commands.options import current_time
-from flows.console import console, show_table
+from flows.console import say, show_table
 from pipelines.lake.spans import from_us, to_us
 from pipelines.nights.plan import PlannedRun
 from pipelines.stream.closing import closing_of
@@ -34,9 +35,9 @@ def show_streams(workspace: Workspace) -> None:
         until = f"{from_us(closing.watermark_us):%Y-%m-%d %H:%M:%S}" if closing.watermark_us is not None else "none yet"
         reads = [_named(each) for each in readers if each["stream"] == state.name]
         known = "" if reads else " when it was last read"
-        console.print(f"stream      {state.name}: lag {state.lag:,}{known}, watermark {until}", markup=False)
-        console.print(f"            read by {' and '.join(reads) or 'nobody now; next: imsr stream'}", markup=False)
-        console.print(f"            waits for {closing.waits_for}", markup=False)
+        say(f"stream      {state.name}: lag {state.lag:,}{known}, watermark {until}")
+        say(f"            read by {' and '.join(reads) or f'nobody now; next: {_command(workspace, state.name)}'}")
+        say(f"            waits for {closing.waits_for}")
         idle_us = workspace.settings.stream.idle_us
         rows = [
             [
@@ -50,6 +51,16 @@ def show_streams(workspace: Workspace) -> None:
             for name, each in state.partitions.items()
         ]
         show_table("", ["partition", "next offset", "lag", "watermark", "last written", "idle"], rows, part="streams")
+
+
+def _command(workspace: Workspace, name: str) -> str:
+    """What reads a stream on."""
+    if workspace.settings.stream.source:
+        return "imsr stream"
+    kind, _, place = name.partition(":")
+    if kind == "folder":
+        return f"imsr stream --from {shlex.quote(f'folder:{workspace.root / place}')}"
+    return f"imsr stream --from kafka://HOST:PORT/{place}"
 
 
 def who_learns(workspace: Workspace, runs: Sequence[PlannedRun], now: datetime) -> str:

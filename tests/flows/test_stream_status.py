@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -98,12 +99,14 @@ def test_what_is_due_is_said_to_be_under_way(streamed):
 
 
 def test_a_stream_that_learns_nothing_or_has_ended_leaves_it_to_a_run(streamed):
-    root, _ = streamed
+    root, folder = streamed
     shown, due = beside(root, learns=False)
     assert f"read by process {os.getpid()} on {socket.gethostname()} (--no-learn)" in shown
     assert due == "due: 2; next: imsr run"
     shown = run("status", "-w", root)
-    assert "read by nobody now; next: imsr stream" in shown
+    (next_command,) = (line.partition("next: ")[2] for line in shown.splitlines() if "read by nobody now" in line)
+    run(*shlex.split(next_command)[1:], "-w", root, "--drain", "--no-learn")
+    assert next_command == f"imsr stream --from {shlex.quote(f'folder:{folder}')}"
     assert "due: 2; next: imsr run" in shown
     with Workspace.open(root).ledger.transaction() as tx:
         tx.set_span_state("2024-03-01", SpanState.FAILED, at=NOW, error="diverged")
