@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.errors import CheckpointError
+from imsr_core.members import joint
 from imsr_core.score.trend import TrendTerm
 from imsr_core.state import ModelState
 from imsr_core.trend import Trend
@@ -79,7 +80,7 @@ def changed_rows(before: ModelState, after: ModelState) -> dict[str, Tensor]:
 
 def row_tensors(state: ModelState) -> dict[str, Tensor]:
     """Everything of a state that has a row an item, by the name that it is saved under."""
-    tensors = {f"items.{name}": tensor for name, tensor in state.items.tensors().items()}
+    tensors = {f"items.{name}": tensor for name, tensor in joint(state.item_tables()).items()}
     tensors["trend.counts"] = state.trend.counts
     if state.score is not None:
         own = state.score.tensors()

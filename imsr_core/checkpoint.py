@@ -1,7 +1,8 @@
 """The checkpoint format of the `interests` line: safetensors and JSON, never a pickle.
 
     config.json             the configuration, the number of spans learnt, what the score's weights rest on
-    model.safetensors       items.weight (N, d), extractor.*, trend.*, score.* where [score] is on
+    model.safetensors       items.weight (N, d), extractor.*, trend.*, score.* where [score] is on; of M members items
+                            side by side, (N, M d), and the extractor of the m-th further one as member<m>.*
     optimizer.safetensors   Adam's moments and clocks, of item rows and of the extractor
                             (of items, both files may hold only what changed since another checkpoint: `changed_rows`)
     memory.safetensors      what the strategy carries besides the model (`ModelState.memory`); often nothing
@@ -31,6 +32,7 @@ from imsr_core.config import InterestsConfig, TrainingConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
+from imsr_core.members import Member, apart, joint
 from imsr_core.older_checkpoints import FIRST_SECTIONS, LATER_TENSORS, completed, identified
 from imsr_core.own_settings import settings_of
 from imsr_core.parts import STRATEGIES
@@ -157,18 +159,28 @@ def chain_at(folder: Path) -> Chain:
 
 
 def _model_tensors(state: ModelState) -> dict[str, Tensor]:
-    extractor = {f"extractor.{name}": tensor for name, tensor in state.extractor.state_dict().items()}
+    extractor = {
+        f"{prefix}{name}": tensor
+        for prefix, part in _parts(state)
+        for name, tensor in part.extractor.state_dict().items()
+    }
     trend = {f"trend.{name}": tensor for name, tensor in state.trend.tensors().items()}
     score = {} if state.score is None else {f"score.{name}": t for name, t in state.score.tensors().items()}
-    return {"items.weight": state.items.weight} | extractor | trend | score
+    return {"items.weight": joint(state.item_tables())["weight"]} | extractor | trend | score
 
 
 def _moments(state: ModelState) -> dict[str, Tensor]:
-    moments = {f"items.{name}": t for name, t in state.items.tensors().items() if name != "weight"}
-    for name, parts in state.extractor_optimizer.items():
-        for key, tensor in zip(("moment1", "moment2", "step"), parts, strict=True):
-            moments[f"extractor.{name}.{key}"] = tensor
+    moments = {f"items.{name}": t for name, t in joint(state.item_tables()).items() if name != "weight"}
+    for prefix, part in _parts(state):
+        for name, parts in part.extractor_optimizer.items():
+            for key, tensor in zip(("moment1", "moment2", "step"), parts, strict=True):
+                moments[f"{prefix}{name}.{key}"] = tensor
     return moments
+
+
+def _parts(state: ModelState) -> list[tuple[str, ModelState | Member]]:
+    """The members, the first one's extractor as ``extractor.``, that of the m-th further one as ``member<m>.``."""
+    return [("extractor.", state), *((f"member{m}.", member) for m, member in enumerate(state.members, 1))]
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -202,12 +214,14 @@ def load_state(
     path = own / MODEL
     tensors = _as_of(folders, MODEL)
     has_trend = any(name.startswith(LATER_TENSORS) for name in tensors)
-    weight = _take(tensors, "items.weight", (None, config.model.dim), path)
-    shapes = {name: tuple(like.shape) for name, like in state.extractor.state_dict().items()}
-    state.extractor.load_state_dict(
-        {name: _take(tensors, f"extractor.{name}", shape, path) for name, shape in shapes.items()}
-    )
-    state.items = RowTable.to_score_with(weight)
+    members = config.model.members
+    weights = apart(_take(tensors, "items.weight", (None, members * config.model.dim), path), members)
+    for (prefix, part), weight in zip(_parts(state), weights, strict=True):
+        shapes = {name: tuple(like.shape) for name, like in part.extractor.state_dict().items()}
+        part.extractor.load_state_dict(
+            {name: _take(tensors, f"{prefix}{name}", shape, path) for name, shape in shapes.items()}
+        )
+        part.items = RowTable.to_score_with(weight)
     state.trend = _take_trend(tensors, state.n_items, path) if has_trend else Trend.empty()
     state.score = _take_score(config, described, tensors, state.n_items, path)
     _require_no_more(tensors, path)
@@ -272,18 +286,24 @@ def _read_memory(path: Path) -> dict[str, Tensor]:
 
 
 def _load_moments(state: ModelState, tensors: dict[str, Tensor], path: Path) -> None:
-    shape = tuple(state.items.weight.shape)
-    moment1, moment2 = (_take(tensors, f"items.{name}", shape, path) for name in ("moment1", "moment2"))
-    steps = _take(tensors, "items.steps", shape[:1], path)
-    state.items = RowTable(state.items.weight, moment1, moment2, steps)
-    for name, parameter in state.extractor.named_parameters():
-        keys = [f"extractor.{name}.{key}" for key in ("moment1", "moment2", "step")]
+    members, (rows, dim) = 1 + len(state.members), state.items.weight.shape
+    wide: tuple[int, ...] = (rows, members * dim)
+    shapes = {"moment1": wide, "moment2": wide, "steps": (rows, members) if members > 1 else (rows,)}
+    found = [apart(_take(tensors, f"items.{name}", shape, path), members) for name, shape in shapes.items()]
+    for (prefix, part), *own in zip(_parts(state), *found, strict=True):
+        part.items = RowTable(part.items.weight, *own)
+        _load_extractor_moments(part, prefix, tensors, path)
+    _require_no_more(tensors, path)
+
+
+def _load_extractor_moments(part: ModelState | Member, prefix: str, tensors: dict[str, Tensor], path: Path) -> None:
+    for name, parameter in part.extractor.named_parameters():
+        keys = [f"{prefix}{name}.{key}" for key in ("moment1", "moment2", "step")]
         if not any(key in tensors for key in keys):
             continue
         like = tuple(parameter.shape)
         first, second = _take(tensors, keys[0], like, path), _take(tensors, keys[1], like, path)
-        state.extractor_optimizer[name] = (first, second, _take(tensors, keys[2], (), path))
-    _require_no_more(tensors, path)
+        part.extractor_optimizer[name] = (first, second, _take(tensors, keys[2], (), path))
 
 
 def _require_no_more(tensors: dict[str, Tensor], path: Path) -> None:

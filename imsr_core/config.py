@@ -48,6 +48,13 @@ class ModelConfig(Section):
     label_attention: Literal["soft", "hard"] = documented(
         "soft", "label-aware attention: soft = softmax over interests (paper), hard = best interest only"
     )
+    members: int = documented(
+        1,
+        "models of other draws that learn side by side; the score takes the mean of what they say. Each costs an "
+        "update's time and space (paper: 1)",
+        at_least=1,
+        at_most=16,
+    )
     attention_units: int = documented(0, "d_a of ComiRec-SA; 0 means 4 d as ComiRec has it", at_least=0, at_most=65_536)
 
     def clashes(self) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
     "retainer": {"interests": 0},  # all interests of a user were distilled
     "detector": {"min_items": 1},  # one item could puzzle
     "trimmer": {"merge_cosine": 0.0},  # what had become one stayed two
-    "model": {"starts": "random"},
+    "model": {"starts": "random", "members": 1},
     # there was one strategy; negatives were what was drawn, and interests learnt everything
     "training": {
         "strategy": "imsr",
@@ -33,7 +33,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
 UNNAMED_KEYS: dict[str, tuple[str, ...]] = {
     "training": ("residual", "full_softmax", "negatives_per_target", "device", "precision"),
     "trimmer": ("merge_cosine",),
-    "model": ("starts",),
+    "model": ("starts", "members"),
     "score": ("factors", "content"),
 }
 UNNAMED_SECTIONS = ("score",)

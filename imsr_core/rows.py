@@ -40,6 +40,11 @@ class RowTable:
         return cls(weight, zeros, zeros.clone(), torch.zeros(len(weight), device=weight.device))
 
     @classmethod
+    def empty(cls, dim: int) -> RowTable:
+        """A table without rows, of vectors of length ``dim``."""
+        return cls.of(torch.zeros(0, dim))
+
+    @classmethod
     def to_score_with(cls, weight: Tensor) -> RowTable:
         """A table of these rows (N, d) that is not trained: its moments are zeros that take no memory."""
         zero = torch.zeros((), dtype=weight.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 from imsr_core.extractors.protocol import Prior
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
+from imsr_core.strategies.members import member_alone
 
 
 @torch.no_grad()
@@ -57,7 +58,11 @@ def session_state(state: ModelState, items: Tensor, vectors: Tensor | None = Non
     """The model as it stands for one stranger (user 0) who had ``items`` (n,): interests and all counting terms are
     read from them, and of anybody else's it keeps what goes with what."""
     score = None if state.score is None else state.score.of_items(items.numpy())
-    return replace(state, store=session_interests(state, items, vectors), score=score)
+    members = tuple(
+        replace(member, store=session_interests(member_alone(state, number), items))
+        for number, member in enumerate(state.members, 1)
+    )
+    return replace(state, store=session_interests(state, items, vectors), score=score, members=members)
 
 
 def _mean_queries(store: InterestStore, fresh: Tensor) -> Tensor:

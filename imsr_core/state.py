@@ -13,6 +13,7 @@ from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Extractor, build_extractor
 from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
+from imsr_core.members import Member, initial_members
 from imsr_core.objectives import unit
 from imsr_core.ragged import SpanSequences, empty_sequences
 from imsr_core.rows import RowTable
@@ -36,6 +37,8 @@ class ModelState:
     ``<strategy>.<name>``; it is saved with the version. ``user_memory`` holds such tensors as have a row for something
     that users did: of each strategy one table, rows along the first dimension, with the users in
     ``<strategy>.user``. It is kept apart so that a user can be forgotten.
+
+    ``members`` are the further members of the model, none by default (see `imsr_core.members`).
     """
 
     config: InterestsConfig
@@ -49,6 +52,7 @@ class ModelState:
     missed: SpanSequences = field(default_factory=empty_sequences)
     memory: dict[str, Tensor] = field(default_factory=dict)
     user_memory: dict[str, Tensor] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
 
     @classmethod
     def initial(
@@ -59,16 +63,21 @@ class ModelState:
         dim, seed = config.model.dim, config.training.seed
         return cls(
             config=config,
-            items=RowTable.of(torch.zeros(0, dim)),
+            items=RowTable.empty(dim),
             extractor=build_extractor(config.model, seeded(seed, 0, Purpose.EXTRACTOR)),
             store=InterestStore.empty(dim, config.model.query_units),
             score=Score.empty(config.score, span_length).with_categories(categories) if config.score.enabled else None,
+            members=initial_members(config),
         )
 
     @property
     def n_items(self) -> int:
         """Items that the model knows: rows of its table."""
         return len(self.items)
+
+    def item_tables(self) -> list[RowTable]:
+        """The item table of each member, the first one's first."""
+        return [self.items, *(member.items for member in self.members)]
 
     def item_vectors(self) -> Tensor:
         """(N, d) item vectors as scores use them: at length 1 unless normalisation is off."""
@@ -81,7 +90,9 @@ class ModelState:
     def interest_term(self, items: Tensor | None = None) -> InterestTerm:
         """The interests and item vectors as a term of the score; ``items`` are those of `item_vectors`, if at hand."""
         vectors = self.item_vectors() if items is None else items
-        return InterestTerm(self.store, vectors, self.config.model.logit_scale)
+        normalised = self.config.model.normalize_items
+        others = tuple((member.store, unit(member.items.weight, normalised)) for member in self.members)
+        return InterestTerm(self.store, vectors, self.config.model.logit_scale, others)
 
     def scorer(self, which: str = "everything", items: Tensor | None = None) -> Scorer:
         """What scores the catalogue for a user, with the weights of one of `imsr_core.score.SETS`."""

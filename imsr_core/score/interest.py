@@ -1,10 +1,12 @@
 """The term `interest`: how near an item is to the nearest of a user's interests, as a logit.
 
-column: scale x max_k h_k . e_i. It has no state of its own: the interests and item vectors are the model's.
+column: scale x max_k h_k . e_i, of a model with several members the mean of theirs (see `imsr_core.members`). It has
+no state of its own: the interests and item vectors are the model's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,7 @@ PAIRS = 1_024
 @dataclass(frozen=True)
 class InterestTerm:
     """``store`` holds the users' interests, ``items`` (N, d) the item vectors; ``scale`` turns products into logits.
+    ``others`` are store and item vectors of each further member.
 
     A user without interests has 0 everywhere.
     """
@@ -32,16 +35,17 @@ class InterestTerm:
     store: InterestStore
     items: Tensor
     scale: float
+    others: tuple[tuple[InterestStore, Tensor], ...] = ()
 
     columns = ("interest",)
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (1,)."""
-        scores.add_(self._best(users, self.items), alpha=self.scale * float(weights[0]))
+        scores.add_(self._best(users), alpha=self.scale * float(weights[0]))
 
     def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> Tensor:
         """As `add` for the users of ``mine``; (P,) what they had, by ``had`` (1,)."""
-        best = self._best(mine.users, self.items)
+        best = self._best(mine.users)
         scores.add_(best, alpha=self.scale * float(weights[0]))
         return best.view(-1).index_select(0, mine.places_in(best)).mul_(self.scale * float(had[0]))
 
@@ -51,26 +55,52 @@ class InterestTerm:
         step = max(1, CHUNK // max(items.shape[1], 1))
         for first in range(0, len(users), step):
             ids = torch.from_numpy(users[first : first + step])
-            interests = padded_interests(self.store, ids)  # (b, K, d)
-            vectors = self.items[torch.from_numpy(np.ascontiguousarray(items[first : first + step]))]  # (b, C, d)
-            best = (vectors @ interests.transpose(1, 2)).amax(-1)
-            best[self.store.counts_of(ids) == 0] = 0.0
-            found[first : first + step, :, 0] = self.scale * best
+            shown = torch.from_numpy(np.ascontiguousarray(items[first : first + step]))
+            found[first : first + step, :, 0] = self.scale * self._mean(
+                _nearest_of(store, vectors, ids, shown) for store, vectors in self._members
+            )
         return found
 
     def asked(self, users: IntArray, shared: IntArray, place: IntArray, items: IntArray) -> tuple[Tensor, Tensor]:
         """(B, C, 1) the column of ``shared`` (C,) items, and (P, 1) that of pairs."""
-        best = self._best(users, self.items[torch.from_numpy(shared)])
-        ids = torch.from_numpy(users)
-        interests, none = padded_interests(self.store, ids), self.store.counts_of(ids) == 0
-        found = []
-        for part in torch.arange(len(place)).split(PAIRS):
-            rows = torch.from_numpy(place)[part]
-            vectors = self.items.index_select(0, torch.from_numpy(items)[part])
-            nearest = (interests.index_select(0, rows) @ vectors[..., None])[..., 0].amax(1)
-            found.append(nearest.masked_fill(none[rows], 0.0))
-        return self.scale * best[..., None], self.scale * torch.cat([torch.zeros(0), *found])[:, None]
+        ids, rows, own = (torch.from_numpy(each) for each in (users, place, items))
+        everywhere = torch.from_numpy(shared)
+        best = self._mean(nearest_scores(store, ids, vectors[everywhere]) for store, vectors in self._members)
+        pairs = self._mean(_nearest_of_pairs(store, vectors, ids, rows, own) for store, vectors in self._members)
+        return self.scale * best[..., None], self.scale * pairs[:, None]
 
-    def _best(self, users: IntArray, vectors: Tensor) -> Tensor:
-        """(B, N) the product of each of ``vectors`` (N, d) with the nearest interest of ``users`` (B,)."""
-        return nearest_scores(self.store, torch.from_numpy(users), vectors)
+    @property
+    def _members(self) -> tuple[tuple[InterestStore, Tensor], ...]:
+        return ((self.store, self.items), *self.others)
+
+    def _best(self, users: IntArray) -> Tensor:
+        """(B, N) the product of each item with the nearest interest of ``users`` (B,)."""
+        ids = torch.from_numpy(users)
+        return self._mean(nearest_scores(store, ids, vectors) for store, vectors in self._members)
+
+    def _mean(self, said: Iterable[Tensor]) -> Tensor:
+        """The mean of what each member says, in place of the first one's."""
+        each = iter(said)
+        total = next(each)
+        for more in each:
+            total += more
+        return total.div_(1 + len(self.others)) if self.others else total
+
+
+def _nearest_of(store: InterestStore, vectors: Tensor, users: Tensor, items: Tensor) -> Tensor:
+    """(b, C) the product of ``items`` (b, C) with the nearest interest of ``users`` (b,), 0 for who has none."""
+    best = (vectors[items] @ padded_interests(store, users).transpose(1, 2)).amax(-1)
+    best[store.counts_of(users) == 0] = 0.0
+    return best
+
+
+def _nearest_of_pairs(store: InterestStore, vectors: Tensor, users: Tensor, place: Tensor, items: Tensor) -> Tensor:
+    """(P,) the same for pairs of ``items`` (P,) and the user at a ``place`` (P,) among ``users`` (B,)."""
+    interests, none = padded_interests(store, users), store.counts_of(users) == 0
+    found = [torch.zeros(0)]
+    for part in torch.arange(len(place)).split(PAIRS):
+        rows = place[part]
+        own = vectors.index_select(0, items[part])
+        nearest = (interests.index_select(0, rows) @ own[..., None])[..., 0].amax(1)
+        found.append(nearest.masked_fill(none[rows], 0.0))
+    return torch.cat(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from imsr_core.errors import ConfigError
 from imsr_core.parts import FLOORS, STARTING_OVER, STRATEGIES
 from imsr_core.registry import nearest
+from imsr_core.strategies.members import by_all_members, learn
 from imsr_core.strategies.protocol import Change, History, InterestChanges, SpanUpdate, Strategy
 
 __all__ = [
@@ -20,14 +21,14 @@ __all__ = [
     "InterestChanges",
     "SpanUpdate",
     "Strategy",
+    "learn",
     "strategy_named",
 ]
 
 
 def strategy_named(name: str) -> Strategy:
-    """The strategy of this name. Raises `ConfigError` listing the names there are."""
+    """The strategy of this name, for all members of a model. Raises `ConfigError` listing the names there are."""
     for kind in (STRATEGIES, STARTING_OVER, FLOORS):
         if name in kind:
-            found: Strategy = kind[name]
-            return found
+            return by_all_members(kind[name])
     raise ConfigError(f"there is no strategy {name!r}", hint=nearest(name, [*STRATEGIES, *STARTING_OVER, *FLOORS]))

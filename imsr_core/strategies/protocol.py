@@ -57,7 +57,7 @@ class SpanUpdate:
     change); ``losses`` one per epoch; ``clarity_quantiles`` maps a quantile to the users' mean KL, so that an
     absolute c1 can be chosen; ``detected`` users were puzzled (those at the cap get no proposal). ``blind`` holds the
     interests of the users with events that were hidden from learning, as they are without those; None if none were.
-    ``blind_score`` is the score without them.
+    ``blind_score`` is the score without them. ``members`` are the updates of further members, if any.
     """
 
     state: ModelState
@@ -70,15 +70,28 @@ class SpanUpdate:
     clarity_quantiles: dict[str, float] = field(default_factory=dict)
     blind: InterestStore | None = None
     blind_score: Score | None = None
+    members: tuple[SpanUpdate, ...] = ()
 
     def unseen(self, users: Tensor | None = None) -> ModelState:
         """M_t as it is without the hidden events: weights that never saw them, and the ``blind`` interests; of
         ``users`` alone, if they are given."""
-        store = self.state.store if users is None else self.state.store.of_users(users)
-        if self.blind is None:
-            return self.state if users is None else replace(self.state, store=store)
-        blind = self.blind if users is None else self.blind.of_users(users)
-        return replace(self.state, store=store.updated(blind), score=self.blind_score)
+        if self.blind is None and users is None:
+            return self.state
+        score = self.state.score if self.blind is None else self.blind_score
+        pairs = zip(self.state.members, self.members, strict=True)
+        members = tuple(replace(member, store=update._blind_store(users)) for member, update in pairs)
+        return replace(self.state, store=self._blind_store(users), score=score, members=members)
+
+    def _blind_store(self, users: Tensor | None) -> InterestStore:
+        store, blind = self.state.store, self.blind
+        if users is not None:
+            store, blind = store.of_users(users), None if blind is None else blind.of_users(users)
+        return store if blind is None else store.updated(blind)
+
+    def without_blind(self) -> SpanUpdate:
+        """The same without what hidden events need: as large as the interests, and asked for once."""
+        members = tuple(update.without_blind() for update in self.members)
+        return replace(self, blind=None, blind_score=None, members=members)
 
     def weighed(self, weights: Weights) -> SpanUpdate:
         """The same with other weights of the score."""

@@ -17,7 +17,7 @@ from imsr_core.ragged import concatenate, take_rows
 from imsr_core.score import Score
 from imsr_core.sorted_keys import is_in, unique
 from imsr_core.state import ModelState
-from imsr_core.strategies import STARTING_OVER, Change, SpanUpdate, strategy_named
+from imsr_core.strategies import STARTING_OVER, Change, SpanUpdate, learn, strategy_named
 from imsr_core.strategies.imsr import imsr, scores_after
 from imsr_core.strategies.protocol import Progress, silent
 from pipelines.bench.cells import Cell, CellFiles, CellResult, store_of_counts
@@ -86,7 +86,7 @@ def cell_base(run: CellRun) -> tuple[ModelState, SpanRecord]:
         first, fresh = run.data.spans[0], _fresh(run)
         with _measured() as cost:
             if run.like is not None:
-                update = imsr(fresh, first.learnt, first.n_items, run.progress, like=_like(run, -1))
+                update = learn(imsr, fresh, first.learnt, first.n_items, run.progress, like=_like(run, -1))
             else:
                 method = strategy_named(run.cell.pretraining)
                 update = method(fresh, first.learnt, first.n_items, run.progress)
@@ -153,7 +153,7 @@ def _learn(run: CellRun, state: ModelState, number: int) -> tuple[ModelState, Sp
     past = run.data.history(number) if over else None
     with _measured() as cost:
         if run.like is not None and not over:
-            update = imsr(state, span.learnt, span.n_items, run.progress, like=_like(run, -1))
+            update = learn(imsr, state, span.learnt, span.n_items, run.progress, like=_like(run, -1))
         else:
             method = strategy_named(strategy)
             history = (lambda: past) if past is not None else (lambda: run.data.history(number))

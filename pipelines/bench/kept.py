@@ -17,6 +17,7 @@ import safetensors.torch
 
 from imsr_core.checkpoint import load_state, save_state
 from imsr_core.interests import InterestStore
+from imsr_core.members import Member
 from imsr_core.state import ModelState
 
 
@@ -45,8 +46,9 @@ def write_model(folder: Path, state: ModelState, record: SpanRecord) -> None:
     staging.mkdir(parents=True)
     try:
         save_state(replace(state, score=None), staging)
-        store = {f.name: getattr(state.store, f.name).contiguous() for f in fields(InterestStore)}
-        safetensors.torch.save_file(store, staging / "interests.safetensors")
+        for name, part in _stores(state).items():
+            store = {f.name: getattr(part, f.name).contiguous() for f in fields(InterestStore)}
+            safetensors.torch.save_file(store, staging / f"{name}.safetensors")
         memory = {name: tensor.contiguous() for name, tensor in state.user_memory.items()}
         safetensors.torch.save_file(memory, staging / "user_memory.safetensors")
         (staging / "record.json").write_text(json.dumps(asdict(record)))
@@ -55,10 +57,18 @@ def write_model(folder: Path, state: ModelState, record: SpanRecord) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _stores(state: ModelState) -> dict[str, InterestStore]:
+    """The interests of each member, by the name of their file."""
+    further = {f"member-{number}": member.store for number, member in enumerate(state.members, 1)}
+    return {"interests": state.store} | further
+
+
 def read_model(folder: Path) -> tuple[ModelState, SpanRecord]:
     """A model that was kept, and what it took."""
-    store = safetensors.torch.load_file(folder / "interests.safetensors")
     record = SpanRecord(**json.loads((folder / "record.json").read_text()))
-    state = load_state(folder, InterestStore(**store))
+    state = load_state(folder)
+    parts: list[ModelState | Member] = [state, *state.members]
+    for part, name in zip(parts, _stores(state), strict=True):
+        part.store = InterestStore(**safetensors.torch.load_file(folder / f"{name}.safetensors"))
     state.user_memory = safetensors.torch.load_file(folder / "user_memory.safetensors")
     return state, record

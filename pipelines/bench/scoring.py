@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from imsr_core.retrieval import score_chunks
+from imsr_core.score import Scorer
 from imsr_core.state import ModelState
 from pipelines.bench.cells import CellResult
 from pipelines.bench.data import BenchSpan
@@ -31,4 +32,7 @@ def ranks_alone(state: ModelState, span: BenchSpan, top_n: int) -> Ranks:
 
 def alone(state: ModelState, span: BenchSpan) -> Iterator[tuple[int, Tensor]]:
     """(first, scores (b, N)) of the span's users by their interests."""
+    if state.members:
+        only = [(state.interest_term(), torch.ones(1))]
+        return Scorer(only, state.n_items, state.store.users.numpy()).chunks(span.sequences.users)
     return score_chunks(state.store, torch.from_numpy(span.sequences.users), state.item_vectors())

@@ -170,11 +170,13 @@ def _version_problem(workspace: Workspace, row: VersionRow, deep: bool) -> str |
 
 def _tensor_problem(workspace: Workspace, row: VersionRow, lineage: Lineage, vocabulary: Vocabulary) -> str | None:
     """Damage that a hash cannot show: it was there when the folder was sealed."""
-    state = load_state(Version(workspace, row, lineage).model_folders(), optimizer=True)
+    version = Version(workspace, row, lineage)
+    state = load_state(version.model_folders(), optimizer=True)
     if state.n_items > vocabulary.validate().n_items:
         return f"it has {state.n_items} items, its vocabulary {vocabulary.n_items}"
     model = state.config.model
-    files = [workspace.resolve(path) for path in lineage.interests]
-    store = read_interests(files, model.dim, model.query_units)
-    finite = all(bool(torch.isfinite(tensor).all()) for tensor in (store.vectors, store.queries))
-    return None if finite else "its interests hold NaN or infinite values"
+    for files in (version.interest_files(), *map(version.member_files, range(1, model.members))):
+        store = read_interests(files, model.dim, model.query_units)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in (store.vectors, store.queries)):
+            return "its interests hold NaN or infinite values"
+    return None

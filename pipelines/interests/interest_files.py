@@ -116,6 +116,11 @@ def read_interests(
     return store
 
 
+def member_file(folder: Path, number: int) -> Path:
+    """The interests of the further member ``number`` (from 1) in a version folder: rows like those of the first."""
+    return folder / f"member-{number}.parquet"
+
+
 def rows_in(chain: Sequence[Path]) -> int:
     """Rows of all files of a chain, living or superseded."""
     return sum(row_count(path) for path in chain)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -226,8 +226,7 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
         events = events.compared_with(GateEvents.read(source.like.folder))
     score = changes_of(source.parent, before, update, union(span.users, before.missed.users))
     on_disk = source.parent is not None and (score is None or bool(score.folders))
-    update = replace(update, blind=None, blind_score=None)  # as large as the interests, and asked for no more
-    return _Learnt(update, events, score, before if on_disk else None, categories)
+    return _Learnt(update.without_blind(), events, score, before if on_disk else None, categories)
 
 
 def _categories(source: TrainingInput) -> CategoryRows | None:
@@ -285,7 +284,12 @@ def _require_same_numbering(parent: Version, source: TrainingInput) -> None:
 
 def _require_same_shape(parent: Version, old: InterestsConfig, new: InterestsConfig) -> None:
     """The tensors of a chain have the shapes that its base was made with."""
-    for key, shape in (("extractor", "extractor"), ("dim", "dim"), ("attention_units", "query_units")):
+    for key, shape in (
+        ("extractor", "extractor"),
+        ("dim", "dim"),
+        ("members", "members"),
+        ("attention_units", "query_units"),
+    ):
         if getattr(old.model, shape) != getattr(new.model, shape):
             raise ConfigError(
                 f"[model] {key} = {getattr(new.model, key)!r}: version {parent.row.version_id} was made with "

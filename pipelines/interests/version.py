@@ -3,7 +3,8 @@
     versions/<span>.<attempt>/
         config.json, model.safetensors, optimizer.safetensors    the checkpoint (imsr_core.checkpoint); of items what
                                 changed since the parent's, where that is little (imsr_core.changed_rows)
-        interests.parquet       interests of the users that the span touched (see `interest_files`)
+        interests.parquet       interests of the users that the span touched (see `interest_files`); those of the
+                                m-th further member of the model, if any, in member-<m>.parquet
         interest_counts.parquet how many those are, of each user (see `count_files`)
         changes.parquet         what happened to each interest: born, kept, trimmed, forgotten
         user_items.parquet, recent_items.parquet, neighbour_contexts.parquet or neighbour_counts.parquet
@@ -43,7 +44,14 @@ from imsr_core.strategies import Change, SpanUpdate
 from imsr_core.strategies.shrinking import Reason
 from pipelines.interests.category_files import CategoryRows, read_categories
 from pipelines.interests.count_files import write_counts
-from pipelines.interests.interest_files import COMPACTION_FACTOR, owners_in, read_interests, rows_in, write_interests
+from pipelines.interests.interest_files import (
+    COMPACTION_FACTOR,
+    member_file,
+    owners_in,
+    read_interests,
+    rows_in,
+    write_interests,
+)
 from pipelines.interests.memory_files import read_user_memory, write_user_memory
 from pipelines.interests.score_files import ScoreChanges, read_score, write_score
 from pipelines.sequences.vocabulary import Vocabulary
@@ -123,6 +131,10 @@ class Version:
         """The chain of interest files, oldest first."""
         return [self.workspace.resolve(path) for path in self.lineage.interests]
 
+    def member_files(self, number: int) -> list[Path]:
+        """The chain of interest files of the further member ``number`` (from 1), oldest first."""
+        return [member_file(path.parent, number) for path in self.interest_files()]
+
     def score_folders(self) -> list[Path]:
         """The folders with the score's tables, oldest first: those of the interests."""
         return [path.parent for path in self.interest_files()]
@@ -151,6 +163,8 @@ class Version:
         state = load_state(self.model_folders(), optimizer=optimizer)
         model = state.config.model
         state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
+        for number, member in enumerate(state.members, 1):
+            member.store = read_interests(self.member_files(number), model.dim, model.query_units, users)
         if state.score is not None:
             state.score = read_score(self.score_folders(), state.score, users)
             if state.score.categories is not None:
@@ -178,17 +192,21 @@ def write_version(
     model = _write_model(folder, update.state, lineage.version_id, parent, before)
     write_user_memory(update.state.user_memory, folder)
     store, chain = update.interests, lineage.interests
+    stores = [store, *(member.interests for member in update.members)]
     own = f"versions/{lineage.version_id}/interests.parquet"
     anew = parent is not None and (_overgrown(parent, len(store)) or (score is not None and not score.folders))
     if parent is not None and anew:
-        known = read_interests(parent.interest_files(), store.dim, store.queries.shape[1])
-        store, chain = known.updated(store), ()
+        stores, chain = [_with_earlier(parent, number, each) for number, each in enumerate(stores)], ()
     if score is not None:
         write_score(score.tables(everybody=anew), vocabulary, lineage.version_id, folder)
     if categories is not None:
         categories.write(folder, whole=not chain)
+    store, *further = stores
     user_ids, active = _user_ids(vocabulary, store), unique(update.changes.user.numpy())
     write_interests(store, user_ids, lineage.spans, lineage.version_id, folder / "interests.parquet")
+    for number, each in enumerate(further, 1):
+        ids = _user_ids(vocabulary, each)
+        write_interests(each, ids, lineage.spans, lineage.version_id, member_file(folder, number))
     write_counts(store, user_ids, active, lineage.version_id, (lineage.span_id, len(lineage.spans) - 1), folder)
     _write_changes(update, lineage, vocabulary, folder / "changes.parquet")
     complete = Lineage(**(lineage.__dict__ | {"interests": (*chain, own), "model": model}))
@@ -206,6 +224,12 @@ def _write_model(
     chain = save_state(state, folder, Before(before, chain_at(parent.folder)))
     earlier = tuple(parent.workspace.relative(path) for path in parent.model_folders())
     return (*earlier, f"versions/{version_id}") if chain.links else ()
+
+
+def _with_earlier(parent: Version, number: int, store: InterestStore) -> InterestStore:
+    """The interests of everybody by the member ``number`` (0: the first), with those of the span's users."""
+    files = parent.member_files(number) if number else parent.interest_files()
+    return read_interests(files, store.dim, store.queries.shape[1]).updated(store)
 
 
 def _overgrown(parent: Version, new_rows: int) -> bool:

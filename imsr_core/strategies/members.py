@@ -1,0 +1,98 @@
+"""A span learnt by all members of a model, each by the same strategy; see `imsr_core.members`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from imsr_core.members import Member, config_of
+from imsr_core.ragged import SpanSequences
+from imsr_core.state import ModelState
+from imsr_core.strategies.protocol import Progress, SpanUpdate, silent
+from imsr_core.trend import Trend
+
+
+def by_all_members(strategy: Callable[..., SpanUpdate]) -> Callable[..., SpanUpdate]:
+    """``strategy``, called alike, for a model of any number of members."""
+    return partial(learn, strategy)
+
+
+def learn(
+    strategy: Callable[..., SpanUpdate],
+    state: ModelState,
+    span: SpanSequences,
+    n_items: int,
+    progress: Progress = silent,
+    **how: Any,
+) -> SpanUpdate:
+    """The update of a model by a strategy: that of the first member, with those of the further ones in it.
+
+    ``how`` is what else the strategy takes. What a strategy remembers of a further member is kept with what it
+    remembers of the first, under a name with the member's number. Raises what the strategy raises.
+    """
+    count = 1 + len(state.members)
+    update = strategy(state, span, n_items, _part(progress, 0, count), **how)
+    updates = []
+    for number in range(1, count):
+        alone = member_alone(state, number)
+        learnt = strategy(alone, span, n_items, _part(progress, number, count), **how)
+        learnt.state.score = None
+        updates.append(learnt)
+    if not updates:
+        return update
+    after = replace(update.state, members=tuple(_member(learnt.state) for learnt in updates))
+    for number, learnt in enumerate(updates, 1):
+        after.memory = after.memory | _renamed(learnt.state.memory, number)
+        after.user_memory = after.user_memory | _renamed(learnt.state.user_memory, number)
+    return replace(update, state=after, members=tuple(updates))
+
+
+def member_alone(state: ModelState, number: int) -> ModelState:
+    """The further member ``number`` (from 1) as a model: without counts, unless it learns what they leave."""
+    member, config = state.members[number - 1], config_of(state.config, number)
+    return ModelState(
+        config=config,
+        items=member.items,
+        extractor=member.extractor,
+        store=member.store,
+        spans=state.spans,
+        extractor_optimizer=member.extractor_optimizer,
+        trend=Trend.empty(),
+        score=state.score if config.training.residual else None,
+        memory=_own(state.memory, number),
+        user_memory=_own(state.user_memory, number),
+    )
+
+
+def _member(state: ModelState) -> Member:
+    return Member(state.items, state.extractor, state.store, state.extractor_optimizer)
+
+
+def _mark(number: int) -> str:
+    return f"@{number}."
+
+
+def _renamed(memory: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """Tensors named <strategy>.<name> as <strategy>@<number>.<name>."""
+    return {name.replace(".", _mark(number), 1): tensor for name, tensor in memory.items()}
+
+
+def _own(memory: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """The tensors of a member, under their usual names."""
+    mark = _mark(number)
+    return {name.replace(mark, ".", 1): tensor for name, tensor in memory.items() if mark in name}
+
+
+def _part(progress: Progress, number: int, count: int) -> Progress:
+    """The progress of one member as that of all: its steps come after those of the members before it."""
+    if count == 1:
+        return progress
+
+    def tell(done: int, total: int, loss: float) -> None:
+        progress(number * total + done, count * total, loss)
+
+    return tell
