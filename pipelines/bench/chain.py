@@ -149,7 +149,9 @@ def _learn(run: CellRun, state: ModelState, number: int) -> tuple[ModelState, Sp
         state = replace(_fresh(run), spans=number)
         state.score = judged or state.score
         matched = _like(run, number)
-        state = state if matched is None else replace(state, store=matched)
+        if matched is not None:
+            members = tuple(replace(member, store=matched) for member in state.members)
+            state = replace(state, store=matched, members=members)
     past = run.data.history(number) if over else None
     with _measured() as cost:
         if run.like is not None and not over:

@@ -14,7 +14,9 @@ from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import VersionRow
 
 #: Keys of [model] that give the tensors of a chain their shapes.
-_SHAPES = ("extractor", "dim", "attention_units")
+_SHAPES = ("extractor", "dim", "members", "attention_units")
+#: What versions have that were made before there was the key.
+_BEFORE = {"members": 1}
 
 
 def begun_otherwise(workspace: Workspace, runs: list[PlannedRun]) -> list[str]:
@@ -41,7 +43,7 @@ def _pretraining(workspace: Workspace, first: VersionRow, anew: str) -> list[str
 
 def _shape(workspace: Workspace, head: VersionRow, anew: str) -> list[str]:
     try:
-        was = Lineage.read(workspace.resolve(head.path)).config.get("model", {})
+        was = _BEFORE | Lineage.read(workspace.resolve(head.path)).config.get("model", {})
     except CheckpointError:
         return []
     now = workspace.settings.model
