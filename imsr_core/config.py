@@ -54,6 +54,7 @@ class ModelConfig(Section):
         "update's time and space (paper: 1)",
         at_least=1,
         at_most=16,
+        fresh=2,
     )
     attention_units: int = documented(0, "d_a of ComiRec-SA; 0 means 4 d as ComiRec has it", at_least=0, at_most=65_536)
 

@@ -7,6 +7,7 @@ of each user; a stranger's are the means of everybody's queries of the same rank
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -54,15 +55,17 @@ def session_interests(state: ModelState, items: Tensor, vectors: Tensor | None =
     return store.replaced(vectors=interests, support=support)
 
 
-def session_state(state: ModelState, items: Tensor, vectors: Tensor | None = None) -> ModelState:
+def session_state(state: ModelState, items: Tensor, vectors: Sequence[Tensor] | None = None) -> ModelState:
     """The model as it stands for one stranger (user 0) who had ``items`` (n,): interests and all counting terms are
-    read from them, and of anybody else's it keeps what goes with what."""
+    read from them, and of anybody else's it keeps what goes with what. ``vectors`` are the model's
+    `vectors_of_members`, if they are at hand."""
     score = None if state.score is None else state.score.of_items(items.numpy())
+    first, *others = state.vectors_of_members() if vectors is None else vectors
     members = tuple(
-        replace(member, store=session_interests(member_alone(state, number), items))
-        for number, member in enumerate(state.members, 1)
+        replace(member, store=session_interests(member_alone(state, number), items, own))
+        for number, (member, own) in enumerate(zip(state.members, others, strict=True), 1)
     )
-    return replace(state, store=session_interests(state, items, vectors), score=score, members=members)
+    return replace(state, store=session_interests(state, items, first), score=score, members=members)
 
 
 def _mean_queries(store: InterestStore, fresh: Tensor) -> Tensor:

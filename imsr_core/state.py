@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -87,16 +88,19 @@ class ModelState:
         """(N,) what the trend adds to the inner products with `item_vectors`."""
         return self.trend.bias(self.config.trend, self.n_items, self.config.model.logit_scale)
 
-    def interest_term(self, items: Tensor | None = None) -> InterestTerm:
-        """The interests and item vectors as a term of the score; ``items`` are those of `item_vectors`, if at hand."""
-        vectors = self.item_vectors() if items is None else items
-        normalised = self.config.model.normalize_items
-        others = tuple((member.store, unit(member.items.weight, normalised)) for member in self.members)
-        return InterestTerm(self.store, vectors, self.config.model.logit_scale, others)
+    def vectors_of_members(self) -> tuple[Tensor, ...]:
+        """`item_vectors` of each member, the first one's first."""
+        return tuple(unit(table.weight, self.config.model.normalize_items) for table in self.item_tables())
 
-    def scorer(self, which: str = "everything", items: Tensor | None = None) -> Scorer:
+    def interest_term(self, vectors: Sequence[Tensor] | None = None) -> InterestTerm:
+        """The interests and item vectors as a term of the score; ``vectors`` are `vectors_of_members`, if at hand."""
+        first, *others = self.vectors_of_members() if vectors is None else vectors
+        stores = (member.store for member in self.members)
+        return InterestTerm(self.store, first, self.config.model.logit_scale, tuple(zip(stores, others, strict=True)))
+
+    def scorer(self, which: str = "everything", vectors: Sequence[Tensor] | None = None) -> Scorer:
         """What scores the catalogue for a user, with the weights of one of `imsr_core.score.SETS`."""
-        term = self.interest_term(items)
+        term = self.interest_term(vectors)
         if self.score is not None:
             return self.score.scorer(term, which)
         one = torch.ones(1)

@@ -70,8 +70,12 @@ class Recommender:
         )
 
     @cached_property
+    def _vectors(self) -> tuple[Tensor, ...]:
+        return self.state.vectors_of_members()
+
+    @property
     def _items(self) -> Tensor:
-        return self.state.item_vectors()
+        return self._vectors[0]
 
     def interests(self, user_id: Id) -> pa.Table:
         """The interests of one user, one row each, oldest first.
@@ -161,8 +165,8 @@ class Recommender:
     def top_n_of_items(self, items: NDArray[np.int64], n: int, *, new: bool = True) -> pa.Table:
         """The ``n`` best items for somebody who had ``items`` (indices, the most recent last): rank, item_id, score,
         reason. Every term of the score reads them as it reads a user's; ``new`` leaves the items themselves out."""
-        stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items), self._items))
-        vars(stranger)["_items"] = self._items  # a catalogue is not made anew for each request
+        stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items), self._vectors))
+        vars(stranger)["_vectors"] = self._vectors  # a catalogue is not made anew for each request
         nobody, which = np.zeros(1, dtype=np.int64), "new" if new else "everything"
         hidden = (np.zeros(len(items), dtype=np.int64), items) if new else None
         lists = stranger._scorer(which).best(nobody, n, hidden)
@@ -196,7 +200,7 @@ class Recommender:
 
     @cache  # noqa: B019 - a recommender is one version, and lives as long as it is used
     def _scorer(self, which: str) -> Scorer:
-        return self.state.scorer(which, self._items)
+        return self.state.scorer(which, self._vectors)
 
     def _lists(
         self, users: NDArray[np.int64], n: int, exclude_seen: bool, share: float, allowed: NDArray[np.bool_] | None
