@@ -84,3 +84,19 @@ def config_of(config: InterestsConfig, number: int) -> InterestsConfig:
 def initial_members(config: InterestsConfig) -> tuple[Member, ...]:
     """The further members of a model that has seen nothing."""
     return tuple(Member.initial(config_of(config, number)) for number in range(1, config.model.members))
+
+
+def renamed(memory: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """What a strategy remembers of the member ``number``, <strategy>.<name>, as the model keeps it:
+    <strategy>@<number>.<name>."""
+    return {name.replace(".", _mark(number), 1): tensor for name, tensor in memory.items()}
+
+
+def remembered_of(memory: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+    """Of all that the model keeps what is of the member ``number``, under the names that its strategy gave."""
+    mark = _mark(number)
+    return {name.replace(mark, ".", 1): tensor for name, tensor in memory.items() if mark in name}
+
+
+def _mark(number: int) -> str:
+    return f"@{number}."

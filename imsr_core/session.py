@@ -16,7 +16,6 @@ from torch import Tensor
 from imsr_core.extractors.protocol import Prior
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
-from imsr_core.strategies.members import member_alone
 
 
 @torch.no_grad()
@@ -62,7 +61,7 @@ def session_state(state: ModelState, items: Tensor, vectors: Sequence[Tensor] | 
     score = None if state.score is None else state.score.of_items(items.numpy())
     first, *others = state.vectors_of_members() if vectors is None else vectors
     members = tuple(
-        replace(member, store=session_interests(member_alone(state, number), items, own))
+        replace(member, store=session_interests(state.member(number), items, own))
         for number, (member, own) in enumerate(zip(state.members, others, strict=True), 1)
     )
     return replace(state, store=session_interests(state, items, first), score=score, members=members)

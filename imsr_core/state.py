@@ -14,7 +14,7 @@ from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Extractor, build_extractor
 from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
-from imsr_core.members import Member, initial_members
+from imsr_core.members import Member, config_of, initial_members, remembered_of
 from imsr_core.objectives import unit
 from imsr_core.ragged import SpanSequences, empty_sequences
 from imsr_core.rows import RowTable
@@ -87,6 +87,21 @@ class ModelState:
     def item_bias(self) -> Tensor:
         """(N,) what the trend adds to the inner products with `item_vectors`."""
         return self.trend.bias(self.config.trend, self.n_items, self.config.model.logit_scale)
+
+    def member(self, number: int) -> ModelState:
+        """The further member ``number`` (from 1) as a model: without counts, unless it learns what they leave."""
+        own, config = self.members[number - 1], config_of(self.config, number)
+        return ModelState(
+            config=config,
+            items=own.items,
+            extractor=own.extractor,
+            store=own.store,
+            spans=self.spans,
+            extractor_optimizer=own.extractor_optimizer,
+            score=self.score if config.training.residual else None,
+            memory=remembered_of(self.memory, number),
+            user_memory=remembered_of(self.user_memory, number),
+        )
 
     def vectors_of_members(self) -> tuple[Tensor, ...]:
         """`item_vectors` of each member, the first one's first."""

@@ -7,13 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
-from imsr_core.members import Member, config_of
+from imsr_core.members import Member, renamed
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.strategies.protocol import Progress, SpanUpdate, silent
-from imsr_core.trend import Trend
 
 
 def by_all_members(strategy: Callable[..., SpanUpdate]) -> Callable[..., SpanUpdate]:
@@ -38,7 +35,7 @@ def learn(
     update = strategy(state, span, n_items, _part(progress, 0, count), **how)
     updates = []
     for number in range(1, count):
-        alone = member_alone(state, number)
+        alone = state.member(number)
         learnt = strategy(alone, span, n_items, _part(progress, number, count), **how)
         learnt.state.score = None
         updates.append(learnt)
@@ -46,45 +43,13 @@ def learn(
         return update
     after = replace(update.state, members=tuple(_member(learnt.state) for learnt in updates))
     for number, learnt in enumerate(updates, 1):
-        after.memory = after.memory | _renamed(learnt.state.memory, number)
-        after.user_memory = after.user_memory | _renamed(learnt.state.user_memory, number)
+        after.memory = after.memory | renamed(learnt.state.memory, number)
+        after.user_memory = after.user_memory | renamed(learnt.state.user_memory, number)
     return replace(update, state=after, members=tuple(updates))
-
-
-def member_alone(state: ModelState, number: int) -> ModelState:
-    """The further member ``number`` (from 1) as a model: without counts, unless it learns what they leave."""
-    member, config = state.members[number - 1], config_of(state.config, number)
-    return ModelState(
-        config=config,
-        items=member.items,
-        extractor=member.extractor,
-        store=member.store,
-        spans=state.spans,
-        extractor_optimizer=member.extractor_optimizer,
-        trend=Trend.empty(),
-        score=state.score if config.training.residual else None,
-        memory=_own(state.memory, number),
-        user_memory=_own(state.user_memory, number),
-    )
 
 
 def _member(state: ModelState) -> Member:
     return Member(state.items, state.extractor, state.store, state.extractor_optimizer)
-
-
-def _mark(number: int) -> str:
-    return f"@{number}."
-
-
-def _renamed(memory: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-    """Tensors named <strategy>.<name> as <strategy>@<number>.<name>."""
-    return {name.replace(".", _mark(number), 1): tensor for name, tensor in memory.items()}
-
-
-def _own(memory: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-    """The tensors of a member, under their usual names."""
-    mark = _mark(number)
-    return {name.replace(mark, ".", 1): tensor for name, tensor in memory.items() if mark in name}
 
 
 def _part(progress: Progress, number: int, count: int) -> Progress:

@@ -16,7 +16,6 @@ from imsr_core.retrieval import nearest_scores
 from imsr_core.session import session_interests, session_state
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
-from imsr_core.strategies.members import member_alone
 from imsr_core.testing.planted_logs import assert_equal, copy_of, tensors_of, tensors_of_store, tiny_config
 from imsr_core.testing.strategy_contract import span_number
 
@@ -93,10 +92,10 @@ def test_the_score_takes_the_mean(extractor: str) -> None:
 
 def test_what_is_passed_in_stays_as_it_was() -> None:
     state = learnt("imsr", config())
-    members = [copy_of(member_alone(state, number)) for number in range(1, MEMBERS)]
+    members = [copy_of(state.member(number)) for number in range(1, MEMBERS)]
     strategy_named("imsr")(state, *span_number(SPANS))
     for number, before in enumerate(members, 1):
-        assert_equal(tensors_of(member_alone(state, number)), before)
+        assert_equal(tensors_of(state.member(number)), before)
 
 
 def test_a_chain_of_changes_reads_as_the_whole_checkpoint(tmp_path: Path) -> None:
@@ -138,9 +137,7 @@ def test_a_stranger_has_interests_of_each_member() -> None:
     items = torch.tensor([1, 4, 2])
     stranger = session_state(state, items)
     for number, member in enumerate(stranger.members, 1):
-        assert_equal(
-            tensors_of_store(member.store), tensors_of_store(session_interests(member_alone(state, number), items))
-        )
+        assert_equal(tensors_of_store(member.store), tensors_of_store(session_interests(state.member(number), items)))
     assert not torch.equal(stranger.store.vectors, stranger.members[0].store.vectors)
 
 
