@@ -20,6 +20,10 @@ from imsr_core.lifelong.evaluation import Score
 
 Tensors = dict[str, Tensor]
 
+LEAST_GAIN = 1e-4
+"""Patience waits for so much more held-out log-likelihood an example, in one epoch or in many: where labels can be told
+apart exactly every epoch gains, and nobody sees it."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -37,7 +41,7 @@ class PhaseProgress:
     Attributes:
         task: what is learnt, and ``phase`` of it.
         done: steps so far, of ``most``.
-        least: steps that are left if no epoch is better than the best one so far.
+        least: steps that are left if no epoch gains anything on the best one so far.
         likelihood: of the best epoch so far, and its number from 1; None and 0 in the first one.
     """
 
@@ -115,6 +119,7 @@ def train_phase(
     updates = _Updates(start, movable or {}, config)
     parameters = updates.parameters
     best: PhaseResult | None = None
+    gained: PhaseResult | None = None
     batches = -(-n_examples // config.batch_size)
     with _seeded(seed, next(iter(parameters.values())).device):
         for epoch in range(config.epochs):
@@ -127,33 +132,40 @@ def train_phase(
                 if after_step is not None:
                     with torch.no_grad():
                         after_step(parameters, step)
-                progress(_progress(called, step, loss, best, config))
+                progress(_progress(called, step, loss, best, gained, config))
             reached = score_of(parameters)
             if best is None or reached > best.score:
                 best = PhaseResult(updates.copies(), reached, epoch, epoch + 1)
-            elif _is_over(epoch, best.best_epoch, batches, config):
+            if gained is None or reached.likelihood > gained.score.likelihood + LEAST_GAIN:
+                gained = best
+            if _is_over(epoch, gained, batches, config):
                 break
     assert best is not None  # PhaseConfig has at least one epoch
     return PhaseResult(best.parameters, best.score, best.best_epoch, epoch + 1)
 
 
-def _is_over(epoch: int, best_epoch: int, batches: int, config: PhaseConfig) -> bool:
-    """Whether the patience is used up, in epochs and in steps, and the phase is long enough."""
-    waited = epoch - best_epoch
+def _is_over(epoch: int, gained: PhaseResult, batches: int, config: PhaseConfig) -> bool:
+    """Whether the patience is used up, in epochs and in steps since the last gain, and the phase is long enough."""
+    waited = epoch - gained.best_epoch
     long_enough = epoch + 1 >= config.min_epochs
     return long_enough and waited >= config.patience and waited * batches >= config.patience_steps
 
 
 def _progress(
-    called: tuple[str, str], step: Step, loss: Tensor, best: PhaseResult | None, config: PhaseConfig
+    called: tuple[str, str],
+    step: Step,
+    loss: Tensor,
+    best: PhaseResult | None,
+    gained: PhaseResult | None,
+    config: PhaseConfig,
 ) -> PhaseProgress:
     """What is to be said of a step, with the fewest epochs that the patience leaves."""
-    best_epoch, batches = (0, step.batches) if best is None else (best.best_epoch, step.batches)
+    since, batches = 0 if gained is None else gained.best_epoch, step.batches
     waiting = max(config.patience, -(-config.patience_steps // batches))
-    last = min(max(best_epoch + waiting, config.min_epochs - 1, step.epoch), config.epochs - 1)
+    last = min(max(since + waiting, config.min_epochs - 1, step.epoch), config.epochs - 1)
     done = step.epoch * batches + step.batch + 1
     likelihood = None if best is None else best.score.likelihood
-    least, number = (last + 1) * batches - done, 0 if best is None else best_epoch + 1
+    least, number = (last + 1) * batches - done, 0 if best is None else best.best_epoch + 1
     return PhaseProgress(*called, step, loss.item(), done, config.epochs * batches, least, likelihood, number)
 
 

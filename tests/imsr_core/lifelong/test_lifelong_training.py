@@ -10,7 +10,7 @@ import torch
 from imsr_core.errors import NonFiniteError
 from imsr_core.lifelong.config import PhaseConfig
 from imsr_core.lifelong.evaluation import Score
-from imsr_core.lifelong.training import train_phase
+from imsr_core.lifelong.training import LEAST_GAIN, train_phase
 
 PHASE = PhaseConfig(8, min_epochs=1, patience=2, patience_steps=1, batch_size=4, learning_rate=0.1, optimizer="adam")
 
@@ -53,6 +53,15 @@ def test_patience_is_counted_in_steps_too() -> None:
     assert run(scores, dataclasses.replace(PHASE, patience_steps=6))[0].epochs == 3
     assert run(scores, dataclasses.replace(PHASE, patience_steps=7))[0].epochs == 4
     assert run(scores, dataclasses.replace(PHASE, patience_steps=10))[0].epochs == 5
+
+
+def test_gains_that_nobody_sees_use_the_patience_up_unless_they_add_up() -> None:
+    """The best epoch is kept all the same, however little it is better."""
+    tiny = [-0.5, *(-0.5 + n * LEAST_GAIN / 10 for n in range(1, 8))]
+    result = run(tiny)[0]
+    assert (result.epochs, result.best_epoch, result.score.likelihood) == (3, 2, tiny[2])
+    slow = [-0.5, *(-0.5 + n * LEAST_GAIN * 0.6 for n in range(1, 8))]  # two epochs together gain enough
+    assert run(slow, dataclasses.replace(PHASE, patience=3))[0].epochs == 8
 
 
 def test_likelihood_selects_and_the_metric_settles_ties() -> None:
