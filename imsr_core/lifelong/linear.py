@@ -9,13 +9,16 @@ seen: the validation users, and each training user by the model of the folds wit
 
 Where labels are few, what users differ in most is what a label most probably follows: along D the penalty is eased if
 that raises the log-likelihood. ``eased`` = 1 is the plain regression.
+
+Classes may have `curves` along D, too, with weights of the same penalty, where those raise the log-likelihood: then who
+had much the same items is answered alike, beyond what each item says by itself.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imsr_core.encoders.tokens import FIRST_ITEM
+from imsr_core.lifelong.curves import Curves, draw_curves
 from imsr_core.lifelong.directions import main_directions
+from imsr_core.lifelong.regression import Design, Penalty, lost, regress
 from imsr_core.lifelong.tasks import Examples
 
 #: Strengths of the L2 penalty to choose from, strongest first.
@@ -33,17 +38,16 @@ DIRECTIONS = 16
 """Along so many main directions the penalty may be eased ..."""
 EASED = (1 / 5, 1 / 17)
 """... to one of these shares of it, tried in this order (a scale of 1 + 2^2 and 1 + 4^2)."""
-MOST_FITS = len(PENALTIES) + 2 * len(EASED)
-PSEUDO_USERS = 0.5
-"""Average users of each label that nobody saw: a label that no training user has is rare, not impossible."""
-MOST_STEPS, LEAST_GAIN = 100, 1e-6
-"""A fit ends after so many steps, or where one gains less loss than this."""
+CURVED = 32
+"""Along so many main directions there may be curves."""
+MOST_FITS = len(PENALTIES) + 2 * len(EASED) + 2
 LEAST_USERS = 3
 """An item that fewer training users had has no weight: it says nothing of anybody else."""
 MOST_EXAMPLES = 50_000
 """The weights are fitted on this many training examples at most, the first ones."""
 MOST_WEIGHTS = 2_000_000
-"""Where items times labels are more than this, only the items of the most users have weights."""
+"""Where items times labels are more than this, only the items of the most users have weights, and where items times
+``CURVED`` are, there are no curves."""
 BATCH = 4096
 """Users whose items are sorted at once."""
 FOLDS, FEW_FOLDS, MANY_EXAMPLES = 5, 2, 10_000
@@ -64,12 +68,15 @@ class Linear:
         weight: (V, Y).
         bias: (Y,).
         length: the most recent items of a user that are read.
+        curves: (J of them), and ``curved`` (J, Y) their weights; None = there are none.
     """
 
     items: Tensor
     weight: Tensor
     bias: Tensor
     length: int
+    curves: Curves | None = None
+    curved: Tensor | None = None
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Table rows (B, N) -> (B, Y)."""
@@ -78,11 +85,23 @@ class Linear:
         owners, rows, values = _different_items(inputs[:, -self.length :])
         known, places = _places(rows, self.items)
         starts = torch.searchsorted(owners[known], torch.arange(len(inputs), device=inputs.device))
-        return F.embedding_bag(places, self.weight, starts, mode="sum", per_sample_weights=values[known]) + self.bias
+
+        def summed(table: Tensor) -> Tensor:
+            return F.embedding_bag(places, table, starts, mode="sum", per_sample_weights=values[known])
+
+        scores = summed(self.weight) + self.bias
+        if self.curves is None or self.curved is None:
+            return scores
+        return scores + self.curves.of(summed(self.curves.directions)) @ self.curved
 
     def beside(self, scores: Tensor, inputs: Tensor) -> Tensor:
         """The encoder's scores (B, Y) of table rows (B, N) -> those of both."""
         return scores + self.logits(inputs)
+
+    def times(self, share: float) -> Linear:
+        """The model of so much of these scores."""
+        curved = None if self.curved is None else self.curved * share
+        return replace(self, weight=self.weight * share, bias=self.bias * share, curved=curved)
 
 
 class Fitted(NamedTuple):
@@ -100,20 +119,6 @@ def unheard(fits: int, most: int, loss: float) -> None:
     """Say nothing."""
 
 
-class _Penalty(NamedTuple):
-    """How weights (V, Y) are held small: with ``strength``, ``eased`` to a share of it along ``directions`` (V, k)."""
-
-    strength: float
-    directions: Tensor | None = None
-    eased: float = 1.0
-
-    def of(self, weight: Tensor) -> Tensor:
-        whole = weight.square().sum()
-        if self.directions is not None:
-            whole = whole - (1.0 - self.eased) * (self.directions.t() @ weight).square().sum()
-        return self.strength / 2 * whole
-
-
 def fit_linear(
     train: Examples,
     judges: Examples,
@@ -122,12 +127,14 @@ def fit_linear(
     seed: int,
     directions: int = DIRECTIONS,
     told: Told = unheard,
+    curved: int = CURVED,
 ) -> Fitted:
     """Fit the regression on ``train``; ``judges`` (validation) and the folds choose its penalty.
 
     Args:
         directions: along how many main directions the penalty may be eased; 0 = the plain regression.
         told: hears of every penalty that was tried.
+        curved: along how many there may be curves; 0 = none.
     """
     chosen = min(len(train), MOST_EXAMPLES, MOST_SCORES // n_labels)
     users, own = torch.unique(train.rows[:chosen], return_inverse=True)
@@ -138,88 +145,121 @@ def fit_linear(
     told_of = torch.zeros(len(users), n_labels, device=own.device)
     told_of.index_put_((own, labels), torch.ones(chosen, device=own.device), accumulate=True)
     folds = _folds(len(users), chosen, n_labels, seed).to(own.device)
-    problem = _Problem(of_users, told_of, folds, items, length, judges, told)
-    best = problem.fit(_Penalty(PENALTIES[0]))
-    strength = 0
-    for place in range(1, len(PENALTIES)):
-        found = problem.fit(_Penalty(PENALTIES[place]))
-        if found.loss >= best.loss:
-            break  # the loss has one valley along the path, and weaker penalties cost more
-        best, strength = found, place
-    if directions and len(items) > 2 * directions:
-        known = main_directions(of_users.index_select(1, torch.arange(len(items), device=own.device)), directions, seed)
-        for eased in EASED:  # what is eased bears, or wants, a stronger penalty elsewhere
-            tried = [problem.fit(_Penalty(PENALTIES[n], known, eased)) for n in (strength, max(0, strength - 1))]
-            found = min(tried, key=lambda each: each.loss)
-            if found.loss >= best.loss:
-                break
-            best = found
+    eased = directions if len(items) > 2 * directions else 0
+    bent = curved if eased and 2 * curved < len(items) <= MOST_WEIGHTS // max(1, curved) else 0
+    design, known, curves = _design(of_users, eased, bent, seed)
+    problem = _Problem(design, told_of, folds, items, length, curves, judges, told)
+    best = _best(problem, known, curves is not None)
     unseen = problem.unseen(best) if best.unseen is None else best.unseen
     return Fitted(best.model, torch.cat([unseen[own], in_batches(best.model, train.inputs, train.rows[chosen:])]))
+
+
+def _design(of_users: Tensor, eased: int, bent: int, seed: int) -> tuple[Design, Tensor, Curves | None]:
+    """What users (U, V + 1) are regressed on, the directions (V, eased), and the curves along ``bent`` of them."""
+    users, columns = of_users.shape
+    nothing = of_users.new_zeros(users, 0).to_dense()
+    if not max(eased, bent):
+        return Design(of_users, nothing), nothing.new_zeros(columns - 1, 0), None
+    of_items = of_users.index_select(1, torch.arange(columns - 1, device=of_users.device))
+    known = main_directions(of_items, max(eased, bent), seed)
+    places = of_items @ known[:, :bent]
+    curves = draw_curves(places, known[:, :bent], seed) if bent else None
+    return Design(of_users, nothing if curves is None else curves.of(places)), known[:, :eased], curves
 
 
 class _Trial(NamedTuple):
     """A fit with one penalty: the loss on users that the weights have not seen; ``unseen`` where folds judged, too."""
 
     loss: float
+    weights: Tensor
     model: Linear
-    penalty: _Penalty
+    penalty: Penalty
     unseen: Tensor | None
+
+
+def _best(problem: _Problem, directions: Tensor, curves: bool) -> _Trial:
+    """The fit that users whom the weights have not seen are likeliest by, of those that are tried one after another."""
+    best, strength = problem.fit(Penalty(PENALTIES[0])), 0
+    for place in range(1, len(PENALTIES)):
+        found = problem.fit(Penalty(PENALTIES[place]))
+        if found.loss >= best.loss:
+            break  # the loss has one valley along the path, and weaker penalties cost more
+        best, strength = found, place
+    changes = [Penalty(0.0, directions, eased) for eased in EASED if directions.shape[1]]
+    for penalty in changes:
+        found = problem.best_of(penalty, strength)
+        if found.loss >= best.loss:
+            break
+        best = found
+    if curves:
+        found = problem.best_of(best.penalty._replace(curves=True), PENALTIES.index(best.penalty.strength))
+        best = found if found.loss < best.loss else best
+    return best
 
 
 class _Problem:
     """The regression on the first examples, whole and without each fold; a fit starts from the one before it.
 
-    Users stand in it once, however many labels they have: ``design`` (U, V + 1), ``counts`` (U, Y) of their labels.
+    Users stand in it once, however many labels they have: ``counts`` (U, Y) of their labels.
     """
 
     def __init__(
         self,
-        design: Tensor,
+        design: Design,
         counts: Tensor,
         folds: Tensor,
         items: Tensor,
         length: int,
+        curves: Curves | None,
         judges: Examples,
         told: Told,
     ) -> None:
         self._design, self._counts, self._folds, self._judges = design, counts, folds, judges
-        self._items, self._length, self._told, self._fits = items, length, told, 0
+        self._items, self._length, self._curves, self._told, self._fits = items, length, curves, told, 0
         self._many = _many(int(counts.sum()), counts.shape[1])
         inside = [torch.nonzero(folds != fold).squeeze(1) for fold in range(int(folds.max()) + 1)]
         self._inside = inside if len(inside) > 1 else []
-        self._parts = [design.index_select(0, part) for part in self._inside]
+        self._parts = [design.of(part) for part in self._inside]
         self._weights = torch.zeros(len(items) + 1, counts.shape[1], device=counts.device)
         self._of_folds = [self._weights] * len(self._parts)
 
-    def fit(self, penalty: _Penalty) -> _Trial:
+    def fit(self, penalty: Penalty) -> _Trial:
         """The model with this penalty, judged."""
-        self._weights = _regress(self._design, self._counts, self._weights, penalty)
-        model = Linear(self._items, self._weights[:-1].clone(), self._weights[-1].clone(), self._length)
-        judges = self._judges
+        self._weights = regress(self._design, self._counts, self._weights, penalty)
+        model, judges = self._model(self._weights), self._judges
         loss = F.cross_entropy(in_batches(model, judges.inputs, judges.rows), judges.labels, reduction="sum")
-        trial = _Trial(float(loss), model, penalty, None)
+        trial = _Trial(float(loss), self._weights, model, penalty, None)
         self._fits += 1
         self._told(self._fits, MOST_FITS, float(loss) / max(1, len(judges)))
         if self._many:
             return trial
         unseen = self.unseen(trial)
         if self._parts:
-            loss = loss + _lost(unseen, self._counts)
+            loss = loss + lost(unseen, self._counts)
         return trial._replace(loss=float(loss), unseen=unseen)
+
+    def best_of(self, penalty: Penalty, strength: int) -> _Trial:
+        """The better fit with this strength and the next stronger one: where a part is held less, or there is more of
+        it, the rest bears, or wants, a stronger penalty."""
+        tried = [self.fit(penalty._replace(strength=PENALTIES[n])) for n in (strength, max(0, strength - 1))]
+        return min(tried, key=lambda each: each.loss)
 
     def unseen(self, trial: _Trial) -> Tensor:
         """(U, Y) logits of the users by the folds without them, and by the whole where there are no folds."""
-        weights = torch.cat([trial.model.weight, trial.model.bias.unsqueeze(0)])
         self._of_folds = [
-            _regress(part, self._counts[rows], weights if self._many else start, trial.penalty)
+            regress(part, self._counts[rows], trial.weights if self._many else start, trial.penalty)
             for part, rows, start in zip(self._parts, self._inside, self._of_folds, strict=True)
         ]
-        logits = self._design @ weights
+        logits = self._design.scores(trial.weights)
         for fold, each in enumerate(self._of_folds):
             out = torch.nonzero(self._folds == fold).squeeze(1)
-            logits[out] = self._design.index_select(0, out) @ each
+            logits[out] = self._design.of(out).scores(each)
         return logits
+
+    def _model(self, weights: Tensor) -> Linear:
+        own, curved = (part.clone() for part in self._design.parts(weights))
+        model = Linear(self._items, own[:-1].clone(), own[-1].clone(), self._length)
+        return replace(model, curves=self._curves, curved=curved) if len(curved) else model
 
 
 def in_batches(model: Linear, inputs: Tensor, rows: Tensor) -> Tensor:
@@ -279,33 +319,3 @@ def _folds(users: int, examples: int, n_labels: int, seed: int) -> Tensor:
 
 def _many(examples: int, n_labels: int) -> bool:
     return examples * n_labels > FEW_SCORES
-
-
-def _lost(logits: Tensor, counts: Tensor) -> Tensor:
-    """The sum of the cross-entropies of users (U, Y) with so many of each label (U, Y)."""
-    return (counts.sum(dim=1) * logits.logsumexp(dim=1)).sum() - (counts * logits).sum()
-
-
-def _regress(design: Tensor, counts: Tensor, start: Tensor, penalty: _Penalty) -> Tensor:
-    """Weights (V + 1, Y) that minimise the mean cross-entropy + penalty; the last row, the bias, is not penalised."""
-    weights = start.clone().requires_grad_()
-    examples = counts.sum()
-    average = design.t() @ counts.sum(dim=1, keepdim=True) / examples  # (V + 1, 1)
-    optimizer = torch.optim.LBFGS(
-        [weights],
-        max_iter=MOST_STEPS,
-        history_size=8,
-        tolerance_grad=1e-5,
-        tolerance_change=LEAST_GAIN,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = _lost(design @ weights, counts) / examples + penalty.of(weights[:-1])
-        loss = loss - PSEUDO_USERS / examples * F.log_softmax(average.t() @ weights, dim=1).sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return weights.detach()

@@ -21,8 +21,9 @@ from imsr_core.lifelong.evaluation import Score
 Tensors = dict[str, Tensor]
 
 LEAST_GAIN = 1e-4
-"""Patience waits for so much more held-out log-likelihood an example, in one epoch or in many: where labels can be told
-apart exactly every epoch gains, and nobody sees it."""
+"""Patience waits for so much more held-out log-likelihood an example, in one epoch or in many ..."""
+NEARLY_SURE = -0.01
+"""... and above this (0 is the most) for nothing: labels that can be told apart exactly gain for ever."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,11 @@ def train_phase(
 
 
 def _is_over(epoch: int, gained: PhaseResult, batches: int, config: PhaseConfig) -> bool:
-    """Whether the patience is used up, in epochs and in steps since the last gain, and the phase is long enough."""
+    """Whether the phase is long enough, and there is nothing left to gain or the patience is used up, in epochs and in
+    steps since the last gain."""
     waited = epoch - gained.best_epoch
-    long_enough = epoch + 1 >= config.min_epochs
-    return long_enough and waited >= config.patience and waited * batches >= config.patience_steps
+    used_up = waited >= config.patience and waited * batches >= config.patience_steps
+    return epoch + 1 >= config.min_epochs and (used_up or gained.score.likelihood > NEARLY_SURE)
 
 
 def _progress(

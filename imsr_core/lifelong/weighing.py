@@ -46,7 +46,7 @@ def deep_share(deep: View, wide: Linear, judges: Examples) -> float:
 def weighed(state: LifelongState, problem: TaskProblem, wide: Linear, share: float) -> LifelongState:
     """The version with this share of the deep part of its newest task, and the rest of the wide part."""
     head = {name: tensor * share for name, tensor in state.tensors.items() if name.startswith(f"head/{problem.name}/")}
-    rest = dataclasses.replace(wide, weight=wide.weight * (1 - share), bias=wide.bias * (1 - share))
+    rest = wide.times(1 - share)
     record = state.tasks[-1]
     record = dataclasses.replace(record, details=record.details | {"deep_share": share})
     weighed = state.replaced(head | wide_tensors(problem.name, rest if share < 1 else None))

@@ -10,18 +10,18 @@ import torch
 from imsr_core.errors import NonFiniteError
 from imsr_core.lifelong.config import PhaseConfig
 from imsr_core.lifelong.evaluation import Score
-from imsr_core.lifelong.training import LEAST_GAIN, train_phase
+from imsr_core.lifelong.training import LEAST_GAIN, NEARLY_SURE, train_phase
 
 PHASE = PhaseConfig(8, min_epochs=1, patience=2, patience_steps=1, batch_size=4, learning_rate=0.1, optimizer="adam")
 
 
 def run(scores, phase=PHASE, **options):  # type: ignore[no-untyped-def]
-    """Pull a vector to 5 from 0; epoch e is scored scores[e]."""
+    """Pull a vector to 5 from 0; epoch e is scored scores[e], less one: a log-likelihood is below 0."""
     seen, left = [], iter(scores)
 
     def score_of(parameters):  # type: ignore[no-untyped-def]
         seen.append(parameters["w"].detach().clone())
-        return Score(next(left), 0.0)
+        return Score(next(left) - 1.0, 0.0)
 
     result = train_phase(
         {"w": torch.zeros(3)},
@@ -37,7 +37,7 @@ def run(scores, phase=PHASE, **options):  # type: ignore[no-untyped-def]
 
 def test_the_best_epoch_is_kept_not_the_last() -> None:
     result, seen = run([0.1, 0.9, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
-    assert (result.best_epoch, result.epochs, result.score.likelihood) == (1, 4, 0.9)
+    assert (result.best_epoch, result.epochs, result.score.likelihood) == (1, 4, 0.9 - 1.0)
     assert torch.equal(result.parameters["w"], seen[1])
 
 
@@ -57,11 +57,18 @@ def test_patience_is_counted_in_steps_too() -> None:
 
 def test_gains_that_nobody_sees_use_the_patience_up_unless_they_add_up() -> None:
     """The best epoch is kept all the same, however little it is better."""
-    tiny = [-0.5, *(-0.5 + n * LEAST_GAIN / 10 for n in range(1, 8))]
+    tiny = [0.5, *(0.5 + n * LEAST_GAIN / 10 for n in range(1, 8))]
     result = run(tiny)[0]
-    assert (result.epochs, result.best_epoch, result.score.likelihood) == (3, 2, tiny[2])
-    slow = [-0.5, *(-0.5 + n * LEAST_GAIN * 0.6 for n in range(1, 8))]  # two epochs together gain enough
+    assert (result.epochs, result.best_epoch, result.score.likelihood) == (3, 2, tiny[2] - 1.0)
+    slow = [0.5, *(0.5 + n * LEAST_GAIN * 0.6 for n in range(1, 8))]  # two epochs together gain enough
     assert run(slow, dataclasses.replace(PHASE, patience=3))[0].epochs == 8
+
+
+def test_a_phase_that_is_nearly_sure_of_every_held_out_label_is_over_once_it_is_long_enough() -> None:
+    sure = 1.0 + NEARLY_SURE / 2
+    rising = [0.5, sure, *(sure - NEARLY_SURE * n / 20 for n in range(1, 7))]
+    assert run(rising, dataclasses.replace(PHASE, patience=9))[0].epochs == 2
+    assert run(rising, dataclasses.replace(PHASE, patience=9, min_epochs=5))[0].epochs == 5
 
 
 def test_likelihood_selects_and_the_metric_settles_ties() -> None:
@@ -93,7 +100,7 @@ def test_frozen_elements_keep_their_bits(phase) -> None:
     result = train_phase(
         {"w": start},
         lambda p, positions, step: (p["w"] - 5).square().sum(),
-        lambda p: Score(float(p["w"].sum().detach()), 0.0),
+        lambda p: Score(float(p["w"].sum().detach()) - 99.0, 0.0),
         n_examples=10,
         config=phase,
         seed=0,
@@ -178,7 +185,7 @@ def test_the_steps_that_are_left_at_least_are_those_of_a_phase_that_gets_no_bett
     later = [at for at in told if at.best_epoch == 2]
     assert all(at.done + at.least == 3 * result.epochs for at in later)
     assert later[-1].least == 0
-    assert {(at.task, at.phase, at.most, at.likelihood) for at in later} == {("age", "train", 24, 0.9)}
+    assert {(at.task, at.phase, at.most, at.likelihood) for at in later} == {("age", "train", 24, 0.9 - 1.0)}
     assert all(at.likelihood is None for at in told[:3])
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD, left_pad
-from imsr_core.lifelong import fitting, linear, protocol, wide
+from imsr_core.lifelong import fitting, linear, protocol, regression, wide
 from imsr_core.lifelong.directions import main_directions
 from imsr_core.lifelong.evaluation import Score
 from imsr_core.lifelong.growing import first_open_row, grow_items
@@ -115,7 +115,7 @@ def test_an_eased_penalty_is_that_share_of_it_along_the_directions(monkeypatch) 
     examples = task_examples(TaskData("a", sequences, sequences.users, group, 2), 20)
     monkeypatch.setattr(linear, "PENALTIES", (1e-2,))
     monkeypatch.setattr(linear, "EASED", (0.25,))
-    monkeypatch.setattr(linear, "PSEUDO_USERS", 0.0)
+    monkeypatch.setattr(regression, "PSEUDO_USERS", 0.0)
     known = []
 
     def kept(matrix, count, seed):  # type: ignore[no-untyped-def]
