@@ -16,7 +16,6 @@ had much the same items is answered alike, beyond what each item says by itself.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -30,6 +29,7 @@ from imsr_core.encoders.tokens import FIRST_ITEM
 from imsr_core.lifelong.curves import Curves, draw_curves
 from imsr_core.lifelong.directions import main_directions
 from imsr_core.lifelong.regression import Design, Penalty, lost, regress
+from imsr_core.lifelong.sparse_rows import SparseRows
 from imsr_core.lifelong.tasks import Examples
 
 #: Strengths of the L2 penalty to choose from, strongest first.
@@ -140,31 +140,27 @@ def fit_linear(
     users, own = torch.unique(train.rows[:chosen], return_inverse=True)
     owners, rows, values = _different_items(train.inputs[users][:, -length:])
     items = _items_that_count(rows, n_labels)
-    of_users = _matrix(owners, rows, values, items, len(users))
+    known, places = _places(rows, items)
+    of_users = SparseRows(owners[known], places, values[known], (len(users), len(items)))
     labels = train.labels[:chosen]
     told_of = torch.zeros(len(users), n_labels, device=own.device)
     told_of.index_put_((own, labels), torch.ones(chosen, device=own.device), accumulate=True)
     folds = _folds(len(users), chosen, n_labels, seed).to(own.device)
     eased = directions if len(items) > 2 * directions else 0
     bent = curved if eased and 2 * curved < len(items) <= MOST_WEIGHTS // max(1, curved) else 0
-    design, known, curves = _design(of_users, eased, bent, seed)
+    design, along, curves = _design(of_users, eased, bent, seed)
     problem = _Problem(design, told_of, folds, items, length, curves, judges, told)
-    best = _best(problem, known, curves is not None)
+    best = _best(problem, along, curves is not None)
     unseen = problem.unseen(best) if best.unseen is None else best.unseen
     return Fitted(best.model, torch.cat([unseen[own], in_batches(best.model, train.inputs, train.rows[chosen:])]))
 
 
-def _design(of_users: Tensor, eased: int, bent: int, seed: int) -> tuple[Design, Tensor, Curves | None]:
-    """What users (U, V + 1) are regressed on, the directions (V, eased), and the curves along ``bent`` of them."""
-    users, columns = of_users.shape
-    nothing = of_users.new_zeros(users, 0).to_dense()
-    if not max(eased, bent):
-        return Design(of_users, nothing), nothing.new_zeros(columns - 1, 0), None
-    of_items = of_users.index_select(1, torch.arange(columns - 1, device=of_users.device))
-    known = main_directions(of_items, max(eased, bent), seed)
-    places = of_items @ known[:, :bent]
+def _design(of_users: SparseRows, eased: int, bent: int, seed: int) -> tuple[Design, Tensor, Curves | None]:
+    """What users (U, V) are regressed on, the directions (V, eased), and the curves along ``bent`` of them."""
+    known = main_directions(of_users, max(eased, bent), seed)
+    places = of_users @ known[:, :bent]
     curves = draw_curves(places, known[:, :bent], seed) if bent else None
-    return Design(of_users, nothing if curves is None else curves.of(places)), known[:, :eased], curves
+    return Design(of_users, places[:, :0] if curves is None else curves.of(places)), known[:, :eased], curves
 
 
 class _Trial(NamedTuple):
@@ -257,8 +253,8 @@ class _Problem:
         return logits
 
     def _model(self, weights: Tensor) -> Linear:
-        own, curved = (part.clone() for part in self._design.parts(weights))
-        model = Linear(self._items, own[:-1].clone(), own[-1].clone(), self._length)
+        own, bias, curved = (part.clone() for part in self._design.parts(weights))
+        model = Linear(self._items, own, bias, self._length)
         return replace(model, curves=self._curves, curved=curved) if len(curved) else model
 
 
@@ -288,19 +284,6 @@ def _places(rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
     places = torch.searchsorted(items, rows).clamp(max=len(items) - 1)
     known = items[places] == rows
     return known, places[known]
-
-
-def _matrix(owners: Tensor, rows: Tensor, values: Tensor, items: Tensor, users: int) -> Tensor:
-    """(U, V + 1) sparse: the value of each item of each user, and a 1 for the bias."""
-    known, places = _places(rows, items)
-    everybody = torch.arange(users, device=rows.device)
-    bias = torch.stack([everybody, torch.full_like(everybody, len(items))])
-    index = torch.cat([torch.stack([owners[known], places]), bias], dim=1)
-    content = torch.cat([values[known], torch.ones(users, device=rows.device)])
-    with warnings.catch_warnings():  # torch 2.11 and 2.12 say that nothing is checked, although it is asked for
-        warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled", UserWarning)
-        matrix = torch.sparse_coo_tensor(index, content, (users, len(items) + 1), check_invariants=True)
-    return matrix.coalesce()
 
 
 def _items_that_count(rows: Tensor, n_labels: int) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imsr_core.lifelong.sparse_rows import SparseRows
+
 PSEUDO_USERS = 0.5
 """Average users of each label that nobody saw: a label that no training user has is rare, not impossible."""
 MOST_STEPS, LEAST_GAIN = 100, 1e-6
@@ -20,27 +22,33 @@ MOST_STEPS, LEAST_GAIN = 100, 1e-6
 
 
 class Design(NamedTuple):
-    """What the users are regressed on: sparse ``items`` (U, V + 1), the last a 1 for the bias, and ``curves`` (U, J).
+    """What the users are regressed on: ``items`` (U, V), and ``curves`` (U, J).
 
-    Weights of them are (V + 1 + J, Y), or (V + 1, Y) of the items alone.
+    Weights are (V + 1 + J, Y): of the items, the bias, and the curves; or (V + 1, Y) without those.
     """
 
-    items: Tensor
+    items: SparseRows
     curves: Tensor
 
     def of(self, users: Tensor) -> Design:
-        """The rows of these users."""
-        return Design(self.items.index_select(0, users), self.curves[users])
+        """The rows of these users, ascending."""
+        return Design(self.items.of(users), self.curves[users])
 
     def scores(self, weights: Tensor) -> Tensor:
         """(U, Y)."""
-        own, curved = self.parts(weights)
-        return self.items @ own + self.curves @ curved if len(curved) else self.items @ own
+        own, bias, curved = self.parts(weights)
+        scores = self.items @ own + bias
+        return scores + self.curves @ curved if len(curved) else scores
 
-    def parts(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The weights of items and bias, and those of curves: (V + 1, Y), (J or 0, Y)."""
+    def turned(self, table: Tensor, curves: bool) -> Tensor:
+        """What each row of weights is multiplied by, summed over users: (U, Y) -> (V + 1 (+ J), Y)."""
+        sums = [self.items.turned(table), table.sum(dim=0, keepdim=True)]
+        return torch.cat([*sums, self.curves.t() @ table] if curves else sums)
+
+    def parts(self, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights of items, bias and curves: (V, Y), (Y,), (J or 0, Y)."""
         columns = self.items.shape[1]
-        return weights[:columns], weights[columns:]
+        return weights[:columns], weights[columns], weights[columns + 1 :]
 
 
 class Penalty(NamedTuple):
@@ -52,21 +60,26 @@ class Penalty(NamedTuple):
     eased: float = 1.0
     curves: bool = False
 
-    def of(self, weight: Tensor, curved: Tensor) -> Tensor:
-        whole = weight.square().sum() + curved.square().sum()
+    def of(self, weight: Tensor, curved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The penalty of these weights, and its gradients by them."""
+        held = weight
         if self.directions is not None:
-            whole = whole - (1.0 - self.eased) * (self.directions.t() @ weight).square().sum()
-        return self.strength / 2 * whole
+            held = weight - (1.0 - self.eased) * self.directions @ (self.directions.t() @ weight)
+        whole = (weight * held).sum() + curved.square().sum()
+        return self.strength / 2 * whole, self.strength * held, self.strength * curved
 
 
+@torch.no_grad()
 def regress(design: Design, counts: Tensor, start: Tensor, penalty: Penalty) -> Tensor:
-    """Weights that minimise the mean cross-entropy + penalty; the bias, last of the items' rows, is not penalised."""
-    rows = design.items.shape[1] + (design.curves.shape[1] if penalty.curves else 0)
-    weights = F.pad(start[:rows], (0, 0, 0, max(0, rows - len(start)))).clone().requires_grad_()
+    """Weights that minimise the mean cross-entropy + penalty for users with so many of each label (U, Y).
+
+    Args:
+        start: where it begins; weights that it lacks begin at 0.
+    """
+    rows = design.items.shape[1] + 1 + (design.curves.shape[1] if penalty.curves else 0)
+    weights = F.pad(start[:rows], (0, 0, 0, max(0, rows - len(start)))).clone()
     each, examples = counts.sum(dim=1, keepdim=True), counts.sum()
-    average = design.items.t() @ each / examples  # (V + 1, 1)
-    if penalty.curves:
-        average = torch.cat([average, design.curves.t() @ each / examples])
+    average = design.turned(each, penalty.curves) / examples  # (rows, 1)
     optimizer = torch.optim.LBFGS(
         [weights],
         max_iter=MOST_STEPS,
@@ -77,15 +90,20 @@ def regress(design: Design, counts: Tensor, start: Tensor, penalty: Penalty) -> 
     )
 
     def closure() -> Tensor:
-        optimizer.zero_grad()
-        own, curved = design.parts(weights)
-        loss = lost(design.scores(weights), counts) / examples + penalty.of(own[:-1], curved)
-        loss = loss - PSEUDO_USERS / examples * F.log_softmax(average.t() @ weights, dim=1).sum()
-        loss.backward()
+        logits, pseudo = design.scores(weights), average.t() @ weights  # (U, Y), (1, Y)
+        own, _, curved = design.parts(weights)
+        held, by_own, by_curved = penalty.of(own, curved)
+        loss = lost(logits, counts) / examples + held - PSEUDO_USERS / examples * F.log_softmax(pseudo, dim=1).sum()
+        by_logits = (each * logits.softmax(dim=1) - counts) / examples
+        by_pseudo = PSEUDO_USERS / examples * (pseudo.shape[1] * pseudo.softmax(dim=1) - 1.0)
+        gradient = design.turned(by_logits, penalty.curves) + average * by_pseudo
+        gradient[: len(own)] += by_own
+        gradient[len(own) + 1 :] += by_curved
+        weights.grad = gradient
         return loss
 
     optimizer.step(closure)
-    return weights.detach()
+    return weights
 
 
 def lost(logits: Tensor, counts: Tensor) -> Tensor:

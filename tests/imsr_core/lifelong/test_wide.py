@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -23,10 +22,16 @@ from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.methods.peterrec import parameter_share
 from imsr_core.lifelong.problems import task_problem
 from imsr_core.lifelong.removing import remove_task
+from imsr_core.lifelong.sparse_rows import SparseRows
 from imsr_core.lifelong.splits import parts_of
 from imsr_core.lifelong.tasks import TaskData, task_examples
 from imsr_core.lifelong.training import PhaseResult
 from imsr_core.testing.planted_users import planted_task, sequences_of, small_config
+
+
+def rows_of(dense: torch.Tensor) -> SparseRows:
+    rows, columns = torch.nonzero(dense, as_tuple=True)
+    return SparseRows(rows, columns, dense[rows, columns], (dense.shape[0], dense.shape[1]))
 
 
 def config_of(length: int = 50):  # type: ignore[no-untyped-def]
@@ -45,20 +50,18 @@ def test_scores_are_the_sum_over_different_known_items_over_the_root_of_how_many
     assert torch.equal(model.logits(rows[:1])[0], found[0])  # whoever else is asked for
 
 
-def test_no_warning_of_torch_2_11_reaches_the_user(monkeypatch) -> None:
-    """It says that nothing is checked, although it is: https://github.com/pytorch/pytorch/issues/184610."""
-    made = torch.sparse_coo_tensor
-
-    def warns(*arguments: object, **named: object) -> torch.Tensor:
-        warnings.warn("Sparse invariant checks are implicitly disabled. Memory errors ...", UserWarning, stacklevel=2)
-        return made(*arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(torch, "sparse_coo_tensor", warns)
-    sequences = sequences_of([[n % 3, n % 2] for n in range(40)])
-    examples = task_examples(TaskData("a", sequences, sequences.users, np.arange(40) % 2, 2), 2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert fit_linear(examples, examples, 2, 2, seed=0).model.weight.any()
+def test_products_of_sparse_rows_are_those_of_the_dense_matrix() -> None:
+    torch.manual_seed(0)
+    dense = torch.randn(7, 5) * (torch.rand(7, 5) < 0.4)
+    dense[3], dense[:, 2] = 0.0, 0.0  # a user without items, an item without users
+    matrix, right, left = rows_of(dense), torch.randn(5, 3), torch.randn(7, 3)
+    assert torch.allclose(matrix @ right, dense @ right, atol=1e-6)
+    assert torch.allclose(matrix.turned(left), dense.t() @ left, atol=1e-6)
+    few = torch.tensor([0, 3, 6])
+    assert torch.allclose(matrix.of(few) @ right, dense[few] @ right, atol=1e-6)
+    assert torch.allclose(matrix.of(few).turned(left[few]), dense[few].t() @ left[few], atol=1e-6)
+    assert torch.equal(matrix.of(few[:0]).turned(left[:0]), torch.zeros(5, 3))
+    assert torch.equal(rows_of(torch.zeros(2, 0)) @ torch.zeros(0, 3), torch.zeros(2, 3))
 
 
 def test_weights_are_at_the_minimum_of_the_penalised_loss() -> None:
@@ -96,16 +99,16 @@ def test_main_directions_are_the_principal_components_of_the_rows_about_their_me
         60, 20
     )
     whole = whole + 4.0  # far from zero: what is common to all is no direction
-    found = main_directions(whole.to_sparse(), 3, seed=1)
+    found = main_directions(rows_of(whole), 3, seed=1)
     exact = torch.linalg.svd(whole - whole.mean(dim=0), full_matrices=False).Vh[:3].t()
     assert torch.allclose((found * exact).sum(dim=0).abs(), torch.ones(3), atol=1e-3)
     assert torch.allclose(found.t() @ found, torch.eye(3), atol=1e-5)
-    assert torch.equal(found, main_directions(whole.to_sparse(), 3, seed=1))
+    assert torch.equal(found, main_directions(rows_of(whole), 3, seed=1))
 
 
 @pytest.mark.parametrize(("rows", "items"), [(1, 5), (5, 0), (4, 3)])
 def test_there_are_no_more_directions_than_the_matrix_has(rows: int, items: int) -> None:
-    found = main_directions(torch.ones(rows, items).to_sparse(), 16, seed=0)
+    found = main_directions(rows_of(torch.ones(rows, items)), 16, seed=0)
     assert found.shape == (items, 0)
 
 
