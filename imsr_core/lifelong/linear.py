@@ -10,8 +10,8 @@ seen: the validation users, and each training user by the model of the folds wit
 Where labels are few, what users differ in most is what a label most probably follows: along D the penalty is eased if
 that raises the log-likelihood. ``eased`` = 1 is the plain regression.
 
-Classes may have `curves` along D, too, with weights of the same penalty, where those raise the log-likelihood: then who
-had much the same items is answered alike, beyond what each item says by itself.
+Classes may have `landmarks` along D, too, whose weights have the same penalty, where those raise the log-likelihood:
+users who had much the same items are answered alike then, beyond what each item says by itself.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imsr_core.encoders.tokens import FIRST_ITEM
-from imsr_core.lifelong.curves import Curves, draw_curves
 from imsr_core.lifelong.directions import main_directions
+from imsr_core.lifelong.landmarks import Landmarks, find_landmarks
 from imsr_core.lifelong.regression import Design, Penalty, lost, regress
 from imsr_core.lifelong.sparse_rows import SparseRows
 from imsr_core.lifelong.tasks import Examples
@@ -38,8 +38,8 @@ DIRECTIONS = 16
 """Along so many main directions the penalty may be eased ..."""
 EASED = (1 / 5, 1 / 17)
 """... to one of these shares of it, tried in this order (a scale of 1 + 2^2 and 1 + 4^2)."""
-CURVED = 32
-"""Along so many main directions there may be curves."""
+NEAR = 32
+"""Along so many main directions users may be near to landmarks."""
 MOST_FITS = len(PENALTIES) + 2 * len(EASED) + 2
 LEAST_USERS = 3
 """An item that fewer training users had has no weight: it says nothing of anybody else."""
@@ -47,7 +47,7 @@ MOST_EXAMPLES = 50_000
 """The weights are fitted on this many training examples at most, the first ones."""
 MOST_WEIGHTS = 2_000_000
 """Where items times labels are more than this, only the items of the most users have weights, and where items times
-``CURVED`` are, there are no curves."""
+``NEAR`` are, there are no landmarks."""
 BATCH = 4096
 """Users whose items are sorted at once."""
 FOLDS, FEW_FOLDS, MANY_EXAMPLES = 5, 2, 10_000
@@ -68,15 +68,15 @@ class Linear:
         weight: (V, Y).
         bias: (Y,).
         length: the most recent items of a user that are read.
-        curves: (J of them), and ``curved`` (J, Y) their weights; None = there are none.
+        landmarks: m of them, and ``near`` (m, Y) the weights of being near; None = there are none.
     """
 
     items: Tensor
     weight: Tensor
     bias: Tensor
     length: int
-    curves: Curves | None = None
-    curved: Tensor | None = None
+    landmarks: Landmarks | None = None
+    near: Tensor | None = None
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Table rows (B, N) -> (B, Y)."""
@@ -90,9 +90,9 @@ class Linear:
             return F.embedding_bag(places, table, starts, mode="sum", per_sample_weights=values[known])
 
         scores = summed(self.weight) + self.bias
-        if self.curves is None or self.curved is None:
+        if self.landmarks is None or self.near is None:
             return scores
-        return scores + self.curves.of(summed(self.curves.directions)) @ self.curved
+        return scores + self.landmarks.nearness(summed(self.landmarks.directions)) @ self.near
 
     def beside(self, scores: Tensor, inputs: Tensor) -> Tensor:
         """The encoder's scores (B, Y) of table rows (B, N) -> those of both."""
@@ -100,8 +100,8 @@ class Linear:
 
     def times(self, share: float) -> Linear:
         """The model of so much of these scores."""
-        curved = None if self.curved is None else self.curved * share
-        return replace(self, weight=self.weight * share, bias=self.bias * share, curved=curved)
+        near = None if self.near is None else self.near * share
+        return replace(self, weight=self.weight * share, bias=self.bias * share, near=near)
 
 
 class Fitted(NamedTuple):
@@ -127,14 +127,14 @@ def fit_linear(
     seed: int,
     directions: int = DIRECTIONS,
     told: Told = unheard,
-    curved: int = CURVED,
+    near: int = NEAR,
 ) -> Fitted:
     """Fit the regression on ``train``; ``judges`` (validation) and the folds choose its penalty.
 
     Args:
         directions: along how many main directions the penalty may be eased; 0 = the plain regression.
         told: hears of every penalty that was tried.
-        curved: along how many there may be curves; 0 = none.
+        near: along how many there may be landmarks; 0 = none.
     """
     chosen = min(len(train), MOST_EXAMPLES, MOST_SCORES // n_labels)
     users, own = torch.unique(train.rows[:chosen], return_inverse=True)
@@ -147,20 +147,22 @@ def fit_linear(
     told_of.index_put_((own, labels), torch.ones(chosen, device=own.device), accumulate=True)
     folds = _folds(len(users), chosen, n_labels, seed).to(own.device)
     eased = directions if len(items) > 2 * directions else 0
-    bent = curved if eased and 2 * curved < len(items) <= MOST_WEIGHTS // max(1, curved) else 0
-    design, along, curves = _design(of_users, eased, bent, seed)
-    problem = _Problem(design, told_of, folds, items, length, curves, judges, told)
-    best = _best(problem, along, curves is not None)
+    near = near if eased and 2 * near < len(items) <= MOST_WEIGHTS // max(1, near) else 0
+    design, along, landmarks = _design(of_users, eased, near, seed)
+    problem = _Problem(design, told_of, folds, items, length, landmarks, judges, told)
+    best = _best(problem, along, landmarks is not None)
     unseen = problem.unseen(best) if best.unseen is None else best.unseen
     return Fitted(best.model, torch.cat([unseen[own], in_batches(best.model, train.inputs, train.rows[chosen:])]))
 
 
-def _design(of_users: SparseRows, eased: int, bent: int, seed: int) -> tuple[Design, Tensor, Curves | None]:
-    """What users (U, V) are regressed on, the directions (V, eased), and the curves along ``bent`` of them."""
-    known = main_directions(of_users, max(eased, bent), seed)
-    places = of_users @ known[:, :bent]
-    curves = draw_curves(places, known[:, :bent], seed) if bent else None
-    return Design(of_users, places[:, :0] if curves is None else curves.of(places)), known[:, :eased], curves
+def _design(of_users: SparseRows, eased: int, near: int, seed: int) -> tuple[Design, Tensor, Landmarks | None]:
+    """What users (U, V) are regressed on, the directions (V, eased), and landmarks along ``near`` of them."""
+    known = main_directions(of_users, max(eased, near), seed)
+    landmarks = find_landmarks(of_users @ known[:, :near], known[:, :near], seed) if near else None
+    if landmarks is None:
+        return Design(of_users, (of_users @ known)[:, :0]), known[:, :eased], None
+    nearness = landmarks.nearness(of_users @ landmarks.directions)
+    return Design(of_users, nearness @ landmarks.root()), known[:, :eased], landmarks
 
 
 class _Trial(NamedTuple):
@@ -173,7 +175,7 @@ class _Trial(NamedTuple):
     unseen: Tensor | None
 
 
-def _best(problem: _Problem, directions: Tensor, curves: bool) -> _Trial:
+def _best(problem: _Problem, directions: Tensor, landmarks: bool) -> _Trial:
     """The fit that users whom the weights have not seen are likeliest by, of those that are tried one after another."""
     best, strength = problem.fit(Penalty(PENALTIES[0])), 0
     for place in range(1, len(PENALTIES)):
@@ -187,8 +189,8 @@ def _best(problem: _Problem, directions: Tensor, curves: bool) -> _Trial:
         if found.loss >= best.loss:
             break
         best = found
-    if curves:
-        found = problem.best_of(best.penalty._replace(curves=True), PENALTIES.index(best.penalty.strength))
+    if landmarks:
+        found = problem.best_of(best.penalty._replace(near=True), PENALTIES.index(best.penalty.strength))
         best = found if found.loss < best.loss else best
     return best
 
@@ -206,12 +208,12 @@ class _Problem:
         folds: Tensor,
         items: Tensor,
         length: int,
-        curves: Curves | None,
+        landmarks: Landmarks | None,
         judges: Examples,
         told: Told,
     ) -> None:
         self._design, self._counts, self._folds, self._judges = design, counts, folds, judges
-        self._items, self._length, self._curves, self._told, self._fits = items, length, curves, told, 0
+        self._items, self._length, self._landmarks, self._told, self._fits = items, length, landmarks, told, 0
         self._many = _many(int(counts.sum()), counts.shape[1])
         inside = [torch.nonzero(folds != fold).squeeze(1) for fold in range(int(folds.max()) + 1)]
         self._inside = inside if len(inside) > 1 else []
@@ -253,9 +255,11 @@ class _Problem:
         return logits
 
     def _model(self, weights: Tensor) -> Linear:
-        own, bias, curved = (part.clone() for part in self._design.parts(weights))
+        own, bias, near = (part.clone() for part in self._design.parts(weights))
         model = Linear(self._items, own, bias, self._length)
-        return replace(model, curves=self._curves, curved=curved) if len(curved) else model
+        if self._landmarks is None or not len(near):
+            return model
+        return replace(model, landmarks=self._landmarks, near=self._landmarks.root() @ near)
 
 
 def in_batches(model: Linear, inputs: Tensor, rows: Tensor) -> Tensor:

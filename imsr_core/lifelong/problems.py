@@ -177,7 +177,7 @@ def task_problem(
         validated_on,
         config,
         seed,
-        fit_wide(task.name, train, validation, task.n_labels, wide, seed, progress, curved=task.kind == "classes"),
+        fit_wide(task.name, train, validation, task.n_labels, wide, seed, progress, near=task.kind == "classes"),
         progress,
     )
 

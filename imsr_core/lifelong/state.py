@@ -26,8 +26,8 @@ from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.heads import Head
 from imsr_core.lifelong.tasks import TaskKind
 
-FORMAT, CURVED_FORMAT = 1, 2
-"""A version in which a task has curves (`curves`) says so: a program from before them would leave them out."""
+FORMAT, LANDMARKS_FORMAT = 1, 2
+"""A version in which a task has `landmarks` says so: a program from before them would leave them out."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class LifelongState:
         """(tensors for safetensors, facts for JSON); ``from_tensors`` is the inverse."""
         tensors = {name: t.detach().cpu().contiguous() for name, t in sorted(self.tensors.items())}
         meta = {
-            "format": CURVED_FORMAT if any(is_curved(name) for name in tensors) else FORMAT,
+            "format": LANDMARKS_FORMAT if any(_is_near(name) for name in tensors) else FORMAT,
             "method": self.method,
             "encoder": to_json(self.encoder),
             "split": to_json(self.split),
@@ -129,9 +129,9 @@ def from_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Life
     Raises:
         CheckpointError: another format, or tensors that are missing, unexpected or of another type or shape.
     """
-    if meta.get("format") not in (FORMAT, CURVED_FORMAT):
+    if meta.get("format") not in (FORMAT, LANDMARKS_FORMAT):
         raise CheckpointError(
-            f"users line: format {meta.get('format')!r}, this program reads {FORMAT} and {CURVED_FORMAT}",
+            f"users line: format {meta.get('format')!r}, this program reads {FORMAT} and {LANDMARKS_FORMAT}",
             hint="use the program that wrote it",
         )
     promised: dict[str, list[Any]] = meta["tensors"]
@@ -157,9 +157,9 @@ def from_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Life
     return state
 
 
-def is_curved(name: str) -> bool:
-    """Whether a tensor of this name holds weights of a task's curves."""
-    return name.startswith("wide/") and name.endswith("/curved")
+def _is_near(name: str) -> bool:
+    """Whether a tensor of this name holds what being near to a task's landmarks weighs."""
+    return name.startswith("wide/") and name.endswith("/near")
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:

@@ -21,15 +21,15 @@ from dataclasses import replace
 from torch import Tensor
 
 from imsr_core.lifelong.config import ObjectiveConfig
-from imsr_core.lifelong.curves import Curves
-from imsr_core.lifelong.linear import CURVED, MOST_LABELS, Fitted, Linear, fit_linear
+from imsr_core.lifelong.landmarks import Landmarks
+from imsr_core.lifelong.linear import MOST_LABELS, NEAR, Fitted, Linear, fit_linear
 from imsr_core.lifelong.seeds import phase_seed
 from imsr_core.lifelong.state import LifelongState, TaskRecord, named
 from imsr_core.lifelong.tasks import Examples, TaskKind
 from imsr_core.lifelong.training import PhaseProgress, Progress, Step, silent
 
 PARTS = ("items", "weight", "bias")
-CURVES = ("directions", "frequencies")
+LANDMARKS = ("directions", "places")
 WIDE_PHASE = "linear part"
 """What ``progress`` calls it; a step of it is a fit with one penalty."""
 
@@ -54,12 +54,12 @@ def fit_wide(
     seed: int,
     progress: Progress = silent,
     *,
-    curved: bool = False,
+    near: bool = False,
 ) -> Fitted | None:
     """The wide part of a new task, and what it says of its training examples; None at ``length`` 0.
 
     Args:
-        curved: whether it may have curves.
+        near: whether it may have landmarks.
     """
     if not length:
         return None
@@ -68,19 +68,19 @@ def fit_wide(
         progress(PhaseProgress(name, WIDE_PHASE, Step(0, fits - 1, most), loss, fits, most, 0))
 
     seed = phase_seed(seed, name, "wide")
-    return fit_linear(train, validation, n_labels, length, seed, told=told, curved=CURVED if curved else 0)
+    return fit_linear(train, validation, n_labels, length, seed, told=told, near=NEAR if near else 0)
 
 
 def wide_in(state: LifelongState, task_name: str) -> Linear | None:
-    """The wide part of a learnt task, where it has one; with curves where those were worth it when it was learnt."""
+    """The wide part of a learnt task, where it has one; with landmarks where those were worth it when it was learnt."""
     length = learnt_wide_length(state.task(task_name))
     own = state.group(f"wide/{task_name}")
     if not length or not own:
         return None
     straight = Linear(own["items"], own["weight"], own["bias"], length)
-    if "curved" not in own:
+    if "near" not in own:
         return straight
-    return replace(straight, curves=Curves(*(own[f"curves/{part}"] for part in CURVES)), curved=own["curved"])
+    return replace(straight, landmarks=Landmarks(*(own[f"landmarks/{part}"] for part in LANDMARKS)), near=own["near"])
 
 
 def wide_tensors(task_name: str, model: Linear | None) -> dict[str, Tensor]:
@@ -88,6 +88,6 @@ def wide_tensors(task_name: str, model: Linear | None) -> dict[str, Tensor]:
     if model is None:
         return {}
     own: dict[str, Tensor] = {part: getattr(model, part) for part in PARTS}
-    if model.curves is not None and model.curved is not None:
-        own |= {f"curves/{part}": getattr(model.curves, part) for part in CURVES} | {"curved": model.curved}
+    if model.landmarks is not None and model.near is not None:
+        own |= {f"landmarks/{part}": getattr(model.landmarks, part) for part in LANDMARKS} | {"near": model.near}
     return named(f"wide/{task_name}", own)

@@ -1,4 +1,4 @@
-"""Curves of the linear part: their products, when they are kept, and how a version keeps them."""
+"""Landmarks of the linear part: where they lie, when they are kept, and how a version keeps them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD
 from imsr_core.errors import CheckpointError
+from imsr_core.lifelong import landmarks as landmarks_of_users
 from imsr_core.lifelong import linear
-from imsr_core.lifelong.curves import Curves, draw_curves
+from imsr_core.lifelong.landmarks import Landmarks, find_landmarks
 from imsr_core.lifelong.linear import Linear, fit_linear
 from imsr_core.lifelong.methods import get_method
 from imsr_core.lifelong.methods.peterrec import parameter_share
@@ -55,48 +56,59 @@ def accuracy(model: Linear, examples: Examples) -> float:
     return float((found == examples.labels).float().mean())
 
 
-def test_the_curves_of_two_users_have_the_product_of_a_gaussian_kernel() -> None:
+def test_as_many_landmarks_as_users_are_the_gaussian_kernel_between_users(monkeypatch) -> None:
     torch.manual_seed(0)
-    places, directions = torch.randn(40, 8), torch.zeros(5, 8)
-    curves = draw_curves(places, directions, seed=1)
-    assert curves is not None
-    found = curves.of(places)
-    apart = torch.cdist(places, places).square()
-    typical = apart[np.triu_indices(40, 1)].median()
-    assert torch.allclose(found.square().sum(dim=1), torch.ones(40))
-    assert float((found @ found.t() - torch.exp(-apart / typical)).abs().max()) < 0.2
-    assert float((found @ found.t() - torch.exp(-apart / typical)).abs().mean()) < 0.04
-    again = draw_curves(places, directions, seed=1)
+    places = torch.randn(40, 8)
+    monkeypatch.setattr(landmarks_of_users, "LEAST_SHARE", 1e-7)
+    found = find_landmarks(places, torch.eye(8), seed=1)
+    assert found is not None
+    apart = torch.cdist(places, places)
+    scaled = apart / apart[np.triu_indices(40, 1)].median()
+    columns = found.nearness(places @ found.directions) @ found.root()
+    assert torch.allclose(columns @ columns.t(), torch.exp(-scaled.square()), atol=1e-4)
+
+
+def test_landmarks_are_the_means_of_groups_and_the_same_each_time(monkeypatch) -> None:
+    torch.manual_seed(0)
+    centres = 10.0 * torch.eye(4)
+    places = centres.repeat(30, 1) + 0.1 * torch.randn(120, 4)
+    monkeypatch.setattr(landmarks_of_users, "COUNT", 12)
+    found, again = (find_landmarks(places, torch.eye(4), seed=3) for _ in range(2))
+    assert found is not None
     assert again is not None
-    assert torch.equal(again.frequencies, curves.frequencies)
+    assert torch.equal(found.places, again.places)
+    scaled = places @ found.directions
+    own = torch.cdist(scaled, found.places).argmin(dim=1)
+    for group in own.unique():
+        assert torch.allclose(found.places[group], scaled[own == group].mean(dim=0), atol=0.05)
+    to_nearest = torch.cdist(centres @ found.directions, found.places).min(dim=1).values
+    assert float(to_nearest.max()) < 0.1  # each of the four places has one
 
 
-def test_users_at_one_place_have_no_curves() -> None:
-    assert draw_curves(torch.ones(5, 3), torch.zeros(4, 3), seed=0) is None
-    assert draw_curves(torch.ones(1, 3), torch.zeros(4, 3), seed=0) is None
+def test_users_at_one_place_have_no_landmarks() -> None:
+    assert find_landmarks(torch.ones(5, 3), torch.zeros(4, 3), seed=0) is None
+    assert find_landmarks(torch.ones(1, 3), torch.zeros(4, 3), seed=0) is None
 
 
-def test_scores_with_curves_are_those_without_and_what_the_curves_at_the_users_place_weigh() -> None:
+def test_scores_with_landmarks_are_those_without_and_what_being_near_them_weighs() -> None:
     torch.manual_seed(0)
-    items = torch.tensor([4, 7, 11])
-    straight = Linear(items, torch.randn(3, 2), torch.randn(2), length=5)
-    curves, curved = Curves(torch.randn(3, 2), torch.randn(2, 4)), torch.randn(8, 2)
-    model = replace(straight, curves=curves, curved=curved)
+    straight = Linear(torch.tensor([4, 7, 11]), torch.randn(3, 2), torch.randn(2), length=5)
+    landmarks, near = Landmarks(torch.randn(3, 2), torch.randn(6, 2)), torch.randn(6, 2)
+    model = replace(straight, landmarks=landmarks, near=near)
     rows = torch.tensor([[PAD, 4, 9, 4, 7], [PAD] * 5])
-    place = (curves.directions[0] + curves.directions[1]) / 3**0.5  # 9 is known to nobody, and counts among the three
-    angles = place @ curves.frequencies
-    bent = torch.cat([angles.cos(), angles.sin()]) / 2.0
-    assert torch.allclose(model.logits(rows)[0], straight.logits(rows)[0] + bent @ curved, atol=1e-6)
-    assert torch.allclose(model.logits(rows)[1], model.bias + curved[:4].sum(dim=0) / 2.0, atol=1e-6)  # at place 0
+    place = (landmarks.directions[0] + landmarks.directions[1]) / 3**0.5  # 9 is known to nobody, and one of the three
+    for row, at in enumerate((place, torch.zeros(2))):
+        added = sum(torch.exp(-(at - each).square().sum()) * w for each, w in zip(landmarks.places, near, strict=True))
+        assert torch.allclose(model.logits(rows)[row], straight.logits(rows)[row] + added, atol=1e-5)
     assert torch.allclose(model.times(0.25).logits(rows), 0.25 * model.logits(rows), atol=1e-6)
 
 
-def test_what_only_two_tastes_together_tell_is_learnt_by_curves() -> None:
+def test_what_only_two_tastes_together_tell_is_learnt_by_landmarks() -> None:
     train, judges, rest = parts(crossed(900, 0, either=True), 400, 100, 400)
     found = fit_linear(train, judges, 2, 16, seed=0).model
-    assert found.curves is not None
+    assert found.landmarks is not None
     assert accuracy(found, rest) > 0.9
-    assert accuracy(fit_linear(train, judges, 2, 16, seed=0, curved=0).model, rest) < 0.65
+    assert accuracy(fit_linear(train, judges, 2, 16, seed=0, near=0).model, rest) < 0.65
 
 
 @pytest.mark.parametrize("junk", [False, True])
@@ -106,13 +118,13 @@ def test_there_are_none_where_items_tell_all_or_nothing(junk) -> None:
         task = replace(task, labels=np.random.default_rng(2).integers(0, 2, 400))
     train, judges = parts(task, 300, 100)
     model = fit_linear(train, judges, 2, 16, seed=0).model
-    assert (model.curves, model.curved) == (None, None)
+    assert (model.landmarks, model.near) == (None, None)
 
 
-def test_items_beyond_the_bound_have_no_curves(monkeypatch) -> None:
+def test_items_beyond_the_bound_have_no_landmarks(monkeypatch) -> None:
     train, judges = parts(crossed(500, 0, either=True), 400, 100)
-    monkeypatch.setattr(linear, "MOST_WEIGHTS", ITEMS * linear.CURVED - 1)
-    assert fit_linear(train, judges, 2, 16, seed=0).model.curves is None
+    monkeypatch.setattr(linear, "MOST_WEIGHTS", ITEMS * linear.NEAR - 1)
+    assert fit_linear(train, judges, 2, 16, seed=0).model.landmarks is None
 
 
 def test_what_a_training_user_is_told_does_not_depend_on_the_users_own_label(monkeypatch) -> None:
@@ -125,16 +137,16 @@ def test_what_a_training_user_is_told_does_not_depend_on_the_users_own_label(mon
         fit_linear(Examples(train.inputs, train.rows, each, train.users), judges, 2, 16, seed=0)
         for each in (train.labels, labels)
     )
-    assert first.model.curves is not None
+    assert first.model.landmarks is not None
     assert torch.allclose(first.unseen[7], second.unseen[7], atol=1e-3)
-    assert not torch.allclose(first.model.curved, second.model.curved, atol=1e-3)
+    assert not torch.allclose(first.model.near, second.model.near, atol=1e-3)
     own = first.model.logits(train.inputs)[train.rows[7]]
     assert not torch.allclose(first.unseen[7], own, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
 def learnt() -> tuple[object, object, SpanSequences]:
-    """PeterRec with a task whose linear part has curves: (method, version, sequences)."""
+    """PeterRec with a task whose linear part has landmarks: (method, version, sequences)."""
     task = crossed(500, 0, either=True)
     config = small_config()
     brief = replace(config.task, epochs=1, min_epochs=1)
@@ -146,10 +158,10 @@ def learnt() -> tuple[object, object, SpanSequences]:
     return method, method.add_task(base, task, config, 0), task.sequences
 
 
-def test_a_version_keeps_curves_counts_them_and_gives_them_back(learnt) -> None:
+def test_a_version_keeps_landmarks_counts_them_and_gives_them_back(learnt) -> None:
     method, version, sequences = learnt
     own = {name.removeprefix("wide/taste/"): t for name, t in version.group("wide/taste").items()}
-    assert set(own) == {"items", "weight", "bias", "curved", "curves/directions", "curves/frequencies"}
+    assert set(own) == {"items", "weight", "bias", "near", "landmarks/directions", "landmarks/places"}
     tensors, meta = version.to_tensors()
     assert meta["format"] == 2
     again = from_tensors(tensors, meta)
@@ -160,13 +172,16 @@ def test_a_version_keeps_curves_counts_them_and_gives_them_back(learnt) -> None:
         from_tensors(tensors, meta | {"format": 3})
 
 
-def test_a_version_from_before_there_were_curves_opens_and_says_what_it_said(learnt) -> None:
+def test_a_version_from_before_there_were_landmarks_opens_and_says_what_it_said(learnt) -> None:
     method, version, sequences = learnt
-    old = replace(version, tensors={n: t for n, t in version.tensors.items() if "/curve" not in n})
+    old = replace(
+        version,
+        tensors={n: t for n, t in version.tensors.items() if not n.endswith(("/near", "/directions", "/places"))},
+    )
     tensors, meta = old.to_tensors()
     assert meta["format"] == 1
     view = method.view(from_tensors(tensors, meta), "taste")
-    assert view.wide.curves is None
+    assert view.wide.landmarks is None
     rows = torch.tensor([[PAD, FIRST_ITEM + 3, FIRST_ITEM + 50]])
     w = dict(zip(view.wide.items.tolist(), view.wide.weight, strict=True))
     said = (w[FIRST_ITEM + 3] + w[FIRST_ITEM + 50]) / 2**0.5 + view.wide.bias
