@@ -17,7 +17,7 @@ from pipelines.lake.event_files import Found
 from pipelines.lake.ingest import FileReport, IngestReport, ingest, withdraw
 from pipelines.lake.landing import ingest_landed
 from pipelines.lake.warnings import check_quarantined
-from pipelines.nights.plan import spans_lacking
+from pipelines.nights.plan import learnt_from_emptied, spans_lacking
 from pipelines.settings.imsr_toml import as_new, load_settings
 from pipelines.settings.source import SourceSettings
 from pipelines.workspace.layout import Workspace
@@ -125,6 +125,9 @@ def withdraw_files(
     if report.batch_id is None:
         console.print("nothing to withdraw: that was done before")
     show_changes(report, then=spans_lacking(opened, now=current_time()) or NEXT)
+    with opened.ledger.snapshot() as view:
+        if told := learnt_from_emptied(view):
+            warn(told)
 
 
 def show_ignored(found: Found) -> None:

@@ -15,6 +15,7 @@ from imsr_core.errors import ImsrError
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.spans import Span, from_us, to_us
 from pipelines.versions.ancestry import chain_of_versions
+from pipelines.versions.line import Line
 from pipelines.versions.rebuilding import head_of_learning
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, VersionRow
@@ -151,8 +152,8 @@ def _require_learnable(spans: list[SpanRow], span_id: str, *, pretrain: int, now
 
 
 def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
-    """The version that a run starts from: the head of learning, or its newest ancestor from before the span. Before
-    a version that started over comes the one that it replaced.
+    """The version that a run starts from: the head of learning, or its newest ancestor from before the span that has
+    learnt nothing of a span that was emptied since. Before a version that started over comes the one that it replaced.
 
     Raises:
         PlanError: there is none, though the run is not the base; or it is no longer kept.
@@ -161,7 +162,7 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
         return None
     starts = {span.span_id: span.start_us for span in view.spans()}
     chain = chain_of_versions(view, head_of_learning(view), replaced=True)
-    before = [row for row in chain if starts[row.span_id] < starts[run.span_id]]
+    before = [row for row in without_emptied(view, chain) if starts[row.span_id] < starts[run.span_id]]
     row = before[0] if before else None
     if row is not None and row.state in GONE:
         raise PlanError(
@@ -174,6 +175,27 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
             hint="if the gate rejected the first one, put it live with: imsr promote VERSION",
         )
     return row
+
+
+def without_emptied(view: Snapshot, chain: list[VersionRow]) -> list[VersionRow]:
+    """The versions of a chain, newest first, that have learnt no span whose events were all withdrawn since."""
+    emptied = {span.span_id for span in view.spans() if span.data_version is None}
+    kept, touched = [], False
+    for row in reversed(chain):
+        touched = not emptied.isdisjoint(row.spans) or (touched and row.parent is not None)
+        kept += [] if touched else [row]
+    return kept[::-1]
+
+
+def learnt_from_emptied(view: Snapshot) -> str:
+    """What to say where the version that is live has learnt a span that was emptied since; else ""."""
+    chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
+    if not chain or without_emptied(view, chain)[:1] == chain[:1]:
+        return ""
+    return (
+        f"{chain[0].version_id}, which is live, has learnt from what was withdrawn: the next span is learnt without; "
+        "until then: imsr rollback"
+    )
 
 
 def _can_be_learnt_again(chain: list[VersionRow]) -> str:
