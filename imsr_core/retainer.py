@@ -91,9 +91,9 @@ def _drawn(batch: Distillation, n: int, generator: torch.Generator | None) -> tu
         return batch, existing
     scores = torch.rand(existing.shape, generator=generator).to(existing.device).masked_fill(~existing, -1.0)
     drawn = scores.argmax(1, keepdim=True) if n == 1 else scores.topk(n, dim=1).indices
-    found = existing.gather(1, drawn)
-    share = existing.sum(1, keepdim=True).to(batch.student) / found.sum(1, keepdim=True).clamp(min=1)
-    times = found * share
+    count, found = existing.sum(1, keepdim=True), existing.gather(1, drawn)
+    # one is found wherever there is one, and stands for all
+    times = count if n == 1 else found * (count.to(batch.student) / found.sum(1, keepdim=True).clamp(min=1))
     wide = drawn[..., None].expand(-1, -1, batch.student.shape[-1])
     student, teacher = batch.student.gather(1, wide), batch.teacher.gather(1, wide)
     return replace(batch, student=student, teacher=teacher, existing=found), times
@@ -113,7 +113,7 @@ def _bce(batch: Distillation, config: RetainerConfig) -> Tensor:
 
 def _kl(log_teacher: Tensor, log_student: Tensor) -> Tensor:
     """KL(teacher || student) over the last axis, of log shares."""
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+    return functional.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
 
 
 def _across_interests(batch: Distillation, config: RetainerConfig) -> Tensor:
