@@ -23,7 +23,7 @@ class ModelConfig(Section):
     extractor: str = documented(
         "comirec-dr", "which multi-interest extractor reads interests from items", choices=EXTRACTORS
     )
-    dim: int = documented(64, "d, length of item and interest vectors (paper: 64)", at_least=2, at_most=4096)
+    dim: int = documented(64, "d, length of item and interest vectors (paper: 64)", at_least=2, at_most=4096, fresh=128)
     initial_interests: int = documented(4, "K_0, interests of a new user (paper: 4)", at_least=1, at_most=4096)
     max_interests: int = documented(24, "cap on K_u, so that one user cannot grow for ever", at_least=1, at_most=4096)
     history: int = documented(

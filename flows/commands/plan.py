@@ -12,6 +12,7 @@ from flows.console import console, show_table
 from pipelines.lake.landing import landed
 from pipelines.lake.spans import Span
 from pipelines.nights.begun_with import begun_otherwise
+from pipelines.nights.large_base import said_of_a_large_base
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, missing_nights, nothing_due
 from pipelines.nights.restate import Restatement
@@ -86,8 +87,9 @@ def show_rebuilding(workspace: Workspace) -> None:
 
 
 def show_begun_otherwise(workspace: Workspace, runs: list[PlannedRun]) -> None:
-    """Say which settings the base model was made with otherwise, so that they have no effect or stop the next run."""
-    found = begun_otherwise(workspace, runs)
+    """Say which settings the base model was made with otherwise, so that they have no effect or stop the next run; and
+    of a large one that is not made yet, that it could be lighter."""
+    found = [*begun_otherwise(workspace, runs), *said_of_a_large_base(workspace, runs)]
     answer.fact(settings=found)
     for text in found:
         console.print(text, style="yellow", markup=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from flows.console import console, show_outcomes, span_progress, warn
 from flows.holding import holding
 from flows.lazy import uncollected
 from pipelines.lake.tables_beside import table_problems
+from pipelines.nights.large_base import said_of_a_large_base
 from pipelines.nights.pace import Pace
 from pipelines.nights.plan import PlannedRun, due, nothing_due, run_for
 from pipelines.workspace.layout import Workspace
@@ -117,6 +118,8 @@ def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome
         from pipelines.nights.night import run_span  # torch: not for a run that finds nothing to do
 
     workspace: Workspace = writer.workspace
+    for text in said_of_a_large_base(workspace, planned):
+        warn(text)
     outcomes = []
     pace = Pace.of(workspace, planned)
     for number, each in enumerate(planned, 1):
