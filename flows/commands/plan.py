@@ -18,7 +18,7 @@ from pipelines.nights.plan import PlannedRun, due, missing_nights, nothing_due
 from pipelines.nights.restate import Restatement
 from pipelines.tasks.labels import labels_problem
 from pipelines.versions.line import Line
-from pipelines.versions.rebuilding import chain_aside
+from pipelines.versions.rebuilding import chain_aside, span_to_reach
 from pipelines.workspace.layout import Workspace
 
 #: Spans without data that are named one by one.
@@ -78,11 +78,12 @@ def show_rebuilding(workspace: Workspace) -> None:
     """Say what is built aside, and how far it is behind the version that is live; nothing if nothing is."""
     with workspace.ledger.snapshot() as view:
         aside, live = chain_aside(view), view.version(view.pointer(Line.INTERESTS) or "")
-    if not aside or live is None:
+        reach = span_to_reach(view)
+    if not aside or live is None or reach is None:
         return
     console.print(
         f"[yellow]aside       {aside[0].version_id}, learnt again up to {aside[0].span_id}; {live.version_id} stays "
-        f"live until {live.span_id} is learnt again, too; next: imsr run[/]"
+        f"live until {reach.span_id} is learnt again, too; next: imsr run[/]"
     )
 
 

@@ -52,7 +52,7 @@ def plan_restatement(workspace: Workspace, span_id: str, *, now: datetime) -> Re
 
 def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime) -> Restatement:
     """`plan_restatement` by the ledger as ``view`` shows it; raises the same."""
-    spans = view.spans()
+    spans = [span for span in view.spans() if span.data_version is not None]  # of one that was emptied nothing is left
     position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
     if position is None or spans[position].state not in LEARNT:
         learnt = [span.span_id for span in spans if span.state in LEARNT]

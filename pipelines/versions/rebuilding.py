@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipelines.versions.ancestry import chain_of_versions
+from pipelines.versions.ancestry import chain_of_versions, learnt_spans
 from pipelines.versions.line import Line
-from pipelines.workspace.ledger import Snapshot, Transaction, VersionRow
+from pipelines.workspace.ledger import Snapshot, SpanRow, Transaction, VersionRow
 from pipelines.workspace.states import VersionState
 
 #: Key in the ledger's ``meta``: the newest version of the chain that is built aside.
@@ -30,11 +30,18 @@ def head_of_learning(view: Snapshot) -> str | None:
     return view.meta(NOTE) or view.pointer(Line.INTERESTS)
 
 
+def span_to_reach(view: Snapshot) -> SpanRow | None:
+    """The newest span that the live version has learnt; one whose events were all withdrawn nobody learns again."""
+    learnt = learnt_spans(chain_of_versions(view, view.pointer(Line.INTERESTS)))
+    there = [span for span in view.spans() if span.span_id in learnt and span.data_version is not None]
+    return max(there, key=lambda span: span.start_us, default=None)
+
+
 def is_behind(view: Snapshot, row: VersionRow) -> bool:
     """Whether a version has learnt less far than the one that is live."""
-    live = view.version(view.pointer(Line.INTERESTS) or "")
+    reach = span_to_reach(view)
     starts = {span.span_id: span.start_us for span in view.spans()}
-    return live is not None and starts[row.span_id] < starts.get(live.span_id, starts[row.span_id])
+    return reach is not None and starts[row.span_id] < reach.start_us
 
 
 def hold_back(tx: Transaction, row: VersionRow) -> VersionRow:

@@ -5,6 +5,8 @@ from small_world import BASE, DAYS, LATER, NOW, current, day_of_events, land, ma
 
 from pipelines.lake.ingest import ingest, withdraw
 from pipelines.nights.plan import due, learnt_from_emptied
+from pipelines.nights.restate import mark_stale
+from pipelines.workspace.writer import writing
 
 
 def spans_of_chain(workspace) -> list[str]:
@@ -31,6 +33,10 @@ def test_the_newest_one_is_not_built_upon(tmp_path):
     withdraw(workspace, spans=[DAYS[3]], now=NOW)
     with workspace.ledger.snapshot() as view:
         assert f"{DAYS[3]}.1, which is live, has learnt from what was withdrawn" in learnt_from_emptied(view)
+    with writing(workspace, "test", now=NOW) as writer:
+        mark_stale(writer, DAYS[2])
+    run_all(workspace)
+    assert current(workspace) == f"{DAYS[2]}.2"  # it waits for nothing that cannot come
     land(workspace, day_of_events(4), "fifth.csv")
     ingest(workspace, [workspace.root / "landing" / "fifth.csv"], now=NOW)
     run_all(workspace)
