@@ -49,6 +49,7 @@ _NO_NID = {"detector.enabled": False, "trimmer.enabled": False}
 _LITERAL = {"model.prior_mass": 0.0}
 _SPREAD = {"model.starts": "spread"}
 _ONE = {"model.initial_interests": 1, "model.max_interests": 1}
+_ALONE = {"model.members": 1, "model.dim": 64}
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
@@ -90,6 +91,7 @@ VARIANTS: dict[str, Variant] = {
         ),
         Variant("imsr-spread", "imsr", "a new user's interests start at items far from each other", _SPREAD),
         Variant("imsr-no-content", "imsr", "its score knows nothing of items' categories", {"score.content": False}),
+        Variant("imsr-alone", "imsr", "one member, with vectors of 64 numbers as in the paper", _ALONE),
         # published incremental methods, on the same model
         Variant("sml", "sml", "SML: a learnt transfer merges the old and the newly trained parameters"),
         Variant("ader", "ader", "ADER: replay of herded exemplars with adaptive distillation"),
