@@ -69,7 +69,7 @@ def planted_task(name: str, sequences: SpanSequences, seed: int = 0) -> TaskData
 
 def small_config(encoder: str = "nextitnet", **changes: Any) -> LifelongConfig:
     """d = 16, two blocks, no wide part, about a second a task."""
-    phase = PhaseConfig(12, min_epochs=4, patience=4, patience_steps=1, batch_size=BATCH, learning_rate=0.01)
+    phase = PhaseConfig(12, min_epochs=8, patience=4, patience_steps=1, batch_size=BATCH, learning_rate=0.01)
     config = LifelongConfig(
         encoder=EncoderConfig(name=encoder, dim=16, length=LENGTH, dilations=(1, 2), dropout=0.0),
         pretrain=dataclasses.replace(phase, epochs=15),

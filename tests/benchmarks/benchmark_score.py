@@ -29,6 +29,7 @@ from imsr_core.interests import InterestStore
 from imsr_core.retrieval import CHUNK_SCORES, FEWEST_USERS, padded_interests
 from imsr_core.score.pairs import IntArray
 from imsr_core.state import ModelState
+from imsr_core.strategies import learn
 from imsr_core.strategies.fine_tune import fine_tune
 from imsr_core.strategies.imsr import imsr, scores_after
 from pipelines.bench.cells import Cell, CellFiles
@@ -107,8 +108,8 @@ def last_version(cell: Cell, data: BenchData, files: CellFiles, spans: int) -> M
 def measured(before: ModelState, data: BenchData, number: int, repeat: int) -> Costs:
     """An update of ``before`` with a span, and lists for the users of that span."""
     span = data.spans[number]
-    learn = [partial(strategy, before, span.learnt, span.n_items) for strategy in (imsr, fine_tune)]
-    update, plain_update = least_of(learn, repeat)
+    ways_to_learn = [partial(learn, strategy, before, span.learnt, span.n_items) for strategy in (imsr, fine_tune)]
+    update, plain_update = least_of(ways_to_learn, repeat)
     score = least(lambda: scores_after(before, span.learnt, None, span.n_items), repeat)
     plain, whole = replace(before, score=None).scorer("everything"), before.scorer("everything")
     users = span.sequences.users[:USERS]

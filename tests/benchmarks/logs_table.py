@@ -56,7 +56,8 @@ def short_table(logs: dict[str, list[Row]]) -> str:
             seeds = str(found["imsr"]["seeds"]) if "imsr" in found else "-"
             rival = f"{best['variant']} {_score(best)}" if best else "-"
             lines.append([log, table, _score(found.get("imsr")), rival, _gain(best), *gains, seeds])
-    return _markdown(lines)
+    kept = [column for column in zip(*lines, strict=True) if set(column[2:]) != {"-"}]
+    return _markdown(list(zip(*kept, strict=True)))
 
 
 def _cell(row: Row | None) -> str:

@@ -79,7 +79,7 @@ def test_invariant_11_the_unprotected_control_forgets(versions, sequences) -> No
     rows = [{t: quality(method, s, sequences, t) for t in s.task_names} for s in chain]
     lost = forgetting(transfer_matrix(rows, chain[-1].task_names))
     assert lost[0] > 0.5  # T1
-    assert lost[1] > 0.1  # genre
+    assert lost[1] > 0.2  # genre
     conure = get_method("conure")
     rows = [{t: quality(conure, s, sequences, t) for t in s.task_names} for s in versions("conure")]
     assert forgetting(transfer_matrix(rows, chain[-1].task_names)).tolist() == [0.0] * len(chain)
