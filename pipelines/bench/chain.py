@@ -199,13 +199,14 @@ def _peak_mb() -> float:
 
 def _record(span_id: str, cost: Cost, made: SpanUpdate) -> SpanRecord:
     store = made.state.store
+    stores = [store, *(member.store for member in made.state.members)]
     return SpanRecord(
         span=span_id,
         cpu_seconds=cost.cpu,
         wall_seconds=cost.wall,
         peak_mb=cost.peak_mb,
         mean_interests=len(store) / max(len(store.users), 1),
-        stored_floats=store.vectors.numel() + store.queries.numel(),
+        stored_floats=sum(each.vectors.numel() + each.queries.numel() for each in stores),
         born=made.changes.count(Change.BORN),
         trimmed=made.changes.count(Change.TRIMMED),
         forgotten=made.changes.count(Change.FORGOTTEN),

@@ -38,6 +38,7 @@ def model_card(version: Version, workspace: Workspace, index: AnnFacts | None = 
         "new interests in the last span": row.summary.get("born"),
     }
     verdict: dict[str, Any] | None = row.summary.get("verdict")
+    members = lineage.config.get("model", {}).get("members", 1)
     lines = [
         _HEAD,
         f"# imsr version {row.version_id}",
@@ -46,6 +47,10 @@ def model_card(version: Version, workspace: Workspace, index: AnnFacts | None = 
         f"spans since pre-training: {len(lineage.spans)}.",
         "## What is in it",
         _table(["", ""], [[name, _shown(value)] for name, value in facts.items() if value is not None]),
+        f"The model has {members} members; vectors of items and interests in the tables are the first one's, lists and "
+        "the model's own file are of all."
+        if members > 1
+        else "",
         "## Scores",
         f"Of version `{row.parent}` on span {row.span_id}, before that was learnt:"
         if metrics

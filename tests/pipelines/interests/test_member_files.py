@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -33,6 +34,7 @@ from pipelines.interests.interest_files import member_file, read_interests
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
 from pipelines.nights.begun_with import begun_otherwise
+from pipelines.serving.export import export
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.seal import READY, seal
 
@@ -86,6 +88,14 @@ def test_lists_are_of_both_members(world):
     only_first = Recommender(Version.open(world), Version.open(world).load())
     only_first.state.members = ()
     assert both["score"].to_pylist() != only_first.top_n([user_name(3)], 10)["score"].to_pylist()
+
+
+def test_an_export_says_whose_vectors_it_has(world, tmp_path):
+    export(world, tmp_path / "out", lists=5)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "The model has 2 members" in card
+    lists = pq.read_table(tmp_path / "out" / "recommendations.parquet").filter(pc.field("user_id") == user_name(3))
+    assert lists["item_id"].to_pylist() == Recommender.open(world).top_n([user_name(3)], 5)["item_id"].to_pylist()
 
 
 def test_a_chain_that_begins_anew_has_everybody_of_both(tmp_path, monkeypatch):
