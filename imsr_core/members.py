@@ -1,8 +1,8 @@
 """Members: a model may be several that differ by their draws alone, and what serves is the mean of what they say.
 
 Where a user's interests begin and which vectors new items start from is drawn, and a span of few events leaves much of
-that draw in place: two models of other draws are wrong about different items, and their mean is wrong less often (Hansen
-and Salamon, Neural Network Ensembles, 1990). Ours; the paper has one model.
+that draw in place: two models of other draws are wrong about different items, and their mean is wrong less often
+(Hansen and Salamon, Neural Network Ensembles, 1990). Ours; the paper has one model.
 
 The first member is the model as it would be alone, with the seed as it is set: its interests are what views and reasons
 show. Each further one has item vectors, an extractor and interests of its own and learns every span by the same
