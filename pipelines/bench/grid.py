@@ -83,11 +83,12 @@ class Estimate:
 
 
 def work_of(cell: Cell, data: BenchData, *, base_is_there: bool) -> float:
-    """Training targets that a cell sees."""
+    """Training targets that all members of a cell see."""
     training, strategy = cell.config.training, cell.variant.strategy
     if not cell.variant.is_model:
         return 0.0
-    events = [_targets(data, number, training.targets_per_user) for number in range(cell.until)]
+    members = cell.config.model.members
+    events = [members * _targets(data, number, training.targets_per_user) for number in range(cell.until)]
     if strategy in STARTING_OVER:
         numbers = range(max(data.tuning, 1), cell.until)
         return float(sum(sum(events[: number + 1]) for number in numbers) * training.base_epochs)
