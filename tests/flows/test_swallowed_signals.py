@@ -13,6 +13,7 @@ START = """
     from pipelines.workspace.ending import noticing
     from pipelines.workspace.failpoints import FailPoint, hit
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where they run under nohup
     end_cleanly_on_sigterm()
 
     def be_asked(*_):

@@ -199,7 +199,7 @@ def test_what_does_not_go_together_is_said_of_both():
 
 def test_the_file_shows_what_a_key_may_be():
     text = default_toml()
-    assert "# d, length of item and interest vectors (paper: 64) [2 .. 4096]\ndim = 128" in text
+    assert "# d, length of item and interest vectors (paper: 64) [2 .. 4096] (left out: 64)\ndim = 128" in text
     assert "[above 0 and at most 1]" in text
     assert "[post_activation | pre_activation | norm_conv_relu]" in text.replace("\n#   ", " ")
 
