@@ -195,17 +195,22 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def roll_back(self) -> None:
-        with writing(self.workspace, "rollback", now=self.now) as writer, self.workspace.ledger.snapshot() as view:
-            chain = chain_of_versions(view, view.pointer(LINE))
+        with self.workspace.ledger.snapshot() as view:
+            current, moves = view.pointer(LINE), view.promotions(LINE)
+            chain = chain_of_versions(view, current)
+            # a chain that was begun anew goes back to the version that it replaced
+            replaced = [move.previous for move in moves if current and move.version_id == current]
+            target = chain[1].version_id if len(chain) > 1 else next(iter(replaced), None)
+            learnt = learnt_spans(chain_of_versions(view, target))
         with writing(self.workspace, "rollback", now=self.now) as writer:
-            if len(chain) < 2:
+            if target is None:
                 with pytest.raises(VersionError):
                     rollback(writer)
                 return
             move = rollback(writer)
         assert move is not None
-        assert (move.version_id, move.previous) == (chain[1].version_id, chain[0].version_id)
-        self._went_live(learnt_spans(chain[1:]))
+        assert (move.version_id, move.previous) == (target, current)
+        self._went_live(learnt)
 
     @precondition(lambda self: self.log)
     @rule(which=st.integers(0, 99))
