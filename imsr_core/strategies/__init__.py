@@ -6,10 +6,12 @@ has any, are a dataclass in the same file (see `imsr_core.own_settings`).
 
 from __future__ import annotations
 
+from functools import partial
+
 from imsr_core.errors import ConfigError
 from imsr_core.parts import FLOORS, STARTING_OVER, STRATEGIES
 from imsr_core.registry import nearest
-from imsr_core.strategies.members import by_all_members, learn
+from imsr_core.strategies.members import learn
 from imsr_core.strategies.protocol import Change, History, InterestChanges, SpanUpdate, Strategy
 
 __all__ = [
@@ -30,5 +32,5 @@ def strategy_named(name: str) -> Strategy:
     """The strategy of this name, for all members of a model. Raises `ConfigError` listing the names there are."""
     for kind in (STRATEGIES, STARTING_OVER, FLOORS):
         if name in kind:
-            return by_all_members(kind[name])
+            return partial(learn, kind[name])
     raise ConfigError(f"there is no strategy {name!r}", hint=nearest(name, [*STRATEGIES, *STARTING_OVER, *FLOORS]))

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from imsr_core.members import Member, renamed
 from imsr_core.ragged import SpanSequences
 from imsr_core.state import ModelState
 from imsr_core.strategies.protocol import Progress, SpanUpdate, silent
-
-
-def by_all_members(strategy: Callable[..., SpanUpdate]) -> Callable[..., SpanUpdate]:
-    """``strategy``, called alike, for a model of any number of members."""
-    return partial(learn, strategy)
 
 
 def learn(
