@@ -16,8 +16,6 @@ from pipelines.workspace.layout import Workspace
 
 HOUSEHOLDS = 25
 FASTER = """
-[model]
-dim = 16
 [training]
 base_epochs = 1
 epochs = 1
@@ -38,7 +36,9 @@ def small_sample(tmp_path_factory):
         pq.write_table(table.filter(chosen), folder / "landing" / file.name)
     for name in ("products.parquet", "demographics.parquet"):
         shutil.copyfile(source / name, folder / name)
-    (folder / "imsr.toml").write_text((source / "imsr.toml").read_text() + FASTER)
+    settings = (source / "imsr.toml").read_text()
+    assert "\ndim = 64\n" in settings
+    (folder / "imsr.toml").write_text(settings.replace("\ndim = 64\n", "\ndim = 16\n") + FASTER)
     return folder
 
 
