@@ -193,7 +193,9 @@ def time_left(left: tuple[float, float] | None) -> str:
     """(least, most) seconds as people read it."""
     if left is None:
         return "no estimate yet"
-    least, most = (seconds / 60 for seconds in left)
-    if most == 0:
+    if left[1] == 0:
         return "nothing left"
+    if left[1] < 60 and left[0] == left[1]:
+        return f"{max(1, round(left[1]))} s of CPU"
+    least, most = (seconds / 60 for seconds in left)
     return f"{most:.1f} min of CPU" if least == most else f"{least:.0f} to {most:.0f} min of CPU left"

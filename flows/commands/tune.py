@@ -79,7 +79,8 @@ def _show_plan(plan: TuningPlan) -> None:
         part="planned",
         as_objects=[{"settings": s, "found": plan.files.get(c) is not None} for s, c in plan.cells],
     )
-    console.print(f"{plan.todo} to try: at most {time_left((plan.seconds, plan.seconds))}")
+    most = f"at most {time_left((plan.seconds, plan.seconds))}" if plan.todo else "all are found"
+    console.print(f"{plan.todo} to try: {most}")
 
 
 def _line(trial: Trial) -> str:

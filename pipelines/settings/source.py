@@ -13,9 +13,9 @@ from imsr_core.fields import Section, documented
 
 #: A column, or the names that it had in the course of time.
 Names = str | tuple[str, ...]
-#: What stands for "no value" in any column.
 #: What DuckDB's strptime understands.
 _FORMAT = re.compile(r"([^%]|%-?[aAbBcdfgGHIjmMnpSuUVwWxXyYzZ%])*", re.DOTALL)
+#: What stands for "no value" in any column.
 NULL_WORDS = ("NULL", "null", "\\N", "NaN", "nan", "NaT", "None", "NA", "N/A", "#N/A", "<NA>")
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "ticks", "excel", "iso8601"]
@@ -97,6 +97,8 @@ class SourceSettings(Section):
         for key in ("user_id", "item_id", "timestamp"):
             if not self.names(key) or not all(self.names(key)):
                 yield key, "the name of a column"
+        if self.names("item_id") == self.names("user_id"):
+            yield "item_id", "another column than user_id"
         if len(set(self.columns)) < len(self.columns):
             yield "columns", "names that differ"
         if not is_encoding(self.encoding):

@@ -149,6 +149,7 @@ def test_settings_in_another_encoding_are_said(tmp_path, data):
         ("[training]\nepochs = 99999999999999999999", ["[training] epochs", "64 bits"]),
         ("[training]\nlearning_rate = nan", ["learning_rate = nan", "above 0"]),
         ("[users.pretrain]\nepochs = 0", ["[users.pretrain] epochs = 0", "at least 1"]),
+        ('[source]\nuser_id = "item_id"', ["[source] item_id", "another column than user_id"]),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(text, says):
