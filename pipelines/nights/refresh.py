@@ -92,8 +92,10 @@ def refresh_if_due(writer: Writer) -> VersionRow | None:
 
 
 def _sequences(view: Snapshot, workspace: Workspace, head: Version) -> list[SequencesRow]:
-    """The sequences of the spans that ``head``'s chain has learnt, as it numbers them, oldest first."""
-    learnt = learnt_spans(chain_of_versions(view, head.row.version_id))
+    """The sequences of the spans that ``head``'s chain has learnt, as it numbers them, oldest first; not of those whose
+    events were all withdrawn since."""
+    there = {span.span_id for span in view.spans() if span.data_version is not None}
+    learnt = learnt_spans(chain_of_versions(view, head.row.version_id)) & there
     by_path = {row.path: row for row in view.sequences()}
     rows = [by_path[path] for path in head.lineage.vocabulary]
     return [row for row in rows if row.span_id in learnt]

@@ -52,7 +52,13 @@ def plan_restatement(workspace: Workspace, span_id: str, *, now: datetime) -> Re
 
 def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime) -> Restatement:
     """`plan_restatement` by the ledger as ``view`` shows it; raises the same."""
-    spans = [span for span in view.spans() if span.data_version is not None]  # of one that was emptied nothing is left
+    every = view.spans()
+    spans = [span for span in every if span.data_version is not None]
+    if span_id in {span.span_id for span in every} - {span.span_id for span in spans}:
+        raise PlanError(
+            f"span {span_id!r} has no events: all were withdrawn",
+            hint="what was learnt after it is learnt again without it by: imsr run",
+        )
     position = next((n for n, span in enumerate(spans) if span.span_id == span_id), None)
     if position is None or spans[position].state not in LEARNT:
         learnt = [span.span_id for span in spans if span.state in LEARNT]

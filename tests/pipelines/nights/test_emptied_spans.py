@@ -4,7 +4,8 @@ import pytest
 from small_world import BASE, DAYS, LATER, NOW, current, day_of_events, land, make, run_all, states, version_rows
 
 from pipelines.lake.ingest import ingest, withdraw
-from pipelines.nights.plan import due, learnt_from_emptied
+from pipelines.nights.plan import PlanError, due, learnt_from_emptied
+from pipelines.nights.refresh import shadow_retrain
 from pipelines.nights.restate import mark_stale
 from pipelines.workspace.writer import writing
 
@@ -44,3 +45,23 @@ def test_the_newest_one_is_not_built_upon(tmp_path):
     assert states(workspace)[DAYS[4]] == "published"
     with workspace.ledger.snapshot() as view:
         assert learnt_from_emptied(view) == ""
+
+
+def test_a_shadow_does_not_learn_what_was_withdrawn(learnt, copy_of):
+    workspace = copy_of(learnt)
+    live = version_rows(workspace)[current(workspace)].span_id
+    withdraw(workspace, spans=[live], now=NOW)
+    with writing(workspace, "test", now=NOW) as writer:
+        shadow = shadow_retrain(writer)
+    assert live not in shadow.spans
+    assert set(shadow.spans) == set(spans_of_chain(workspace)) - {live}
+
+
+def test_one_cannot_be_learnt_again(learnt, copy_of):
+    workspace = copy_of(learnt)
+    withdraw(workspace, spans=[LATER[0]], now=NOW)
+    with (
+        writing(workspace, "test", now=NOW) as writer,
+        pytest.raises(PlanError, match=f"'{LATER[0]}' has no events: all were withdrawn"),
+    ):
+        mark_stale(writer, LATER[0])
