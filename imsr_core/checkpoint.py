@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from imsr_core.changed_rows import Chain, changed_rows, link_of, only_changes, with_changes
+from imsr_core.changed_rows import ITEMS, Chain, changed_rows, link_of, only_changes, with_changes
 from imsr_core.config import InterestsConfig, TrainingConfig
 from imsr_core.errors import CheckpointError, ConfigError
 from imsr_core.finite import is_finite
@@ -123,12 +123,15 @@ def save_state(state: ModelState, folder: Path, before: Before | None = None) ->
     they are few (see `changed_rows`). Returns what a reader has to read: no links if the files are whole.
     """
     rows = {} if before is None else changed_rows(before.state, state)
-    chain = Chain() if before is None else before.chain.longer(rows["items"])
-    model, moments = _model_tensors(state), _moments(state)
+    chain = Chain() if before is None else before.chain.longer(rows[ITEMS])
+    tables = state.item_tables()
     if before is not None and chain.is_worth_it(state.n_items):
-        model, moments = (only_changes(each, rows, before.state, state, chain.links) for each in (model, moments))
+        items = joint([table.take(rows[ITEMS]) for table in tables])
+        parts = _model_tensors(state, items), _moments(state, items)
+        model, moments = (only_changes(part, rows, before.state, state, chain.links) for part in parts)
     else:
-        chain = Chain()
+        items, chain = joint(tables), Chain()
+        model, moments = _model_tensors(state, items), _moments(state, items)
     _write_config(state, folder, {"changes": asdict(chain)} if chain.links else {})
     write_tensors(model, folder / MODEL)
     write_tensors(moments, folder / OPTIMIZER)
@@ -139,7 +142,7 @@ def save_state(state: ModelState, folder: Path, before: Before | None = None) ->
 def save_model(state: ModelState, folder: Path) -> None:
     """Write what is needed to score, whole: config.json and model.safetensors."""
     _write_config(state, folder, {})
-    write_tensors(_model_tensors(state), folder / MODEL)
+    write_tensors(_model_tensors(state, joint(state.item_tables())), folder / MODEL)
 
 
 def _write_config(state: ModelState, folder: Path, more: dict[str, Any]) -> None:
@@ -158,7 +161,8 @@ def chain_at(folder: Path) -> Chain:
         raise CheckpointError(f"{path}: does not say what was changed: {error}", hint=ADVICE) from error
 
 
-def _model_tensors(state: ModelState) -> dict[str, Tensor]:
+def _model_tensors(state: ModelState, items: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What scores, with the ``items`` as `joint` gives them."""
     extractor = {
         f"{prefix}{name}": tensor
         for prefix, part in _parts(state)
@@ -166,11 +170,11 @@ def _model_tensors(state: ModelState) -> dict[str, Tensor]:
     }
     trend = {f"trend.{name}": tensor for name, tensor in state.trend.tensors().items()}
     score = {} if state.score is None else {f"score.{name}": t for name, t in state.score.tensors().items()}
-    return {"items.weight": joint(state.item_tables())["weight"]} | extractor | trend | score
+    return {"items.weight": items["weight"]} | extractor | trend | score
 
 
-def _moments(state: ModelState) -> dict[str, Tensor]:
-    moments = {f"items.{name}": t for name, t in joint(state.item_tables()).items() if name != "weight"}
+def _moments(state: ModelState, items: dict[str, Tensor]) -> dict[str, Tensor]:
+    moments = {f"items.{name}": t for name, t in items.items() if name != "weight"}
     for prefix, part in _parts(state):
         for name, parts in part.extractor_optimizer.items():
             for key, tensor in zip(("moment1", "moment2", "step"), parts, strict=True):

@@ -22,6 +22,7 @@ from imsr_core.hands import Hands, Tensors, buckets_of, hands_for, sequences_of,
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences
 from imsr_core.rows import RowTable
+from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.trainer import WorkingInterests
 from imsr_core.trimmer import orthogonal_part, orthonormal_basis, survives
@@ -50,7 +51,7 @@ def extract_interests(
     hands = hands_for(len(sequences)) if only is None else None
     if hands is not None:
         return _read_by(hands, state, sequences, working, queries, in_place=in_place)
-    vectors = state.item_vectors()
+    vectors, sequences = _vectors_for(state, sequences)
     c2 = state.config.trimmer.c2 if state.config.trimmer.enabled else 0.0
     result, place = _room(working.store, only, in_place)
     support = torch.zeros(len(working.store), dtype=torch.int64)
@@ -79,6 +80,16 @@ def extract_interests(
         stays = prior.mask & ~(proposed & ~survives(interests, c2))
         support.index_add_(0, rows.flatten(), _support(embedded, mask, interests, stays).flatten())
     return result, support if place is None else support[place >= 0]
+
+
+def _vectors_for(state: ModelState, sequences: SpanSequences) -> tuple[Tensor, SpanSequences]:
+    """The item vectors that ``sequences`` need, and the same with items by their place among those: of few events the
+    catalogue is not gone through."""
+    if sequences.n_events >= state.n_items:
+        return state.item_vectors(), sequences
+    known = unique(np.append(sequences.items, 0))  # 0 stands where there is no item
+    place = np.searchsorted(known, sequences.items)
+    return state.item_vectors(torch.from_numpy(known)), replace(sequences, items=place)
 
 
 def _separate(interests: Tensor, proposed: Tensor, mask: Tensor) -> None:

@@ -80,9 +80,11 @@ class ModelState:
         """The item table of each member, the first one's first."""
         return [self.items, *(member.items for member in self.members)]
 
-    def item_vectors(self) -> Tensor:
-        """(N, d) item vectors as scores use them: at length 1 unless normalisation is off."""
-        return unit(self.items.weight, self.config.model.normalize_items)
+    def item_vectors(self, rows: Tensor | None = None) -> Tensor:
+        """(N, d) item vectors as scores use them: at length 1 unless normalisation is off; of ``rows`` (n,) alone, if
+        they are given."""
+        weight = self.items.weight
+        return unit(weight if rows is None else weight[rows], self.config.model.normalize_items)
 
     def item_bias(self) -> Tensor:
         """(N,) what the trend adds to the inner products with `item_vectors`."""

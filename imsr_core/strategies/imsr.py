@@ -34,6 +34,7 @@ from imsr_core.interests import InterestStore
 from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
 from imsr_core.score import Score
 from imsr_core.score.serving import Remembering
+from imsr_core.sorted_keys import numbered
 from imsr_core.state import ModelState
 from imsr_core.strategies.merging import merge_twins
 from imsr_core.strategies.protocol import (
@@ -202,12 +203,13 @@ def _detect(before: ModelState, span: SpanSequences, known_items: int) -> _Detec
         unknown = torch.full((len(users),), math.nan, dtype=torch.float64)
         return _Detection(users, new, unknown, torch.zeros_like(new), math.nan)
     known = span.items < known_items
+    items, place = numbered(span.items[known])
     values = clarity(
         before.store,
         users,
         torch.from_numpy(span.rows[known]),
-        torch.from_numpy(span.items[known]),
-        before.item_vectors(),
+        torch.from_numpy(place),
+        before.item_vectors(torch.from_numpy(items)),
         before.config.model.logit_scale,
         config.min_items,
     )

@@ -28,6 +28,7 @@ from imsr_core.bootstrap import paired_bootstrap
 from imsr_core.metrics import hit_rate, ndcg
 from imsr_core.retrieval import top_items
 from pipelines.interests.gate_events import GateEvents
+from pipelines.interests.read_once import Read, read_to_try
 from pipelines.interests.version import Version
 from pipelines.settings.sections import GateSettings
 from pipelines.versions import pointer
@@ -73,9 +74,9 @@ class Verdict:
         return cls(values["passed"], tuple(values["reasons"]), checks)
 
 
-def judge_version(version: Version, settings: GateSettings) -> Verdict:
-    """The verdict on a version. Nothing is written."""
-    problem = smoke_test(version)
+def judge_version(version: Version, settings: GateSettings, read: Read | None = None) -> Verdict:
+    """The verdict on a version, which is ``read`` so. Nothing is written."""
+    problem = smoke_test(version, read or read_to_try)
     serves = Check("serves", passed=problem is None)
     if problem is not None:
         return Verdict(False, (problem,), (serves,))
@@ -94,7 +95,7 @@ def judge_version(version: Version, settings: GateSettings) -> Verdict:
     return Verdict(not failed, tuple(reasons), checks)
 
 
-def smoke_test(version: Version) -> str | None:
+def smoke_test(version: Version, read: Read = read_to_try) -> str | None:
     """Load a version as a reader would and ask for lists; what is wrong with it, or None.
 
     Of the interests it looks at those that the version wrote itself, and of everybody else's at whether their files
@@ -107,7 +108,7 @@ def smoke_test(version: Version) -> str | None:
             if problem is not None:
                 return f"{folder.name}, which it reads: {problem}"
         users = version.some_users(SMOKE_TEST_USERS)
-        state = version.load(users)
+        state = read(version, users)
         state.require_finite(f"version {version.row.version_id}")
         asked = torch.from_numpy(users)
         lists = top_items(state.store, asked, state.item_vectors(), 10, bias=state.item_bias())

@@ -31,8 +31,11 @@ COMPACTION_FACTOR = 2.0
 
 #: Users whose rows are made ready to be written at once.
 CHUNK_USERS = 16_384
-#: Rows of a row group: who reads one user reads so many.
-GROUP_ROWS = 4_096
+#: Rows of a row group: who reads one user reads so many; fewer where a vector has more than so many numbers.
+GROUP_ROWS, GROUP_DIM = 4_096, 64
+#: Columns that readers look for rows by: the others' least and largest values would be most of a footer, which every
+#: reader reads.
+SOUGHT = ("version_id", "span_id", "user_id", "user_index")
 
 _QUERY_COLUMNS = ("query", "query_moment1", "query_moment2")
 
@@ -45,7 +48,8 @@ def write_interests(
     ``user_ids`` are the ids of ``store.users``, in that order; ``spans`` names the span of each ordinal.
     """
     tables = (_table(part, ids, spans, version_id) for part, ids in chunks(store, user_ids))
-    write_tables(tables, path, row_group_size=GROUP_ROWS)
+    rows = max(1, GROUP_ROWS * GROUP_DIM // max(store.dim, GROUP_DIM))
+    write_tables(tables, path, row_group_size=rows, statistics=SOUGHT)
 
 
 def chunks(store: InterestStore, user_ids: pa.ChunkedArray) -> Iterator[tuple[InterestStore, pa.ChunkedArray]]:

@@ -1,4 +1,5 @@
-"""The model that a span begins with is read once: its test and its training mostly ask for the same users.
+"""The model that a span begins with is read once: its test and its training mostly ask for the same users. So is the
+one that it ends with: by the gate, and the sample of spans is ranked with what that has read.
 
 A span of few events is little but reading: row groups of interests, a chain of checkpoints with the rows that changed.
 """
@@ -22,6 +23,29 @@ Read = Callable[[Version, Users], ModelState]
 def read_to_train(version: Version, users: Users) -> ModelState:
     """The model with all that training goes on from, for whoever may change it."""
     return version.load(users, optimizer=True)
+
+
+def read_to_try(version: Version, users: Users) -> ModelState:
+    """The model as a reader has it, but for what earlier versions know of what goes with what."""
+    return version.load(users, own=True)
+
+
+@dataclass
+class Tried:
+    """A model that was tried out is kept for whoever needs its item vectors next."""
+
+    _kept: tuple[str, ModelState] | None = None
+
+    def look(self, version: Version, users: Users) -> ModelState:
+        """What `read_to_try` reads, to be left as it is."""
+        state = read_to_try(version, users)
+        self._kept = (version.row.version_id, state)
+        return state
+
+    def take(self, version_id: str) -> ModelState | None:
+        """The model of a version, with the interests of some users, if it was looked at last."""
+        kept, self._kept = self._kept, None
+        return kept[1] if kept is not None and kept[0] == version_id else None
 
 
 @dataclass

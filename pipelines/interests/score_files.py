@@ -39,6 +39,8 @@ _RECENT = ("user_index", "item_index", "timestamp_us")
 _CONTEXT = ("kind", "user_index", "item_index", "fresh")
 #: Rows of a row group of what is kept of users, or of items: who reads one reads so many.
 _GROUP_ROWS = 16_384
+#: The same of the counts, of which those of a few items are read, from all over the file.
+_COUNT_ROWS = 8_192
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def write_base(near: Pairs, version_id: str, path: Path) -> None:
         "neighbour_index": pa.array(near.other),
     }
     columns |= {name: pa.array(near.values[:, n].astype(np.float32)) for n, name in enumerate(KINDS)}
-    write_table(pa.table(columns), path, row_group_size=_GROUP_ROWS, rising=("neighbour_index",))
+    write_table(pa.table(columns), path, row_group_size=_COUNT_ROWS, rising=("neighbour_index",))
 
 
 def _write_contexts(contexts: Contexts, version_id: str, path: Path) -> None:
@@ -137,17 +139,19 @@ def _write_contexts(contexts: Contexts, version_id: str, path: Path) -> None:
     write_table(pa.table(columns), path, row_group_size=_GROUP_ROWS)
 
 
-def read_score(folders: Sequence[Path], score: Score, users: NDArray[np.int64] | None = None) -> Score:
+def read_score(
+    folders: Sequence[Path], score: Score, users: NDArray[np.int64] | None = None, *, own: bool = False
+) -> Score:
     """``score`` with the tables as of the last of ``folders`` (oldest first): of everybody and everything, or of
-    ``users`` and of the items that vote for them.
+    ``users`` and of the items that vote for them; with ``own``, of what goes with what the last folder's part alone.
 
     Raises:
         ParquetFileError: a file is missing or damaged.
     """
     personal, tail = read_personal(folders, users), read_recent(folders, users)
-    items = None if users is None else voting(personal)
-    since = tuple(_read_contexts(path) for path in contexts_since(folders))
-    return score.with_tables(personal, tail, read_base(folders, items), since, whole=users is None)
+    items, near = None if users is None else voting(personal), folders[-1:] if own else folders
+    since = tuple(_read_contexts(path) for path in contexts_since(near))
+    return score.with_tables(personal, tail, read_base(near, items), since, whole=users is None and not own)
 
 
 def read_personal(folders: Sequence[Path], users: NDArray[np.int64] | None = None) -> Pairs:
@@ -164,8 +168,10 @@ def read_recent(folders: Sequence[Path], users: NDArray[np.int64] | None = None)
 
 def read_base(folders: Sequence[Path], items: NDArray[np.int64] | None = None) -> Pairs:
     """What goes with ``items``, or with all, in the newest counts of ``folders``."""
-    names = ["item_index", "neighbour_index", *KINDS]
-    owner, other, *values = _as_of(_count_files(folders), names, items)
+    files, names = _count_files(folders), ["item_index", "neighbour_index", *KINDS]
+    if not files:
+        return Pairs.empty(len(KINDS))
+    owner, other, *values = _as_of(files, names, items)
     return joined([Pairs(owner, other, np.zeros(len(owner), dtype=np.int64), _stacked(values))])
 
 

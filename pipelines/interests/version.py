@@ -158,15 +158,16 @@ class Version:
         known = list(self.lineage.vocabulary)
         return [self.workspace.relative(folder) for folder in folders[: len(known)]] == known
 
-    def load(self, users: NDArray[np.int64] | None = None, *, optimizer: bool = False) -> ModelState:
-        """The model, with the interests of ``users`` (indices) or of everybody."""
+    def load(self, users: NDArray[np.int64] | None = None, *, optimizer: bool = False, own: bool = False) -> ModelState:
+        """The model, with the interests of ``users`` (indices) or of everybody; with ``own`` its score knows of what
+        goes with what the version's own part alone (see `read_score`)."""
         state = load_state(self.model_folders(), optimizer=optimizer)
         model = state.config.model
         state.store = read_interests(self.interest_files(), model.dim, model.query_units, users)
         for number, member in enumerate(state.members, 1):
             member.store = read_interests(self.member_files(number), model.dim, model.query_units, users)
         if state.score is not None:
-            state.score = read_score(self.score_folders(), state.score, users)
+            state.score = read_score(self.score_folders(), state.score, users, own=own)
             if state.score.categories is not None:
                 state.score = state.score.with_categories(read_categories(self.score_folders()))
         if optimizer:

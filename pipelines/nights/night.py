@@ -16,7 +16,7 @@ from imsr_core.strategies.protocol import silent
 from pipelines.interests.gate import Verdict, judge_version
 from pipelines.interests.promotion import admit
 from pipelines.interests.rank_job import score
-from pipelines.interests.read_once import ReadOnce
+from pipelines.interests.read_once import ReadOnce, Tried
 from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.training import Progress, TrainingInput, train_version
 from pipelines.interests.version import Version
@@ -70,7 +70,7 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
 
     ``call`` runs a step of this name; a flow passes one that runs it as a task.
     """
-    workspace, outcome, parent = writer.workspace, SpanOutcome(run), ReadOnce()
+    workspace, outcome, parent, tried = writer.workspace, SpanOutcome(run), ReadOnce(), Tried()
 
     def timed(step: str, function: Callable[..., Any], *arguments: Any) -> Any:
         started = time.perf_counter()
@@ -85,7 +85,7 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
         outcome.metrics = timed("evaluate", test_parent, writer, run, outcome.sequences, parent)
         told = _told(writer, run, progress)
         outcome.version = timed("train", train, writer, run, outcome.sequences, told, parent)
-        outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version)
+        outcome.verdict = timed("gate", judge_candidate, workspace, outcome.version, tried)
         outcome.version = timed("publish", admit, writer, run.spans, outcome.version, outcome.verdict)
         if outcome.verdict.passed and workspace.settings.refresh.every_spans:
             timed("refresh", refresh_if_due, writer)
@@ -95,7 +95,7 @@ def run_span(writer: Writer, run: PlannedRun, *, progress: Progress = silent, ca
         raise
     try:  # the version is live by now: what fails here takes nothing back, and is made after the next run
         if outcome.verdict.passed and workspace.settings.evaluation.matrix_users:
-            timed("matrix", write_span_matrix, workspace, outcome.version.version_id)
+            timed("matrix", write_span_matrix, workspace, outcome.version.version_id, tried)
     finally:
         publish_catalog(workspace)
     return outcome
@@ -164,9 +164,9 @@ def train(
     return train_version(source, writer, progress=progress)
 
 
-def judge_candidate(workspace: Workspace, version: VersionRow) -> Verdict:
-    """What the gate says of a candidate."""
-    return judge_version(Version.open(workspace, version.version_id), workspace.settings.gate)
+def judge_candidate(workspace: Workspace, version: VersionRow, tried: Tried) -> Verdict:
+    """What the gate says of a candidate; what is read of it stays with ``tried``."""
+    return judge_version(Version.open(workspace, version.version_id), workspace.settings.gate, tried.look)
 
 
 def mark_failed(writer: Writer, run: PlannedRun, error: Exception) -> None:

@@ -19,11 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.lake.schemas import LAKE_SCHEMA
 from pipelines.sequences.id_files import TOMBSTONE_END, IdFiles, VocabularyError, write_ids
-from pipelines.workspace.parquet_files import read_table
+from pipelines.workspace.parquet_files import read_table, row_count
 
 IntArray = NDArray[np.int64]
 
+#: The ids of so many events are found without DuckDB.
+FEW_EVENTS = 5_000
 USERS_FILE = "users.parquet"
 ITEMS_FILE = "items.parquet"
 USERS_SCHEMA = pa.schema([pa.field("user_id", pa.string(), False), pa.field("user_index", pa.int64(), False)])
@@ -187,6 +190,8 @@ def _distinct_ids(span_files: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
     if not span_files:
         none = {name: pa.array([], pa.string()) for name in ("id", "file", "last_file")}
         return (pa.table(none | {"events": pa.array([], pa.int64())}),) * 2
+    if sum(row_count(file) for file in span_files) <= FEW_EVENTS:
+        return _distinct_of_few(span_files)
     import duckdb  # who looks ids up asks nothing of the engine
 
     from pipelines.workspace.engine import duckdb_session
@@ -203,6 +208,35 @@ def _distinct_ids(span_files: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
             for file in span_files:  # DuckDB does not always say which file it is
                 read_table(file, [column, "timestamp", "tie"])
             raise VocabularyError(f"cannot read {column} of the span: {error}", hint="run: imsr doctor") from error
+
+
+def _distinct_of_few(span_files: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
+    """The same of a span of few events, which are sorted before the engine would have begun."""
+    names = ["user_id", "item_id", "timestamp", "tie"]
+    kinds = {name: LAKE_SCHEMA.field(name).type for name in names if name != "timestamp"}
+    parts = [_in_microseconds(read_table(file, names, kinds=kinds), file) for file in sorted(span_files, key=str)]
+    number = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])
+    events = pa.concat_tables(parts).append_column("file", pa.array(number))
+    files = pa.array([str(file) for file in sorted(span_files, key=str)])
+    found = []
+    for column in names[:2]:
+        rows = events.sort_by([(name, "ascending") for name in ("timestamp", "tie", column)])
+        ids = rows[column].combine_chunks().dictionary_encode()  # in the order of first events
+        place, file = ids.indices.to_numpy(), rows["file"].to_numpy()
+        first, last = np.full(len(ids.dictionary), len(parts)), np.zeros(len(ids.dictionary), dtype=np.int64)
+        np.minimum.at(first, place, file)
+        np.maximum.at(last, place, file)
+        own = {"id": ids.dictionary, "file": files.take(pa.array(first)), "last_file": files.take(pa.array(last))}
+        found.append(pa.table(own | {"events": np.bincount(place, minlength=len(first))}))
+    return found[0], found[1]
+
+
+def _in_microseconds(events: pa.Table, file: Path) -> pa.Table:
+    """The events with their times in one unit, whatever that of the file is."""
+    place, times = events.schema.get_field_index("timestamp"), events["timestamp"]
+    if not pa.types.is_timestamp(times.type):
+        raise VocabularyError(f"{file}: column timestamp is {times.type}", hint="run: imsr doctor")
+    return events.set_column(place, "timestamp", times.cast(pa.timestamp("us", "UTC")))
 
 
 def _number(known: IntArray, next_index: int) -> pa.Array:

@@ -47,9 +47,15 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int = 131_072, r
 
 
 def write_tables(
-    tables: Iterable[pa.Table], path: Path, *, row_group_size: int = 131_072, rising: Sequence[str] = ()
+    tables: Iterable[pa.Table],
+    path: Path,
+    *,
+    row_group_size: int = 131_072,
+    rising: Sequence[str] = (),
+    statistics: Sequence[str] = (),
 ) -> None:
-    """The same for a table that comes in pieces, at least one, of which one is in memory at a time."""
+    """The same for a table that comes in pieces, at least one, of which one is in memory at a time; with ``statistics``
+    of these columns only, if any are named."""
     pieces = iter(tables)
     first = next(pieces)
     how = {"column_encoding": dict.fromkeys(rising, "DELTA_BINARY_PACKED")} if rising else {}
@@ -57,7 +63,13 @@ def write_tables(
     with (
         _replacing(path) as file,
         pq.ParquetWriter(
-            file, first.schema, compression="zstd", write_page_checksum=True, use_dictionary=plain, **how
+            file,
+            first.schema,
+            compression="zstd",
+            write_page_checksum=True,
+            use_dictionary=plain,
+            write_statistics=list(statistics) or True,
+            **how,
         ) as writer,
     ):
         for table in chain([first], pieces):

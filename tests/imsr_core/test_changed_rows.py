@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from imsr_core.changed_rows import MOST_LINKS, Chain
 from imsr_core.checkpoint import Before, chain_at, load_state, save_state
 from imsr_core.errors import CheckpointError
+from imsr_core.members import joint
 from imsr_core.ragged import SpanSequences
 from imsr_core.score import factors
 from imsr_core.state import ModelState
@@ -75,6 +76,20 @@ def test_what_is_read_of_a_chain_is_what_was_learnt(tmp_path, extractor, more):
         chain = nights.next(n_items=ITEMS + 3 * number)
         assert chain.links == number + 1
         assert_equal(everything(nights.read()), everything(nights.state))
+
+
+def test_of_several_members_only_the_changed_rows_are_put_together(tmp_path, monkeypatch):
+    nights, rows = Nights(tmp_path, model={"members": 2}), []
+
+    def noted(tables):
+        rows.append(len(tables[0]))
+        return joint(tables)
+
+    monkeypatch.setattr("imsr_core.checkpoint.joint", noted)
+    chain = nights.next()
+    assert rows == [chain.rows]
+    assert 0 < chain.rows < ITEMS / 2
+    assert_equal(everything(nights.read()), everything(nights.state))
 
 
 @pytest.mark.parametrize("strategy", INCREMENTAL)

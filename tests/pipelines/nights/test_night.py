@@ -112,6 +112,14 @@ def test_what_a_span_begins_with_is_read_once_for_test_and_training(learnt, tmp_
     assert learnt_content(workspace, VERSIONS[1]) == learnt_content(learnt, VERSIONS[1])
 
 
+def test_what_a_span_ends_with_is_read_once_for_the_gate_and_the_sample_of_spans(learnt, tmp_path, monkeypatch):
+    settings = TOML.replace("[evaluation]", "[evaluation]\nmatrix_users = 5")
+    workspace = make(tmp_path / "w", log([0, 1, 2]), settings)
+    monkeypatch.setattr("pipelines.interests.span_matrix.load_state", None)  # nobody may call it
+    for outcome in run_all(workspace):
+        assert workspace.matrix_file(outcome.version.version_id).exists()
+
+
 def test_the_seed_decides(learnt, tmp_path):
     events = log([0, 1, 2])
     same = make(tmp_path / "same", random.Random(1).sample(events, len(events)))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lake_logs import tie_of, write_lake
 
+from pipelines.sequences import vocabulary
 from pipelines.sequences.id_files import VocabularyError
 from pipelines.sequences.vocabulary import ITEMS_FILE, USERS_FILE, Vocabulary, write_delta
 from pipelines.workspace.parquet_files import ParquetFileError
@@ -52,6 +53,17 @@ def test_ids_are_numbered_by_first_event_and_never_move(tmp_path_factory, spans)
     assert vocabulary.users_of(users).tolist() == list(range(len(users)))
     shorter = Vocabulary.open(folders[:-1])
     assert shorter.users_of(users[: shorter.n_users]).tolist() == list(range(shorter.n_users))
+
+
+@settings(deadline=None, max_examples=25)
+@given(LOGS)
+def test_few_events_and_many_give_the_same_ids(tmp_path_factory, events):
+    files, found = write_lake(tmp_path_factory.mktemp("lake"), events), []
+    for few in (0, 1_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vocabulary, "FEW_EVENTS", few)
+            found.append(Vocabulary.open([]).extend(files))
+    assert found[0] == found[1]
 
 
 def test_the_tie_of_the_first_event_comes_before_the_id(tmp_path):
