@@ -255,7 +255,7 @@ def _solved(
             solved = _by_factors(own, same, None if held is None else (_by_table(held[0][chosen]), held[1][chosen]))
         found[chosen] = solved.flatten(1)
         if told is not None:
-            each = vectors.mul_((told[:, None] * solved).flatten(1)[:, None]).sum(-1)  # (b, W)
+            each = vectors @ (told[:, None] * solved).flatten(1)[..., None]  # (b, W, 1)
             products.index_copy_(0, rows.view(-1), each.view(-1))
     return found, products[:gap]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from imsr_core.interests import InterestStore
 from imsr_core.retrieval import nearest_scores, padded_interests
+from imsr_core.rough import RoughItems
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.personal import Had
 
@@ -57,7 +59,7 @@ class InterestTerm:
             ids = torch.from_numpy(users[first : first + step])
             shown = torch.from_numpy(np.ascontiguousarray(items[first : first + step]))
             found[first : first + step, :, 0] = self.scale * self._mean(
-                _nearest_of(store, vectors, ids, shown) for store, vectors in self._members
+                _nearest_of(store, vectors, ids, shown) for store, vectors in self.members
             )
         return found
 
@@ -65,18 +67,24 @@ class InterestTerm:
         """(B, C, 1) the column of ``shared`` (C,) items, and (P, 1) that of pairs."""
         ids, rows, own = (torch.from_numpy(each) for each in (users, place, items))
         everywhere = torch.from_numpy(shared)
-        best = self._mean(nearest_scores(store, ids, vectors[everywhere]) for store, vectors in self._members)
-        pairs = self._mean(_nearest_of_pairs(store, vectors, ids, rows, own) for store, vectors in self._members)
+        best = self._mean(nearest_scores(store, ids, vectors[everywhere]) for store, vectors in self.members)
+        pairs = self._mean(_nearest_of_pairs(store, vectors, ids, rows, own) for store, vectors in self.members)
         return self.scale * best[..., None], self.scale * pairs[:, None]
 
     @property
-    def _members(self) -> tuple[tuple[InterestStore, Tensor], ...]:
+    def members(self) -> tuple[tuple[InterestStore, Tensor], ...]:
+        """Store and item vectors (N, d) of each member, the first one's first."""
         return ((self.store, self.items), *self.others)
+
+    @cached_property
+    def rough(self) -> tuple[RoughItems, ...]:
+        """The item vectors of each member in half the bits."""
+        return tuple(RoughItems(vectors) for _, vectors in self.members)
 
     def _best(self, users: IntArray) -> Tensor:
         """(B, N) the product of each item with the nearest interest of ``users`` (B,)."""
         ids = torch.from_numpy(users)
-        return self._mean(nearest_scores(store, ids, vectors) for store, vectors in self._members)
+        return self._mean(nearest_scores(store, ids, vectors) for store, vectors in self.members)
 
     def _mean(self, said: Iterable[Tensor]) -> Tensor:
         """The mean of what each member says, in place of the first one's."""
@@ -89,9 +97,9 @@ class InterestTerm:
 
 def _nearest_of(store: InterestStore, vectors: Tensor, users: Tensor, items: Tensor) -> Tensor:
     """(b, C) the product of ``items`` (b, C) with the nearest interest of ``users`` (b,), 0 for who has none."""
-    best = (vectors[items] @ padded_interests(store, users).transpose(1, 2)).amax(-1)
-    best[store.counts_of(users) == 0] = 0.0
-    return best
+    interests, own = padded_interests(store, users), vectors.index_select(0, items.reshape(-1))
+    best = (interests @ own.view(*items.shape, vectors.shape[1]).transpose(1, 2)).amax(1)
+    return best.masked_fill_((store.counts_of(users) == 0)[:, None], 0.0)
 
 
 def _nearest_of_pairs(store: InterestStore, vectors: Tensor, users: Tensor, place: Tensor, items: Tensor) -> Tensor:

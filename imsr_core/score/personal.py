@@ -139,7 +139,11 @@ class Had:
 
     def places_in(self, scores: Tensor) -> Tensor:
         """(P,) where the pairs are in ``scores`` (B, N), row after row."""
-        return torch.from_numpy(self.place * scores.shape[1] + self.items)
+        known: dict[int, Tensor] = vars(self).setdefault("_places", {})
+        width = scores.shape[1]
+        if width not in known:
+            known[width] = torch.from_numpy(self.place * width + self.items)
+        return known[width]
 
     def within(self, n_items: int) -> Had:
         """The pairs whose items are below ``n_items``."""

@@ -11,14 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imsr_core.rough import is_fast
 from imsr_core.score.had import TermWithHad
 from imsr_core.score.pairs import IntArray
-from imsr_core.score.personal import PersonalTerm
+from imsr_core.score.personal import Had, PersonalTerm
 from imsr_core.score.protocol import OfWhatWasHad, Term
+from imsr_core.score.roughly import Rough, WeighedInterest, weighed_interest
+from imsr_core.score.shortlist import in_order, shortlist
 from imsr_core.sorted_keys import is_in
 
 #: Scores held at once (users x items): 4 MB in float32, of this many users at least.
 CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
+#: Half the bits are worth a second look for so many scores (users x items).
+WORTH = 200_000
 #: Scores that are remembered at most (users x items): a quarter of a gigabyte in float32.
 REMEMBERED = 64_000_000
 #: Items, evenly spread over the catalogue, that say what a usual item is.
@@ -29,7 +34,7 @@ USUAL = 16
 class Scorer:
     """Terms with the weights (F,) of their columns, over a catalogue of ``n_items``.
 
-    ``known`` says of users (B,) whether the model has anything of them; who is not known scores -inf everywhere.
+    ``known_users`` (U,), ascending, are those of whom the model has anything; who is not known scores -inf everywhere.
     """
 
     terms: Sequence[tuple[Term, Tensor]]
@@ -42,35 +47,40 @@ class Scorer:
 
     def scores(self, users: IntArray) -> Tensor:
         """(B, N) the score of every item for ``users`` (B,)."""
-        scores = self.sums(users)
+        return self._of_known(users, self.sums(users))
+
+    def sums(self, users: IntArray) -> Tensor:
+        """(B, N) the same, of users who are not known, too."""
+        sums = torch.zeros(len(users), self.n_items)
+        self._weighed.add(sums, users)
+        return sums
+
+    def _roughly(self, users: IntArray, interest: WeighedInterest) -> tuple[Tensor, Rough]:
+        """(B, N) the score of every item for ``users`` (B,), ``interest`` about, and how."""
+        sums = torch.zeros(len(users), self.n_items)
+        rough, told = interest.add(sums, users, self._but_interest.had_by(users, self.n_items))
+        self._but_interest.add(sums, users, told)
+        return self._of_known(users, sums), rough
+
+    def _of_known(self, users: IntArray, scores: Tensor) -> Tensor:
+        """``scores`` (B, N) with -inf for those of ``users`` (B,) who are not known."""
         if len(strangers := np.flatnonzero(~self.known(users))):
             scores[torch.from_numpy(strangers)] = -torch.inf
         return scores
 
-    def sums(self, users: IntArray) -> Tensor:
-        """(B, N) the same, of users who are not known, too."""
-        sums, found = torch.zeros(len(users), self.n_items), []
-        for term, weights in self._anywhere:
-            term.add(sums, users, weights)
-        for apart, weights in self._of_what_was_had:
-            mine = apart.personal.had_by(users).within(self.n_items)
-            found.append((mine, apart.add_elsewhere(sums, mine, weights)))
-        told = [values for _, values in found if values is not None]
-        if told:
-            found[0][0].add(sums, torch.stack(told).sum(0))
-        return sums
+    @cached_property
+    def _weighed(self) -> _Weighed:
+        return _Weighed.of([(term, weights) for term, weights in self.terms if bool((weights != 0).any())])
 
     @cached_property
-    def _weighed(self) -> list[tuple[Term, Tensor]]:
-        return [(term, weights) for term, weights in self.terms if bool((weights != 0).any())]
+    def _but_interest(self) -> _Weighed:
+        """All terms but the interest."""
+        return _Weighed.of([each for each in self._weighed.all if weighed_interest(*each) is None])
 
     @cached_property
-    def _of_what_was_had(self) -> list[tuple[OfWhatWasHad, Tensor]]:
-        return [(term, weights) for term, weights in self._weighed if isinstance(term, OfWhatWasHad)]
-
-    @cached_property
-    def _anywhere(self) -> list[tuple[Term, Tensor]]:
-        return [(term, weights) for term, weights in self._weighed if not isinstance(term, OfWhatWasHad)]
+    def _interest(self) -> WeighedInterest | None:
+        """The interest, where it counts."""
+        return next((found for each in self._weighed.all if (found := weighed_interest(*each))), None)
 
     def at(self, users: IntArray, items: Tensor) -> Tensor:
         """(B, C) the scores of ``items`` (B, C) for ``users`` (B,), known or not; items beyond the catalogue: 0."""
@@ -78,9 +88,13 @@ class Scorer:
 
     def chunks(self, users: IntArray) -> Iterator[tuple[int, Tensor]]:
         """Yield (first, scores (b, N)) for consecutive users of ``users`` (B,)."""
-        step = max(FEWEST_USERS, CHUNK_SCORES // max(self.n_items, 1))
-        for first in range(0, len(users), step):
-            yield first, self.scores(users[first : first + step])
+        for first in range(0, len(users), self._step):
+            yield first, self.scores(users[first : first + self._step])
+
+    @cached_property
+    def _step(self) -> int:
+        """Users whose scores are held at once."""
+        return max(FEWEST_USERS, CHUNK_SCORES // max(self.n_items, 1))
 
     def best(
         self,
@@ -94,16 +108,30 @@ class Scorer:
         ``hidden`` are pairs (position in ``users``, item) that must not be shown, ``allowed`` (N,) the items that may.
         """
         n = min(n, self.n_items)
+        interest = self._interest if is_fast() else None
+        shown = _Shown(hidden, None if allowed is None else torch.from_numpy(~allowed[: self.n_items]))
         lists = [(torch.zeros(0, n, dtype=torch.int64), torch.zeros(0, n))]
-        for first, scores in self.chunks(users):
-            if allowed is not None:
-                scores[:, torch.from_numpy(~allowed[: self.n_items])] = -torch.inf
-            if hidden is not None:
-                here = (hidden[0] >= first) & (hidden[0] < first + len(scores)) & (hidden[1] < self.n_items)
-                scores[torch.from_numpy(hidden[0][here] - first), torch.from_numpy(hidden[1][here])] = -torch.inf
-            top = scores.topk(n, dim=1)
-            lists.append((top.indices.where(top.values > -torch.inf, -1), top.values))
+        for first in range(0, len(users), self._step):
+            part = users[first : first + self._step]
+            if interest is None or len(part) * self.n_items < WORTH:
+                top = shown.only(self.scores(part), first).topk(n, dim=1)
+                items, values = top.indices.where(top.values > -torch.inf, -1), top.values
+            else:
+                scores, rough = self._roughly(part, interest)
+                items, values = self._put_right(part, n, shown.only(scores, first), rough)
+            lists.append((items, values))
         items, values = (torch.cat(parts) for parts in zip(*lists, strict=True))
+        return items, values
+
+    def _put_right(self, users: IntArray, n: int, scores: Tensor, rough: Rough) -> tuple[Tensor, Tensor]:
+        """Items and scores (B, n) of the best items of ``users`` (B,), from ``scores`` (B, N) that are `_roughly`."""
+        near, many = shortlist(scores, n, 2 * rough.off)
+        items, values = in_order(near, rough.put_right(scores, users, near.clamp(min=0)), n)
+        if many.any():
+            rows = torch.from_numpy(np.flatnonzero(many))
+            whole = self.scores(users[many]).masked_fill_(scores[rows] == -torch.inf, -torch.inf)
+            again = whole.topk(n, dim=1)
+            items[rows], values[rows] = again.indices.where(again.values > -torch.inf, -1), again.values
         return items, values
 
     def reasons(self, users: IntArray, items: IntArray) -> IntArray:
@@ -128,6 +156,58 @@ class Scorer:
             parts.append(values @ weights)
         own = [isinstance(term, PersonalTerm) for term, _ in self.terms]
         return torch.stack([part + because_had if mine else part for part, mine in zip(parts, own, strict=True)], -1)
+
+
+@dataclass(frozen=True)
+class _Weighed:
+    """Terms with their weights, those that say something of any item and those of what a user had apart."""
+
+    all: Sequence[tuple[Term, Tensor]]
+    anywhere: Sequence[tuple[Term, Tensor]]
+    of_what_was_had: Sequence[tuple[OfWhatWasHad, Tensor]]
+
+    @classmethod
+    def of(cls, terms: list[tuple[Term, Tensor]]) -> _Weighed:
+        """Of ``terms`` with their weights."""
+        had = [(term, weights) for term, weights in terms if isinstance(term, OfWhatWasHad)]
+        return cls(terms, [(term, w) for term, w in terms if not isinstance(term, OfWhatWasHad)], had)
+
+    def had_by(self, users: IntArray, n_items: int) -> Had | None:
+        """What ``users`` (B,) had of the first ``n_items``; None where no term asks for that."""
+        had = self.of_what_was_had
+        return had[0][0].personal.had_by(users).within(n_items) if had else None
+
+    def add(self, sums: Tensor, users: IntArray, told: Tensor | None = None) -> None:
+        """Add the terms to ``sums`` (B, N) of ``users`` (B,), in place, and what was ``told`` of what they had (P,)."""
+        found = [] if told is None else [told]
+        for term, weights in self.anywhere:
+            term.add(sums, users, weights)
+        mine = self.had_by(users, sums.shape[1])
+        if mine is None:
+            return
+        for apart, weights in self.of_what_was_had:
+            values = apart.add_elsewhere(sums, mine, weights)
+            found += [] if values is None else [values]
+        if found:
+            mine.add(sums, torch.stack(found).sum(0))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What may be shown: not the pairs ``hidden`` (position, item), nor the items ``closed`` (N,)."""
+
+    hidden: tuple[IntArray, IntArray] | None
+    closed: Tensor | None
+
+    def only(self, scores: Tensor, first: int) -> Tensor:
+        """``scores`` (b, N) of the users from position ``first``, -inf for what must not be shown."""
+        if self.closed is not None:
+            scores[:, self.closed] = -torch.inf
+        if self.hidden is not None:
+            place, item = self.hidden
+            here = (place >= first) & (place < first + len(scores)) & (item < scores.shape[1])
+            scores[torch.from_numpy(place[here] - first), torch.from_numpy(item[here])] = -torch.inf
+        return scores
 
 
 @dataclass(frozen=True)
