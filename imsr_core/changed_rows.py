@@ -195,13 +195,18 @@ def _by_item(name: str, tensor: Tensor) -> Tensor:
     return tensor.T if name in SIDEWAYS else tensor
 
 
+def _places(part: Tensor) -> list[int]:
+    """Where the rows of a table begin, how far they lie apart, and how long they are, in numbers."""
+    return [int(number) for number in (part.storage_offset(), part.shape[-1], *part.stride()[:-1])]
+
+
 def _differing(old: Tensor, new: Tensor) -> Tensor:
     """(N,) the rows of ``new`` (N, ...) that are not the same bits in ``old``; those that it lacks are not, and where
     rows became wider, none is."""
     old = old if old.shape[1:] == new.shape[1:] else new[:0]
     both = min(len(old), len(new))
-    parts = old[:both].contiguous(), new[:both].contiguous()
-    pairs = new.dim() > 1 and new.shape[-1] % 2 == 0 and not any(part.storage_offset() % 2 for part in parts)
+    parts = [part[:both] if not part.dim() or part.stride(-1) == 1 else part[:both].contiguous() for part in (old, new)]
+    pairs = new.dim() > 1 and not any(place % 2 for part in parts for place in _places(part))
     bits = torch.int64 if new.dtype == torch.float64 or pairs else torch.int32  # two numbers of 32 bits at once
     differ = np.not_equal(*(part.detach().view(bits).numpy() for part in parts))
     found = torch.ones(len(new), dtype=torch.bool)

@@ -59,11 +59,11 @@ def joint(tables: Sequence[RowTable]) -> dict[str, Tensor]:
 
 
 def apart(rows: Tensor, count: int) -> list[Tensor]:
-    """Of ``count`` members the rows (N, d) or clocks (N,) of each, from those of `joint`."""
+    """Of ``count`` members the rows (N, d) or clocks (N,) of each, from those of `joint`: views of these, since who
+    trains copies them anyway, and who reads a few rows needs no copy."""
     if count == 1:
         return [rows]
-    parts = rows.chunk(count, 1)
-    return [part.contiguous() if part.shape[1] > 1 else part[:, 0].contiguous() for part in parts]
+    return [part if part.shape[1] > 1 else part[:, 0] for part in rows.chunk(count, 1)]
 
 
 def config_of(config: InterestsConfig, number: int) -> InterestsConfig:

@@ -136,7 +136,7 @@ class TrainingInput:
         for folder in (*self.missed_folders(), *self.folders(), *([self.parent.folder] if self.parent else [])):
             verify_folder(folder)
         for folder in self.parent.model_folders()[:-1] if self.parent else ():
-            verify_folder(folder, only=(MODEL, OPTIMIZER))
+            verify_folder(folder, only=(MODEL, OPTIMIZER), lately=True)
 
     def load(self) -> list[SpanSequences]:
         """What is learnt of each span: all events, or all but each user's last two under the paper's protocol."""

@@ -176,6 +176,7 @@ def _write_catalog(workspace: Workspace, path: Path, text: str) -> None:
     # the oldest storage format: DuckDB 1.1, which knows all that the views use, and everything since can open it
     try:
         with open_session(workspace, path, storage_compatibility_version="v1.0.0") as connection:
+            connection.execute("SET parquet_metadata_cache = true")  # several views look at the same large footer
             connection.execute(f"BEGIN;\n{text}\nCOMMIT")  # some 300 statements: one write, not one each
             connection.execute("CHECKPOINT")
     except duckdb.Error as error:

@@ -8,7 +8,15 @@ from pipelines.workspace import failpoints
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SpanRow, SpanState, SpanVersionRow
 from pipelines.workspace.publish import clear_staging, discard_orphan, move_into_place, staging_folder
-from pipelines.workspace.seal import READY, PublishError, is_ready, seal, verify_folder, write_atomic
+from pipelines.workspace.seal import (
+    READY,
+    PublishError,
+    file_sha256,
+    is_ready,
+    seal,
+    verify_folder,
+    write_atomic,
+)
 
 
 @pytest.fixture
@@ -135,3 +143,36 @@ def test_a_crash_before_the_rename_leaves_no_final_folder(workspace, monkeypatch
     with pytest.raises(failpoints.InjectedFailure), staged_folder(workspace, final):
         pass
     assert not final.exists()
+
+
+def test_a_file_that_was_found_whole_lately_is_not_read_again_until_it_changes(tmp_path, monkeypatch):
+    folder, read = tmp_path / "folder", []
+    folder.mkdir()
+    (folder / "file").write_bytes(b"weights")
+    seal(folder)
+
+    def noted(path):
+        read.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr("pipelines.workspace.seal.file_sha256", noted)
+    for _ in range(3):
+        verify_folder(folder, lately=True)
+    assert read == ["file"]
+    verify_folder(folder)  # who does not say that lately is enough has it read
+    assert read == ["file"] * 2
+    at = (folder / "file").stat()
+    (folder / "file").write_bytes(b"weighty")
+    os.utime(folder / "file", ns=(at.st_atime_ns, at.st_mtime_ns))  # as large, and as old by what it says
+    with pytest.raises(PublishError, match="damaged"):
+        verify_folder(folder, lately=True)
+
+
+def test_a_file_is_read_again_when_it_was_found_whole_long_ago(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"weights")
+    seal(tmp_path)
+    verify_folder(tmp_path, lately=True)
+    monkeypatch.setattr("pipelines.workspace.seal.LATELY", 0.0)
+    monkeypatch.setattr("pipelines.workspace.seal.file_sha256", lambda path: "something else")
+    with pytest.raises(PublishError, match="damaged"):
+        verify_folder(tmp_path, lately=True)
