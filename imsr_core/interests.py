@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -124,6 +126,19 @@ class InterestStore:
         slot = torch.searchsorted(known, users).clamp_(max=len(known) - 1)
         found = known[slot] == users
         return starts[slot], torch.where(found, counts[slot], 0)
+
+    def run_of(self, user: int) -> slice:
+        """The rows of one user, none of one without interests."""
+        known, starts, counts = self._numbers
+        slot = int(known.searchsorted(user))
+        if slot == len(known) or known[slot] != user:
+            return slice(0, 0)
+        return slice(int(starts[slot]), int(starts[slot] + counts[slot]))
+
+    @cached_property
+    def _numbers(self) -> tuple[NDArray[np.int64], ...]:
+        """`_index` as NumPy has it, which looks one of them up sooner."""
+        return tuple(part.numpy() for part in self._index)
 
     def rows_of(self, users: Tensor) -> InterestRows:
         """Row numbers of the interests of ``users`` (B,), padded to the batch's largest K (at least 1)."""

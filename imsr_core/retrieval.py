@@ -86,6 +86,13 @@ def nearest_scores(store: InterestStore, users: Tensor, items: Tensor) -> Tensor
     return best if len(many) < 2 else best[order.argsort()]
 
 
+def nearest_of_one(store: InterestStore, user: int, across: Tensor) -> Tensor:
+    """(1, N) the same for one user, of item vectors that lie ``across`` (d, N): with a few rows a product with such a
+    matrix takes half the time."""
+    own = store.vectors[store.run_of(user)]
+    return (own @ across).amax(0, keepdim=True) if len(own) else across.new_zeros(1, across.shape[1])
+
+
 @torch.no_grad()
 def top_items(
     store: InterestStore,

@@ -133,7 +133,11 @@ class FactorsTerm:
 
     def _read(self, mine: Had, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, T x RANK) x_u of the users of ``mine``, and (P,) the products with what they had by ``weights`` (T,)."""
-        had = _Had(mine.place, mine.items, mine.values[:, COUNTS], len(mine.users))
+        counts = mine.values[:, COUNTS]
+        if len(mine.users) == 1:
+            own = self.factors.index_select(0, torch.from_numpy(mine.items))
+            return _alone(own, counts, WEIGHTS[: self.tables], self._everybody, weights)
+        had = _Had(mine.place, mine.items, counts, len(mine.users))
         return _solved(had, WEIGHTS[: self.tables], self.factors, everybody=self._everybody, told=weights)
 
     def _below(self, n_items: int) -> Tensor:
@@ -258,6 +262,19 @@ def _solved(
             each = vectors @ (told[:, None] * solved).flatten(1)[..., None]  # (b, W, 1)
             products.index_copy_(0, rows.view(-1), each.view(-1))
     return found, products[:gap]
+
+
+def _alone(
+    own: Tensor, counts: Tensor, weights: tuple[float, ...], same: _Everybody, told: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """As `_solved` for one owner of ``own`` (W, T x k) with ``counts`` (W,): the same in fewer steps, which are what
+    takes the time of one."""
+    tables = _by_table(own).transpose(0, 1)  # (T, W, k)
+    more = torch.tensor(weights)[:, None, None] * counts[:, None]  # (T, W, 1)
+    curve = torch.baddbmm(same.curve, tables.transpose(1, 2), tables * more)
+    slope = tables.transpose(1, 2) @ more.add_(1.0)
+    found = torch.cholesky_solve(slope, torch.linalg.cholesky(curve)).view(len(weights), -1)
+    return found.view(1, -1), own[:, 0] if told is None else own @ (told[:, None] * found).view(-1)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class TermWithHad:
     def add_elsewhere(self, scores: Tensor, mine: Had, weights: Tensor) -> Tensor | None:
         """As `OfWhatWasHad` says."""
         every, had = weights.chunk(2)
-        if not bool((had != 0).any()):
+        if not any(had.tolist()):
             self.term.add(scores, mine.users, every)
             return None
         if self._apart is not None:  # asked once, weighed twice

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 from imsr_core.interests import InterestStore
-from imsr_core.retrieval import nearest_scores, padded_interests
+from imsr_core.retrieval import nearest_of_one, nearest_scores, padded_interests
 from imsr_core.rough import RoughItems
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.personal import Had
 
 #: Items (users x items) that are looked at together in `at`.
 CHUNK = 65_536
+#: Numbers of an item table that is kept once more, for one user after the other, at most: 32 MB.
+ACROSS = 8_000_000
 #: Pairs that are looked at together in `InterestTerm.asked`.
 PAIRS = 1_024
 
@@ -81,8 +83,15 @@ class InterestTerm:
         """The item vectors of each member in half the bits."""
         return tuple(RoughItems(vectors) for _, vectors in self.members)
 
+    @cached_property
+    def _across(self) -> tuple[tuple[InterestStore, Tensor], ...]:
+        """Store and item vectors (d, N) of each member: for one user after the other."""
+        return tuple((store, vectors.T.contiguous()) for store, vectors in self.members)
+
     def _best(self, users: IntArray) -> Tensor:
         """(B, N) the product of each item with the nearest interest of ``users`` (B,)."""
+        if len(users) == 1 and self.items.numel() <= ACROSS:
+            return self._mean(nearest_of_one(store, int(users[0]), items) for store, items in self._across)
         ids = torch.from_numpy(users)
         return self._mean(nearest_scores(store, ids, vectors) for store, vectors in self.members)
 

@@ -104,8 +104,7 @@ class PersonalTerm:
         """(P, F) the columns of pairs with ``last`` (P,) and ``values`` (P, 2 + H), as of ``until``."""
         age = torch.from_numpy((self.until - last) / self.unit).float()
         columns = torch.empty(len(self.columns), len(last))
-        for row, half_life, counts in zip(columns, HALF_LIVES, values.T[2:], strict=False):
-            torch.exp2(age / -half_life, out=row).mul_(torch.from_numpy(counts))
+        torch.div(age, -torch.tensor(HALF_LIVES)[:, None], out=columns[:3]).exp2_().mul_(torch.from_numpy(values.T[2:]))
         columns[3] = torch.from_numpy(values[:, 0])
         columns[:4].div_(EPSILON).log1p_()
         columns[4], columns[5] = 1.0, age.mul_(1 / EPSILON).log1p_()

@@ -18,7 +18,6 @@ from imsr_core.score.personal import Had, PersonalTerm
 from imsr_core.score.protocol import OfWhatWasHad, Term
 from imsr_core.score.roughly import Rough, WeighedInterest, weighed_interest
 from imsr_core.score.shortlist import in_order, shortlist
-from imsr_core.sorted_keys import is_in
 
 #: Scores held at once (users x items): 4 MB in float32, of this many users at least.
 CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
@@ -43,7 +42,10 @@ class Scorer:
 
     def known(self, users: IntArray) -> np.ndarray:
         """Which of ``users`` (B,) can be scored."""
-        return is_in(users, self.known_users)
+        if not len(self.known_users):
+            return np.zeros(len(users), dtype=bool)
+        place = np.searchsorted(self.known_users, users)
+        return self.known_users[np.minimum(place, len(self.known_users) - 1)] == users
 
     def scores(self, users: IntArray) -> Tensor:
         """(B, N) the score of every item for ``users`` (B,)."""

@@ -23,6 +23,8 @@ from imsr_core.score.personal import Had
 HALF_LIVES = (1 / 24, 1 / 8, 1 / 3, 1.0, 4.0, 16.0)
 #: Events that an item needs, of late, to count for more than one that nobody touched.
 EPSILON = 0.1
+#: Weights by which the columns are kept at most: two sets, each for every item and for what was had.
+KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,22 @@ class TrendTerm:
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N), in place; ``weights`` (H,)."""
-        scores += (self.values() @ weights)[: scores.shape[1]]
+        scores += self._weighed(weights)[: scores.shape[1]]
 
     def add_apart(self, scores: Tensor, mine: Had, weights: Tensor, had: Tensor) -> Tensor:
         """As `add` for the users of ``mine``; (P,) what they had, by ``had`` (H,)."""
         self.add(scores, mine.users, weights)
-        return (self.values() @ had).index_select(0, torch.from_numpy(mine.items))
+        return self._weighed(had).index_select(0, torch.from_numpy(mine.items))
+
+    def _weighed(self, weights: Tensor) -> Tensor:
+        """(N,) the columns of every item by ``weights`` (H,), which are the same few at each call."""
+        known: dict[tuple[float, ...], Tensor] = vars(self).setdefault("_by_weights", {})
+        key = tuple(weights.tolist())
+        if key not in known:
+            if len(known) >= KEPT:
+                known.clear()
+            known[key] = self.values() @ weights
+        return known[key]
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, H) the columns of ``items`` (B, C)."""
