@@ -19,8 +19,8 @@ from imsr_core.score.protocol import OfWhatWasHad, Term
 from imsr_core.score.roughly import Rough, WeighedInterest, weighed_interest
 from imsr_core.score.shortlist import in_order, shortlist
 
-#: Scores held at once (users x items): 4 MB in float32, of this many users at least.
-CHUNK_SCORES, FEWEST_USERS = 1_000_000, 8
+#: Scores held at once (users x items): 8 MB in float32, of this many users at least.
+CHUNK_SCORES, FEWEST_USERS = 2_000_000, 8
 #: Half the bits are worth a second look for so many scores (users x items).
 WORTH = 200_000
 #: Scores that are remembered at most (users x items): a quarter of a gigabyte in float32.

@@ -6,8 +6,10 @@
 *Update* is that of `imsr`, *fine_tune* the same without its modules. *Terms and fit* is everything that an update does
 for the score: it asks the events of the span for weights, counts them, and moves the factors. *Lists* are the best 20
 of the whole catalogue for users of the next span: *before*, by the interests with the trend as it was done before there
-was a score (`as_it_was`), *plain*, by the same two as it is done now, and by all terms; 400 users at once (seconds),
-and one after the other (milliseconds a user). Each figure is the least of some repetitions, in turns, on one thread.
+was a score (`as_it_was`), of one member with vectors of 64 numbers (the first 64 of the first member's, which takes as
+long as a model of 64) and of all its numbers; *plain*, by the same two as it is done now, and by all terms; 400 users
+at once (seconds), and one after the other (milliseconds a user). Each figure is the least of some repetitions, in
+turns, on one thread. With `--lists` there is no update, and one repetition is two of the lists.
 """
 
 from __future__ import annotations
@@ -42,31 +44,51 @@ from pipelines.settings.imsr_toml import load_settings
 USERS, ALONE, LIST = 400, 50, 20
 #: Scores of single interests that were held at once, before there was a score.
 BLOCK_THEN = 1_000_000
-HEADER = """\
-| log | update, s | fine_tune, s | ratio | terms and fit, s | share \
-| lists of {users}, s: before | plain | all terms | : before | : plain \
-| one user, ms: before | plain | all terms | : before |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+UPDATE_HEADER = """\
+| log | update, s | fine_tune, s | ratio | terms and fit, s | share |
+|---|--:|--:|--:|--:|--:|"""
+LISTS_HEADER = """\
+| log | lists of {users}, s: before, 64 | before | plain | all terms | : before, 64 | : before \
+| one user, ms: before, 64 | before | plain | all terms | : before, 64 | : before |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"""
+#: Numbers of a vector before there was a score.
+DIM_THEN = 64
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Processor seconds of one log."""
+class UpdateCosts:
+    """Processor seconds of an update of one log."""
 
     update: float
     plain_update: float
     score: float
-    lists: list[float]
-    one: list[float]
 
     def row(self, log: str) -> str:
         """A line of the table."""
-        then, plain, whole = self.lists
-        lists = f"{then:.3f} | {plain:.3f} | {whole:.3f} | {whole / then:.2f} | {whole / plain:.2f}"
-        then, plain, whole = (1000 * seconds for seconds in self.one)
-        one = f"{then:.2f} | {plain:.2f} | {whole:.2f} | {whole / then:.2f}"
         update = f"{self.update:.2f} | {self.plain_update:.2f} | {self.update / self.plain_update:.2f}"
-        return f"| {log} | {update} | {self.score:.2f} | {self.score / self.update:.1%} | {lists} | {one} |"
+        return f"| {log} | {update} | {self.score:.2f} | {self.score / self.update:.1%} |"
+
+
+@dataclass(frozen=True)
+class ListCosts:
+    """Processor seconds of lists of one log: ``together`` of all users, ``alone`` of one."""
+
+    together: list[float]
+    alone: list[float]
+
+    def row(self, log: str) -> str:
+        """A line of the table."""
+        lists = f"{_in_turn(self.together, 3)} | {_ratios(self.together)}"
+        return f"| {log} | {lists} | {_in_turn([1000 * each for each in self.alone], 2)} | {_ratios(self.alone)} |"
+
+
+def _in_turn(seconds: Sequence[float], digits: int) -> str:
+    return " | ".join(f"{each:.{digits}f}" for each in seconds)
+
+
+def _ratios(seconds: Sequence[float]) -> str:
+    """All terms, the last, by each of the ways that lists were made before, the first two."""
+    return f"{seconds[-1] / seconds[0]:.2f} | {seconds[-1] / seconds[1]:.2f}"
 
 
 def main() -> None:
@@ -76,9 +98,10 @@ def main() -> None:
     parser.add_argument("--out", action="append", required=True, type=Path, help="the folder of `imsr bench`")
     parser.add_argument("--span", type=int, default=3, help="the update that is measured; lists are of the next span")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions of each measurement")
+    parser.add_argument("--lists", action="store_true", help="measure lists, no update")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(HEADER.format(users=USERS))
+    updates, lists = [UPDATE_HEADER], [LISTS_HEADER.format(users=USERS)]
     for settings, out in zip(options.data, options.out, strict=True):
         now = datetime.now(UTC)
         workspace, _ = open_log(settings, [], out, now=now)
@@ -86,7 +109,10 @@ def main() -> None:
         config = load_settings(settings).interests
         grid = Grid(data, config, tuple(variants_named(["imsr"])), (config.model.extractor,), (0,), LIST)
         before = last_version(grid.cells()[0], data, CellFiles(out), options.span)
-        print(measured(before, data, options.span, options.repeat).row(out.name), flush=True)
+        if not options.lists:
+            updates.append(of_update(before, data, options.span, options.repeat).row(out.name))
+        lists.append(of_lists(before, data, options.span, options.repeat).row(out.name))
+    print("\n".join(lists if options.lists else [*updates, "", *lists]))
 
 
 def last_version(cell: Cell, data: BenchData, files: CellFiles, spans: int) -> ModelState:
@@ -105,19 +131,27 @@ def last_version(cell: Cell, data: BenchData, files: CellFiles, spans: int) -> M
     return before
 
 
-def measured(before: ModelState, data: BenchData, number: int, repeat: int) -> Costs:
-    """An update of ``before`` with a span, and lists for the users of that span."""
+def of_update(before: ModelState, data: BenchData, number: int, repeat: int) -> UpdateCosts:
+    """An update of ``before`` with a span."""
     span = data.spans[number]
     ways_to_learn = [partial(learn, strategy, before, span.learnt, span.n_items) for strategy in (imsr, fine_tune)]
     update, plain_update = least_of(ways_to_learn, repeat)
     score = least(lambda: scores_after(before, span.learnt, None, span.n_items), repeat)
+    return UpdateCosts(update, plain_update, score)
+
+
+def of_lists(before: ModelState, data: BenchData, number: int, repeat: int) -> ListCosts:
+    """Lists of ``before`` for the users of a span."""
+    span = data.spans[number]
     plain, whole = replace(before, score=None).scorer("everything"), before.scorer("everything")
     users = span.sequences.users[:USERS]
-    then = partial(as_it_was, before.store, before.item_vectors(), before.item_bias())
-    ways = (then, plain.best, whole.best)
+    items, bias = before.item_vectors(), before.item_bias()
+    short = before.store.replaced(vectors=before.store.vectors[:, :DIM_THEN].contiguous())
+    shorter = partial(as_it_was, short, items[:, :DIM_THEN].contiguous(), bias)
+    ways = (shorter, partial(as_it_was, before.store, items, bias), plain.best, whole.best)
     lists = least_of([partial(way, users, LIST) for way in ways], 2 * repeat)
     one = least_of([partial(one_by_one, way, users[:ALONE]) for way in ways], 2 * repeat)
-    return Costs(update, plain_update, score, lists, [seconds / ALONE for seconds in one])
+    return ListCosts(lists, [seconds / ALONE for seconds in one])
 
 
 def as_it_was(store: InterestStore, items: Tensor, bias: Tensor, users: IntArray, n: int) -> object:
