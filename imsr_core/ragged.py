@@ -10,7 +10,7 @@ Every operation is numpy on whole arrays and returns a new ``SpanSequences``; no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -155,6 +155,18 @@ def slice_rows(sequences: SpanSequences, start: int, stop: int) -> SpanSequences
     )
 
 
+def pieces_of(sequences: SpanSequences, events: int) -> Iterator[SpanSequences]:
+    """The sequences a few users at a time, as views: of so many ``events`` at most, or of one user. At least one."""
+    first, ends = 0, sequences.offsets[1:]
+    while True:
+        last = int(np.searchsorted(ends, sequences.offsets[first] + events, side="right"))
+        last = len(sequences) if last >= len(sequences) else max(last, first + 1)
+        yield slice_rows(sequences, first, last)
+        if last >= len(sequences):
+            return
+        first = last
+
+
 def restrict_users(sequences: SpanSequences, users: IntArray) -> SpanSequences:
     """Those of ``users`` (any order, may repeat) that the sequences have."""
     return take_rows(sequences, np.flatnonzero(is_in(sequences.users, users)))
@@ -187,7 +199,9 @@ def between(sequences: SpanSequences, start: int, end: int) -> SpanSequences:
 
 
 def drop_empty(sequences: SpanSequences) -> SpanSequences:
-    """Only the users who own at least one event."""
+    """Only the users who own at least one event; the very same sequences where all do."""
+    if bool((sequences.counts > 0).all()):
+        return sequences
     return take_rows(sequences, np.flatnonzero(sequences.counts > 0))
 
 

@@ -16,9 +16,10 @@ made of it for the items that somebody asks about, and of all of them only when 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,18 +43,31 @@ _STEP = 255
 COUNTS = np.zeros((len(KINDS), 2**CODE_BITS))
 COUNTS[STEPS, _STEP] = 1.0
 COUNTS[TASTE, 1 : PARTNERS[TASTE] + 1] = 1.0 / np.arange(1, PARTNERS[TASTE] + 1)
-#: Entries that are looked at together: what is made of them stays near the processor.
+#: Parts of a vote that make sums of votes whole numbers, in whatever order they are added up.
+PARTS = math.lcm(*range(1, PARTNERS[TASTE] + 1))
+#: Entries, or rows, that are looked at together: what is made of them stays near the processor.
 PIECE = 250_000
+
+SmallArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Contexts:
-    """``kind``, ``user``, ``item`` (E,) int64 and ``fresh`` (E,) bool; see above. Rows of a kind come together."""
+    """``kind`` (E,) int8, ``user`` and ``item`` (E,) int32, and ``fresh`` (E,) bool; see above. Rows of a kind come
+    together, steps first. Made by `packed`: they are as many as a log's events."""
 
-    kind: IntArray
-    user: IntArray
-    item: IntArray
+    kind: NDArray[np.int8]
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
     fresh: NDArray[np.bool_]
+
+    @classmethod
+    def packed(cls, kind: NDArray, user: NDArray, item: NDArray, fresh: NDArray[np.bool_]) -> Contexts:
+        """Of columns (E,) of any integers."""
+        short = np.int32
+        return cls(
+            kind.astype(np.int8, copy=False), user.astype(short, copy=False), item.astype(short, copy=False), fresh
+        )
 
     @classmethod
     def of(cls, tail: SpanSequences, had: Pairs, span: SpanSequences) -> Contexts:
@@ -63,72 +77,176 @@ class Contexts:
         """
         parts = [_steps(tail, span), _tastes(had, span)]
         user, item, fresh = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return cls(np.repeat([STEPS, TASTE], [len(part[0]) for part in parts]), user, item, fresh)
+        return cls.packed(np.repeat([STEPS, TASTE], [len(part[0]) for part in parts]), user, item, fresh)
+
+    @classmethod
+    def together(cls, parts: Sequence[Contexts]) -> Contexts:
+        """Those of users, and of users above them."""
+        ordered = [(part, part._of_kind(kind)) for kind in range(len(KINDS)) for part in parts]
+        columns = (np.concatenate([getattr(part, f.name)[rows] for part, rows in ordered]) for f in fields(cls))
+        return cls(*columns)
 
     def __len__(self) -> int:
         return len(self.item)
 
-    @cached_property
+    @property
     def place(self) -> IntArray:
         """(E,) how many rows of its user lie before each row."""
-        new_user = np.ones(len(self), dtype=bool)
-        new_user[1:] = (self.user[1:] != self.user[:-1]) | (self.kind[1:] != self.kind[:-1])
-        start = np.flatnonzero(new_user)
+        start = self._starts
         return np.arange(len(self)) - np.repeat(start, np.diff(start, append=len(self)))
 
     @cached_property
-    def earlier(self) -> IntArray:
-        """(E,) how many of them each row looks back at."""
-        return np.where(self.fresh, np.minimum(self.place, np.array(REACH)[self.kind]), 0)
+    def partners(self) -> SmallArray:
+        """(E,) how many of the rows before it each row counts with."""
+        return np.where(self.fresh, np.minimum(self._near, np.array(PARTNERS, dtype=np.uint8)[self.kind]), np.uint8(0))
 
     @cached_property
-    def partners(self) -> IntArray:
-        """(E,) how many of those each row counts with."""
-        return np.minimum(self.earlier, np.array(PARTNERS)[self.kind])
+    def _code(self) -> SmallArray:
+        """(E,) the code of what each row counts with others."""
+        return np.where(self.kind == STEPS, np.uint8(_STEP), self.partners)
+
+    @cached_property
+    def followers(self) -> SmallArray:
+        """(E,) how many of the rows after it, at most, count with each row: all of them where all are fresh."""
+        start, found = np.append(self._starts, len(self)), np.empty(len(self), dtype=np.uint8)
+        for kind, reach in enumerate(REACH):
+            for rows in self._pieces_of(kind):
+                left = start[np.searchsorted(start, rows, side="right")] - 1 - rows
+                found[rows] = _ahead(kind)[1][self._near[rows], np.minimum(left, reach)]
+        return found
+
+    @cached_property
+    def _near(self) -> SmallArray:
+        """(E,) how many rows of its user lie before each row, within its reach."""
+        start, found = self._starts, np.empty(len(self), dtype=np.uint8)
+        for kind, reach in enumerate(REACH):
+            for rows in self._pieces_of(kind):
+                place = rows - start[np.searchsorted(start, rows, side="right") - 1]
+                found[rows] = np.minimum(place, reach)
+        return found
+
+    @property
+    def _starts(self) -> IntArray:
+        """The first row of each user, by kind."""
+        new_user = np.ones(len(self), dtype=bool)
+        new_user[1:] = (self.user[1:] != self.user[:-1]) | (self.kind[1:] != self.kind[:-1])
+        return np.flatnonzero(new_user)
+
+    def _pieces_of(self, kind: int) -> Iterator[IntArray]:
+        """The rows of a kind, some at a time."""
+        rows = self._of_kind(kind)
+        for first in range(rows.start, rows.stop, PIECE):
+            yield np.arange(first, min(first + PIECE, rows.stop))
+
+    def _of_kind(self, kind: int) -> slice:
+        return slice(0, self._n_steps) if kind == STEPS else slice(self._n_steps, len(self))
+
+    @cached_property
+    def _n_steps(self) -> int:
+        return int(np.count_nonzero(self.kind == STEPS))
 
     @cached_property
     def n_entries(self) -> int:
-        """Entries that `entries` gives at most."""
-        return 2 * int(self.partners.sum())
+        """Entries of all items at most."""
+        return 2 * int(self.partners.sum(dtype=np.int64))
+
+    def entries_of_items(self, n_items: int) -> FloatArray:
+        """(N,) how many `entries` there are of each item at most."""
+        found = np.zeros(n_items)
+        for first in range(0, len(self), PIECE):
+            part = slice(first, first + PIECE)
+            each = self.partners[part].astype(np.float64) + self.followers[part]
+            found += np.bincount(self.item[part], weights=each, minlength=n_items)
+        return found
 
     def degree(self, n_items: int) -> FloatArray:
         """(N, 2) the sum of all counts of each item, by kind."""
-        found, bits = np.zeros((n_items, len(KINDS))), bits_for(n_items)
-        entries = self.entries(bits)
-        for first in range(0, len(entries), PIECE):
-            part = entries[first : first + PIECE]
-            item, code = part >> (bits + CODE_BITS), part & (2**CODE_BITS - 1)
-            for kind in range(len(KINDS)):
-                found[:, kind] += np.bincount(item, weights=COUNTS[kind][code], minlength=n_items)
+        return self.votes(n_items) / PARTS
+
+    def votes(self, n_items: int) -> FloatArray:
+        """(N, 2) the sum of all counts of each item, by kind, as whole numbers: `PARTS` are a count of 1."""
+        found = np.zeros((n_items, len(KINDS)))
+        for kind, reach in enumerate(REACH):
+            rows = self._of_kind(kind)
+            for start in range(rows.start, rows.stop, PIECE):
+                first, stop = max(start - reach, rows.start), min(start + PIECE, rows.stop)
+                each, item = np.zeros(stop - first), self.item[first:stop]
+                later = start + np.flatnonzero(self.partners[start:stop])
+                whole = PARTS / np.maximum(self.partners[first:stop], 1) if kind == TASTE else np.full(len(each), PARTS)
+                for one, other in self._back(later):
+                    different = self.item[one] != self.item[other]
+                    one, other = one[different] - first, other[different] - first
+                    each += np.bincount(one, weights=whole[other], minlength=len(each))
+                    each[other] += whole[other]  # a row is there once
+                found[:, kind] += np.bincount(item, weights=each, minlength=n_items)
         return found
 
-    def entries(self, bits: int, wanted: NDArray[np.bool_] | None = None) -> IntArray:
-        """(M,) item, item and code as one number each, in no order: both directions of each pair.
-
-        With ``wanted`` (N,), only those whose first item is.
-        """
-        found = [np.zeros(0, dtype=np.int64)]
-        for earlier, later, code in self._meetings():
-            for one, other in ((earlier, later), (later, earlier)):
-                if wanted is not None:
-                    asked = wanted[one]
-                    found.append((((one[asked] << bits) | other[asked]) << CODE_BITS) | code[asked])
-                else:
-                    found.append((((one << bits) | other) << CODE_BITS) | code)
+    def entries(self, bits: int, wanted: NDArray[np.bool_]) -> IntArray:
+        """(M,) item, item and code as one number each, in no order: both directions of each pair, those whose first
+        item is ``wanted`` (N,)."""
+        found, asked = [np.zeros(0, dtype=np.int64)], wanted[self.item]
+        for one, other in self._back(np.flatnonzero(asked & (self.partners > 0))):
+            found.append(self._entries(bits, other, one, other))
+        for one, other in self._forth(np.flatnonzero(asked & (self.followers > 0))):
+            found.append(self._entries(bits, one, other, other))
         return np.concatenate(found)
 
-    def _meetings(self) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-        """Items that count together, the earlier and the later one, and the code of what they count."""
-        later = np.flatnonzero(self.partners)
+    def _entries(self, bits: int, first: IntArray, second: IntArray, later: IntArray) -> IntArray:
+        """The entries of rows (M,) that count together, without those of the same item."""
+        items, others = self.item[first], self.item[second]
+        found = items.astype(np.int64)
+        found <<= bits
+        found |= others
+        found <<= CODE_BITS
+        found |= self._code[later]
+        return found[items != others]
+
+    def _back(self, later: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+        """Rows that count together, the earlier and the later one, for ``later`` rows, each of which has partners; a
+        later row is there once in each part."""
         later = later[np.argsort(self.partners[later], kind="stable")]
-        partners, earlier, item = self.partners[later], self.earlier[later], self.item[later]
-        code = np.where(self.kind[later] == STEPS, _STEP, partners)
+        partners, earlier = self.partners[later].astype(np.int64), self._near[later].astype(np.int64)
         for n in range(int(partners.max(initial=0))):
             rest = slice(int(np.searchsorted(partners, n + 1)), None)
-            back = 1 + (2 * n + 1) * earlier[rest] // (2 * partners[rest])  # the middle of the n-th part of them
-            one, other = self.item[later[rest] - back], item[rest]
-            different = one != other
-            yield one[different], other[different], code[rest][different]
+            yield later[rest] - _back_by(n, earlier[rest], partners[rest]), later[rest]
+
+    def _forth(self, earlier: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+        """The same for ``earlier`` rows, each of which has followers."""
+        for kind in range(len(KINDS)):
+            rows = self._of_kind(kind)
+            mine = earlier[slice(*np.searchsorted(earlier, [rows.start, rows.stop]).tolist())]
+            mine = mine[np.argsort(self.followers[mine], kind="stable")]
+            followers, near, steps = self.followers[mine], self._near[mine], _ahead(kind)[0]
+            for n in range(int(followers.max(initial=0))):
+                rest = slice(int(np.searchsorted(followers, n + 1)), None)
+                later = mine[rest] + steps[near[rest], n]
+                fresh = self.fresh[later]
+                yield mine[rest][fresh], later[fresh]
+
+
+def _back_by(n: int | IntArray, earlier: IntArray, partners: IntArray) -> IntArray:
+    """How many rows before it the n-th partner of a row lies: in the middle of the n-th part of the ``earlier``."""
+    return 1 + (2 * n + 1) * earlier // (2 * partners)
+
+
+@cache
+def _ahead(kind: int) -> tuple[IntArray, SmallArray]:
+    """How many rows after it lie those that count with a row, by how many of its user lie before it, within reach:
+    (REACH + 1, W) ascending; and (REACH + 1, REACH + 1) how many of them are among so many rows after it."""
+    reach = REACH[kind]
+    looked = np.zeros((reach + 1, reach + 1), dtype=bool)  # by how many a row looks back at, and how far
+    for earlier in range(1, reach + 1):
+        partners = min(earlier, PARTNERS[kind])
+        back = _back_by(np.arange(partners), np.full(partners, earlier), np.full(partners, partners))
+        looked[earlier, back] = True
+    far = np.arange(1, reach + 1)
+    met = np.stack([looked[np.minimum(place + far, reach), far] for place in range(reach + 1)])
+    many = np.zeros((reach + 1, reach + 1), dtype=np.uint8)
+    many[:, 1:] = met.cumsum(1)
+    steps = np.zeros((reach + 1, int(many.max())), dtype=np.int64)
+    place, at = met.nonzero()
+    steps[place, many[place, at]] = 1 + at
+    return steps, many
 
 
 def bits_for(n_items: int) -> int:
@@ -146,7 +264,7 @@ def bits_for(n_items: int) -> int:
 def in_pieces(base: Pairs, entries: IntArray, bits: int) -> Iterator[Pairs]:
     """The pairs of ``base`` and of entries (M,) with the sums of both (P, 2), a few items at a time, ascending."""
     # one row for a pair of the base, with code 0: sorted, they are in their order among the entries
-    rows = np.concatenate([((base.owner << bits) | base.other) << CODE_BITS, entries])
+    rows = np.concatenate([((base.owner << bits) | base.other) << CODE_BITS, entries]) if len(base) else entries
     rows.sort()
     ends = np.searchsorted(rows, unique(rows[PIECE::PIECE] >> (bits + CODE_BITS)) << (bits + CODE_BITS))
     first = 0

@@ -74,6 +74,13 @@ class FactorsTerm:
         """A column for each table."""
         return COLUMNS[: self.tables]
 
+    def only_of(self, personal: PersonalTerm) -> FactorsTerm:
+        """The same factors, of some users alone."""
+        other = replace(self, personal=personal)
+        if "_everybody" in vars(self):
+            vars(other)["_everybody"] = self._everybody
+        return other
+
     def asked_of(self, personal: PersonalTerm, n_items: int) -> FactorsTerm:
         """The same factors for other people; items that came since have none."""
         other = replace(self, factors=_padded(self.factors, n_items), personal=personal)
@@ -85,14 +92,15 @@ class FactorsTerm:
         users = span.users[span.counts > 0]
         if len(users) > USERS:
             users = users[np.linspace(0, len(users) - 1, USERS).astype(np.int64)]
-        mine = self.personal.pairs.of_owners(users)
+        mine = self.personal.only_of(users).pairs
         if not len(mine):
             return replace(self, factors=_padded(self.factors, n_items))
         counts = self.personal.columns_of(mine)[:, COUNTS]
         had = _Had(np.searchsorted(users, mine.owner), mine.other, counts, len(users))
         missing = self.factors.new_zeros(0, RANK * (len(WEIGHTS) - self.tables))
+        items = np.flatnonzero(np.bincount(span.items, minlength=n_items))
         parts = [
-            _moved(before, had, weights, unique(span.items), n_items)
+            _moved(before, had, weights, items, n_items)
             for before, weights in ((self.factors, WEIGHTS[: self.tables]), (missing, WEIGHTS[self.tables :]))
             if weights
         ]

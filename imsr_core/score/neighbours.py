@@ -30,7 +30,7 @@ from torch import Tensor
 from imsr_core.ragged import SpanSequences, concatenate, empty_sequences, last_n
 from imsr_core.score.contexts import KINDS, WINDOW, Contexts, bits_for, in_pieces
 from imsr_core.score.counting import counted
-from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, fading, stacked
+from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, fading, stacked, strongest
 from imsr_core.score.personal import PersonalTerm
 from imsr_core.sorted_keys import numbered, union, unique
 
@@ -50,8 +50,8 @@ CHUNK = 300_000
 COMPARED = 16_384
 #: A base is counted anew when the entries since are more than this times its pairs, and more than a few.
 OVERGROWN, FEW = 3, 1_000_000
-#: Entries that are counted together: half a gigabyte.
-ENTRIES = 64_000_000
+#: Entries that are counted together, or those of one item: 16 MB, and as much again while they are put in order.
+ENTRIES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,25 @@ class NeighboursTerm:
         vars(other)["_served"] = self._served  # of this table's items
         return other
 
+    def only_of(self, personal: PersonalTerm) -> NeighboursTerm:
+        """The same table, of some of its users alone: neighbours are found of their items, unless they are found
+        already."""
+        other = replace(self, personal=personal)
+        if "_served" in vars(self):
+            vars(other)["_served"] = self._served
+        return other
+
+    def alone(self) -> NeighboursTerm:
+        """The counts without those who vote, and whose the last events are."""
+        return replace(self, tail=empty_sequences(), personal=PersonalTerm.empty(self.personal.unit))
+
+    def found(self) -> NeighboursTerm:
+        """What may be asked of this and never stored: the neighbours of the items that vote, without what they were
+        counted of."""
+        other = replace(self, base=Pairs.empty(len(KINDS)), tail=empty_sequences(), since=(), whole=False)
+        vars(other)["_served"] = self._served
+        return other
+
     def shared_with(self, personal: PersonalTerm) -> NeighboursTerm:
         """The same table for people who have gone on since: what votes for them is found with what votes now."""
         vars(self)["_served"] = self._nearest(union(voting(self.personal.pairs), voting(personal.pairs)))
@@ -108,12 +127,14 @@ class NeighboursTerm:
     @cached_property
     def settled(self) -> NeighboursTerm:
         """The same with everything counted into the base, which must be whole, and cut to the ``limit``."""
-        parts = max(1, -(-self.entries // ENTRIES))
-        size = np.cumsum(self.degree.sum(1))
-        edges = np.searchsorted(size, (size[-1] if len(size) else 0.0) * np.arange(1, parts) / parts)
-        items = np.split(np.arange(len(size)), edges)
-        cut = [self._cut(piece) for part in items for piece in self._pieces(part)]
-        return replace(self, base=stacked(cut) if cut else self.base, since=())
+        return replace(self, base=stacked(list(self.settling())), since=())
+
+    def settling(self) -> Iterator[Pairs]:
+        """The pairs of `settled`, a few items at a time, ascending: all of them are as large as the log. At least one
+        piece."""
+        yield Pairs.empty(len(KINDS))
+        for piece in self._pieces(np.arange(len(self.degree))):
+            yield self._cut(piece)
 
     @property
     def pairs(self) -> Pairs:
@@ -122,10 +143,23 @@ class NeighboursTerm:
 
     def _pieces(self, items: IntArray) -> Iterator[Pairs]:
         """The pairs of ``items`` (ascending), a few items at a time."""
-        bits, wanted = bits_for(len(self.degree)), np.zeros(len(self.degree), dtype=bool)
-        wanted[items] = True
-        entries = np.concatenate([np.zeros(0, dtype=np.int64), *(c.entries(bits, wanted) for c in self.since)])
-        yield from in_pieces(self.base.take(wanted[self.base.owner]), entries, bits)
+        bits, none = bits_for(len(self.degree)), np.zeros(0, dtype=np.int64)
+        for part in self._parts(items) if len(items) else ():
+            wanted = np.zeros(len(self.degree), dtype=bool)
+            wanted[part] = True
+            known = self.base.between(int(part[0]), int(part[-1]) + 1)
+            entries = np.concatenate([none, *(contexts.entries(bits, wanted) for contexts in self.since)])
+            yield from in_pieces(known.take(wanted[known.owner]), entries, bits)
+
+    def _parts(self, items: IntArray) -> list[IntArray]:
+        """``items`` (ascending) in parts of about `ENTRIES` entries, or of one item."""
+        if self.entries <= ENTRIES:
+            return [items]
+        each = np.zeros(len(self.degree))
+        for contexts in self.since:
+            each += contexts.entries_of_items(len(each))
+        number = (np.cumsum(each[items]) - 1) // ENTRIES  # in a part: those that end in the same so many
+        return np.split(items, 1 + np.flatnonzero(number[1:] != number[:-1]))
 
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2,)."""
@@ -221,16 +255,16 @@ class NeighboursTerm:
 
     def _nearest(self, items: IntArray) -> list[_Nearest]:
         """Of each kind the `SERVED` most similar neighbours of ``items`` (ascending)."""
-        found: list[list[Pairs]] = [[] for _ in KINDS]
+        found: list[list[_Nearest]] = [[] for _ in KINDS]
         degrees = [np.ascontiguousarray(self.degree[:, kind]) for kind in range(len(KINDS))]
         for pairs in self._pieces(items[items < len(self.degree)]):
             for kind, degree in enumerate(degrees):
                 together = np.flatnonzero(pairs.values[:, kind] > 0)
-                owner, other, last = pairs.owner[together], pairs.other[together], pairs.last[together]
+                owner, other = pairs.owner[together], pairs.other[together]
                 similar = pairs.values[together, kind] / np.sqrt(degree[owner] * degree[other])
-                near = Pairs(owner, other, last, similar[:, None])
-                found[kind].append(near.take(near.strongest(SERVED)))
-        return [_Nearest.of(stacked([Pairs.empty(1), *parts])) for parts in found]
+                kept = strongest(owner, similar, SERVED)
+                found[kind].append(_Nearest.of(owner[kept], other[kept], similar[kept]))
+        return [_Nearest.together(parts) for parts in found]
 
     def _cut(self, pairs: Pairs) -> Pairs:
         """Of each item the ``limit`` most frequent neighbours of each kind, of those that it has."""
@@ -239,7 +273,7 @@ class NeighboursTerm:
         kept = np.zeros(len(pairs), dtype=bool)
         for kind in range(len(KINDS)):
             together = np.flatnonzero(pairs.values[:, kind] > 0)
-            kept[together[pairs.take(together).strongest(self.limit, kind)]] = True
+            kept[together[strongest(pairs.owner[together], pairs.values[together, kind], self.limit)]] = True
         return pairs.take(kept)
 
 
@@ -253,15 +287,28 @@ class _Nearest:
     similar: Tensor
 
     @classmethod
-    def of(cls, pairs: Pairs) -> _Nearest:
-        """Of pairs whose value is s."""
-        owners, place = numbered(pairs.owner)
+    def of(cls, owner: IntArray, other: IntArray, similarity: FloatArray) -> _Nearest:
+        """Of pairs (P,), by owner, ascending, and other."""
+        owners, place = numbered(owner)
         count = np.bincount(place, minlength=len(owners))
-        column = np.arange(len(pairs)) - np.repeat(np.cumsum(count) - count, count)
+        column = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
         others = np.zeros((len(owners), int(count.max(initial=0))), dtype=np.int32)
         similar = np.zeros(others.shape, dtype=np.float32)
-        others[place, column], similar[place, column] = pairs.other, pairs.values[:, 0]
+        others[place, column], similar[place, column] = other, similarity
         return cls(owners, torch.from_numpy(others), torch.from_numpy(similar))
+
+    @classmethod
+    def together(cls, parts: list[_Nearest]) -> _Nearest:
+        """The neighbours of items, and of items above them."""
+        owners = np.concatenate([np.zeros(0, dtype=np.int64), *(part.owners for part in parts)])
+        width = max((part.others.shape[1] for part in parts), default=0)
+        others, similar = torch.zeros(len(owners), width, dtype=torch.int32), torch.zeros(len(owners), width)
+        first = 0
+        for part in parts:
+            own = (slice(first, first + len(part.owners)), slice(part.others.shape[1]))
+            others[own], similar[own] = part.others, part.similar
+            first += len(part.owners)
+        return cls(owners, others, similar)
 
     def rows_of(self, items: IntArray) -> IntArray:
         """(P,) the row of each of ``items`` (P,), -1 where it has none."""

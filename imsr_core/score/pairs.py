@@ -11,6 +11,7 @@ are read. So a span costs what it touches, and the rows of the touched owners ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,12 +61,18 @@ class Pairs:
         """The rows that an ascending index, a mask (R,) or a slice selects."""
         return Pairs(self.owner[rows], self.other[rows], self.last[rows], self.values[rows])
 
+    def between(self, first: int, end: int) -> Pairs:
+        """The pairs of owners from ``first`` to below ``end``, as views."""
+        return self.take(slice(*np.searchsorted(self.owner, [first, end]).tolist()))
+
     def of_owners(self, owners: IntArray) -> Pairs:
         """The pairs of ``owners`` only."""
         return self.take(is_in(self.owner, owners))
 
     def updated(self, changes: Pairs) -> Pairs:
         """The owners of ``changes`` have exactly the pairs they have there; all others keep theirs."""
+        if not len(self):
+            return changes
         return joined([self.take(~is_in(self.owner, changes.owners)), changes])
 
     def spans_of(self, owners: IntArray) -> tuple[IntArray, IntArray]:
@@ -93,7 +100,7 @@ class Pairs:
     def newest(self, limit: int) -> NDArray[np.bool_]:
         """(R,) at most ``limit`` pairs of each owner (0 = all), the last touched; of those touched at once, the higher
         others."""
-        _, count = self._runs()
+        _, count = _runs(self.owner)
         many = count > limit
         kept = np.repeat(~many, count)
         rows = np.flatnonzero(~kept) if limit else np.zeros(0, dtype=np.int64)
@@ -110,31 +117,38 @@ class Pairs:
 
     def strongest(self, limit: int, column: int = 0) -> NDArray[np.bool_]:
         """(R,) the ``limit`` pairs of each owner with the most of a value (0 or more), lower others first at a tie."""
-        _, count = self._runs()
-        many = count > limit
-        kept = np.repeat(~many, count)
-        rows = np.flatnonzero(~kept)
-        if not len(rows):
-            return kept
-        # the bits of a positive float32 are in the order of its value: owner and value become one number to sort by
-        bits = self.values[rows, column].astype(np.float32).view(np.uint32).astype(np.int64)
-        first = np.cumsum(count[many]) - count[many]
-        place = np.repeat(np.arange(len(first)), count[many])
-        key = place * 2**32 + (2**32 - 1 - bits)
-        last = np.sort(key)[first + limit - 1]  # the weakest that has a place, by owner
-        stronger, tie = key < last[place], key == last[place]
-        left = limit - np.add.reduceat(stronger.astype(np.int64), first)
-        tied = np.cumsum(tie)
-        rank = tied - (tied[first] - tie[first])[place]  # from 1 among those that are as weak
-        kept[rows] = stronger | (tie & (rank <= left[place]))
-        return kept
+        return strongest(self.owner, self.values[:, column], limit)
 
-    def _runs(self) -> tuple[IntArray, IntArray]:
-        """First row and number of rows of each owner, in their order."""
-        first = np.ones(len(self), dtype=bool)
-        first[1:] = self.owner[1:] != self.owner[:-1]
-        start = np.flatnonzero(first)
-        return start, np.diff(start, append=len(self))
+
+def strongest(owner: IntArray, value: FloatArray, limit: int) -> NDArray[np.bool_]:
+    """(R,) the ``limit`` rows of each ``owner`` (R,), sorted, with the most of a ``value`` (R,) of 0 or more; the first
+    ones at a tie."""
+    _, count = _runs(owner)
+    many = count > limit
+    kept = np.repeat(~many, count)
+    rows = np.flatnonzero(~kept)
+    if not len(rows):
+        return kept
+    # the bits of a positive float32 are in the order of its value: owner and value become one number to sort by
+    bits = value[rows].astype(np.float32).view(np.uint32).astype(np.int64)
+    first = np.cumsum(count[many]) - count[many]
+    place = np.repeat(np.arange(len(first)), count[many])
+    key = place * 2**32 + (2**32 - 1 - bits)
+    last = np.sort(key)[first + limit - 1]  # the weakest that has a place, by owner
+    stronger, tie = key < last[place], key == last[place]
+    left = limit - np.add.reduceat(stronger.astype(np.int64), first)
+    tied = np.cumsum(tie)
+    rank = tied - (tied[first] - tie[first])[place]  # from 1 among those that are as weak
+    kept[rows] = stronger | (tie & (rank <= left[place]))
+    return kept
+
+
+def _runs(owner: IntArray) -> tuple[IntArray, IntArray]:
+    """First row and number of rows of each owner, in their order."""
+    first = np.ones(len(owner), dtype=bool)
+    first[1:] = owner[1:] != owner[:-1]
+    start = np.flatnonzero(first)
+    return start, np.diff(start, append=len(owner))
 
 
 def _place(wanted: IntArray, keys: IntArray) -> IntArray:
@@ -156,9 +170,26 @@ def joined(parts: list[Pairs]) -> Pairs:
 
 def stacked(parts: list[Pairs]) -> Pairs:
     """The rows of tables, one after the other: the owners of each one must be above those of the one before."""
+    parts = [part for part in parts if len(part)] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
     return Pairs(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("owner", "other", "last", "values"))
     )
+
+
+def gathered(parts: Iterable[Pairs], most: int) -> Pairs:
+    """`stacked`, of tables of which one is there at a time; ``most`` rows at most. Room that is not used is not taken:
+    no page of it is ever written to."""
+    room: tuple[NDArray, ...] = ()
+    end = 0
+    for part in parts:
+        columns = (part.owner, part.other, part.last, part.values)
+        room = room or tuple(np.empty((most, *column.shape[1:]), column.dtype) for column in columns)
+        for space, column in zip(room, columns, strict=True):
+            space[end : end + len(part)] = column
+        end += len(part)
+    return Pairs(*(space[:end] for space in room))
 
 
 def fading(age: NDArray, half_lives: NDArray) -> FloatArray:

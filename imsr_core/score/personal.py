@@ -20,13 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imsr_core.ragged import SpanSequences
-from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, fading, joined
+from imsr_core.ragged import SpanSequences, pieces_of
+from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, fading, gathered, joined
 from imsr_core.sorted_keys import numbered
 
 #: In spans.
 HALF_LIVES = (0.25, 1.0, 4.0)
 EPSILON = 0.1
+#: Events of a span that are counted together, or those of one user.
+EVENTS = 250_000
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,20 @@ class PersonalTerm:
         """With the events of a span."""
         if not span.n_events:
             return self
-        fresh = _counted(span, self.unit)
-        old = self.pairs.of_owners(span.users)
-        merged = _merged(old, fresh, self.unit)
-        merged = merged.take(merged.newest(self.limit))
+        touched = int(self.pairs.spans_of(span.users)[1].sum()) + span.n_events
+        merged = gathered((self._with(part) for part in pieces_of(span, EVENTS)), touched)
         until = max(self.until, int(span.timestamps.max()))
         return replace(self, pairs=self.pairs.updated(merged), until=until)
+
+    def _with(self, span: SpanSequences) -> Pairs:
+        """The pairs of the users of ``span`` with its events."""
+        old = self.pairs.take(self.pairs.rows_of(span.users)[1])
+        merged = _merged(old, _counted(span, self.unit), self.unit)
+        return merged.take(merged.newest(self.limit))
+
+    def only_of(self, users: IntArray) -> PersonalTerm:
+        """The same of ``users`` (B,), ascending, alone."""
+        return replace(self, pairs=self.pairs.take(self.pairs.rows_of(users)[1]))
 
     def had_by(self, users: IntArray) -> Had:
         """What ``users`` (B,) had. The last answer is kept: the terms of a score ask of the same users in turn, and

@@ -184,10 +184,10 @@ class Score:
 
     def after(self, span: SpanSequences, n_items: int) -> Score:
         """With a span's events counted; the weights stay."""
-        personal = self.personal.after(span, n_items)
-        neighbours = replace(self.neighbours.after(span, n_items), personal=personal)
+        personal, trend = self.personal.after(span, n_items), self.trend.after(span, n_items)
         factors = replace(self.factors, personal=personal).after(span, n_items)
-        trend = self.trend.after(span, n_items)
+        # last: what it keeps of a large span is in nobody's way then
+        neighbours = replace(self.neighbours.after(span, n_items), personal=personal)
         score = replace(self, trend=trend, personal=personal, neighbours=neighbours, factors=factors)
         return replace(score, weights=self.weights.for_columns(score.columns))  # a table of factors may have begun
 
@@ -198,6 +198,15 @@ class Score:
         factors, near = self.factors.asked_of(personal, n_items), self.neighbours.shared_with(personal)
         trend = self.trend.after(span, n_items)
         return replace(self, trend=trend, personal=personal, neighbours=near, factors=factors)
+
+    def only_of(self, users: IntArray) -> Score:
+        """As it is when asked about ``users`` (B,), ascending, who are known; never to be stored."""
+        own = self.personal.only_of(users)
+        return replace(self, personal=own, neighbours=self.neighbours.only_of(own), factors=self.factors.only_of(own))
+
+    def found(self) -> Score:
+        """The same with what is asked found already, and without what it was counted of; never to be stored."""
+        return replace(self, neighbours=self.neighbours.found()) if self.config.neighbours else self
 
     def asked(self, span: SpanSequences, interest: InterestTerm | None, seed: int) -> Score:
         """With weights fitted on a span that neither this score nor ``interest`` has learnt; see `fitting`.
@@ -213,17 +222,21 @@ class Score:
         users, items = sample_events(span, known, rng)
         popularity = self.trend.values()[:, HALF_LIVES.index(1.0)]
         asked = question(users, items, popularity, self.personal.pairs, rng)
-        return replace(told, weights=fitted(self.weights, asked, self.terms(interest)))
+        return replace(told, weights=fitted(self.weights, asked, self.only_of(asked.users).terms(interest)))
 
     def begun(self, span: SpanSequences, n_items: int, seed: int) -> Score:
         """The first score of a chain, from its pre-training: the weights of the counting terms come from events that
         are kept back for that (`kept_back`) and counted afterwards."""
+        return self.weighed_by(span, n_items, seed).after(span, n_items)
+
+    def weighed_by(self, span: SpanSequences, n_items: int, seed: int) -> Score:
+        """This score, which has counted nothing, with the weights that it has after `begun`."""
         weighed = self
         for past, last in kept_back(span, self.unit):
             weighed = self.after(past, n_items).asked(last, None, seed)
             if weighed.weights.evidence:
                 break
-        return self.after(span, n_items).weighed_as(weighed)
+        return self.weighed_as(weighed)
 
     def weighed_as(self, other: Score) -> Score:
         """The same counts with the weights of ``other``."""

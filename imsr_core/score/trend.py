@@ -25,6 +25,8 @@ HALF_LIVES = (1 / 24, 1 / 8, 1 / 3, 1.0, 4.0, 16.0)
 EPSILON = 0.1
 #: Weights by which the columns are kept at most: two sets, each for every item and for what was had.
 KEPT = 4
+#: Events that are looked at together.
+PIECE = 250_000
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,13 @@ class TrendTerm:
             return self.as_of(self.until, n_items)
         until = max(self.until, int(span.timestamps.max()))
         faded = self.as_of(until, n_items)
-        weights = fading((until - span.timestamps) / self.unit, np.array(HALF_LIVES))
-        for column in range(len(HALF_LIVES)):
-            faded.counts[:, column] += np.bincount(span.items, weights=weights[:, column], minlength=n_items)
+        weights = np.empty(span.n_events)
+        for column, half_life in enumerate(HALF_LIVES):
+            for first in range(0, span.n_events, PIECE):
+                part = slice(first, first + PIECE)
+                age = (until - span.timestamps[part]) / self.unit
+                weights[part] = fading(age, np.array([half_life]))[:, 0]
+            faded.counts[:, column] += np.bincount(span.items, weights=weights, minlength=n_items)
         return faded
 
     def as_of(self, until: int, n_items: int) -> TrendTerm:

@@ -31,6 +31,7 @@ from imsr_core.devices import carried, training_device
 from imsr_core.draws import Purpose, seeded
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
+from imsr_core.letting_go import let_go
 from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
 from imsr_core.score import Score
 from imsr_core.score.serving import Remembering
@@ -84,7 +85,6 @@ def imsr(
     before.require_finite(f"before span {before.spans}")
     state = replace(state.clone().with_items(n_items), missed=empty_sequences())
     state.trend = trend_after(before, seen, state.n_items)
-    state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
     detection = _detect(before, seen, known_items)
     working = _working_interests(state, detection, before, like)
     shrink = _shrinking(state.config.trimmer, shrink)
@@ -97,6 +97,8 @@ def imsr(
     )
     read = working.store.replaced(vectors=trainer.settled(vectors), support=support)
     kept, changes = settle(before, working, read, trainer.queries, detection.clarity, shrink)
+    # when training has let go of its memory: counts of a first span are as large as its interests
+    state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
     state.user_memory |= given_ids(before, kept, changes)
     memory, user_memory = trainer.remembered() if seen.n_events else ({}, {})
     state.memory, state.user_memory = state.memory | memory, state.user_memory | user_memory
@@ -168,7 +170,7 @@ def scores_after(
 
     First what the events that may be learnt from say of the weights, asked of the model that has not learnt them; then
     all counts, with them those of what was ``missed`` before. A model that has learnt nothing keeps the last stretch of
-    its first span back for that.
+    its first span back for that; its score for the gate is of the users with hidden events alone.
     """
     score, seen = before.score, span if visible is None else visible
     if score is None:
@@ -177,8 +179,14 @@ def scores_after(
     counted = concatenate([before.missed, span])
     shown = None if visible is None else concatenate([before.missed, visible])
     if before.spans == 0:
-        weighed = score.weighed_as(score.begun(seen, n_items, seed))
-        return weighed.after(counted, n_items), None if shown is None else weighed.after(shown, n_items)
+        let_go()
+        weighed, hidden = score.weighed_by(seen, n_items, seed), seen.users[seen.counts != span.counts]
+        let_go()
+        blind = None if shown is None else weighed.after(shown, n_items).only_of(hidden).found()
+        let_go()
+        after = weighed.after(counted, n_items)
+        let_go()
+        return after, blind
     blind = None if shown is None else score.asked_after(shown, n_items)
     weighed = score.asked(seen, before.interest_term(), seed)
     return weighed.after(counted, n_items), None if blind is None else blind.weighed_as(weighed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -44,6 +44,10 @@ class InterestChanges:
     drift: Tensor
     reason: Tensor
 
+    def take(self, rows: slice) -> InterestChanges:
+        """Some of the rows."""
+        return InterestChanges(*(getattr(self, f.name)[rows] for f in fields(self)))
+
     def count(self, change: Change) -> int:
         """How many interests had this change."""
         return int((self.change == list(Change).index(change)).sum())
@@ -57,7 +61,8 @@ class SpanUpdate:
     change); ``losses`` one per epoch; ``clarity_quantiles`` maps a quantile to the users' mean KL, so that an
     absolute c1 can be chosen; ``detected`` users were puzzled (those at the cap get no proposal). ``blind`` holds the
     interests of the users with events that were hidden from learning, as they are without those; None if none were.
-    ``blind_score`` is the score without them. ``members`` are the updates of further members, if any.
+    ``blind_score`` is the score without them, to be asked of those users. ``members`` are the updates of further
+    members, if any.
     """
 
     state: ModelState

@@ -59,10 +59,10 @@ def settle(
     place = torch.repeat_interleave(torch.arange(len(store.users)), store.counts)
     changes = InterestChanges(
         user=store.user,
-        interest_id=torch.where(keep | stored, ids, -1),
+        interest_id=ids if bool(keep.all()) else torch.where(keep | stored, ids, -1),
         change=change,
-        clarity=clarity[place],
-        residual=torch.where(working.proposed, vectors.norm(dim=-1).double(), math.nan),
+        clarity=_unknown(len(store)) if bool(clarity.isnan().all()) else clarity[place],
+        residual=_residual(vectors, working.proposed),
         drift=_drift(store.vectors, updated.vectors, stored),
         reason=shrunk.reason,
     )
@@ -70,8 +70,22 @@ def settle(
     return settled if bool(keep.all()) else settled.take(keep), changes
 
 
+def _residual(vectors: Tensor, proposed: Tensor) -> Tensor:
+    """The length (R,) of ``proposed`` vectors (R, d), in double; NaN of all others."""
+    if not bool(proposed.any()):
+        return _unknown(len(vectors))
+    return torch.where(proposed, vectors.norm(dim=-1).double(), math.nan)
+
+
+def _unknown(rows: int) -> Tensor:
+    """(rows,) NaN, in the room of one."""
+    return torch.tensor(math.nan, dtype=torch.float64).expand(rows)
+
+
 def _drift(before: Tensor, after: Tensor, stored: Tensor) -> Tensor:
     """1 - cosine (R,) between vectors (R, d), in double, of the ``stored`` rows; NaN of all others."""
+    if not bool(stored.any()):
+        return _unknown(len(before))
     drift = torch.full((len(before),), math.nan, dtype=torch.float64)
     for rows in stored.nonzero().squeeze(1).split(CHUNK):
         drift[rows] = 1 - functional.cosine_similarity(before[rows].double(), after[rows].double(), dim=-1)

@@ -22,6 +22,7 @@ from imsr_core.devices import training_device
 from imsr_core.errors import ConfigError
 from imsr_core.hands import lent
 from imsr_core.holdout import hide_last
+from imsr_core.letting_go import given_back_by
 from imsr_core.ragged import SpanSequences, all_but_last, concatenate, drop_empty
 from imsr_core.score import Score
 from imsr_core.sorted_keys import union, unique
@@ -202,16 +203,14 @@ class _Learnt:
 
 
 def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
-    parts, n_items = source.load(), _catalogue_size(source)
-    past = concatenate(parts[:-1]) if source.like else None
-    span = concatenate(parts) if past is None else parts[-1]
+    (past, span), n_items = _spans(source), _catalogue_size(source)
     before, categories = _start(source, span.users), _categories(source)
     if before.score is not None:
         before.score = before.score.with_categories(categories.categories if categories else None)
     share = min(source.holdout, MOST_HIDDEN / max(span.n_events, 1))
     visible, hidden = hide_last(span, share, salt_of(source.config.training.seed, source.span_id))
     hit(FailPoint.TRAIN_STARTED)
-    with one_thread(), lent(hands_of(source.workspace)):
+    with one_thread(), lent(hands_of(source.workspace)), given_back_by(release_memory):
         update = strategy_named(source.strategy)(
             before,
             span,
@@ -220,13 +219,20 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
             visible=visible if len(hidden) else None,
             history=None if past is None else lambda: past,
         )
-    current = before if source.parent is not None else None
+    users, current = span.users, before if source.parent is not None else None
+    del span, visible  # a first span is as large as what is made of it
     events = rank_hidden(hidden, current, update.unseen(torch.from_numpy(hidden.users)), source.top_n)
     if source.like is not None:
         events = events.compared_with(GateEvents.read(source.like.folder))
-    score = changes_of(source.parent, before, update, union(span.users, before.missed.users))
+    score = changes_of(source.parent, before, update, union(users, before.missed.users))
     on_disk = source.parent is not None and (score is None or bool(score.folders))
     return _Learnt(update.without_blind(), events, score, before if on_disk else None, categories)
+
+
+def _spans(source: TrainingInput) -> tuple[SpanSequences | None, SpanSequences]:
+    """What happened before the span that a shadow learns last, and the span; of all others None, and all as one."""
+    parts = source.load()
+    return (concatenate(parts[:-1]), parts[-1]) if source.like else (None, concatenate(parts))
 
 
 def _categories(source: TrainingInput) -> CategoryRows | None:
