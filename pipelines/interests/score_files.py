@@ -13,7 +13,7 @@ contexts: there the newest file that has an item says its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,15 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from imsr_core.ragged import SpanSequences, from_events, restrict_users
+from imsr_core.ragged import SpanSequences, empty_sequences, from_events, restrict_users
 from imsr_core.score import Score
 from imsr_core.score.contexts import KINDS, Contexts
 from imsr_core.score.neighbours import voting
-from imsr_core.score.pairs import Pairs, joined
+from imsr_core.score.pairs import Pairs, joined, stacked
 from imsr_core.sorted_keys import is_in, numbered, union, unique, without
+from imsr_core.state import ModelState
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.workspace.editions import is_stored
-from pipelines.workspace.parquet_files import read_table, row_count, write_table
+from pipelines.workspace.memory import release_memory
+from pipelines.workspace.parquet_files import read_table, row_count, write_table, write_tables
 
 USER_ITEMS, RECENT_ITEMS = "user_items.parquet", "recent_items.parquet"
 COUNTS, CONTEXTS, OLDER_COUNTS = "neighbour_counts.parquet", "neighbour_contexts.parquet", "item_neighbours.parquet"
@@ -41,35 +43,49 @@ _CONTEXT = ("kind", "user_index", "item_index", "fresh")
 _GROUP_ROWS = 16_384
 #: The same of the counts, of which those of a few items are read, from all over the file.
 _COUNT_ROWS = 8_192
+#: Rows that are made ready to be written at once: whole groups of either.
+_WRITTEN_ROWS = 16 * _GROUP_ROWS
 
 
 @dataclass(frozen=True)
 class ScoreTables:
     """What is stored of a score: the pairs of users and items, the last events of users, and either what goes with
-    what (``base``) or what is to be counted of that (``contexts``)."""
+    what (``base``, which is counted while it is written) or what is to be counted of that (``contexts``)."""
 
     personal: Pairs
     tail: SpanSequences
-    base: Pairs | None = None
+    base: Iterable[Pairs] | None = None
     contexts: Contexts | None = None
 
 
 @dataclass(frozen=True)
 class ScoreChanges:
-    """A score after a span, what of it the span touched, and the folders with the tables before it, oldest first.
+    """The score of ``state`` after a span, what of it the span touched, and the folders with the tables before it,
+    oldest first.
 
     Without ``folders`` the score has everybody and everything.
     """
 
-    score: Score
+    state: ModelState
     users: NDArray[np.int64]
     folders: tuple[Path, ...] = ()
+
+    @property
+    def score(self) -> Score:
+        """The score, of which the tables are written."""
+        assert self.state.score is not None
+        return self.state.score
+
+    def let_go(self) -> None:
+        """The state goes on without the tables of pairs, which are as large as the log."""
+        none = Pairs.empty(self.score.personal.pairs.values.shape[1])
+        self.state.score = self.score.with_tables(none, empty_sequences(), Pairs.empty(len(KINDS)), (), whole=False)
 
     def tables(self, *, everybody: bool) -> ScoreTables:
         """What is to be written: of the users in the span, or of everybody where a chain starts over."""
         near, mine = self.score.neighbours, self.score.personal.pairs
         if not self.folders:
-            return ScoreTables(mine, near.tail, near.settled.base)
+            return ScoreTables(mine, near.tail, near.alone().settling())
         personal, tail = mine.of_owners(self.users), restrict_users(near.tail, self.users)
         if everybody:
             known, recent = read_personal(self.folders), read_recent(self.folders)
@@ -78,8 +94,8 @@ class ScoreChanges:
             return ScoreTables(personal, tail, self._settled())
         return ScoreTables(personal, tail, contexts=near.since[-1])
 
-    def _settled(self) -> Pairs:
-        return replace(self.score.neighbours, base=read_base(self.folders), whole=True).settled.base
+    def _settled(self) -> Iterator[Pairs]:
+        return replace(self.score.neighbours, base=read_base(self.folders), whole=True).settling()
 
 
 def _updated(tail: SpanSequences, changes: SpanSequences) -> SpanSequences:
@@ -92,9 +108,47 @@ def _updated(tail: SpanSequences, changes: SpanSequences) -> SpanSequences:
     return from_events(users, items, times)
 
 
-def write_score(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, folder: Path) -> None:
-    """Write the files of a version."""
-    mine = tables.personal
+def write_score(
+    changes: ScoreChanges, vocabulary: Vocabulary, version_id: str, folder: Path, *, everybody: bool
+) -> None:
+    """Write the files of a version. The tables of a score that has everything are let go of."""
+    tables = changes.tables(everybody=everybody)
+    base, contexts = tables.base, tables.contexts
+    _write_users(tables, vocabulary, version_id, folder)
+    if not changes.folders:
+        del tables
+        changes.let_go()
+        release_memory()
+    if base is not None:
+        write_base(base, version_id, folder / COUNTS)
+    if contexts is not None:
+        _write_contexts(contexts, version_id, folder / CONTEXTS)
+
+
+def _write_users(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, folder: Path) -> None:
+    user_items = (_user_items(part, vocabulary, version_id) for part in _in_groups([tables.personal]))
+    write_tables(user_items, folder / USER_ITEMS, row_group_size=_GROUP_ROWS)
+    tail = tables.tail
+    recent = (np.repeat(tail.users, tail.counts), tail.items, tail.timestamps)
+    write_table(pa.table(dict(zip(_RECENT, recent, strict=True))), folder / RECENT_ITEMS, row_group_size=_GROUP_ROWS)
+
+
+def _in_groups(tables: Iterable[Pairs]) -> Iterator[Pairs]:
+    """The rows of tables, one after the other, in pieces of whole row groups but for the last; at least one piece."""
+    waiting: list[Pairs] = []
+    for table in tables:
+        waiting.append(table)
+        rows = sum(map(len, waiting))
+        if rows >= _WRITTEN_ROWS:
+            whole, first = stacked(waiting), 0
+            for first in range(0, rows - _WRITTEN_ROWS + 1, _WRITTEN_ROWS):
+                yield whole.take(slice(first, first + _WRITTEN_ROWS))
+            waiting = [whole.take(slice(first + _WRITTEN_ROWS, None))]
+    if waiting:
+        yield stacked(waiting)
+
+
+def _user_items(mine: Pairs, vocabulary: Vocabulary, version_id: str) -> pa.Table:
     users, place = numbered(mine.owner)
     columns = {
         "version_id": pa.repeat(version_id, len(mine)),
@@ -105,35 +159,31 @@ def write_score(tables: ScoreTables, vocabulary: Vocabulary, version_id: str, fo
         "first_us": pa.array(mine.values[:, 1].astype(np.int64)),
         "last_us": pa.array(mine.last),
     }
-    columns |= {name: pa.array(mine.values[:, 2 + n].astype(np.float32)) for n, name in enumerate(_FADED)}
-    write_table(pa.table(columns), folder / USER_ITEMS, row_group_size=_GROUP_ROWS)
-    tail = tables.tail
-    recent = (tail.users[tail.rows], tail.items, tail.timestamps)
-    write_table(pa.table(dict(zip(_RECENT, recent, strict=True))), folder / RECENT_ITEMS, row_group_size=_GROUP_ROWS)
-    if tables.base is not None:
-        write_base(tables.base, version_id, folder / COUNTS)
-    if tables.contexts is not None:
-        _write_contexts(tables.contexts, version_id, folder / CONTEXTS)
+    return pa.table(columns | {n: pa.array(mine.values[:, 2 + c].astype(np.float32)) for c, n in enumerate(_FADED)})
 
 
-def write_base(near: Pairs, version_id: str, path: Path) -> None:
-    """Write the neighbours of every item to ``path``."""
+def write_base(near: Iterable[Pairs], version_id: str, path: Path) -> None:
+    """Write the neighbours of every item, a few items at a time, to ``path``."""
+    tables = (_neighbours(part, version_id) for part in _in_groups(near))
+    write_tables(tables, path, row_group_size=_COUNT_ROWS, rising=("neighbour_index",))
+
+
+def _neighbours(near: Pairs, version_id: str) -> pa.Table:
     columns = {
         "version_id": pa.repeat(version_id, len(near)),
         "item_index": pa.array(near.owner),
         "neighbour_index": pa.array(near.other),
     }
-    columns |= {name: pa.array(near.values[:, n].astype(np.float32)) for n, name in enumerate(KINDS)}
-    write_table(pa.table(columns), path, row_group_size=_COUNT_ROWS, rising=("neighbour_index",))
+    return pa.table(columns | {name: pa.array(near.values[:, n].astype(np.float32)) for n, name in enumerate(KINDS)})
 
 
 def _write_contexts(contexts: Contexts, version_id: str, path: Path) -> None:
     columns = {
         "version_id": pa.repeat(version_id, len(contexts)),
         "kind": pa.array(KINDS).take(pa.array(contexts.kind)),
-        "user_index": pa.array(contexts.user),
+        "user_index": pa.array(contexts.user).cast(pa.int64()),
         "place": pa.array(contexts.place),
-        "item_index": pa.array(contexts.item),
+        "item_index": pa.array(contexts.item).cast(pa.int64()),
         "fresh": pa.array(contexts.fresh),
     }
     write_table(pa.table(columns), path, row_group_size=_GROUP_ROWS)
@@ -202,7 +252,7 @@ def _read_contexts(path: Path) -> Contexts:
     table = read_table(path, _CONTEXT, dictionaries=("kind",))
     names = pa.array(KINDS)
     kind = pc.index_in(table["kind"].cast(pa.string()), names)
-    return Contexts(*(column.to_numpy() for column in (kind, *(table[name] for name in _CONTEXT[1:]))))
+    return Contexts.packed(*(column.to_numpy() for column in (kind, *(table[name] for name in _CONTEXT[1:]))))
 
 
 def _as_of(chain: Sequence[Path], names: Sequence[str], owners: NDArray[np.int64] | None) -> list[NDArray]:

@@ -69,7 +69,7 @@ def changes_of(
         return None
     folders = () if parent is None else tuple(parent.score_folders())
     has_tables = all(is_stored(folder / USER_ITEMS) for folder in folders)
-    return ScoreChanges(score, users, folders if has_tables else ())
+    return ScoreChanges(update.state, users, folders if has_tables else ())
 
 
 def described(score: Score) -> dict[str, Any]:

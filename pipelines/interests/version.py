@@ -41,6 +41,7 @@ from imsr_core.interests import InterestStore
 from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, SpanUpdate
+from imsr_core.strategies.protocol import InterestChanges
 from imsr_core.strategies.shrinking import Reason
 from pipelines.interests.category_files import CategoryRows, read_categories
 from pipelines.interests.count_files import write_counts
@@ -59,11 +60,14 @@ from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import VersionRow
-from pipelines.workspace.parquet_files import write_table
+from pipelines.workspace.memory import release_memory
+from pipelines.workspace.parquet_files import write_tables
 
 LINE = Line.INTERESTS
 #: Raise when the same inputs would give another model.
 MODEL_FORMAT = 1
+#: Changes of interests that are made ready to be written at once.
+_CHANGES = 131_072
 
 
 def fingerprint_of(
@@ -199,7 +203,9 @@ def write_version(
     if parent is not None and anew:
         stores, chain = [_with_earlier(parent, number, each) for number, each in enumerate(stores)], ()
     if score is not None:
-        write_score(score.tables(everybody=anew), vocabulary, lineage.version_id, folder)
+        write_score(score, vocabulary, lineage.version_id, folder, everybody=anew)
+        if not score.folders:  # all was counted
+            release_memory()
     if categories is not None:
         categories.write(folder, whole=not chain)
     store, *further = stores
@@ -246,15 +252,20 @@ def _user_ids(vocabulary: Vocabulary, store: InterestStore) -> pa.ChunkedArray:
 
 
 def _write_changes(update: SpanUpdate, lineage: Lineage, vocabulary: Vocabulary, path: Path) -> None:
-    changes = update.changes
+    rows = range(0, max(len(update.changes.user), 1), _CHANGES)
+    tables = (_changes(update.changes.take(slice(n, n + _CHANGES)), lineage, vocabulary) for n in rows)
+    write_tables(tables, path, row_group_size=_CHANGES)
+
+
+def _changes(changes: InterestChanges, lineage: Lineage, vocabulary: Vocabulary) -> pa.Table:
     users, place = torch.unique(changes.user, return_inverse=True)
     names, reasons = (pa.array([str(name) for name in kind]) for kind in (Change, Reason))
     rows = len(changes.user)
 
     def numbers(values: torch.Tensor) -> pa.Array:
-        return pa.array(values.numpy(), from_pandas=True)  # NaN, that is not measured, becomes NULL
+        return pa.array(values.contiguous().numpy(), from_pandas=True)  # NaN, that is not measured, becomes NULL
 
-    table = pa.table(
+    return pa.table(
         {
             "version_id": pa.array([lineage.version_id] * rows, pa.string()),
             "span_id": pa.array([lineage.span_id] * rows, pa.string()),
@@ -268,4 +279,3 @@ def _write_changes(update: SpanUpdate, lineage: Lineage, vocabulary: Vocabulary,
             "reason": reasons.take(pa.array(changes.reason.numpy(), mask=changes.reason.numpy() < 0)),
         }
     )
-    write_table(table, path)

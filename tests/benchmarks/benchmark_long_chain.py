@@ -29,7 +29,7 @@ BASE_DAYS, NIGHTS = 3, 10
 
 def workspace_of(folder: Path, spans: int, users: int, items: int, events: int) -> Workspace:
     """A workspace of day spans, ingested."""
-    workspace = Workspace.create(folder, TOML.format(days=BASE_DAYS, targets=1, score="false"))
+    workspace = Workspace.create(folder, TOML.format(days=BASE_DAYS, targets=1, score="false", dim=128, members=2))
     log = folder / "landing" / "log.parquet"
     write_span(log, 0, spans, users, items, events * spans)
     ingest(workspace, [log], now=datetime.now(UTC))

@@ -92,8 +92,10 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=322_000)
     parser.add_argument("--items", type=int, default=46_000)
     parser.add_argument("--base", type=int, default=2_700_000, help="events of the pre-training")
-    parser.add_argument("--nights", nargs="+", default=["23:8", "92000:30000"], help="EVENTS:USERS of each")
+    parser.add_argument("--nights", nargs="*", default=["23:8", "92000:30000"], help="EVENTS:USERS of each, if any")
     parser.add_argument("--score", action="store_true")
+    parser.add_argument("--dim", type=int, default=128, help="numbers of a vector")
+    parser.add_argument("--members", type=int, default=2, help="models that learn side by side")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root, base = Path(folder) / "generated", list[costs.Cost]()
@@ -102,7 +104,8 @@ def main() -> None:
             without_report(workspace)
             base.append(costs.measured(workspace, "run", "-w", workspace))
 
-        generated.make(root, asked.users, asked.items, asked.base, score=asked.score, pretrain=pretrain)
+        learnt = {"score": asked.score, "dim": asked.dim, "members": asked.members}
+        generated.make(root, asked.users, asked.items, asked.base, **learnt, pretrain=pretrain)
         workspace, day = root / "workspace", generated.BASE_DAYS
         what = f"pre-training on {asked.base:,} events of {asked.users:,} users, one pass with a target a user"
         print(f"{what}: {base[0].seconds:.0f} s, peak {base[0].peak / 1e6:,.0f} MB\n")

@@ -37,6 +37,9 @@ pretrain = {days}
 base_epochs = 1
 targets_per_user = {targets}
 patience = 0
+[model]
+dim = {dim}
+members = {members}
 [score]
 enabled = {score}
 [ingest]
@@ -89,13 +92,16 @@ def make(
     *,
     targets: int = 1,
     score: bool = True,
+    dim: int = 128,
+    members: int = 2,
     pretrain: Callable[[Path], object] = learn,
 ) -> None:
     """A workspace with a base model of that many users, each with some events, at ``root``, which must not exist.
     ``pretrain`` runs the first `imsr run`."""
     root.mkdir(parents=True)
     settings, log = root / "settings.toml", root / "base.parquet"
-    settings.write_text(TOML.format(days=BASE_DAYS, targets=targets, score=str(score).lower()), encoding="utf-8")
+    learnt = {"days": BASE_DAYS, "targets": targets, "score": str(score).lower(), "dim": dim, "members": members}
+    settings.write_text(TOML.format(**learnt), encoding="utf-8")
     write_span(log, 0, BASE_DAYS, users, items, events)
     workspace = root / "workspace"
     run("init", workspace, "--settings", settings)

@@ -12,7 +12,7 @@ from imsr_core.score import Score, factors
 from imsr_core.score.pairs import Pairs
 from imsr_core.score.strangers import best_alone
 from pipelines.care.forget import trace
-from pipelines.interests import rank_job
+from pipelines.interests import rank_job, score_files
 from pipelines.interests.evaluation import seen_before
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.remembered import counts_are_all
@@ -29,6 +29,7 @@ from pipelines.interests.scoring import length_of_a_span
 from pipelines.interests.version import Version
 from pipelines.sequences.loader import load_sequences
 from pipelines.warehouse.catalog import connect
+from pipelines.workspace.parquet_files import row_count
 
 SCORED = TOML.replace("[evaluation]", "residual = true\nwindow = 1\n[score]\nenabled = true\n[evaluation]")
 
@@ -236,12 +237,12 @@ def test_counts_that_an_older_version_wrote_in_parts_are_read_and_counted_anew(t
     for folder in folders:
         folder.mkdir()
     for folder, rows in zip(folders, ([(0, 1, 3), (0, 2, 1), (4, 1, 1)], [(0, 1, 4)]), strict=False):
-        write_base(pairs_table(*rows), "v", folder / OLDER_COUNTS)
+        write_base([pairs_table(*rows)], "v", folder / OLDER_COUNTS)
     base = read_base(folders)
     assert list(zip(base.owner, base.other, base.values[:, 0], strict=True)) == [(0, 1, 4.0), (4, 1, 1.0)]
     assert contexts_since(folders) == [folders[2] / CONTEXTS]
     assert pairs_in(folders) == 0
-    write_base(pairs_table((7, 8, 1)), "v", folders[2] / COUNTS)
+    write_base([pairs_table((7, 8, 1))], "v", folders[2] / COUNTS)
     assert read_base(folders).owner.tolist() == [7]
     assert (contexts_since(folders), pairs_in(folders)) == ([], 1)
 
@@ -253,3 +254,16 @@ def test_strangers_get_what_the_trend_was_worth(scored):
     table = recommender.top_n(["stranger"], 5, exclude=[best[1]])
     assert table["item_id"].to_pylist() == [best[0], *best[2:6]]
     assert set(table["reason"].to_pylist()) == {"popular"}
+
+
+def test_counts_that_come_in_pieces_are_the_file_that_they_are_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(score_files, "_COUNT_ROWS", 4)
+    monkeypatch.setattr(score_files, "_WRITTEN_ROWS", 8)
+    whole = pairs_table(*((n // 5, n % 5, n) for n in range(30)))
+    write_base([whole], "v", tmp_path / "whole.parquet")
+    pieces = [whole.take(slice(first, first + 7)) for first in range(0, 30, 7)]
+    write_base(pieces, "v", tmp_path / "pieces.parquet")
+    assert (tmp_path / "pieces.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert max(map(len, score_files._in_groups(pieces))) == 8
+    write_base([pieces[0].take(slice(0))], "v", tmp_path / "none.parquet")
+    assert row_count(tmp_path / "none.parquet") == 0
