@@ -29,9 +29,13 @@ FEWEST_ITEMS, RAISED = 512, 32
 HALF, SUMS, LENGTHS = 2.0**-8, 2.0**-14, 1.0 + 2.0**-10
 
 
-@cache
 def is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32."""
+    """Whether bfloat16 is multiplied faster than float32: by the processor, and by the library that is to use it."""
+    return bool(torch.backends.mkldnn.enabled) and _has_matrix_instructions()
+
+
+@cache
+def _has_matrix_instructions() -> bool:
     known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # an older PyTorch does not say
     return bool(known.get("amx_bf16")) and torch.backends.mkldnn.is_available()
 

@@ -99,8 +99,11 @@ def main() -> None:
     parser.add_argument("--span", type=int, default=3, help="the update that is measured; lists are of the next span")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions of each measurement")
     parser.add_argument("--lists", action="store_true", help="measure lists, no update")
+    parser.add_argument("--whole", action="store_true", help="32 bits, as on a processor without matrix instructions")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.whole:
+        torch.backends.mkldnn.set_flags(False)
     updates, lists = [UPDATE_HEADER], [LISTS_HEADER.format(users=USERS)]
     for settings, out in zip(options.data, options.out, strict=True):
         now = datetime.now(UTC)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from imsr_core.config import ScoreConfig
 from imsr_core.interests import InterestStore
 from imsr_core.retrieval import nearest_scores
-from imsr_core.rough import RoughInterests, RoughItems
+from imsr_core.rough import RoughInterests, RoughItems, is_fast
 from imsr_core.score import InterestTerm, Score, serving
 from imsr_core.score.shortlist import MORE, in_order, shortlist
 from imsr_core.score.weights import Weights
@@ -154,3 +154,9 @@ def test_a_tie_is_the_lower_items():
     assert listed.tolist() == [[5, 9, 2], [1, 3, 6]]
     assert values.tolist() == [[3.0, 3.0, 1.0], [2.0, 2.0, 2.0]]
     assert in_order(items, scores, 6)[0].tolist() == [[5, 9, 2, -1, -1, -1], [1, 3, 6, -1, -1, -1]]
+
+
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_16_bits_are_not_fast_without_the_library_for_them():
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not is_fast()
