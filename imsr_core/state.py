@@ -23,6 +23,9 @@ from imsr_core.score.bias import BiasTerm
 from imsr_core.score.protocol import Term
 from imsr_core.trend import Trend
 
+#: Numbers of the item vectors that a state keeps at most, of each member: 64 MB.
+KEPT_VECTORS = 16_777_216
+
 
 @dataclass
 class ModelState:
@@ -83,8 +86,21 @@ class ModelState:
     def item_vectors(self, rows: Tensor | None = None) -> Tensor:
         """(N, d) item vectors as scores use them: at length 1 unless normalisation is off; of ``rows`` (n,) alone, if
         they are given."""
-        weight = self.items.weight
-        return unit(weight if rows is None else weight[rows], self.config.model.normalize_items)
+        if rows is None:
+            return self._vectors_of(0, self.items)
+        return unit(self.items.weight[rows], self.config.model.normalize_items)
+
+    def _vectors_of(self, number: int, table: RowTable) -> Tensor:
+        """`item_vectors` of a member; of a table that is not large they are kept until its weights change, since the
+        test of a span, its training and its gate ask for them in turn. Nobody may write to them."""
+        weight, kept = table.weight, vars(self).setdefault("_vectors", {})
+        known = kept.get(number)
+        if known is not None and known[0] is weight and known[1] == weight._version:
+            return known[2]
+        vectors = unit(weight, self.config.model.normalize_items)
+        if weight.numel() <= KEPT_VECTORS:
+            kept[number] = (weight, weight._version, vectors)
+        return vectors
 
     def item_bias(self) -> Tensor:
         """(N,) what the trend adds to the inner products with `item_vectors`."""
@@ -107,7 +123,7 @@ class ModelState:
 
     def vectors_of_members(self) -> tuple[Tensor, ...]:
         """`item_vectors` of each member, the first one's first."""
-        return tuple(unit(table.weight, self.config.model.normalize_items) for table in self.item_tables())
+        return tuple(self._vectors_of(number, table) for number, table in enumerate(self.item_tables()))
 
     def interest_term(self, vectors: Sequence[Tensor] | None = None) -> InterestTerm:
         """The interests and item vectors as a term of the score; ``vectors`` are `vectors_of_members`, if at hand."""

@@ -166,9 +166,10 @@ CREATE OR REPLACE VIEW interest_count_stretches AS
     SELECT l.version_id, l.place, coalesce(min(f.place), (SELECT max(place) + 1 FROM ${lineage})) AS until_place
     FROM ${lineage} l LEFT JOIN firsts f ON f.first_place > l.place
     GROUP BY ALL)
-  SELECT h.user_id, h.user_index, h.interests, h.distinct_interests, h.born, h.active, e.place,
-         least(e.until_place, lead(e.place) OVER (PARTITION BY h.user_index ORDER BY e.place)) AS until_place
-  FROM interest_count_history h JOIN ends e USING (version_id);
+  SELECT user_id, user_index, interests, distinct_interests, born, active, place::BIGINT AS place,
+         least(until_place, lead(place) OVER (PARTITION BY owner ORDER BY place))::BIGINT AS until_place
+  FROM (SELECT h.*, h.user_index::UINTEGER AS owner, e.place::INTEGER AS place, e.until_place::INTEGER AS until_place
+        FROM interest_count_history h JOIN ends e USING (version_id));  -- small keys: what is sorted is most of the cost
 
 -- K_u of every user after every span of the current version's history; active: the user had events in the span. Stretches
 -- are cut where a block of 16 places ends, and joined to the places of the block: nothing is sorted that is as large as

@@ -5,7 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imsr_core.objectives import unit
 from imsr_core.rows import RowTable
+from imsr_core.state import ModelState
+from imsr_core.testing.planted_logs import tiny_config
 
 
 def table_of(rows: int, seed: int = 0) -> RowTable:
@@ -97,3 +100,26 @@ def test_what_was_stepped_elsewhere_is_taken_back_and_nothing_else():
     table.take_stepped(copy)
     for mine, other in zip(table.tensors().values(), trained.tensors().values(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_item_vectors_are_made_once_until_the_weights_change(monkeypatch):
+    made = []
+
+    def noted(vectors, enabled):
+        made.append(len(vectors))
+        return unit(vectors, enabled)
+
+    monkeypatch.setattr("imsr_core.state.unit", noted)
+    state = ModelState.initial(tiny_config()).with_items(5)
+    first = state.item_vectors()
+    assert state.vectors_of_members()[0] is first
+    assert made == [5]
+    state.items.step(torch.tensor([3]), torch.ones(1, 8), 0.1)
+    assert not torch.equal(state.item_vectors()[3], first[3])
+    assert torch.equal(state.item_vectors(), unit(state.items.weight))
+    other = state.clone()
+    other.items.weight[0] += 1
+    assert not torch.equal(other.item_vectors()[0], state.item_vectors()[0])
+    monkeypatch.setattr("imsr_core.state.KEPT_VECTORS", 0)
+    large = state.clone()
+    assert large.item_vectors() is not large.item_vectors()
