@@ -77,6 +77,10 @@ class SpanSequences:
         """(E,) position in ``users`` of the user who owns each event; made once, and not to be written to."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.counts)
 
+    def forget_rows(self) -> None:
+        """Let go of ``rows``, which are made again when they are asked for."""
+        vars(self).pop("rows", None)
+
     def validate(self) -> SpanSequences:
         """Check every value, in O(E), and return self.
 

@@ -179,6 +179,8 @@ def scores_after(
     counted = concatenate([before.missed, span])
     shown = None if visible is None else concatenate([before.missed, visible])
     if before.spans == 0:
+        span.forget_rows()
+        seen.forget_rows()
         let_go()
         weighed, hidden = score.weighed_by(seen, n_items, seed), seen.users[seen.counts != span.counts]
         let_go()
