@@ -45,6 +45,8 @@ SCALE = 10.0
 COUNTS, FRESH = PersonalTerm.columns.index("personal_4_spans"), 0.1
 #: Pairs that are held at once, as many as stay in the processor's cache; and systems of equations.
 CHUNK, LARGEST = 8_192, 2_048
+#: Systems of which the matrices are there together: 2 MB for each table.
+SYSTEMS = 256
 #: Who has so many items at most is solved for by them, in as many equations, and not by the k numbers of a factor.
 FEW = 16
 
@@ -294,6 +296,10 @@ class _Own:
     counts: Tensor
     weights: Tensor
 
+    def take(self, part: slice) -> _Own:
+        """Some of the owners."""
+        return _Own(self.vectors[part], self.counts[part], self.weights)
+
     def scaled(self, by: Tensor) -> tuple[Tensor, ...]:
         """By table the vectors (b, W, k), times ``by`` (b, W)."""
         return (self.vectors * by[..., None]).view(self.shape).unbind(2)
@@ -313,6 +319,16 @@ class _Own:
 def _by_factors(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
     """(b, T, k) what solves (same + V^T D V + pull) x = V^T (1 + D) 1 + pull before, for the vectors V of each table
     and D what they weigh more; ``pulled`` are before (b, T, k) and pull (b,)."""
+    found = []
+    for first in range(0, len(own.vectors), SYSTEMS):
+        part = slice(first, first + SYSTEMS)
+        held = None if pulled is None else (pulled[0][part], pulled[1][part])
+        found.append(_solved_at_once(own.take(part), same, held))
+    return torch.cat(found)
+
+
+def _solved_at_once(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
+    """`_by_factors` of a few, whose matrices are there together."""
     tables = zip(own.vectors.view(own.shape).unbind(2), own.scaled(own.counts[:, 1]), strict=True)
     curve = torch.stack([table.transpose(1, 2) @ scaled for table, scaled in tables], 1) * own.weights[..., None]
     curve, slope = curve.add_(same.curve), own.sums  # (b, T, k, k), (b, T, k)

@@ -9,7 +9,7 @@ import torch
 
 from imsr_core.config import ScoreConfig
 from imsr_core.ragged import concatenate, pieces_of
-from imsr_core.score import Score, contexts, counting, neighbours, personal, trend
+from imsr_core.score import Score, contexts, counting, factors, neighbours, personal, trend
 from imsr_core.score.contexts import Contexts
 from imsr_core.testing.planted_logs import random_span
 
@@ -105,3 +105,10 @@ def test_the_room_of_settling_follows_the_piece_and_not_the_log(monkeypatch):
     (rows, small), (same, large) = peak(4_000), peak(10**9)
     assert rows == same
     assert small < large / 5
+
+
+def test_factors_are_the_same_bits_however_many_systems_are_there_together(monkeypatch):
+    whole = Score.empty(ScoreConfig(enabled=True), 86_400_000_000).after(SPANS[0], N_ITEMS).factors.factors
+    monkeypatch.setattr(factors, "SYSTEMS", 7)
+    few = Score.empty(ScoreConfig(enabled=True), 86_400_000_000).after(SPANS[0], N_ITEMS).factors.factors
+    assert torch.equal(few, whole)
