@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from imsr_core.interests import InterestStore
@@ -144,7 +145,7 @@ class Strategy(Protocol):
 def visible_part(span: SpanSequences, visible: SpanSequences) -> SpanSequences:
     """``visible`` without empty users. Raises `SequenceError` unless each of the span's users has an event in it."""
     visible = drop_empty(visible)
-    if visible.users.tolist() != span.users.tolist():
+    if not np.array_equal(visible.users, span.users):
         raise SequenceError(
             f"the visible events are of {len(visible)} users, the span's of {len(span)}",
             hint="hide at most all but one event of each user",
