@@ -99,9 +99,8 @@ def imsr(
     kept, changes = settle(before, working, read, trainer.queries, detection.clarity, shrink)
     # when training has let go of its memory: counts of a first span are as large as its interests
     state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
-    state.user_memory |= given_ids(before, kept, changes)
-    memory, user_memory = trainer.remembered() if seen.n_events else ({}, {})
-    state.memory, state.user_memory = state.memory | memory, state.user_memory | user_memory
+    memory, own = trainer.remembered() if seen.n_events else ({}, {})
+    state.memory, state.user_memory = state.memory | memory, state.user_memory | given_ids(before, kept, changes) | own
     state.spans = before.spans + 1
     state.store = before.store.updated(kept) if len(kept) else before.store
     state.require_finite(f"span {before.spans}")
