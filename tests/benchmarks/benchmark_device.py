@@ -3,12 +3,14 @@
     python tests/benchmarks/benchmark_device.py                    # some minutes; columns of CUDA are empty without it
     python tests/benchmarks/benchmark_device.py --smoke            # one small size, in seconds
     python tests/benchmarks/benchmark_device.py --profile          # what a step's time goes to on the device
+    python tests/benchmarks/benchmark_device.py --fresh            # with the settings of a new workspace
 
 Made-up events: 5,000 users with 21 each, histories of 20 items, four interests, 64 numbers a vector, 1,280 negatives
 shared by a batch. "pre-training" begins with nothing; "update" is `imsr` on a model whose users have interests, with
 detector, retainer and trimmer at their defaults. Seconds are those of a clock, from step to step: batches are made,
 carried over and stepped; what comes before the first step does not count. The last table is whole updates of a span by
-that clock, with everything that happens before and after the steps. Needs torch and numpy.
+that clock, with everything that happens before and after the steps. --fresh has a table of whole updates, too, by two
+members of 128 numbers that tell a target from the whole catalogue, without what is counted. Needs torch and numpy.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,8 @@ from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 
 NEGATIVES, USERS, WARM = 1280, 5_000, 2
+#: Items of the tables of --fresh, all of them negatives.
+FRESH = (3_000, 10_000)
 SIZES, BATCHES = (20_000, 300_000, 1_700_000), (128, 1024, 8192)
 #: Column -> device, precision, threads (0: all there are).
 COLUMNS = {
@@ -160,6 +164,30 @@ def updates(sizes: tuple[int, ...], users: int) -> None:
             print(row([f"{items:,}", f"{problem.users * problem.length:,}", f"{batch:,}"], values, 2), flush=True)
 
 
+def fresh(section: type) -> dict[str, object]:
+    """What a new workspace sets in a section."""
+    return {entry.name: entry.metadata["fresh"] for entry in fields(section) if "fresh" in entry.metadata}
+
+
+def fresh_updates(sizes: tuple[int, ...], users: int) -> None:
+    """Print seconds of whole updates of a span by the model of a new workspace."""
+    table("items", "events", "batch")
+    for items in sizes:
+        problem = Problem(items, users=users)
+        state = ModelState.initial(InterestsConfig(model=ModelConfig(**fresh(ModelConfig))))
+        untaught = replace(state.config.training, **fresh(TrainingConfig), base_epochs=1, patience=0)
+        for batch in (128, 1024):
+            values = {}
+            for name in columns():
+                device, precision, threads = COLUMNS[name]
+                torch.set_num_threads(threads or ALL_THREADS)
+                training = replace(untaught, device=device, precision=precision, batch_size=batch)
+                ready = replace(state, config=replace(state.config, training=training))
+                learnt = strategy_named("imsr")(ready, problem.sequences(), items).state
+                values[name] = whole(learnt, problem)
+            print(row([f"{items:,}", f"{problem.users * problem.length:,}", f"{batch:,}"], values, 2), flush=True)
+
+
 def profiled(items: int, batches: tuple[int, ...], users: int) -> None:
     """Print the costliest operations of an update's first steps, by device and by processor."""
     from torch.profiler import profile
@@ -220,6 +248,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--within", type=float, default=600.0, help="seconds after which no further row is begun")
     parser.add_argument("--profile", action="store_true", help="what an update's steps spend their time on")
+    parser.add_argument("--fresh", action="store_true", help="whole updates with the settings of a new workspace alone")
     asked = parser.parse_args()
     sizes, batches, seconds, users = tuple(asked.sizes), tuple(asked.batches), asked.seconds, USERS
     if asked.smoke:
@@ -227,6 +256,9 @@ def main() -> None:
     machines()
     if asked.profile:
         profiled(sizes[len(sizes) // 2], batches, users)
+        return
+    if asked.fresh:
+        fresh_updates((500,) if asked.smoke else FRESH, users // 4)
         return
     updates(sizes[len(sizes) // 2 :][:1], users // 4)
     rates(sizes, batches, seconds, users, time.perf_counter() + asked.within)

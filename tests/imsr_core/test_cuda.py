@@ -142,3 +142,19 @@ def test_other_settings_run_there(starts, extra):
     for t in range(2):
         state = strategy_named("imsr")(state, span_number(t), ITEMS).state
     assert np.isfinite(hits(state))
+
+
+def test_two_members_that_learn_from_the_whole_catalogue_are_the_same_there():
+    """What a new workspace has."""
+
+    def learnt_on(device):
+        config = settings("comirec-dr", device=device, full_softmax=ITEMS, window=1)
+        state = ModelState.initial(replace(config, model=replace(config.model, members=2)))
+        for t in range(2):
+            state = strategy_named("imsr")(state, span_number(t), ITEMS).state
+        return state
+
+    there, here = learnt_on("cuda"), learnt_on("cpu")
+    assert {tensor.device.type for tensor in tensors_of(there).values()} == {"cpu"}
+    tables = zip(there.vectors_of_members(), here.vectors_of_members(), strict=True)
+    assert [apart(*table, torch.zeros(1)) < ROUNDING for table in tables] == [True, True]
