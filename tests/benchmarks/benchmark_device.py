@@ -36,8 +36,8 @@ from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
 
 NEGATIVES, USERS, WARM = 1280, 5_000, 2
-#: Items of the tables of --fresh, all of them negatives.
-FRESH = (3_000, 10_000)
+#: Items of the table of --fresh, all of them negatives.
+FRESH = 3_000
 SIZES, BATCHES = (20_000, 300_000, 1_700_000), (128, 1024, 8192)
 #: Column -> device, precision, threads (0: all there are).
 COLUMNS = {
@@ -169,23 +169,22 @@ def fresh(section: type) -> dict[str, object]:
     return {entry.name: entry.metadata["fresh"] for entry in fields(section) if "fresh" in entry.metadata}
 
 
-def fresh_updates(sizes: tuple[int, ...], users: int) -> None:
+def fresh_updates(items: int, users: int) -> None:
     """Print seconds of whole updates of a span by the model of a new workspace."""
     table("items", "events", "batch")
-    for items in sizes:
-        problem = Problem(items, users=users)
-        state = ModelState.initial(InterestsConfig(model=ModelConfig(**fresh(ModelConfig))))
-        untaught = replace(state.config.training, **fresh(TrainingConfig), base_epochs=1, patience=0)
-        for batch in (128, 1024):
-            values = {}
-            for name in columns():
-                device, precision, threads = COLUMNS[name]
-                torch.set_num_threads(threads or ALL_THREADS)
-                training = replace(untaught, device=device, precision=precision, batch_size=batch)
-                ready = replace(state, config=replace(state.config, training=training))
-                learnt = strategy_named("imsr")(ready, problem.sequences(), items).state
-                values[name] = whole(learnt, problem)
-            print(row([f"{items:,}", f"{problem.users * problem.length:,}", f"{batch:,}"], values, 2), flush=True)
+    problem = Problem(items, users=users)
+    state = ModelState.initial(InterestsConfig(model=ModelConfig(**fresh(ModelConfig))))
+    untaught = replace(state.config.training, **fresh(TrainingConfig), base_epochs=1, patience=0)
+    for batch in (128, 1024):
+        values = {}
+        for name in columns():
+            device, precision, threads = COLUMNS[name]
+            torch.set_num_threads(threads or ALL_THREADS)
+            training = replace(untaught, device=device, precision=precision, batch_size=batch)
+            ready = replace(state, config=replace(state.config, training=training))
+            learnt = strategy_named("imsr")(ready, problem.sequences(), items).state
+            values[name] = whole(learnt, problem)
+        print(row([f"{items:,}", f"{problem.users * problem.length:,}", f"{batch:,}"], values, 2), flush=True)
 
 
 def profiled(items: int, batches: tuple[int, ...], users: int) -> None:
@@ -258,7 +257,7 @@ def main() -> None:
         profiled(sizes[len(sizes) // 2], batches, users)
         return
     if asked.fresh:
-        fresh_updates((500,) if asked.smoke else FRESH, users // 4)
+        fresh_updates(500 if asked.smoke else FRESH, users // 4)
         return
     updates(sizes[len(sizes) // 2 :][:1], users // 4)
     rates(sizes, batches, seconds, users, time.perf_counter() + asked.within)
