@@ -53,6 +53,6 @@ def _starts(ordered: Tensor, count: int) -> Tensor:
 
 def _sums(places: Tensor, values: Tensor, starts: Tensor, table: Tensor) -> Tensor:
     """(count, Y) the rows of ``table`` at these places, times their values, added up from start to start."""
-    if not len(places):
+    if not len(places) or not table.shape[1]:  # with threads, torch refuses a table of no columns
         return table.new_zeros(len(starts), table.shape[1])
     return F.embedding_bag(places, table, starts, mode="sum", per_sample_weights=values)

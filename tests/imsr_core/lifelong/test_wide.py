@@ -64,6 +64,33 @@ def test_products_of_sparse_rows_are_those_of_the_dense_matrix() -> None:
     assert torch.equal(rows_of(torch.zeros(2, 0)) @ torch.zeros(0, 3), torch.zeros(2, 3))
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """torch's kernels are others from two threads on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_products_with_a_table_of_no_columns_have_none(threads) -> None:
+    for matrix in (rows_of(torch.eye(3)), rows_of(torch.ones(32, 5))):
+        users, items = matrix.shape
+        assert (matrix @ torch.zeros(items, 0)).shape == (users, 0)
+        assert matrix.turned(torch.zeros(users, 0)).shape == (items, 0)
+
+
+def test_a_catalogue_too_small_for_directions_is_fitted_whoever_comes_last(threads) -> None:
+    items = 2 * linear.DIRECTIONS
+    lists = [[user % items, (user + 1) % items] for user in range(5 * items)]  # nobody is without an item that counts
+    sequences = sequences_of(lists)
+    labels = np.array([int(row[0] < items / 2) for row in lists])
+    examples = task_examples(TaskData("a", sequences, sequences.users, labels, 2), 8)
+    fitted = fit_linear(examples, examples, 2, 8, seed=0)
+    assert fitted.unseen.isfinite().all()
+    assert (fitted.model.logits(examples.inputs)[examples.rows].argmax(dim=1) == examples.labels).float().mean() > 0.7
+
+
 def test_weights_are_at_the_minimum_of_the_penalised_loss() -> None:
     rng = np.random.default_rng(0)
     lists = [rng.integers(0, 12, 8).tolist() for _ in range(200)]
