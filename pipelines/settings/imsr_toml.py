@@ -158,9 +158,10 @@ def _task(reading: Reading, name: str, table: Any) -> Any:
         return reading.refuse(f"[{section}]: {name[:70]} {why}", "give the task another name")
     if not isinstance(table, dict):
         return reading.refuse(f"[tasks] {name} = {table!r}: a task is a section", f"write [{section}]")
+    settings = reading.section(TaskSettings, section, table)  # a misspelt key is named, too
     if not table.get("labels"):
         return reading.refuse(f"[{section}] has no labels", 'labels = "labels/age.csv" or "view:NAME"')
-    return reading.section(TaskSettings, section, table)
+    return settings
 
 
 def default_toml() -> str:
