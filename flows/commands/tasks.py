@@ -16,7 +16,7 @@ from flows.answers import Shown, answer, objects
 from flows.commands import completion
 from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.commands.runs import REJECTED
-from flows.console import console, errors, show_table, warn
+from flows.console import console, show_table, warn
 from flows.holding import holding
 from flows.task_progress import task_progress
 from imsr_core.errors import ConfigError, ImsrError
@@ -127,7 +127,7 @@ def predict(
     predictor = TaskPredictor.open(Workspace.open(workspace), name, version)
     known = [user for user, found in zip(wanted, predictor.known(wanted), strict=True) if found]
     if unknown := [user for user in wanted if user not in set(known)]:
-        errors.print(f"nothing is known of {', '.join(unknown)}", markup=False, soft_wrap=True)
+        warn(f"nothing is known of {', '.join(unknown)}")
     table = predictor.top_n(known or wanted, n)
     if last or called:
         found = predictor.histories(known, last or 5, called)

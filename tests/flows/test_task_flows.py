@@ -1,5 +1,7 @@
 """The add-task flow and the nightly flow's last step: the same versions as by hand, and failures that stop nothing."""
 
+import json
+
 import pytest
 from small_world import DAYS, LATER, NOW, VERSIONS, log, make, states
 from task_world import TASKS, users_current, users_rows, with_tasks
@@ -74,6 +76,9 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
     told = imsr(workspace, "task", "predict", "club", "--users", "u1,nobody")
     assert (told.exit_code, "club 1" in told.output) == (0, True)  # one unknown id does not refuse the list
     assert "nothing is known of nobody" in told.output
+    for_programs = imsr(workspace, "task", "predict", "club", "--users", "u1,nobody", "--json")
+    assert json.loads(for_programs.stderr) == {"warning": "nothing is known of nobody"}
+    assert {row["user_id"] for row in json.loads(for_programs.stdout)} == {"u1"}
     assert "backward transfer" in imsr(workspace, "task", "compare").output
     assert "change" in imsr(workspace, "task", "compare", CLUB, SHOP).output
     assert "without-club" in imsr(workspace, "task", "remove", "club").output
