@@ -24,6 +24,7 @@ from pipelines.sequences.beam_runner import (
     silent_workers,
 )
 from pipelines.sequences.bucket import BucketTask, build_bucket
+from pipelines.sequences.worker_processes import watched_workers
 
 beam = import_beam()
 
@@ -80,7 +81,8 @@ def run_tasks(tasks: Sequence[Task], do: Callable[[Any], None], options: RunnerO
         stack.enter_context(importable_workers())
         stack.enter_context(silent_workers())
         if options.can_lose_workers:
-            stack.enter_context(deadline(options.timeout_seconds, label))
+            give_up = stack.enter_context(deadline(options.timeout_seconds, label))
+            stack.enter_context(watched_workers(give_up))
         try:
             result = pipeline_of(tasks, do, flags).run()
             stack.callback(_close_client, result)

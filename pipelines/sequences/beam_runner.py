@@ -12,7 +12,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,8 @@ class RunnerOptions:
         mode: FnApiRunner only: one process, several threads, or several processes on this machine.
         workers: FnApiRunner only: threads or processes; ``in_memory`` has 1.
         beam_flags: more Beam flags, as on a command line ("--flink_master=...", "--dask_client_address=...").
-        timeout_seconds: when a job that workers run is given up. A worker process that is killed leaves the
-            FnApiRunner waiting for ever, so this must be finite for ``multi_processing`` (whose workers, by
-            the way, log to stderr and listen on all network interfaces: not for an exposed host).
+        timeout_seconds: when a job that workers run is given up. (Those of ``multi_processing`` log to stderr and
+            listen on all network interfaces: not for an exposed host.)
         few_events: a span of fewer events needs no Beam where one process does the work anyway.
 
     Raises:
@@ -156,8 +156,9 @@ def silent_workers() -> Iterator[None]:
 
 
 @contextmanager
-def deadline(seconds: float, what: str) -> Iterator[None]:
-    """Raise ``BeamJobError`` in the main thread when the body is not done in time (wall clock, seconds).
+def deadline(seconds: float, what: str) -> Iterator[Callable[[str], None]]:
+    """Raise ``BeamJobError`` in the main thread when the body is not done in time (wall clock, seconds), or when some
+    thread calls the function that this yields, with the reason.
 
     An alarm of somebody else that was already set goes on afterwards.
 
@@ -170,21 +171,31 @@ def deadline(seconds: float, what: str) -> Iterator[None]:
             hint='call the step directly (not submitted to a thread), or use mode = "in_memory"',
         )
 
+    reasons: list[str] = []
+
     def give_up(_signal: int, _frame: FrameType | None) -> NoReturn:
+        if not reasons:
+            reasons.append(f"not done after {seconds:g} seconds; a worker process may have been killed")
         raise BeamJobError(
-            f"{what}: not done after {seconds:g} seconds; a worker process may have been killed",
+            f"{what}: {reasons[0]}",
             hint="look for an out-of-memory kill, use fewer workers or more buckets, then run the span again",
         )
 
+    def at_once(reason: str) -> None:
+        if not reasons:  # once: the second would interrupt whoever is putting things away
+            reasons.append(reason)
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+
     handler = signal.signal(signal.SIGALRM, give_up)
+    begun = time.monotonic()
     remaining, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        yield at_once
     finally:
-        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         if remaining:
-            signal.setitimer(signal.ITIMER_REAL, max(remaining - (seconds - left), 0.001))
+            signal.setitimer(signal.ITIMER_REAL, max(remaining - (time.monotonic() - begun), 0.001))
 
 
 class _FlagParser(argparse.ArgumentParser):

@@ -222,7 +222,7 @@ from pipelines.sequences.build import build_sequences
 from pipelines.sequences.vocabulary import Vocabulary
 lake, out = map(pathlib.Path, sys.argv[1:])
 build_sequences(span_files=sorted(lake.glob("*")), vocabulary=Vocabulary.open([]), out=out,
-    max_events_per_user=5, options=RunnerOptions(mode="multi_processing", workers=2, timeout_seconds=4))
+    max_events_per_user=5, options=RunnerOptions(mode="multi_processing", workers=2, timeout_seconds=3600))
 """
 
 
@@ -234,7 +234,7 @@ def test_a_killed_worker_process_ends_in_an_error_and_not_in_a_hang(tmp_path):
     environment = {**os.environ, "IMSR_FAIL": "sequences.bucket_written"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90)
     assert result.returncode == 1
-    assert "BeamJobError" in result.stderr
+    assert "BeamJobError: sequences: a worker process died" in result.stderr
 
 
 def test_a_deadline_is_given_back_to_the_alarm_that_was_there_before():
