@@ -21,6 +21,7 @@ from flows.quick_end import ending_quickly
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
 from pipelines.workspace.ending import raise_signal_behind
+from pipelines.workspace.file_system import NOT_OURS
 
 app = typer.Typer(
     name="imsr",
@@ -50,7 +51,7 @@ def imsr(
 
 
 #: A disk that is full, broken or not ours to write to; other system errors are bugs and show where they are.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, *NOT_OURS}
 #: What a file system does not know, and what a process may not have more of.
 _LACKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EMFILE, errno.ENFILE}
 
@@ -78,7 +79,7 @@ def run_command() -> None:
             sys.exit(128 + signal.SIGINT)
         if not _of_the_disk(error):
             raise
-        _fail(str(error), "once the disk is in order run the command again: what is published is as it was")
+        _fail(str(error), f"{_advice_on(error)}: what is published is as it was")
     finally:
         gc.freeze()  # the process ends: to look for garbage among all modules would take a third of a second
 
@@ -88,6 +89,12 @@ def _of_the_disk(error: Exception) -> bool:
         return error.errno in _DISK | _LACKS
     duckdb = sys.modules.get("duckdb")  # an error of an engine that was never imported cannot be
     return duckdb is not None and isinstance(error, duckdb.IOException)
+
+
+def _advice_on(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in NOT_OURS:
+        return "this user may not write there, or the disk is read only"
+    return "once the disk is in order run the command again"
 
 
 def _fail(message: str, hint: str) -> None:

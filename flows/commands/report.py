@@ -15,6 +15,8 @@ from flows.console import say
 from pipelines.interests.span_matrix import write_span_matrix
 from pipelines.interests.version import Version
 from pipelines.report.page import write_report
+from pipelines.settings.names import WorkspaceError
+from pipelines.workspace.file_system import NOT_OURS
 from pipelines.workspace.layout import Workspace
 
 
@@ -35,9 +37,14 @@ def report(
     they stand for, gate, promotions, quarantine, costs. It fetches nothing, so that it can be mailed or archived.
     """
     opened = Workspace.open(workspace)
-    if opened.settings.evaluation.matrix_users and out is None:  # with it the workspace may be read only
-        write_span_matrix(opened, Version.open(opened, version).row.version_id)
-    path = write_report(opened, version, user, out)
+    try:
+        if opened.settings.evaluation.matrix_users and out is None:  # with it the workspace may be read only
+            write_span_matrix(opened, Version.open(opened, version).row.version_id)
+        path = write_report(opened, version, user, out)
+    except OSError as error:
+        if out is not None or error.errno not in NOT_OURS:
+            raise
+        raise WorkspaceError(str(error), hint="where the workspace may only be read: imsr report --out FILE") from error
     answer.add([{"written": path}])
     say(f"written: {path}")
     if open_it:

@@ -19,6 +19,9 @@ UNKNOWN = frozenset(
     {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EXDEV, errno.EMLINK, errno.EPERM}
 )
 
+#: What it says where this user may not write, or nobody may.
+NOT_OURS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
 
 def lacks(folder: Path) -> list[str]:
     """What the file system of ``folder`` cannot do, in words, by trying it in a folder of its own there."""

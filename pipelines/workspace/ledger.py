@@ -57,7 +57,10 @@ def _advice(path: Path, error: sqlite3.DatabaseError) -> str:
     if not isinstance(error, sqlite3.OperationalError):
         return "restore it from a backup or run: imsr doctor"
     if "readonly" in str(error):
-        return "this user may not write the workspace, or its disk is read only; status, sql and recommend only read"
+        return (
+            "this user may not write the workspace, or its disk is read only; what only reads answers: status, plan, "
+            "sql, recommend, explain, report --out FILE, export"
+        )
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return (
             "make room on its disk and run the command again, what is published is as it was; with a little room "
