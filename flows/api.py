@@ -25,12 +25,14 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from imsr_core.errors import ImsrError
 from pipelines.insight.explain import Explainer
 from pipelines.insight.sentences import sentences
 from pipelines.insight.words import Words
+from pipelines.interests.asked_ids import asked_ids
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.serving.live import Live
 from pipelines.serving.model import ServedModel, UnknownItemError
@@ -39,6 +41,15 @@ from pipelines.serving.model import ServedModel, UnknownItemError
 MOST = 1000
 
 Id = Annotated[str, Path(max_length=1024)]
+
+
+class _AnyText(PathConvertor):
+    """An id in an address, which may have slashes, as a path has, and lines."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("id", _AnyText())
 Count = Annotated[int, Query(ge=1, le=MOST, description="how many items")]
 Names = Annotated[bool, Query(description="say what items and interests are called")]
 
@@ -47,7 +58,7 @@ class Session(BaseModel):
     """What somebody had, the most recent last, and how many items are wanted."""
 
     model_config = ConfigDict(extra="forbid")
-    items: list[str] = Field(min_length=1, max_length=10_000)
+    items: list[str | StrictInt] = Field(min_length=1, max_length=10_000)
     n: int = Field(20, ge=1, le=MOST)
     new: bool = Field(True, description="leave the session's own items out")
     names: bool = Field(False, description="say what the items are called")
@@ -113,7 +124,7 @@ def application(live: Live, key: str | None = None) -> FastAPI:
 
 
 def _answer_lists(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
-    @app.get("/users/{user_id:path}/recommendations", dependencies=guarded)
+    @app.get("/users/{user_id:id}/recommendations", dependencies=guarded)
     def recommendations(user_id: Id, n: Count = 20, new: bool = False, names: Names = False) -> dict[str, Any]:
         """The best items of a user; a stranger gets the most popular ones. `new` leaves out what the user had."""
         with live.model() as model:
@@ -130,10 +141,10 @@ def _answer_lists(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
             answer = {"version": model.version_id, "known_items": known, "items": items}
             if asked.names:
                 words = _words(model)
-                answer |= {"items": words.of_list(items), "given": words.names(asked.items)}
+                answer |= {"items": words.of_list(items), "given": words.names(asked_ids(asked.items))}
             return answer
 
-    @app.get("/users/{user_id:path}/interests", dependencies=guarded)
+    @app.get("/users/{user_id:id}/interests", dependencies=guarded)
     def interests(user_id: Id) -> dict[str, Any]:
         """What each interest of a user stands for: in words, by its nearest items, and what it brings."""
         with live.model() as model:
@@ -143,7 +154,7 @@ def _answer_lists(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
 
 
 def _answer_items(app: FastAPI, live: Live, guarded: Sequence[Any]) -> None:
-    @app.get("/items/{item_id:path}/similar", dependencies=guarded)
+    @app.get("/items/{item_id:id}/similar", dependencies=guarded)
     def similar(item_id: Id, n: Count = 20, names: Names = False) -> dict[str, Any]:
         """Items that are most like one."""
         with live.model() as model:
@@ -172,7 +183,7 @@ def _measure(app: FastAPI, measures: _Measures) -> None:
     async def timed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         began = time.perf_counter()
         response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "none").replace(":path}", "}")
+        route = getattr(request.scope.get("route"), "path_format", "none")
         measures.requests.labels(route, response.status_code).inc()
         measures.seconds.labels(route).observe(time.perf_counter() - began)
         return response

@@ -52,6 +52,22 @@ def test_ids_may_be_addresses(client):
         assert "does not know" in client.get(path).json()["detail"]
 
 
+@pytest.mark.parametrize("user", ["two\nlines", "\n", "an end\n", "a/b", "a/recommendations", "u1/interests"])
+def test_ids_may_have_lines_and_slashes(client, user):
+    asked = quote(user, safe="")
+    assert client.get(f"/users/{asked}/recommendations").json()["user_id"] == user
+    assert repr(user) in client.get(f"/users/{asked}/interests").json()["detail"]  # nobody is called so
+    assert repr(user) in client.get(f"/items/{asked}/similar").json()["detail"]
+    assert "{user_id}/recommendations" in client.get("/metrics").text
+
+
+def test_a_whole_number_is_the_id_that_is_written_so_as_in_python(client):
+    assert client.post("/recommendations", json={"items": ["i1", 7], "n": 2, "names": True}).json()["known_items"] == 1
+    assert client.post("/recommendations", json={"items": [7]}).status_code == 404
+    assert client.post("/recommendations", json={"items": [True, "i1"]}).status_code == 422
+    assert client.post("/recommendations", json={"items": [1.5, "i1"]}).status_code == 422
+
+
 def test_a_session_and_similar_items(client):
     answer = client.post("/recommendations", json={"items": ["i1", "never seen"], "n": 2}).json()
     assert (answer["known_items"], len(answer["items"])) == (1, 2)
