@@ -37,6 +37,6 @@ def backfill(
         planned = plan_backfill(opened, first=first, last=last, which=Which(which), now=at)
         begin(writer, planned)
         run.made += learn(writer, planned.runs)
-        finish(writer, planned)
         sentence = shown_after_learning(writer, as_task)
+        finish(writer, planned)
     return concluded(opened, run.made, sentence)

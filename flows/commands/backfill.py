@@ -45,8 +45,8 @@ def backfill(
         _show(opened, planned)
         begin(writer, planned)
         outcomes = learn_all(writer, planned.runs)
-        finish(writer, planned)
         lists_and_report(writer)
+        finish(writer, planned)  # last: ended before it, the same command learns nothing again
     if outcomes:
         show_outcomes(outcomes, opened.settings.evaluation.top_n, part="learnt")
     show_rebuilding(opened)

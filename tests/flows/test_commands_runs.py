@@ -1,5 +1,6 @@
 """plan, run, backfill and restate on the command line, and how a run ends that is asked to."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from small_world import (
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.commands import backfill
 from flows.console import console
 from pipelines.nights.plan import PlanError
 from pipelines.workspace.ending import EXIT_CODE
@@ -110,6 +112,21 @@ def test_a_backfill_says_how_far_it_is_and_what_is_left(ingested, copy_of):
     assert "left, judging by 2 spans" in result.output
     assert current(workspace) == f"{DAYS[4]}.1"
     assert "nothing is left to learn in this range" in imsr(workspace, "backfill", "--to", DAYS[4]).output
+
+
+def test_a_backfill_whose_lists_fail_is_not_begun_again(learnt, copy_of, monkeypatch):
+    workspace = copy_of(learnt)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    words = ["backfill", "--which", "all", "--from", DAYS[5]]
+    with monkeypatch.context() as patched:
+        patched.setattr(backfill, "lists_and_report", full)
+        assert imsr(workspace, *words).exception.errno == errno.ENOSPC
+    again = imsr(workspace, *words)
+    assert "nothing is left to learn in this range" in again.output
+    assert list(version_rows(workspace))[5:] == [f"{DAYS[5]}.2"]
 
 
 def test_out_of_order_is_refused(ingested):
