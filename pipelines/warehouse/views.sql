@@ -172,17 +172,22 @@ CREATE OR REPLACE VIEW interest_count_stretches AS
         FROM interest_count_history h JOIN ends e USING (version_id));  -- small keys: what is sorted is most of the cost
 
 -- K_u of every user after every span of the current version's history; active: the user had events in the span. Stretches
--- are cut where a block of 16 places ends, and joined to the places of the block: nothing is sorted that is as large as
--- spans times users, and one span reads no more than the stretches.
+-- are cut where a block of 16 places ends, and every piece that can be has a number, from its first place and the one after
+-- its last. Places are joined by it alone: no place is compared in vain, nothing is sorted that is as large as spans times
+-- users, and DuckDB sums the pieces of a number before it joins them. (The places of pieces are unnested and not joined,
+-- as DuckDB takes a join for large and would make a table of the other side.)
 CREATE OR REPLACE VIEW interest_counts AS
   WITH places AS (
-    SELECT DISTINCT l.span_id, l.version_id, l.place, l.place // 16 AS block
+    SELECT DISTINCT l.span_id, l.version_id, l.place
     FROM ${lineage} l JOIN version_chain c USING (version_id)),
-  pieces AS (SELECT *, unnest(range(place // 16, (until_place - 1) // 16 + 1)) AS block FROM interest_count_stretches)
+  begun AS (SELECT *, unnest(range(place // 16 * 16, place + 1)) AS first FROM places),
+  covered AS (SELECT *, first * 31 + unnest(range(place + 1, place // 16 * 16 + 17)) AS piece FROM begun),
+  cut AS (SELECT *, unnest(range(place // 16 * 16, until_place, 16)) AS block FROM interest_count_stretches),
+  pieces AS (SELECT *, greatest(place, block) * 31 + least(until_place, block + 16) AS piece FROM cut)
   SELECT p.span_id, p.version_id, h.user_id, h.interests, h.distinct_interests,
          CASE WHEN h.place = p.place THEN h.born ELSE 0 END AS born,
          h.place = p.place AND h.active AS active
-  FROM pieces h JOIN places p ON p.block = h.block AND p.place >= h.place AND p.place < h.until_place;
+  FROM pieces h JOIN covered p ON p.piece = h.piece;
 
 -- How many users have how many interests after every span of the current version's history: interest_counts without the
 -- users. Users are counted where a stretch begins and taken off where it ends, so that it costs what was written.
