@@ -105,16 +105,17 @@ class RoughInterests:
         off = (lengths if place is None else lengths.index_select(0, place))[:, 0] * per_length + raised * HALF
         return cls(halves, raised, groups, place, off)
 
-    def add_nearest(self, best: Tensor, items: RoughItems) -> None:
-        """Add ``raised`` + max_k h_k . e_i of each user, about, to ``best`` (b, N), in place; of who has no interest
-        ``raised`` alone."""
+    def nearest(self, items: RoughItems) -> Tensor:
+        """(b, N) bfloat16: ``raised`` + max_k h_k . e_i of each user, about; of who has no interest ``raised`` alone."""
+        ends = self.groups[-1][1].stop if self.groups else 0
+        best = torch.empty(len(self.off), len(items.vectors), dtype=torch.bfloat16)
+        best[ends:] = self.raised
         many = BLOCK_PRODUCTS // max(len(self.halves), 1) // FEWEST_ITEMS * FEWEST_ITEMS
         step = max(FEWEST_ITEMS, many)
-        for start in range(0, best.shape[1] if len(self.halves) else 0, step):
+        for start in range(0, best.shape[1] if ends else 0, step):
             block = self.halves @ items.halves[start : start + step].T
-            nearest = block.new_full((len(best), block.shape[1]), self.raised)
-            _nearest(block.view(torch.int16), self.groups, nearest.view(torch.int16))
-            best[:, start : start + step] += nearest if self.place is None else nearest.index_select(0, self.place)
+            _nearest(block.view(torch.int16), self.groups, best[:, start : start + step].view(torch.int16))
+        return best if self.place is None else best.index_select(0, self.place)
 
 
 def _groups(count: Tensor) -> list[tuple[slice, slice, int]]:

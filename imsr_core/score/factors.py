@@ -43,6 +43,8 @@ SCALE = 10.0
 #: Which column of the personal term counts, log(1 + p / EPSILON) faded by half in four spans; the length of a fresh
 #: factor.
 COUNTS, FRESH = PersonalTerm.columns.index("personal_4_spans"), 0.1
+#: What is had counts at least so much: nothing, but there is an inverse.
+LEAST = 1e-30
 #: Pairs that are held at once, as many as stay in the processor's cache; and systems of equations.
 CHUNK, LARGEST = 8_192, 2_048
 #: Systems of which the matrices are there together: 2 MB for each table.
@@ -252,25 +254,27 @@ def _solved(
     ``held`` are factors (owners, T x k) to which they are pulled, and by how much (owners,). Who has nothing gets zero.
     ``everybody`` is that of ``known``, where it is at hand.
     """
-    same, by_table = everybody or _Everybody.of(known), torch.tensor(weights)[:, None]
+    same, by_table = everybody or _Everybody.of(known), torch.tensor(weights)
     found, products = torch.zeros(had.owners, known.shape[1]), torch.zeros(len(had.other) + 1)
     count = np.bincount(had.owner, minlength=had.owners)
     start, gap = np.cumsum(count) - count, len(had.other)  # a row that is no pair
-    others, counts = torch.from_numpy(np.append(had.other, 0)), torch.cat([had.counts, had.counts.new_zeros(1)])
+    others, roots = torch.from_numpy(np.append(had.other, 0)), had.counts.clamp(min=LEAST).sqrt_()
+    scales = torch.nn.functional.pad(torch.stack([roots.reciprocal(), roots]), (0, 1)).view(-1)
     for batch in _batches(count):
         column = np.arange(int(count[batch[-1]]))
-        real = column < count[batch, None]  # (b, W)
-        rows, chosen = torch.from_numpy(np.where(real, start[batch, None] + column, gap)), torch.from_numpy(batch)
-        vectors = known.index_select(0, others[rows].view(-1)).view(*rows.shape, -1)
-        own = _Own(vectors, torch.stack([torch.from_numpy(real).float(), counts[rows]], 1), by_table)
+        rows = np.where(column < count[batch, None], start[batch, None] + column, gap)
+        both = torch.from_numpy(np.stack([rows, rows + (gap + 1)], 1))  # (b, 2, W) of ``scales``
+        rows, chosen = torch.from_numpy(rows.ravel()), torch.from_numpy(batch)
+        vectors = known.index_select(0, others.index_select(0, rows))
+        own = _Own.of(vectors, scales.index_select(0, both.view(-1)).view(both.shape), by_table)
         if held is None and len(column) <= FEW:
             solved = _by_items(own, same)
         else:
             solved = _by_factors(own, same, None if held is None else (_by_table(held[0][chosen]), held[1][chosen]))
         found[chosen] = solved.flatten(1)
         if told is not None:
-            each = vectors @ (told[:, None] * solved).flatten(1)[..., None]  # (b, W, 1)
-            products.index_copy_(0, rows.view(-1), each.view(-1))
+            each = own.products((told[:, None] * solved).flatten(1))
+            products.index_copy_(0, rows, each.view(-1))
     return found, products[:gap]
 
 
@@ -289,31 +293,36 @@ def _alone(
 
 @dataclass(frozen=True)
 class _Own:
-    """What each of b owners had, in W places: ``vectors`` (b, W, T x k); ``counts`` (b, 2, W): 1, and how much it
-    counts, both 0 in places that are empty; ``weights`` (T, 1) by table."""
+    """What each of b owners had, in W places: ``vectors`` (b, W, T x k) times the roots R of how much they count;
+    ``scales`` (b, 2, W) what undoes that, and R, both 0 in places that are empty; ``weights`` (T,) by table."""
 
     vectors: Tensor
-    counts: Tensor
+    scales: Tensor
     weights: Tensor
+
+    @classmethod
+    def of(cls, vectors: Tensor, scales: Tensor, weights: Tensor) -> _Own:
+        """Of ``vectors`` (b x W, T x k) as they are, which are changed."""
+        return cls(vectors.view(len(scales), scales.shape[2], -1).mul_(scales[:, 1, :, None]), scales, weights)
 
     def take(self, part: slice) -> _Own:
         """Some of the owners."""
-        return _Own(self.vectors[part], self.counts[part], self.weights)
-
-    def scaled(self, by: Tensor) -> tuple[Tensor, ...]:
-        """By table the vectors (b, W, k), times ``by`` (b, W)."""
-        return (self.vectors * by[..., None]).view(self.shape).unbind(2)
+        return _Own(self.vectors[part], self.scales[part], self.weights)
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(b, W, T, k)."""
-        return (*self.vectors.shape[:2], len(self.weights), RANK)
+    def tables(self) -> tuple[Tensor, ...]:
+        """The vectors (b, W, k) of each table."""
+        return self.vectors.view(*self.vectors.shape[:2], len(self.weights), RANK).unbind(2)
 
     @property
     def sums(self) -> Tensor:
         """(b, T, k) V^T (1 + D) 1: the vectors of each table summed up, each as often as it weighs."""
-        once, more = (self.counts @ self.vectors).view(len(self.vectors), 2, *self.shape[2:]).unbind(1)
-        return once + self.weights * more
+        sums = (self.scales @ self.vectors).view(-1, 2, len(self.weights), RANK)
+        return sums[:, 0] + self.weights[:, None] * sums[:, 1]
+
+    def products(self, vectors: Tensor) -> Tensor:
+        """(b, W) the products of the owners' ``vectors`` (b, T x k) and what they had."""
+        return (vectors[:, None] @ self.vectors.transpose(1, 2))[:, 0].mul_(self.scales[:, 0])
 
 
 def _by_factors(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -329,14 +338,16 @@ def _by_factors(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | Non
 
 def _solved_at_once(own: _Own, same: _Everybody, pulled: tuple[Tensor, Tensor] | None) -> Tensor:
     """`_by_factors` of a few, whose matrices are there together."""
-    tables = zip(own.vectors.view(own.shape).unbind(2), own.scaled(own.counts[:, 1]), strict=True)
-    curve = torch.stack([table.transpose(1, 2) @ scaled for table, scaled in tables], 1) * own.weights[..., None]
-    curve, slope = curve.add_(same.curve), own.sums  # (b, T, k, k), (b, T, k)
+    slope = own.sums  # (b, T, k)
+    curve = torch.empty(len(own.weights), len(slope), RANK, RANK)
+    for n, (table, weight) in enumerate(zip(own.tables, own.weights.tolist(), strict=True)):
+        torch.baddbmm(same.curve[n], table.transpose(1, 2), table, alpha=weight, out=curve[n])
     if pulled is not None:
         pull = pulled[1][:, None, None]
-        curve += pull[..., None] * torch.eye(RANK)
+        curve += pull * torch.eye(RANK)
         slope += pull * pulled[0]
-    return torch.cholesky_solve(slope[..., None], torch.linalg.cholesky(curve))[..., 0]
+    root = torch.linalg.cholesky(curve)
+    return torch.cholesky_solve(slope.transpose(0, 1)[..., None], root)[..., 0].transpose(0, 1)
 
 
 def _by_items(own: _Own, same: _Everybody) -> Tensor:
@@ -346,7 +357,7 @@ def _by_items(own: _Own, same: _Everybody) -> Tensor:
     """
     first = (own.sums.transpose(0, 1) @ same.inverse).transpose(0, 1)  # (b, T, k)
     spread, inner, missed = [], [], []
-    for n, scaled in enumerate(own.scaled(own.counts[:, 1].sqrt())):  # R V, but for the root of the table's weight
+    for n, scaled in enumerate(own.tables):  # R V, but for the root of the table's weight
         spread.append(scaled @ (own.weights[n] * same.inverse[n]))  # R V P, times that root
         inner.append(spread[-1] @ scaled.transpose(1, 2))
         missed.append((scaled * first[:, n, None]).sum(-1))  # (b, W)

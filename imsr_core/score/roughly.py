@@ -24,26 +24,23 @@ class WeighedInterest:
     had: float = 0.0
 
     def add(self, scores: Tensor, users: IntArray, mine: Had | None) -> tuple[Rough, Tensor | None]:
-        """Add it about to ``scores`` (b, N) of ``users`` (b,), in place, but for what is still to be added for what
-        they had (P,), ``mine``, which is returned, too."""
+        """Add it about to ``scores`` (b, N) of ``users`` (b,), in place, all of them raised by the same, but for what is
+        still to be added for what they had (P,), ``mine``, which is returned, too."""
         interest, ids = self.interest, torch.from_numpy(users)
-        members = [
-            (RoughInterests.of(store, ids, items), items)
-            for (store, _), items in zip(interest.members, interest.rough, strict=True)
-        ]
-        near = torch.full(scores.shape, -sum(rough.raised for rough, _ in members))
-        for rough, items in members:
-            rough.add_nearest(near, items)
-        off = torch.stack([rough.off for rough, _ in members]).sum(0)
-        share = interest.scale / len(members)
-        scores.add_(near, alpha=share * self.weight)
+        near, raised, off = [], 0.0, torch.zeros(len(users))
+        share = interest.scale / len(interest.members)
+        for (store, _), items in zip(interest.members, interest.rough, strict=True):
+            rough = RoughInterests.of(store, ids, items)
+            near.append(rough.nearest(items))
+            scores.add_(near[-1], alpha=share * self.weight)
+            raised, off = raised + rough.raised, off.add_(rough.off)
         slack = off * (share * max(abs(self.weight), abs(self.weight + self.had)))
         if mine is None or not self.had:
-            return Rough(self, near, slack, None), None
-        places, apart = mine.places_in(near), torch.zeros(near.shape, dtype=torch.bool)
+            return Rough(self, near, raised, slack, None), None
+        places, apart = mine.places_in(scores), torch.zeros(scores.shape, dtype=torch.bool)
         apart.view(-1)[places] = True
-        told = near.view(-1).index_select(0, places).mul_(share * self.had)
-        return Rough(self, near, slack, apart), told
+        told = sum((each.view(-1).index_select(0, places).float() for each in near), torch.tensor(-raised))
+        return Rough(self, near, raised, slack, apart), told.mul_(share * self.had)
 
 
 def weighed_interest(term: Term, weights: Tensor) -> WeighedInterest | None:
@@ -54,11 +51,12 @@ def weighed_interest(term: Term, weights: Tensor) -> WeighedInterest | None:
 
 @dataclass(frozen=True)
 class Rough:
-    """What was added to scores (b, N): ``near`` (b, N) the products, the sum of all members, and ``apart`` (b, N) what
-    the users had; no score is off by more than ``off`` (b,)."""
+    """What was added to scores (b, N): ``near`` (b, N) the products of each member, of which all together are
+    ``raised``, and ``apart`` (b, N) what the users had; no score is off by more than ``off`` (b,)."""
 
     term: WeighedInterest
-    near: Tensor
+    near: list[Tensor]
+    raised: float
     off: Tensor
     apart: Tensor | None
 
@@ -66,9 +64,11 @@ class Rough:
         """(b, C) the scores of ``items`` (b, C) for ``users`` (b,), of the ``scores`` (b, N) that it was added to."""
         interest = self.term.interest
         known = interest.at(users, items.numpy())[..., 0]
-        known -= self.near.gather(1, items).mul_(interest.scale / len(interest.members))
+        near = sum((each.gather(1, items).float() for each in self.near), torch.tensor(-self.raised))
+        known -= near.mul_(interest.scale / len(interest.members))
         if self.apart is not None:
             known *= self.term.weight + self.term.had * self.apart.gather(1, items)
         else:
             known *= self.term.weight
-        return known.add_(scores.gather(1, items))
+        raised = interest.scale / len(interest.members) * self.term.weight * self.raised
+        return known.add_(scores.gather(1, items)).sub_(raised)

@@ -111,8 +111,7 @@ def test_products_are_off_by_no_more_than_is_said(seed, scale, dim):
     items, users = RoughItems(vectors(generator, 700, dim, scale)), torch.tensor([4, 20, 0, 99, 1, 2])
     known = store(generator, dim, 4, scale)
     rough = RoughInterests.of(known, users, items)
-    near = torch.full((len(users), 700), -rough.raised)
-    rough.add_nearest(near, items)
+    near = rough.nearest(items).float() - rough.raised
     off = (near.double() - nearest_scores(known, users, items.vectors).double()).abs().amax(1)
     assert bool((off <= rough.off.double() * (1 + 1e-6)).all())
     most = float(known.vectors.norm(dim=1).max() * items.vectors.norm(dim=1).max())
@@ -123,9 +122,9 @@ def test_products_are_off_by_no_more_than_is_said(seed, scale, dim):
 def test_nobody_with_interests(everybody):
     items = RoughItems(torch.ones(20, 4))
     rough = RoughInterests.of(InterestStore.empty(4), torch.tensor(everybody, dtype=torch.int64), items)
-    near = torch.full((len(everybody), 20), -rough.raised)
-    rough.add_nearest(near, items)
-    assert not near.any()
+    near = rough.nearest(items)
+    assert near.shape == (len(everybody), 20)
+    assert bool((near == rough.raised).all())
 
 
 @settings(deadline=None, max_examples=60)
