@@ -57,7 +57,8 @@ def padded_interests(store: InterestStore, users: Tensor) -> Tensor:
     found = store.rows_of(users)
     if not len(store):
         return torch.zeros(*found.mask.shape, store.dim)
-    return store.vectors[found.rows.where(found.mask, found.rows[:, :1])]
+    rows = found.rows.where(found.mask, found.rows[:, :1])
+    return store.vectors.index_select(0, rows.view(-1)).view(*rows.shape, store.dim)
 
 
 def nearest_scores(store: InterestStore, users: Tensor, items: Tensor) -> Tensor:

@@ -164,11 +164,12 @@ class NeighboursTerm:
     def add(self, scores: Tensor, users: IntArray, weights: Tensor) -> None:
         """Add this term's part to ``scores`` (B, N) of ``users`` (B,), in place; ``weights`` (2,)."""
         flat, voters = scores.view(-1), self.voters(users)
+        few = len(voters[0]) * SERVED * SPARSE <= len(flat)  # else one pass is sooner done than jumps to many
+        votes = torch.empty_like(flat)
         for kind, weight in enumerate(weights.tolist()):
             if weight:
-                votes = torch.ones(len(flat))  # and log: log1p takes twice the time
-                voted = self._vote(votes, voters, scores.shape[1], kind)
-                if sum(map(len, voted)) * SPARSE > len(flat):  # one pass is sooner done than jumps to many
+                voted = self._vote(votes.fill_(1.0), voters, scores.shape[1], kind, told=few)  # from 1: for the log
+                if not few:
                     flat.add_(votes.log_(), alpha=weight)
                 elif voted:
                     places = voted[0] if len(voted) == 1 else torch.cat(voted)
@@ -231,22 +232,26 @@ class NeighboursTerm:
         return found
 
     def _vote(
-        self, votes: Tensor, voters: tuple[IntArray, IntArray, FloatArray], width: int, kind: int
+        self, votes: Tensor, voters: tuple[IntArray, IntArray, FloatArray], width: int, kind: int, *, told: bool = True
     ) -> list[Tensor]:
-        """Add the votes of ``voters``, in units of EPSILON, to ``votes`` (B x ``width``,); the places that got one."""
+        """Add the votes of ``voters``, in units of EPSILON, to ``votes`` (B x ``width``,); the places that got one,
+        where they are to be ``told``."""
         place, items, strength = voters
-        near = self._served[kind]
+        near, strength = self._served[kind], strength[:, kind]
         row = near.rows_of(items)
-        known = np.flatnonzero(row >= 0)
+        if row.min(initial=0) < 0:
+            known = np.flatnonzero(row >= 0)
+            place, row, strength = place[known], row[known], strength[known]
         short = np.int32 if len(votes) < WIDTH else np.int64
-        chosen = torch.from_numpy(row[known])
-        start = torch.from_numpy((place[known] * width).astype(short))[:, None]
-        share = torch.from_numpy((strength[known, kind] / EPSILON).astype(np.float32))[:, None]
+        chosen = torch.from_numpy(row)
+        start = torch.from_numpy((place * width).astype(short))[:, None]
+        share = torch.from_numpy((strength / EPSILON).astype(np.float32))[:, None]
         voted = []
         for first in range(0, len(chosen), VOTERS_AT_ONCE):
             part = slice(first, first + VOTERS_AT_ONCE)
-            voted.append((near.others.index_select(0, chosen[part]) + start[part]).view(-1))
-            votes.index_add_(0, voted[-1], near.similar.index_select(0, chosen[part]).mul_(share[part]).view(-1))
+            places = (near.others.index_select(0, chosen[part]) + start[part]).view(-1)
+            votes.index_add_(0, places, near.similar.index_select(0, chosen[part]).mul_(share[part]).view(-1))
+            voted += [places] if told else []
         return voted
 
     @cached_property

@@ -134,17 +134,18 @@ class Had:
     @cached_property
     def items(self) -> IntArray:
         """(P,) the items."""
-        return self.term.pairs.other[self.rows]
+        return self.term.pairs.other.take(self.rows)
 
     @cached_property
     def last(self) -> IntArray:
         """(P,) the times of their last events, in microseconds."""
-        return self.term.pairs.last[self.rows]
+        return self.term.pairs.last.take(self.rows)
 
     @cached_property
     def values(self) -> Tensor:
         """(P, F) their columns."""
-        return self.term.columns_as_of(self.last, self.term.pairs.values[self.rows])
+        # `take` copies rows in half the time of an index
+        return self.term.columns_as_of(self.last, self.term.pairs.values.take(self.rows, axis=0))
 
     def places_in(self, scores: Tensor) -> Tensor:
         """(P,) where the pairs are in ``scores`` (B, N), row after row."""
