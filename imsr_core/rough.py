@@ -77,13 +77,15 @@ class RoughItems:
 
 @dataclass(frozen=True, eq=False)
 class RoughInterests:
-    """The interests of b users in the order of how many they have: ``halves`` (R, d + `RAISED`) bfloat16, ``raised`` in
-    the last columns; ``groups`` of users with as many, and the ``place`` (b,) of each user among them. ``off`` (b,) is
-    how far off products with items can be."""
+    """The interests of b users in the order of how many they have: ``whole`` (R, d) as they are, and ``halves``
+    (R, d + `RAISED`) bfloat16, ``raised`` in the last columns; ``groups`` of users with as many, the users in this
+    ``order`` (b,), and the ``place`` (b,) of each user in it. ``off`` (b,) is how far off products with items can be."""
 
+    whole: Tensor
     halves: Tensor
     raised: float
     groups: list[tuple[slice, slice, int]]
+    order: Tensor
     place: Tensor | None
     off: Tensor
 
@@ -103,7 +105,7 @@ class RoughInterests:
         halves[:, : store.dim], halves[:, store.dim :] = interests, raised
         place = None if len(groups) == 1 and groups[0][1].stop == len(users) else order.argsort()
         off = (lengths if place is None else lengths.index_select(0, place))[:, 0] * per_length + raised * HALF
-        return cls(halves, raised, groups, place, off)
+        return cls(interests, halves, raised, groups, order, place, off)
 
     def nearest(self, items: RoughItems) -> Tensor:
         """(b, N) bfloat16: ``raised`` + max_k h_k . e_i of each user, about; of who has no interest ``raised`` alone."""
@@ -115,6 +117,16 @@ class RoughInterests:
         for start in range(0, best.shape[1] if ends else 0, step):
             block = self.halves @ items.halves[start : start + step].T
             _nearest(block.view(torch.int16), self.groups, best[:, start : start + step].view(torch.int16))
+        return best if self.place is None else best.index_select(0, self.place)
+
+    def exactly(self, vectors: Tensor, items: Tensor) -> Tensor:
+        """(b, C) max_k h_k . e_i of each user and its ``items`` (b, C), in 32 bits, of ``vectors`` (N, d) as they are; of
+        who has no interest 0."""
+        best, items = torch.zeros(items.shape), items.index_select(0, self.order)
+        for rows, users, k in self.groups:
+            own, asked = self.whole[rows].view(-1, k, vectors.shape[1]), items[users]
+            theirs = vectors.index_select(0, asked.view(-1)).view(*asked.shape, vectors.shape[1])
+            torch.amax(own @ theirs.transpose(1, 2), 1, out=best[users])
         return best if self.place is None else best.index_select(0, self.place)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from imsr_core.rough import RoughInterests
+from imsr_core.rough import RoughInterests, RoughItems
 from imsr_core.score.had import TermWithHad
 from imsr_core.score.interest import InterestTerm
 from imsr_core.score.pairs import IntArray
 from imsr_core.score.personal import Had
 from imsr_core.score.protocol import Term
+
+#: Scores that are added to at once: half a megabyte, so that they stay in the processor's cache.
+AT_ONCE = 120_000
 
 
 @dataclass(frozen=True)
@@ -24,23 +27,27 @@ class WeighedInterest:
     had: float = 0.0
 
     def add(self, scores: Tensor, users: IntArray, mine: Had | None) -> tuple[Rough, Tensor | None]:
-        """Add it about to ``scores`` (b, N) of ``users`` (b,), in place, all of them raised by the same, but for what is
-        still to be added for what they had (P,), ``mine``, which is returned, too."""
+        """Add it about to ``scores`` (b, N) of ``users`` (b,), in place, but for what is still to be added for what
+        they had (P,), ``mine``, which is returned, too."""
         interest, ids = self.interest, torch.from_numpy(users)
-        near, raised, off = [], 0.0, torch.zeros(len(users))
-        share = interest.scale / len(interest.members)
-        for (store, _), items in zip(interest.members, interest.rough, strict=True):
-            rough = RoughInterests.of(store, ids, items)
-            near.append(rough.nearest(items))
-            scores.add_(near[-1], alpha=share * self.weight)
-            raised, off = raised + rough.raised, off.add_(rough.off)
+        members = [
+            (RoughInterests.of(store, ids, items), items)
+            for (store, _), items in zip(interest.members, interest.rough, strict=True)
+        ]
+        share, near = interest.scale / len(members), [rough.nearest(items) for rough, items in members]
+        off = torch.stack([rough.off for rough, _ in members]).sum(0)
         slack = off * (share * max(abs(self.weight), abs(self.weight + self.had)))
+        found = Rough(self, members, near, slack)
+        many = max(1, AT_ONCE // max(scores.shape[1], 1))
+        for first in range(0, len(users), many):
+            part = slice(first, first + many)
+            scores[part].add_(found.of_all([each[part] for each in near]), alpha=share * self.weight)
         if mine is None or not self.had:
-            return Rough(self, near, raised, slack, None), None
+            return found, None
         places, apart = mine.places_in(scores), torch.zeros(scores.shape, dtype=torch.bool)
         apart.view(-1)[places] = True
-        told = sum((each.view(-1).index_select(0, places).float() for each in near), torch.tensor(-raised))
-        return Rough(self, near, raised, slack, apart), told.mul_(share * self.had)
+        told = found.of_all([each.view(-1).index_select(0, places) for each in near])
+        return replace(found, apart=apart), told.mul_(share * self.had)
 
 
 def weighed_interest(term: Term, weights: Tensor) -> WeighedInterest | None:
@@ -51,24 +58,29 @@ def weighed_interest(term: Term, weights: Tensor) -> WeighedInterest | None:
 
 @dataclass(frozen=True)
 class Rough:
-    """What was added to scores (b, N): ``near`` (b, N) the products of each member, of which all together are
-    ``raised``, and ``apart`` (b, N) what the users had; no score is off by more than ``off`` (b,)."""
+    """What was added to scores (b, N): ``near`` (b, N) the raised products of each of ``members``, its interests and its
+    items; and ``apart`` (b, N) what the users had; no score is off by more than ``off`` (b,)."""
 
     term: WeighedInterest
+    members: list[tuple[RoughInterests, RoughItems]]
     near: list[Tensor]
-    raised: float
     off: Tensor
-    apart: Tensor | None
+    apart: Tensor | None = None
 
-    def put_right(self, scores: Tensor, users: IntArray, items: Tensor) -> Tensor:
-        """(b, C) the scores of ``items`` (b, C) for ``users`` (b,), of the ``scores`` (b, N) that it was added to."""
-        interest = self.term.interest
-        known = interest.at(users, items.numpy())[..., 0]
-        near = sum((each.gather(1, items).float() for each in self.near), torch.tensor(-self.raised))
-        known -= near.mul_(interest.scale / len(interest.members))
+    def put_right(self, scores: Tensor, items: Tensor) -> Tensor:
+        """(b, C) the scores of ``items`` (b, C), of the ``scores`` (b, N) that it was added to."""
+        share = self.term.interest.scale / len(self.members)
+        known = torch.stack([rough.exactly(own.vectors, items) for rough, own in self.members]).sum(0)
+        known -= self.of_all([each.gather(1, items) for each in self.near])
         if self.apart is not None:
             known *= self.term.weight + self.term.had * self.apart.gather(1, items)
         else:
             known *= self.term.weight
-        raised = interest.scale / len(interest.members) * self.term.weight * self.raised
-        return known.add_(scores.gather(1, items)).sub_(raised)
+        return known.mul_(share).add_(scores.gather(1, items))
+
+    def of_all(self, near: list[Tensor]) -> Tensor:
+        """The sum of what is ``near`` by each member, not raised."""
+        total = near[0].float()
+        for more in near[1:]:
+            total += more.float()  # which is sooner done than to add halves
+        return total.sub_(sum(rough.raised for rough, _ in self.members))

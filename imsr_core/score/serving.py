@@ -128,7 +128,7 @@ class Scorer:
     def _put_right(self, users: IntArray, n: int, scores: Tensor, rough: Rough) -> tuple[Tensor, Tensor]:
         """Items and scores (B, n) of the best items of ``users`` (B,), from ``scores`` (B, N) that are `_roughly`."""
         near, many = shortlist(scores, n, 2 * rough.off)
-        items, values = in_order(near, rough.put_right(scores, users, near.clamp(min=0)), n)
+        items, values = in_order(near, rough.put_right(scores, near.clamp(min=0)), n)
         if many.any():
             rows = torch.from_numpy(np.flatnonzero(many))
             whole = self.scores(users[many]).masked_fill_(scores[rows] == -torch.inf, -torch.inf)
