@@ -78,8 +78,9 @@ class RoughItems:
 @dataclass(frozen=True, eq=False)
 class RoughInterests:
     """The interests of b users in the order of how many they have: ``whole`` (R, d) as they are, and ``halves``
-    (R, d + `RAISED`) bfloat16, ``raised`` in the last columns; ``groups`` of users with as many, the users in this
-    ``order`` (b,), and the ``place`` (b,) of each user in it. ``off`` (b,) is how far off products with items can be."""
+    (R, d + `RAISED`) bfloat16, ``raised`` in the last columns; ``groups`` of users with as many, the users in that
+    ``order`` (b,), and the ``place`` (b,) of each of them in it. ``off`` (b,) is how far off products with items can
+    be."""
 
     whole: Tensor
     halves: Tensor
@@ -108,7 +109,7 @@ class RoughInterests:
         return cls(interests, halves, raised, groups, order, place, off)
 
     def nearest(self, items: RoughItems) -> Tensor:
-        """(b, N) bfloat16: ``raised`` + max_k h_k . e_i of each user, about; of who has no interest ``raised`` alone."""
+        """(b, N) bfloat16: ``raised`` + max_k h_k . e_i of each user, about; ``raised`` of who has none."""
         ends = self.groups[-1][1].stop if self.groups else 0
         best = torch.empty(len(self.off), len(items.vectors), dtype=torch.bfloat16)
         best[ends:] = self.raised
@@ -120,8 +121,8 @@ class RoughInterests:
         return best if self.place is None else best.index_select(0, self.place)
 
     def exactly(self, vectors: Tensor, items: Tensor) -> Tensor:
-        """(b, C) max_k h_k . e_i of each user and its ``items`` (b, C), in 32 bits, of ``vectors`` (N, d) as they are; of
-        who has no interest 0."""
+        """(b, C) max_k h_k . e_i of each user and its ``items`` (b, C), in 32 bits, of ``vectors`` (N, d) as they are;
+        0 of who has no interest."""
         best, items = torch.zeros(items.shape), items.index_select(0, self.order)
         for rows, users, k in self.groups:
             own, asked = self.whole[rows].view(-1, k, vectors.shape[1]), items[users]

@@ -262,9 +262,9 @@ def _solved(
     scales = torch.nn.functional.pad(torch.stack([roots.reciprocal(), roots]), (0, 1)).view(-1)
     for batch in _batches(count):
         column = np.arange(int(count[batch[-1]]))
-        rows = np.where(column < count[batch, None], start[batch, None] + column, gap)
-        both = torch.from_numpy(np.stack([rows, rows + (gap + 1)], 1))  # (b, 2, W) of ``scales``
-        rows, chosen = torch.from_numpy(rows.ravel()), torch.from_numpy(batch)
+        own_rows = np.where(column < count[batch, None], start[batch, None] + column, gap)
+        both = torch.from_numpy(np.stack([own_rows, own_rows + (gap + 1)], 1))  # (b, 2, W) of ``scales``
+        rows, chosen = torch.from_numpy(own_rows.ravel()), torch.from_numpy(batch)
         vectors = known.index_select(0, others.index_select(0, rows))
         own = _Own.of(vectors, scales.index_select(0, both.view(-1)).view(both.shape), by_table)
         if held is None and len(column) <= FEW:

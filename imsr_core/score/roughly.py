@@ -58,8 +58,8 @@ def weighed_interest(term: Term, weights: Tensor) -> WeighedInterest | None:
 
 @dataclass(frozen=True)
 class Rough:
-    """What was added to scores (b, N): ``near`` (b, N) the raised products of each of ``members``, its interests and its
-    items; and ``apart`` (b, N) what the users had; no score is off by more than ``off`` (b,)."""
+    """What was added to scores (b, N): ``near`` (b, N) the raised products of each of ``members``, its interests and
+    its items; and ``apart`` (b, N) what the users had; no score is off by more than ``off`` (b,)."""
 
     term: WeighedInterest
     members: list[tuple[RoughInterests, RoughItems]]

@@ -54,6 +54,26 @@ def test_a_user_solves_its_own_equations(two_crowds, table, few, monkeypatch):
         )
 
 
+@pytest.mark.parametrize("few", [0, 16])
+def test_what_has_faded_to_nothing_was_had_all_the_same(two_crowds, few, monkeypatch):
+    """After a thousand half-lives 32 bits have no count any more: what is left is that it was had."""
+    monkeypatch.setattr(factors, "FEW", few)
+    term, _ = two_crowds
+    later = replace(term, personal=replace(term.personal, until=term.personal.until + 4_000 * UNIT))
+    users, told = np.arange(40), torch.tensor([0.5, -2.0])
+    mine = later.personal.had_by(users)
+    assert not mine.values[:, factors.COUNTS].any()
+    vectors, products = later._read(mine, told)
+    known = term.factors.view(-1, len(WEIGHTS), RANK).double()
+    curve = known.permute(1, 2, 0) @ known.transpose(0, 1) + RIDGE * torch.eye(RANK)
+    slope = torch.zeros(40, len(WEIGHTS), RANK, dtype=torch.float64)
+    slope.index_add_(0, torch.from_numpy(mine.place), known[mine.items])
+    expected = torch.linalg.solve(curve, slope.permute(1, 2, 0)).permute(2, 0, 1)
+    torch.testing.assert_close(vectors, expected.flatten(1).float(), rtol=1e-3, atol=1e-5)
+    each = (expected[mine.place] * known[mine.items]).sum(-1).float() @ told
+    torch.testing.assert_close(products, each, rtol=1e-3, atol=1e-5)
+
+
 def test_what_the_others_of_ones_kind_have_is_near(two_crowds):
     term, items = two_crowds
     scores = torch.zeros(40, 21)

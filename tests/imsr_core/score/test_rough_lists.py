@@ -118,6 +118,16 @@ def test_products_are_off_by_no_more_than_is_said(seed, scale, dim):
     assert float(rough.off.max()) < 0.02 * most  # and that is not much
 
 
+@pytest.mark.parametrize("shown", [0, 1, 40])
+def test_products_of_a_few_items_are_exact(shown):
+    generator = torch.Generator().manual_seed(shown)
+    items, users = RoughItems(vectors(generator, 700, 8)), torch.tensor([4, 20, 0, 99, 1, 2, 5, 3])
+    known = store(generator, 8, 4)
+    few = torch.randint(700, (len(users), shown), generator=generator)
+    found = RoughInterests.of(known, users, items).exactly(items.vectors, few)
+    torch.testing.assert_close(found, nearest_scores(known, users, items.vectors).gather(1, few))
+
+
 @pytest.mark.parametrize("everybody", [[], [99]])
 def test_nobody_with_interests(everybody):
     items = RoughItems(torch.ones(20, 4))
