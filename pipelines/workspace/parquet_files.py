@@ -41,7 +41,8 @@ def write_table(table: pa.Table, path: Path, *, row_group_size: int = 131_072, r
     """Write a table so that ``path`` is the whole file or does not change; safe to repeat.
 
     The same table gives the same bytes. Pages carry checksums, so damage is found on reading. Integers of ``rising``
-    columns, which rise for long stretches, are written as differences.
+    columns, which rise for long stretches, are written as differences; vectors as the first bytes of all their numbers,
+    the second ones and so on: no number comes twice, so that a dictionary of them is larger than they are.
     """
     write_tables([table], path, row_group_size=row_group_size, rising=rising)
 
@@ -58,8 +59,9 @@ def write_tables(
     of these columns only, if any are named."""
     pieces = iter(tables)
     first = next(pieces)
-    how = {"column_encoding": dict.fromkeys(rising, "DELTA_BINARY_PACKED")} if rising else {}
-    plain = [name for name in first.column_names if name not in rising] if rising else True
+    vectors = {field.name: f"{field.name}.list.element" for field in first.schema if _has_vectors(field.type)}
+    encodings = dict.fromkeys(rising, "DELTA_BINARY_PACKED") | dict.fromkeys(vectors.values(), "BYTE_STREAM_SPLIT")
+    plain = [name for name in first.column_names if name not in rising and name not in vectors]
     with (
         _replacing(path) as file,
         pq.ParquetWriter(
@@ -67,13 +69,18 @@ def write_tables(
             first.schema,
             compression="zstd",
             write_page_checksum=True,
-            use_dictionary=plain,
+            use_dictionary=plain if encodings else True,
             write_statistics=list(statistics) or True,
-            **how,
+            column_encoding=encodings or None,
         ) as writer,
     ):
         for table in chain([first], pieces):
             writer.write_table(table, row_group_size=row_group_size)
+
+
+def _has_vectors(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return lists and pa.types.is_float32(kind.value_type) and kind.value_field.name in ("item", "element")
 
 
 @contextmanager
