@@ -28,6 +28,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from imsr_core.config import DetectorConfig
 from imsr_core.interests import InterestStore
@@ -62,8 +63,8 @@ def clarity(
     for start in range(0, len(event_user), chunk):
         who, what = event_user[start : start + chunk], event_item[start : start + chunk]
         found = store.rows_of(users[who])
-        vectors = store.vectors[found.rows] if len(store) else torch.zeros(*found.mask.shape, store.dim)
-        logits = scale * (vectors @ items[what][..., None]).squeeze(-1)  # (e, K)
+        vectors = embedding(found.rows, store.vectors) if len(store) else torch.zeros(*found.mask.shape, store.dim)
+        logits = scale * (vectors @ embedding(what, items)[..., None]).squeeze(-1)  # (e, K)
         total.index_add_(0, who, item_clarity(logits, found.mask).double())
         count.index_add_(0, who, found.mask.any(-1).double())
     return torch.where(count >= min_items, total / count, math.nan)

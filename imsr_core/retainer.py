@@ -94,9 +94,14 @@ def _drawn(batch: Distillation, n: int, generator: torch.Generator | None) -> tu
     count, found = existing.sum(1, keepdim=True), existing.gather(1, drawn)
     # one is found wherever there is one, and stands for all
     times = count if n == 1 else found * (count.to(batch.student) / found.sum(1, keepdim=True).clamp(min=1))
-    wide = drawn[..., None].expand(-1, -1, batch.student.shape[-1])
-    student, teacher = batch.student.gather(1, wide), batch.teacher.gather(1, wide)
+    first = torch.arange(len(existing), device=drawn.device)[:, None] * existing.shape[1]
+    student, teacher = (_rows(side, first + drawn) for side in (batch.student, batch.teacher))
     return replace(batch, student=student, teacher=teacher, existing=found), times
+
+
+def _rows(interests: Tensor, rows: Tensor) -> Tensor:
+    """Of ``interests`` (B, K, d), one behind the other, the ``rows`` (B, n): (B, n, d)."""
+    return interests.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, -1)
 
 
 def _target_logits(interests: Tensor, target: Tensor) -> Tensor:

@@ -14,9 +14,11 @@ for the whole table and cannot grow.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -104,3 +106,31 @@ class RowTable:
         scale = (1 - BETA2**steps).sqrt_() / (1 - BETA1**steps)
         root = second.sqrt_().add_(EPSILON * (1 - BETA2**steps).sqrt_()[:, None])
         self.weight.index_add_(0, ids, first.div_(root).mul_(scale[:, None]), alpha=-learning_rate)
+
+
+def rows_at(table: Tensor, *places: Tensor) -> tuple[Tensor, ...]:
+    """The rows (n, d) of ``table`` (N, d) at each of ``places`` (n,).
+
+    As an embedding of each would give, but with one gradient (N, d) for all: of one for each, most would be zeros.
+    """
+    return _RowsAt.apply(table, *places)
+
+
+class _RowsAt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, *places: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(*places)
+        ctx.rows = len(table)
+        ctx.set_materialize_grads(False)
+        return tuple(functional.embedding(place, table) for place in places)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        found = [(place, each) for place, each in zip(ctx.saved_tensors, gradients, strict=True) if each is not None]
+        total = found[0][1].new_zeros(ctx.rows, found[0][1].shape[1])
+        for place, each in found:
+            if total.is_cuda:  # where index_add_ adds in any order
+                total.index_put_((place,), each, accumulate=True)
+            else:
+                total.index_add_(0, place, each)
+        return total, *(None for _ in gradients)

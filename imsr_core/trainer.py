@@ -27,10 +27,9 @@ from imsr_core.interests import InterestStore
 from imsr_core.objectives import full_softmax, label_aware, sampled_softmax, unit
 from imsr_core.ragged import SpanSequences
 from imsr_core.retainer import Distillation, retainer_loss
-from imsr_core.rows import RowTable
+from imsr_core.rows import RowTable, rows_at
 from imsr_core.score.serving import Remembering
 from imsr_core.state import ModelState
-from imsr_core.trimmer import orthogonal_part
 
 #: Called after each step with (steps done, steps in all at most, loss of the step).
 Progress = Callable[[int, int, float], None]
@@ -59,11 +58,11 @@ class WorkingInterests:
         keep = found.mask[..., None]
         source = self.store.queries if queries is None else queries
         prior = Prior(
-            start=self.store.vectors[found.rows] * keep,
+            start=functional.embedding(found.rows, self.store.vectors) * keep,
             mass=self.mass[found.rows] * found.mask,
             mask=found.mask,
             stored=self.stored[found.rows] & found.mask,
-            queries=source[found.rows] * keep,
+            queries=functional.embedding(found.rows, source) * keep,
         )
         return prior, self.proposed[found.rows] & found.mask, found.rows
 
@@ -78,11 +77,10 @@ class WorkingInterests:
         """Interests (B, K, d) with the proposed ones made orthogonal to the stored ones (PIT, step 1)."""
         if self.basis is None or not bool(proposed.any()):
             return interests
-        asked = proposed.any(1).nonzero().squeeze(1)
-        basis = self.basis[rows[asked]] * mask[asked, :, None]
-        part = interests[asked]
-        part = torch.where(proposed[asked, :, None], orthogonal_part(part, basis, passes=1).to(part.dtype), part)
-        return interests.index_copy(0, asked, part)
+        basis = functional.embedding(rows, self.basis)
+        # what a proposed interest shares with each stored one; 0 of all others, which stay as they are
+        shared = (interests @ basis.transpose(1, 2)) * (proposed[:, :, None] & mask[:, None, :])
+        return torch.baddbmm(interests, shared, basis, alpha=-1).to(interests.dtype)
 
 
 class Leaf(NamedTuple):
@@ -127,6 +125,12 @@ class SpanTrainer:
     @property
     def config(self) -> InterestsConfig:
         return self.state.config
+
+    @property
+    def distils(self) -> bool:
+        """Whether interests of the span before teach those of this one."""
+        retainer = self.config.retainer
+        return retainer.enabled and retainer.weight > 0 and self.working.teacher_items is not None
 
     def to(self, device: torch.device) -> None:
         """Carry all that a step touches to a device: the state's tables and extractor, interests, optimiser."""
@@ -232,8 +236,9 @@ class SpanTrainer:
         ids, place = torch.unique(torch.cat([history.flatten(), batch.target, negatives, extra]), return_inverse=True)
         leaf = self.state.items.leaf(ids)
         vectors = unit(self.item_rows(ids, leaf), model.normalize_items)
-        sizes = [batch.history.numel(), len(batch), len(negatives), len(extra)]
-        history, target, negative, more = (functional.embedding(part, vectors) for part in place.split(sizes))
+        places = place.split([batch.history.numel(), len(batch), len(negatives), len(extra)])
+        ranked = self.config.retainer.items if self.distils else 0  # of the negatives, by the retainer
+        history, target, negative, more, listed = rows_at(vectors, *places, places[2][:ranked])
         history = history.view(*batch.history.shape, -1)
         leaves = [Leaf(self.state.items, ids, leaf)]
         interests, prior, stored = self._extract(batch, history, leaves)
@@ -246,11 +251,9 @@ class SpanTrainer:
         else:
             hits = batch.target[:, None] == negatives
             loss = sampled_softmax(user, target, negative, hits, model.logit_scale, offsets)
-        retainer = self.config.retainer
-        if retainer.enabled and retainer.weight and self.working.teacher_items is not None:
-            size = min(retainer.items, len(negatives))
-            distilled = self._distillation(batch, interests, prior, stored, target, negatives[:size], negative[:size])
-            loss = loss + retainer.weight * retainer_loss(distilled, retainer, generator)
+        if self.distils:
+            distilled = self._distillation(batch, interests, prior, stored, target, negatives[:ranked], listed)
+            loss = loss + self.config.retainer.weight * retainer_loss(distilled, self.config.retainer, generator)
         if len(extra):
             loss = loss + self.extra_loss(more)
         return self.regularised(loss, leaf, len(batch)), leaves
@@ -341,7 +344,7 @@ class SpanTrainer:
         assert teacher is not None
         ids = torch.cat([batch.target, items])
         known = ids < len(teacher)
-        before = unit(teacher[ids.where(known, 0)], self.config.model.normalize_items)
+        before = unit(functional.embedding(ids.where(known, 0), teacher), self.config.model.normalize_items)
         here = len(batch)
         return Distillation(
             student=interests,

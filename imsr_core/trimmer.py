@@ -38,12 +38,13 @@ def orthonormal_basis(existing: Tensor, mask: Tensor) -> Tensor:
     return basis.to(existing.dtype)
 
 
-def orthogonal_part(vectors: Tensor, basis: Tensor, passes: int = 2) -> Tensor:
+def orthogonal_part(vectors: Tensor, basis: Tensor) -> Tensor:
     """``vectors`` (B, J, d) without their projection on ``basis`` (B, K, d).
 
-    A second pass takes away what rounding left of the first; a training step does without.
+    A second pass takes away what rounding left of the first; a training step does without
+    (`WorkingInterests.separate`).
     """
-    for _ in range(passes):
+    for _ in range(2):
         vectors = vectors - (vectors @ basis.transpose(1, 2)) @ basis
     return vectors
 

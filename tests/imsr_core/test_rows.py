@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imsr_core.objectives import unit
-from imsr_core.rows import RowTable
+from imsr_core.rows import RowTable, rows_at
 from imsr_core.state import ModelState
 from imsr_core.testing.planted_logs import tiny_config
 
@@ -123,3 +123,20 @@ def test_item_vectors_are_made_once_until_the_weights_change(monkeypatch):
     monkeypatch.setattr("imsr_core.state.KEPT_VECTORS", 0)
     large = state.clone()
     assert large.item_vectors() is not large.item_vectors()
+
+
+@given(st.lists(st.lists(st.integers(0, 4), max_size=6), min_size=1, max_size=4), st.integers(0, 3))
+def test_rows_at_many_places_have_the_gradient_of_an_embedding_of_each(places, unused):
+    table = table_of(5).weight.double().requires_grad_()
+    found = rows_at(table, *(torch.tensor(place, dtype=torch.int64) for place in places))
+    weights = [torch.arange(1.0, 1 + each.numel(), dtype=torch.float64).view_as(each) for each in found]
+    for place, each in zip(places, found, strict=True):
+        assert torch.equal(each, table[torch.tensor(place, dtype=torch.int64)])
+    used = [i for i in range(len(places)) if i != unused]
+    if used:
+        sum((found[i] * weights[i]).sum() for i in used).backward()
+        expected = torch.zeros_like(table)
+        for i in used:
+            for row, weight in zip(places[i], weights[i], strict=True):
+                expected[row] += weight
+        assert torch.allclose(table.grad, expected)
