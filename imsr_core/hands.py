@@ -48,6 +48,11 @@ def lent(hands: Hands | None) -> Iterator[None]:
         _hands.reset(before)
 
 
+def somebody_lends() -> bool:
+    """Whether hands are lent, however few users there are."""
+    return _hands.get() is not None
+
+
 def hands_for(users: int) -> Hands | None:
     """Who does the work over so many users; None: this process, since nobody else offers, or it is one bucket."""
     hands = _hands.get()

@@ -248,7 +248,8 @@ def _categories(source: TrainingInput) -> CategoryRows | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Train on one core: a step's tensors are so small that threads would wait for each other longer than they work.
+    """Take each step on one core: its tensors are so small that threads would wait for each other longer than they
+    work. (Members of a model learn side by side.)
 
     It also makes a version independent of the machine's number of cores.
     """

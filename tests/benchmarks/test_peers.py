@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,10 @@ def test_processes_that_share_a_table_keep_it_the_same():
     script = Path(__file__).with_name("benchmark_parallel.py")
     done = subprocess.run([sys.executable, script, "--smoke"], capture_output=True, text=True, check=True)
     assert [line.split(" | ")[2] for line in done.stdout.splitlines()[2:]] == ["1", "2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="binds itself to cores")
+def test_members_side_by_side_are_the_same_as_one_after_the_other():
+    script = Path(__file__).with_name("benchmark_members.py")
+    done = subprocess.run([sys.executable, script, "--smoke"], capture_output=True, text=True, check=True)
+    assert [line.split(" | ")[0] for line in done.stdout.splitlines()[2:]] == ["| 200"]

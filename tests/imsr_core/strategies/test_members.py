@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread, current_thread
+from threading import enumerate as enumerate_threads
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from imsr_core.checkpoint import Before, chain_at, load_state, save_state
 from imsr_core.config import InterestsConfig
+from imsr_core.errors import NonFiniteError
+from imsr_core.hands import lent
 from imsr_core.holdout import hide_last
 from imsr_core.members import config_of
 from imsr_core.ragged import empty_sequences
@@ -141,15 +148,88 @@ def test_a_stranger_has_interests_of_each_member() -> None:
     assert not torch.equal(stranger.store.vectors, stranger.members[0].store.vectors)
 
 
-def test_progress_counts_the_steps_of_all_members() -> None:
-    told: list[tuple[int, int]] = []
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_progress_counts_the_steps_of_all_members(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    told: list[tuple[int, int, Thread]] = []
     state = learnt("imsr", config())
-    strategy_named("imsr")(state, *span_number(SPANS), lambda done, total, loss: told.append((done, total)))
+    strategy_named("imsr")(state, *span_number(SPANS), lambda *step: told.append((*step[:2], current_thread())))
     alone: list[tuple[int, int]] = []
     one = learnt("imsr", config(members=1))
     strategy_named("imsr")(one, *span_number(SPANS), lambda done, total, loss: alone.append((done, total)))
-    assert [done for done, _ in told] == list(range(1, len(told) + 1))
-    assert len(told) == MEMBERS * len(alone) == told[-1][1]
+    done = [done for done, _, _ in told]
+    assert done == sorted(set(done))
+    assert done[-1] == told[-1][1] == MEMBERS * len(alone)
+    assert {thread for _, _, thread in told} == {current_thread()}
+    if cores == 1:
+        assert done == list(range(1, len(done) + 1))
+
+
+@pytest.mark.parametrize(("name", "residual"), [*((name, False) for name in STRATEGIES), ("imsr", True)])
+def test_what_is_learnt_does_not_depend_on_the_cores(
+    name: str, residual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for cores in (1, 2, 8):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores), raising=False)
+        found.append(learnt(name, config(score={"enabled": True}, training={"residual": residual})))
+    for other in found[1:]:
+        for mine, theirs in zip((found[0], *found[0].members), (other, *other.members), strict=True):
+            assert_equal(tensors_of_store(mine.store), tensors_of_store(theirs.store))
+            assert_equal(mine.items.tensors(), theirs.items.tensors())
+        assert other.memory.keys() == found[0].memory.keys()
+        assert found[0].score is not None
+        assert other.score is not None
+        assert torch.equal(found[0].score.weights.values, other.score.weights.values)
+
+
+def members_that_learn_now() -> list[Thread]:
+    return [thread for thread in enumerate_threads() if thread.name.startswith("member")]
+
+
+@pytest.mark.parametrize("cores", [2, 3])
+def test_whoever_ends_the_first_member_ends_all(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    state = learnt("imsr", config())
+    state.config = replace(state.config, training=replace(state.config.training, epochs=10_000))
+
+    def end(done: int, total: int, loss: float) -> None:
+        if done > 20:
+            assert members_that_learn_now()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        strategy_named("imsr")(state, *span_number(SPANS), end)
+    assert not members_that_learn_now()
+
+
+def test_a_further_member_that_fails_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
+    state = learnt("imsr", config())
+    state.config = replace(state.config, training=replace(state.config.training, epochs=10_000))
+    state.members[0].store.vectors[:] = torch.nan
+    with pytest.raises(NonFiniteError, match="interests"):
+        strategy_named("imsr")(state, *span_number(SPANS))
+    assert not members_that_learn_now()
+
+
+def test_nobody_learns_beside_where_steps_have_several_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    state, seen = learnt("imsr", config()), []
+
+    def look(done: int, total: int, loss: float) -> None:
+        seen.extend(members_that_learn_now())
+
+    torch.set_num_threads(2)
+    try:
+        strategy_named("imsr")(state, *span_number(SPANS), look)
+    finally:
+        torch.set_num_threads(1)
+    with lent(SimpleNamespace(bucket_users=10**9)):
+        strategy_named("imsr")(state, *span_number(SPANS), look)
+    assert not seen
+    strategy_named("imsr")(state, *span_number(SPANS), look)
+    assert seen
 
 
 def test_interests_that_learn_what_the_counts_leave_do_so_in_every_member() -> None:
