@@ -74,10 +74,8 @@ def _cores(state: ModelState) -> int:
     alone = torch.get_num_threads() == 1 and training_device(state.config.training.device).type == "cpu"
     if not alone or somebody_lends():
         return 1
-    return min(
-        1 + len(state.members),
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-    )
+    bound = hasattr(os, "sched_getaffinity")  # to the cores that the process may use
+    return min(1 + len(state.members), len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1)
 
 
 @contextmanager
