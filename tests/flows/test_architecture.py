@@ -32,12 +32,12 @@ ALLOWED = {
     "imsr_core": {"torch", "numpy", "safetensors"},
     "pipelines": {
         "imsr_core", "torch", "numpy", "safetensors", "pyarrow", "duckdb", "apache_beam", "dask", "distributed",
-        "matplotlib", "jinja2", "markupsafe", "confluent_kafka", "fastavro",
+        "matplotlib", "jinja2", "markupsafe", "confluent_kafka", "fastavro", "psutil",
         "apprise", "faiss",
     },
     "flows": {
         "imsr_core", "pipelines", "sample_data", "prefect", "typer", "rich", "click", "cronsim", "httpx",
-        "fastapi", "uvicorn", "prometheus_client", "pydantic",
+        "fastapi", "starlette", "uvicorn", "prometheus_client", "pydantic",
         "torch", "numpy", "pyarrow", "duckdb",
     },
 }  # fmt: skip
@@ -226,8 +226,8 @@ def test_every_dependency_is_declared_and_used():
     optional = _names(extras["bench"] + extras["dask"] + extras["kafka"])
     optional |= {"faiss"} if extras["ann"] else set()  # what faiss-cpu brings
     used = set().union(*(imported(path) for path in FILES)) & set().union(*ALLOWED.values())
-    # click comes with typer, distributed with dask[distributed], markupsafe with jinja2
-    assert used - {*PACKAGES, "sample_data", "click", "distributed", "markupsafe"} <= needed | optional
+    # click comes with typer, distributed with dask[distributed], markupsafe with jinja2, starlette with fastapi
+    assert used - {*PACKAGES, "sample_data", "click", "distributed", "markupsafe", "starlette"} <= needed | optional
     assert needed - used <= {"sqlalchemy"}  # pinned for Prefect
 
 
