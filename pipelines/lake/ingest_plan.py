@@ -17,6 +17,7 @@ from pipelines.lake.report import FileReport
 from pipelines.lake.spans import Calendar
 from pipelines.lake.withdrawal import Withdrawal
 from pipelines.settings.imsr_toml import Settings
+from pipelines.workspace.file_system import is_of_the_machine
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.seal import file_sha256
@@ -70,7 +71,7 @@ def plan_of(
     """Look at every file, in the order given; the arguments are those of ``ingest`` and of `Plan`.
 
     Raises:
-        ReadError, OSError: a file is not there, unless ``tolerant``.
+        ReadError, OSError: a file is not there, unless ``tolerant``; the machine cannot read it now.
         ConfigError: calendar or buckets are not those of the first ingest.
     """
     settings = workspace.settings
@@ -90,7 +91,7 @@ def plan_of(
         try:
             report = _file_report(file, mapping, {} if withdrawal else known, named, again)
         except (ReadError, OSError) as error:
-            if not tolerant:
+            if not tolerant or is_of_the_machine(error):
                 raise
             report = FileReport(file.name, "", mapping, refused=reason_of(error), path=str(file.path))
         reports.append(report)

@@ -11,7 +11,6 @@ integer.
 
 from __future__ import annotations
 
-import errno
 import lzma
 import re
 import zlib
@@ -38,6 +37,7 @@ from pipelines.lake.parquet_rows import read_parquet
 from pipelines.lake.plain_text import BUDGET, Budget, PlainText, plain_text
 from pipelines.settings.source import EVENT_COLUMNS, SourceSettings
 from pipelines.workspace.engine import literal
+from pipelines.workspace.file_system import is_of_the_machine
 
 __all__ = ["BUDGET", "RAW_COLUMNS", "Budget", "EventFile", "ReadError", "dialect_of_file", "read_columns", "read_file"]
 
@@ -212,8 +212,8 @@ def _one_message(file: EventFile, kind: str) -> Iterator[None]:
     except duckdb.OutOfMemoryException:
         raise
     except (duckdb.Error, pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-            raise  # of our disk, not of the file
+        if is_of_the_machine(error):
+            raise
         said = _ENGINE.sub("", str(error)).strip() or type(error).__name__
         first = said.splitlines()[0].replace(str(file.link), file.path.name)[:300]
         raise ReadError(

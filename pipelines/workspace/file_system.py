@@ -22,6 +22,22 @@ UNKNOWN = frozenset(
 #: What it says where this user may not write, or nobody may.
 NOT_OURS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
+#: What it says where a disk is full, broken or gone, or a process may not have more: whatever file it is said of, that
+#: file is not at fault, and the same command does its work once the machine is in order.
+_OF_THE_MACHINE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether a file could not be read or written because of the machine. Engines pass on the system's words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _OF_THE_MACHINE
+    return any(os.strerror(number) in str(error) for number in _OF_THE_MACHINE)
+
 
 def lacks(folder: Path) -> list[str]:
     """What the file system of ``folder`` cannot do, in words, by trying it in a folder of its own there."""

@@ -1,11 +1,14 @@
 """What lies in landing/: data goes in, what is no data is left alone, what cannot be read is set aside."""
 
+import errno
 import gzip
 import os
 
+import duckdb
 import pytest
 from ingest_cases import NOW, ROWS, events, make_workspace, run, span_rows, write_csv
 
+from pipelines.lake import ingest_plan, readers
 from pipelines.lake.event_files import ReadError, find
 from pipelines.lake.intake import Intake
 from pipelines.lake.landing import RefusedFilesError, check_refused, ingest_landed, landed
@@ -104,6 +107,24 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_the_others_go_in(workspace)
     assert (report.refused, report.skipped, found.ignored) == ((), ("good.csv",), {})
     write_csv(landing / "a.csv", [("x", "y", "z")], ("still", "is", "this"))
     assert [file.path for file in ingest_all(workspace)[0].refused] == [str(refused / "a-1.csv")]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE], ids=os.strerror)
+@pytest.mark.parametrize(("room", "name"), [(ingest_plan, "file_sha256"), (readers, "read_delimited")])
+def test_a_disk_that_does_not_answer_is_no_fault_of_the_file(workspace, monkeypatch, room, name, number):
+    """It is neither set aside nor passed over: the next ingest takes it."""
+
+    def fail(*_, **__):
+        said = os.strerror(number)
+        raise OSError(number, said) if room is ingest_plan else duckdb.IOException(f"IO Error: cannot read: {said}")
+
+    path = write_csv(workspace.root / "landing" / "a.csv", ROWS)
+    monkeypatch.setattr(room, name, fail)
+    with pytest.raises((OSError, duckdb.IOException), match=os.strerror(number)):
+        ingest_all(workspace)
+    monkeypatch.undo()
+    assert landed(workspace) == [path]
+    assert ingest_all(workspace)[0].kept == 4
 
 
 def test_a_landing_folder_of_only_broken_files_makes_no_batch(workspace, tmp_path):
