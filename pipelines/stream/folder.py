@@ -1,8 +1,9 @@
 """Event files as they arrive in a folder: a stream for those who have no broker.
 
 A file is a message, known by its content: the same one is never taken twice. It counts as complete when it has not
-changed for ``SETTLED`` seconds; give it a hidden name while you write it if that may take longer. A file that cannot be
-read is named, left where it is, and read again when it changes.
+changed for ``SETTLED`` seconds, by its own time or, where that lies in the future, since it was first seen so; give it
+a hidden name while you write it if that may take longer. A file that cannot be read is named, left where it is, and
+read again when it changes.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class FolderFeed:
         self._workspace, self._folder, self._say = workspace, folder, say
         self._known: dict[Path, Stamp] = {}
         self._waiting: dict[Path, Stamp] = {}
+        self._seen: dict[Path, tuple[Stamp, float]] = {}  # since when a file is as it is
         with workspace.ledger.transaction() as tx:
             put_stream_state(tx, stream_state(tx, self.name).seen({FILES: Bounds(0, 0)}, to_us(now)))
 
@@ -104,10 +106,19 @@ class FolderFeed:
                 continue
             found[path] = (status.st_size, status.st_mtime_ns)
         self._waiting = {path: stamp for path, stamp in found.items() if self._known.get(path) != stamp}
+        before, now = self._seen, time.monotonic()
+        self._seen = {}
+        for path, stamp in self._waiting.items():
+            then, since = before.get(path, (stamp, now))
+            self._seen[path] = (stamp, since if then == stamp else now)
 
     def _complete(self) -> dict[Path, Stamp]:
-        until = time.time_ns() - int(SETTLED * 1e9)
-        return {path: stamp for path, stamp in self._waiting.items() if stamp[1] <= until}
+        until, now = time.time_ns() - int(SETTLED * 1e9), time.monotonic()
+        return {
+            path: stamp
+            for path, stamp in self._waiting.items()
+            if stamp[1] <= until or now - self._seen[path][1] >= SETTLED
+        }
 
     def _one_by_one(self, files: dict[Path, Stamp], writer: Writer) -> Written:
         last: IngestReport | None = None

@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from stream_world import NOW, TOML, Log, LogSource, batch_ingested, fingerprints
 
 from imsr_core.errors import ImsrError
 from pipelines.lake.spans import from_us
+from pipelines.stream import folder
 from pipelines.stream.closing import closing_of
 from pipelines.stream.folder import FolderFeed
 from pipelines.stream.messages import MessageFeed
@@ -62,8 +64,8 @@ def closing(workspace, partitions, now=NOW):
 def test_a_span_is_over_when_the_watermark_has_passed_its_end_and_the_lateness(tmp_path):
     workspace = batch_ingested(tmp_path / "w", make_events(60))
     now_us = us(3)
-    for time, wanted in ((us(2, 0.99), []), (us(2, 1), DAYS[:1]), (us(3, 1), DAYS[:2])):
-        found = closing(workspace, {"0": Partition(9, 9, now_us, time)}, from_us(now_us))
+    for newest, wanted in ((us(2, 0.99), []), (us(2, 1), DAYS[:1]), (us(3, 1), DAYS[:2])):
+        found = closing(workspace, {"0": Partition(9, 9, now_us, newest)}, from_us(now_us))
         assert [run.span_id for run in found.runs] == wanted
         assert found.opened == bool(wanted)
 
@@ -191,6 +193,19 @@ def old(path, text):
     """A file that was complete long ago."""
     path.write_text(text)
     os.utime(path, (1e9, 1e9))
+
+
+def test_a_file_from_a_clock_that_is_ahead_is_complete_when_it_no_longer_changes(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "SETTLED", 0.2)
+    place, ahead = tmp_path / "in" / "a.csv", time.time() + 1e6
+    place.parent.mkdir()
+    feed = folder_feed(workspace, place.parent, [])
+    for rows in (1, 2):
+        place.write_text("user_id,item_id,timestamp\n" + "u,i,2024-01-01\n" * rows)
+        os.utime(place, (ahead, ahead))
+        assert not feed.wait(0.0)
+    time.sleep(0.2)
+    assert feed.wait(0.0)
 
 
 def test_a_folder_is_a_stream_of_files(workspace, tmp_path):
