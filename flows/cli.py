@@ -18,6 +18,7 @@ from flows.console import errors, plain
 from flows.forgotten_option import ForgivingGroup
 from flows.next_command import keep_workspace
 from flows.quick_end import ending_quickly
+from flows.standard_streams import lost_words, never_fail_to_speak
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
 from pipelines.workspace.ending import raise_signal_behind
@@ -54,11 +55,14 @@ def imsr(
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, *NOT_OURS}
 #: What a file system does not know, and what a process may not have more of.
 _LACKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EMFILE, errno.ENFILE}
+#: Exit codes of commands that did what they were to do.
+_DONE = {0, 3, 4}
 
 
 def main() -> None:
     """The process of a command."""
-    with ending_quickly():
+    never_fail_to_speak()
+    with ending_quickly(at_last=_with_what_was_lost):
         run_command()
 
 
@@ -98,10 +102,26 @@ def _advice_on(error: Exception) -> str:
 
 
 def _fail(message: str, hint: str) -> None:
+    _tell(message, hint)
+    sys.exit(1)
+
+
+def _tell(message: str, hint: str) -> None:
     if answer.as_json:
         complain(message, hint)
-        sys.exit(1)
+        return
     errors.print(f"[red bold]error:[/] {plain(message)}", soft_wrap=True)
     if hint:
         errors.print(f"  -> {plain(keep_workspace(hint))}", soft_wrap=True)
-    sys.exit(1)
+
+
+def _with_what_was_lost(code: int) -> int:
+    """The exit code of a command whose standard output may have gone nowhere; that it did is said."""
+    lost = lost_words()
+    if lost is None or code not in _DONE:
+        return code
+    _tell(
+        f"the standard output cannot be written: {lost.strerror}",
+        "what the command does is done, only its words are lost: make room where they go",
+    )
+    return code or 1

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.answers import Shown, answer, objects
-from flows.closed_streams import open_closed_streams
 from flows.next_command import keep_workspace
+from flows.standard_streams import open_closed_streams
 
 if TYPE_CHECKING:
     from pipelines.nights.night import SpanOutcome

@@ -9,15 +9,19 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def ending_quickly() -> Iterator[None]:
+def ending_quickly(at_last: Callable[[int], int] = int) -> Iterator[None]:
     """The process ends with the exit code of the ``SystemExit`` that leaves the block, once all threads and everything
     that was registered at `atexit` are through; after any other exception, and where a stream cannot be written, as it
-    always would. To be entered before anything else waits for the end: what is registered first is run last."""
+    always would. To be entered before anything else waits for the end: what is registered first is run last.
+
+    Args:
+        at_last: is given the exit code when all that was said is written, and says which it is to be.
+    """
     code: int | None = None
 
     def end() -> None:
@@ -26,9 +30,11 @@ def ending_quickly() -> Iterator[None]:
         try:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
+            ending = at_last(code)
+            sys.stderr.flush()
         except (OSError, ValueError):  # a pipe that nobody reads, a stream that is closed: Python's own end says so
             return
-        os._exit(code)
+        os._exit(ending)
 
     atexit.register(end)
     try:
