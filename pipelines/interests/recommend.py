@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,15 @@ class Recommender:
         version = self.version
         return saying_if_pruned(version.workspace, version.row.version_id, version.lineage.vocabulary)
 
-    @cache  # noqa: B019 - a recommender is one version, and lives as long as it is used
     def _scorer(self, which: str) -> Scorer:
-        return self.state.scorer(which, self._vectors)
+        if which not in self._scorers:
+            self._scorers[which] = self.state.scorer(which, self._vectors)
+        return self._scorers[which]
+
+    @cached_property
+    def _scorers(self) -> dict[str, Scorer]:
+        """Those that were asked for so far; with the recommender they go, as one a session or a version is."""
+        return {}
 
     def _lists(
         self, users: NDArray[np.int64], n: int, exclude_seen: bool, share: float, allowed: NDArray[np.bool_] | None

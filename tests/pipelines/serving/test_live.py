@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from datetime import UTC, datetime
 
 import pytest
@@ -83,6 +85,17 @@ def test_fifty_publishes_and_five_rollbacks_under_load(learnt, copy_of):
     assert wrong == []
     assert live.problem == ""
     assert len(seen) > 1
+
+
+def test_a_version_that_is_no_longer_live_leaves_the_memory(learnt, copy_of):
+    workspace = copy_of(learnt)
+    live = Live.open(workspace)
+    live.served.recommend("u1", 5)
+    before = weakref.ref(live.served.recommender)
+    point(workspace, VERSIONS[0])
+    assert live.refresh()
+    gc.collect()
+    assert before() is None
 
 
 def test_a_version_that_is_damaged_leaves_the_one_before(learnt, copy_of):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from small_world import TOML, log, make, run_all
 
 from imsr_core.errors import ConfigError
 from pipelines.interests import remembered
+from pipelines.interests.recommend import Recommender
 from pipelines.serving.model import ServedModel, UnknownItemError
 
 
@@ -74,3 +77,18 @@ def test_what_cannot_be_asked_says_so(model):
 def test_items_that_nobody_knows_are_an_error(model):
     with pytest.raises(UnknownItemError):
         model.recommend_session(["unheard of"], 4)
+
+
+def test_nothing_of_a_session_stays_in_memory(model):
+    model.recommend_session(["i1"], 5)
+    before = recommenders()
+    for number in (1, 13, 25):
+        model.recommend_session([f"i{number}"], 5)
+        model.recommend_session([f"i{number}"], 5, new=False)
+    assert recommenders() == before
+
+
+def recommenders() -> int:
+    """How many there are in this process; each holds a model."""
+    gc.collect()
+    return sum(type(each) is Recommender for each in gc.get_objects())
