@@ -131,14 +131,14 @@ class ModelState:
         stores = (member.store for member in self.members)
         return InterestTerm(self.store, first, self.config.model.logit_scale, tuple(zip(stores, others, strict=True)))
 
-    def scorer(self, which: str = "everything", vectors: Sequence[Tensor] | None = None) -> Scorer:
-        """What scores the catalogue for a user, with the weights of one of `imsr_core.score.SETS`."""
-        term = self.interest_term(vectors)
+    def scorer(self, which: str = "everything", interest: InterestTerm | None = None) -> Scorer:
+        """What scores the catalogue for a user, with the weights of one of `imsr_core.score.SETS`; ``interest`` is
+        `interest_term`, if it is at hand."""
+        term = self.interest_term() if interest is None else interest
         if self.score is not None:
             return self.score.scorer(term, which)
         one = torch.ones(1)
-        interest = replace(term, scale=1.0)
-        terms: list[tuple[Term, Tensor]] = [(interest, one), (BiasTerm(self.item_bias()), one)]
+        terms: list[tuple[Term, Tensor]] = [(replace(term, scale=1.0), one), (BiasTerm(self.item_bias()), one)]
         return Scorer(terms, self.n_items, self.store.users.numpy())
 
     def with_items(self, n_items: int) -> ModelState:

@@ -6,8 +6,8 @@ no state of its own: the interests and item vectors are the model's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -84,14 +84,31 @@ class InterestTerm:
         return tuple(RoughItems(vectors) for _, vectors in self.members)
 
     @cached_property
-    def _across(self) -> tuple[tuple[InterestStore, Tensor], ...]:
-        """Store and item vectors (d, N) of each member: for one user after the other."""
-        return tuple((store, vectors.T.contiguous()) for store, vectors in self.members)
+    def _across(self) -> tuple[Tensor, ...]:
+        """The item vectors (d, N) of each member: for one user after the other."""
+        return tuple(vectors.T.contiguous() for _, vectors in self.members)
+
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether the item vectors are so few that they are kept across, too."""
+        return self.items.numel() <= ACROSS
+
+    def asked_of(self, stores: Sequence[InterestStore]) -> InterestTerm:
+        """The same items for other people, whose interests are in the ``stores`` of each member; what was made of the
+        item vectors is not made again."""
+        first, *more = stores
+        others = tuple((store, vectors) for store, (_, vectors) in zip(more, self.others, strict=True))
+        other = replace(self, store=first, others=others)
+        vars(other)["rough"] = self.rough
+        if self._one_by_one:
+            vars(other)["_across"] = self._across
+        return other
 
     def _best(self, users: IntArray) -> Tensor:
         """(B, N) the product of each item with the nearest interest of ``users`` (B,)."""
-        if len(users) == 1 and self.items.numel() <= ACROSS:
-            return self._mean(nearest_of_one(store, int(users[0]), items) for store, items in self._across)
+        if len(users) == 1 and self._one_by_one:
+            pairs = zip(self.members, self._across, strict=True)
+            return self._mean(nearest_of_one(store, int(users[0]), across) for (store, _), across in pairs)
         ids = torch.from_numpy(users)
         return self._mean(nearest_scores(store, ids, vectors) for store, vectors in self.members)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.score import InterestTerm
 from imsr_core.score.serving import Scorer, with_places_kept
 from imsr_core.session import session_state
 from imsr_core.sorted_keys import unique
@@ -73,9 +74,14 @@ class Recommender:
     def _vectors(self) -> tuple[Tensor, ...]:
         return self.state.vectors_of_members()
 
+    @cached_property
+    def _interest(self) -> InterestTerm:
+        """The interests as a term, for all scorers: what is made of the item vectors is made once."""
+        return self.state.interest_term(self._vectors)
+
     @property
     def _items(self) -> Tensor:
-        return self._vectors[0]
+        return self._interest.items
 
     def interests(self, user_id: Id) -> pa.Table:
         """The interests of one user, one row each, oldest first.
@@ -166,7 +172,8 @@ class Recommender:
         """The ``n`` best items for somebody who had ``items`` (indices, the most recent last): rank, item_id, score,
         reason. Every term of the score reads them as it reads a user's; ``new`` leaves the items themselves out."""
         stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items), self._vectors))
-        vars(stranger)["_vectors"] = self._vectors  # a catalogue is not made anew for each request
+        stores = [stranger.state.store, *(member.store for member in stranger.state.members)]
+        vars(stranger)["_interest"] = self._interest.asked_of(stores)  # a catalogue is not made anew for each request
         nobody, which = np.zeros(1, dtype=np.int64), "new" if new else "everything"
         hidden = (np.zeros(len(items), dtype=np.int64), items) if new else None
         lists = stranger._scorer(which).best(nobody, n, hidden)
@@ -200,7 +207,7 @@ class Recommender:
 
     def _scorer(self, which: str) -> Scorer:
         if which not in self._scorers:
-            self._scorers[which] = self.state.scorer(which, self._vectors)
+            self._scorers[which] = self.state.scorer(which, self._interest)
         return self._scorers[which]
 
     @cached_property

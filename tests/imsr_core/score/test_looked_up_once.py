@@ -58,3 +58,17 @@ def test_other_users_have_what_they_had():
     fresh = PersonalTerm(100, 0, again.personal.pairs, again.personal.until)
     mine = again.personal.had_by(USERS)
     np.testing.assert_array_equal(mine.items, fresh.had_by(USERS.copy()).items)
+
+
+def test_other_people_are_asked_with_what_was_made_of_the_item_vectors():
+    store, vectors = store_of({0: [[0.2, 0.9]], 3: [[-0.5, 0.5]]}), torch.randn(N_ITEMS, 2)
+    theirs = store_of({0: [[1.0, 0.1], [0.3, -0.4]]})
+    term = InterestTerm(store, vectors, 3.0, ((store, -vectors),))
+    other, anew = term.asked_of([theirs, store]), InterestTerm(theirs, vectors, 3.0, ((store, -vectors),))
+    assert other._across is term._across
+    assert other.rough is term.rough
+    for users in (np.array([0]), np.array([3]), USERS):
+        scores, wanted = torch.zeros(len(users), N_ITEMS), torch.zeros(len(users), N_ITEMS)
+        other.add(scores, users, torch.ones(1))
+        anew.add(wanted, users, torch.ones(1))
+        torch.testing.assert_close(scores, wanted, rtol=0, atol=0)

@@ -9,6 +9,7 @@ import pytest
 from small_world import TOML, log, make, run_all
 
 from imsr_core.errors import ConfigError
+from imsr_core.score import interest
 from pipelines.interests import remembered
 from pipelines.interests.recommend import Recommender
 from pipelines.serving.model import ServedModel, UnknownItemError
@@ -86,6 +87,19 @@ def test_nothing_of_a_session_stays_in_memory(model):
         model.recommend_session([f"i{number}"], 5)
         model.recommend_session([f"i{number}"], 5, new=False)
     assert recommenders() == before
+
+
+def test_a_catalogue_is_not_made_anew_for_a_session(model, monkeypatch):
+    asked, nearest = [], interest.nearest_of_one
+    spy = lambda store, user, across: asked.append(across.data_ptr()) or nearest(store, user, across)  # noqa: E731
+    monkeypatch.setattr(interest, "nearest_of_one", spy)
+    model.recommend("u1", 5)
+    own = set(asked)
+    asked.clear()
+    for new in (True, False):
+        model.recommend_session(["i1"], 5, new=new)
+    assert asked
+    assert set(asked) == own
 
 
 def recommenders() -> int:
