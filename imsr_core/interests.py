@@ -154,16 +154,37 @@ class InterestStore:
 
     def of_users(self, users: Tensor) -> InterestStore:
         """The interests of ``users`` only."""
-        return self.take(torch.isin(self.user, users))
+        start, count = self.runs_of(users.unique())
+        first = count.cumsum(0) - count
+        return self.take((start - first).repeat_interleave(count) + torch.arange(int(count.sum()), device=users.device))
+
+    @classmethod
+    def of_parts(cls, parts: list[InterestStore]) -> InterestStore:
+        """All rows of one part or several, which must not share an interest, in (user, interest_id) order.
+
+        The list is emptied on the way, so that the room of a part can be given back once its rows are taken over.
+        """
+        user, ids = (torch.cat([getattr(part, name) for part in parts]) for name in ("user", "interest_id"))
+        by_id = torch.argsort(ids, stable=True)
+        order = by_id[torch.argsort(user[by_id], stable=True)]
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order), device=order.device)
+        columns = {f.name: getattr(parts[0], f.name) for f in fields(cls)}
+        columns = {name: like.new_empty(len(order), *like.shape[1:]) for name, like in columns.items()}
+        first = 0
+        while parts:
+            part = parts.pop(0)
+            rows = place[first : first + len(part)]
+            for name, column in columns.items():
+                column[rows] = getattr(part, name)
+            first += len(part)
+        return cls(**columns)
 
     def union(self, other: InterestStore) -> InterestStore:
         """All rows of both stores, in (user, interest_id) order. The two must not share an interest."""
         if not len(self) or not len(other):
             return other if not len(self) else self
-        joined = [torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)]
-        by_id = torch.argsort(joined[1], stable=True)
-        order = by_id[torch.argsort(joined[0][by_id], stable=True)]
-        return InterestStore(*(column[order] for column in joined))
+        return InterestStore.of_parts([self, other])
 
     def updated(self, changes: InterestStore) -> InterestStore:
         """This store as of a later span: the users of ``changes`` have exactly the interests they have there."""

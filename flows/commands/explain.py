@@ -38,7 +38,7 @@ def explain(
     if not everybody and user is None:
         raise ConfigError("explain whose interests?", hint="imsr explain --user ID, or --all")
     _take_metadata(opened)
-    explainer = Explainer.open(opened, version)
+    explainer = Explainer.open(opened, version, users=None if everybody or user is None else [user])
     if everybody:
         with holding(opened, "imsr explain --all", now=current_time):  # not while a user is being forgotten
             path = explainer.write_all(items)

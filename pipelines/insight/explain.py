@@ -1,12 +1,13 @@
 """A user's interests, explained: what each stands for, how old it is, how it drifted, what it brings lately.
 
-explainer = Explainer.open("my-workspace")
+explainer = Explainer.open("my-workspace")      # users=["2453"]: for them alone, in a moment
 explainer.user("2453")        # a Meaning for each interest, oldest first
 explainer.write_all()         # everybody's nearest items, behind the view `interest_items`
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from imsr_core.overlap import overlap
 from pipelines.insight.meaning import Standout, labels, nearest_items, neighbourhood, standouts, tidy
+from pipelines.interests.asked_ids import Id
 from pipelines.interests.catalogue import Catalogue
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.editions import drop_editions, is_stored
@@ -61,13 +63,15 @@ class Explainer:
     described: Catalogue | None = None
 
     @classmethod
-    def open(cls, workspace: Workspace | Path | str, version_id: str | None = None) -> Explainer:
-        """The current version of a workspace, or the one of this id.
+    def open(
+        cls, workspace: Workspace | Path | str, version_id: str | None = None, *, users: Sequence[Id] | None = None
+    ) -> Explainer:
+        """The current version of a workspace, or the one of this id; for ``users`` alone it is read in a moment.
 
         Raises:
             WorkspaceError, VersionError, CheckpointError: what is asked for is not there, or damaged.
         """
-        return cls(Recommender.open(workspace, version_id))
+        return cls(Recommender.open(workspace, version_id, users=users))
 
     @cached_property
     def catalogue(self) -> Catalogue:

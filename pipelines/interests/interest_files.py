@@ -12,6 +12,7 @@ proportional to the users and not to the age of the chain.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ from torch import Tensor
 
 from imsr_core.interests import InterestStore
 from imsr_core.overlap import overlap
-from imsr_core.sorted_keys import is_in, unique
-from pipelines.workspace.parquet_files import ParquetFileError, read_table, row_count, write_tables
+from imsr_core.sorted_keys import IntArray, is_in, unique
+from pipelines.workspace.parquet_files import ParquetFileError, read_pieces, read_table, row_count, write_tables
 
 #: A chain with more rows than this times the living interests is written anew as one file.
 COMPACTION_FACTOR = 2.0
@@ -92,32 +93,37 @@ def overlaps(store: InterestStore) -> Tensor:
     return overlap(store.vectors, torch.repeat_interleave(store.counts.cumsum(0) - store.counts, store.counts))
 
 
-def read_interests(
-    chain: Sequence[Path], dim: int, query_units: int, users: NDArray[np.int64] | None = None
-) -> InterestStore:
+def read_interests(chain: Sequence[Path], dim: int, query_units: int, users: IntArray | None = None) -> InterestStore:
     """The interests as of the last file of ``chain`` (oldest first), of ``users`` or of everybody.
 
-    Of a few users only the row groups are read that may hold them: the files are sorted by user.
+    Of a few users only the row groups are read that may hold them: the files are sorted by user. A few row groups are
+    there at once, beside what is returned.
 
     Raises:
         ParquetFileError: a file is missing or damaged, or holds vectors of another length.
     """
     names = ["user_index", "interest_id", "born", "active", "support", "vector"]
     names += [*_QUERY_COLUMNS, "query_steps"] if query_units else []
-    found = np.zeros(0, dtype=np.int64)
-    store = InterestStore.empty(dim, query_units)
+    parts, found = [InterestStore.empty(dim, query_units)], np.zeros(0, dtype=np.int64)
     for path in reversed(chain):
-        table = read_table(path, names, having=None if users is None else ("user_index", users))
-        owner = table["user_index"].to_numpy()
-        wanted = ~is_in(owner, found)
-        if users is not None:
-            wanted &= is_in(owner, users)
-        part = _store(table.filter(pa.array(wanted)), dim, query_units, path)
-        found = np.concatenate([found, unique(owner)])
-        store = store.union(part)
-        if users is not None and len(store.users) == len(users):
+        newest = partial(_newest, newer=found, users=users, dim=dim, query_units=query_units, path=path)
+        pieces = read_pieces(path, names, newest, having=None if users is None else ("user_index", users))
+        found = unique(np.concatenate([found, *(owners for owners, _ in pieces)]))
+        parts += [part for _, part in pieces]
+        if users is not None and is_in(users, found).all():
             break
-    return store
+    return InterestStore.of_parts(parts)
+
+
+def _newest(
+    table: pa.Table, newer: IntArray, users: IntArray | None, dim: int, query_units: int, path: Path
+) -> tuple[IntArray, InterestStore]:
+    """Whose the rows of a table are, and those of who is not among ``newer``, of ``users`` alone if they are named."""
+    owner = table["user_index"].to_numpy()
+    wanted = ~is_in(owner, newer)
+    if users is not None:
+        wanted &= is_in(owner, users)
+    return unique(owner), _store(table.filter(pa.array(wanted)), dim, query_units, path)
 
 
 def member_file(folder: Path, number: int) -> Path:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from imsr_core.twin import TWIN
 from pipelines.insight.explain import Explainer
+from pipelines.interests.version import Version
 from pipelines.report.charts import WIDE, bars, lines, number, percent
 from pipelines.report.facts import Facts, Rows, gather
 from pipelines.report.floors import Floor, floors
@@ -52,8 +53,7 @@ def write_report(
     if out is not None:
         file_to_write(out)
     publish_catalog(workspace)  # those of an earlier release may lack a view
-    explainer = Explainer.open(workspace, version_id)
-    row = explainer.recommender.version.row
+    row = Version.open(workspace, version_id).row
     top_n = workspace.settings.evaluation.top_n
     with connect(workspace) as connection:
         facts = gather(connection, row.version_id, f"hr@{top_n}")
@@ -61,7 +61,8 @@ def write_report(
         shown = user_id or with_most_interests(connection, row.version_id)
         sections = [_score(facts, counted, top_n), slices(facts.scores, facts.counts, top_n)]
         sections += [_interests(facts), _histogram(facts), _changes(facts), _drift(facts)]
-        sections += person(connection, explainer, shown) if shown is not None else []
+        if shown is not None:
+            sections += person(connection, Explainer.open(workspace, row.version_id, users=[shown]), shown)
         sections += span_matrix(connection, row.version_id, f"hr@{top_n}")
         sections += [gate(connection, row.version_id), *_operations(facts, workspace)]
     page = _environment().from_string(resource_files("pipelines.report").joinpath("page.html").read_text("utf-8"))

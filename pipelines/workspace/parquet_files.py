@@ -202,6 +202,29 @@ def read_table(
     return _read_from(path, read, dictionaries)
 
 
+def read_pieces(
+    path: Path,
+    columns: Sequence[str],
+    take: Callable[[pa.Table], T],
+    *,
+    having: tuple[str, NDArray[np.int64]] | None = None,
+) -> list[T]:
+    """What ``take`` makes of a file's rows, a few row groups at a time, so that no more of them is there at once.
+
+    ``columns`` and ``having`` as of `read_table`. Where the file is replaced meanwhile, all of it is taken once more.
+
+    Raises:
+        ParquetFileError: the file is missing or damaged, or has no such column.
+    """
+
+    def read(file: pq.ParquetFile) -> list[T]:
+        _require(path, file, columns)
+        groups = list(range(file.num_row_groups)) if having is None else groups_with(file, *having)
+        return [take(table.select(list(columns))) for table in _few_at_once(file, list(columns), groups)]
+
+    return _read_from(path, read)
+
+
 def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, Any] | None) -> pa.Table:
     if having is None:
         return file.read(columns=columns)
@@ -209,11 +232,15 @@ def _read(file: pq.ParquetFile, columns: list[str], having: tuple[str, Any] | No
     groups = groups_with(file, column, keys)
     if len(groups) <= FEW_GROUPS or isinstance(keys, list) or column not in columns:
         return file.read_row_groups(groups, columns)
-    found = []
-    for first in range(0, len(groups), FEW_GROUPS):  # the rows of others go before the next groups are read
-        table = file.read_row_groups(groups[first : first + FEW_GROUPS], columns)
-        found.append(table.filter(pa.array(is_in(table[column].to_numpy(), keys))))
-    return pa.concat_tables(found)
+    # the rows of others go before the next groups are read
+    tables = _few_at_once(file, columns, groups)
+    return pa.concat_tables([table.filter(pa.array(is_in(table[column].to_numpy(), keys))) for table in tables])
+
+
+def _few_at_once(file: pq.ParquetFile, columns: list[str], groups: list[int]) -> Iterator[pa.Table]:
+    """The rows of some row groups, at least one table."""
+    for first in range(0, max(len(groups), 1), FEW_GROUPS):
+        yield file.read_row_groups(groups[first : first + FEW_GROUPS], columns)
 
 
 def groups_with(file: pq.ParquetFile, column: str, keys: NDArray[np.int64] | Sequence[str]) -> list[int]:

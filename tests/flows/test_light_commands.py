@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.command_list import COMMANDS
 from flows.lazy import uncollected
+from pipelines.interests.version import Version
+from pipelines.workspace.layout import Workspace
 
 HEAVY = ("torch", "apache_beam", "prefect", "matplotlib")
 
@@ -85,6 +87,23 @@ def test_a_list_of_one_user_imports_what_scores_and_nothing_that_writes_or_asks(
     named = imported_by("recommend", "--user", "u1", "--names", "-w", learnt, of=unwanted)
     assert "pipelines.insight" in named  # so that the names above are those that would be there
     assert "duckdb" in imported_by("recommend", "--all", "-w", learnt, of=unwanted)
+
+
+@pytest.mark.parametrize("words", [["recommend"], ["explain"], ["report"], ["report", None]], ids=str)
+def test_what_is_asked_of_one_user_reads_the_interests_of_that_user(learnt, monkeypatch, words):
+    """Of a million others it would be gigabytes. A report shows a user in detail, if need be one of its own choice."""
+    read, load = [], Version.load
+
+    def counted(version, users=None):
+        state = load(version, users)
+        read.append(len(state.store.users))
+        return state
+
+    monkeypatch.setattr(Version, "load", counted)
+    asked = [] if None in words else ["--user", "u1"]
+    done = CliRunner().invoke(app, [words[0], *asked, "-w", str(learnt)])
+    assert (done.exit_code, read) == (0, [1]), done.output
+    assert len(load(Version.open(Workspace.open(learnt))).store.users) == 7
 
 
 def test_the_list_of_commands_imports_none_of_them():

@@ -1,5 +1,7 @@
 """The interest store against a dictionary of lists."""
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +92,17 @@ def test_a_union_puts_new_interests_behind_the_old(old, new):
         assert_sorted(store)
         joined = {u: old.get(u, []) + new.get(u, []) for u in old | new}
         assert as_lists(store) == numbered(joined)
+
+
+@given(CONTENTS, st.integers(0, 12), st.integers(0, 12))
+def test_parts_in_any_order_are_a_store_again(contents, one, two):
+    store = build(contents)
+    cuts = [0, *sorted(min(cut, len(store)) for cut in (one, two)), len(store)]
+    parts = [store.take(slice(first, last)) for first, last in pairwise(cuts)]
+    whole = InterestStore.of_parts(given := [parts[1], parts[2], parts[0]])
+    assert_sorted(whole)
+    assert as_lists(whole) == numbered(contents)
+    assert given == []
 
 
 @given(CONTENTS, CONTENTS)

@@ -38,6 +38,12 @@ def test_each_interest_of_a_user_is_explained(learnt):
     assert all(-1.001 <= each.overlap <= 1.001 for each in meanings[1:])
 
 
+def test_what_is_read_for_one_user_says_the_same(learnt):
+    alone = Explainer.open(learnt, users=[NASTY_USER])
+    assert alone.user(NASTY_USER) == Explainer.open(learnt).user(NASTY_USER)
+    assert len(alone.recommender.state.store.users) == 1
+
+
 def test_names_and_categories_come_from_the_table(tmp_path):
     settings = '[items]\nmetadata = "items.csv"\nitem_id = "id"\nname = "title"\ncategories = ["group"]\n'
     workspace = make(tmp_path / "w", log([0, 1, 2]), TOML + settings)

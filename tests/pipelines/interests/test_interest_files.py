@@ -13,6 +13,7 @@ from imsr_core.holdout import hide_last
 from imsr_core.interests import InterestStore
 from imsr_core.state import ModelState
 from imsr_core.strategies import strategy_named
+from pipelines.interests import interest_files
 from pipelines.interests import version as versions_module
 from pipelines.interests.gate_events import salt_of
 from pipelines.interests.interest_files import read_interests, rows_in, write_interests
@@ -20,7 +21,7 @@ from pipelines.interests.version import Version
 from pipelines.nights.night import run_span
 from pipelines.nights.plan import due
 from pipelines.sequences.loader import load_history, load_sequences
-from pipelines.workspace.parquet_files import ParquetFileError
+from pipelines.workspace.parquet_files import FEW_GROUPS, ParquetFileError
 from pipelines.workspace.writer import writing
 
 
@@ -136,6 +137,27 @@ def test_vectors_of_another_length_are_refused(learnt):
     files = Version.open(learnt).interest_files()
     with pytest.raises(ParquetFileError, match="vector is not of length 9"):
         read_interests(files, 9, 0)
+
+
+@pytest.mark.parametrize("users", [None, np.arange(0, 600, 3)], ids=["everybody", "a third"])
+def test_no_more_than_a_few_row_groups_are_there_at_once(tmp_path, monkeypatch, users):
+    """A third of the users have rows in every group; who wants everybody holds a few groups beside the store, too."""
+    store = InterestStore.random(torch.arange(600), 3, 4, scale=1.0, born=0, generator=torch.Generator().manual_seed(0))
+    path, ids = tmp_path / "interests.parquet", pa.chunked_array([[f"u{n}" for n in range(600)]])
+    monkeypatch.setattr(interest_files, "GROUP_ROWS", 50)
+    write_interests(store, ids, ["s1"], "v1", path)
+    assert pq.read_metadata(path).num_row_groups == 36
+    read, asked = pq.ParquetFile.read_row_groups, []
+
+    def counted(file, groups, columns):
+        asked.append(len(groups))
+        return read(file, groups, columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counted)
+    monkeypatch.setattr(pq.ParquetFile, "read", None)
+    found = read_interests([path], 4, 0, users)
+    assert_same_store(found, store if users is None else store.of_users(torch.from_numpy(users)))
+    assert (sum(asked), max(asked)) == (36, FEW_GROUPS)
 
 
 def test_a_store_of_nobody_is_written_and_read(tmp_path):
