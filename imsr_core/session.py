@@ -7,7 +7,6 @@ of each user; a stranger's are the means of everybody's queries of the same rank
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -19,9 +18,8 @@ from imsr_core.state import ModelState
 
 
 @torch.no_grad()
-def session_interests(state: ModelState, items: Tensor, vectors: Tensor | None = None) -> InterestStore:
-    """The interests of one user (number 0) who had ``items`` (n,) int64, the most recent last; ``vectors`` (N, d) are
-    the model's `item_vectors`, if they are at hand.
+def session_interests(state: ModelState, items: Tensor) -> InterestStore:
+    """The interests of one user (number 0) who had ``items`` (n,) int64, the most recent last.
 
     Reads the ``history`` most recent ones; as many interests as a new user has. Empty without items.
     """
@@ -48,23 +46,21 @@ def session_interests(state: ModelState, items: Tensor, vectors: Tensor | None =
         stored=torch.zeros(1, count, dtype=torch.bool),
         queries=_mean_queries(state.store, store.queries)[None],
     )
-    embedded = (state.item_vectors() if vectors is None else vectors)[recent]
+    embedded = state.item_vectors(recent)
     interests = state.extractor(embedded[None], torch.ones(1, len(recent), dtype=torch.bool), prior)[0]
     support = torch.bincount((embedded @ interests.T).argmax(1), minlength=count)
     return store.replaced(vectors=interests, support=support)
 
 
-def session_state(state: ModelState, items: Tensor, vectors: Sequence[Tensor] | None = None) -> ModelState:
+def session_state(state: ModelState, items: Tensor) -> ModelState:
     """The model as it stands for one stranger (user 0) who had ``items`` (n,): interests and all counting terms are
-    read from them, and of anybody else's it keeps what goes with what. ``vectors`` are the model's
-    `vectors_of_members`, if they are at hand."""
+    read from them, and of anybody else's it keeps what goes with what."""
     score = None if state.score is None else state.score.of_items(items.numpy())
-    first, *others = state.vectors_of_members() if vectors is None else vectors
     members = tuple(
-        replace(member, store=session_interests(state.member(number), items, own))
-        for number, (member, own) in enumerate(zip(state.members, others, strict=True), 1)
+        replace(member, store=session_interests(state.member(number), items))
+        for number, member in enumerate(state.members, 1)
     )
-    return replace(state, store=session_interests(state, items, first), score=score, members=members)
+    return replace(state, store=session_interests(state, items), score=score, members=members)
 
 
 def _mean_queries(store: InterestStore, fresh: Tensor) -> Tensor:

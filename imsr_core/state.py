@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,6 +13,7 @@ from imsr_core.errors import NonFiniteError
 from imsr_core.extractors import Extractor, build_extractor
 from imsr_core.finite import is_finite
 from imsr_core.interests import InterestStore
+from imsr_core.item_vectors import ItemVectors
 from imsr_core.members import Member, config_of, initial_members, remembered_of
 from imsr_core.objectives import unit
 from imsr_core.ragged import SpanSequences, empty_sequences
@@ -87,17 +87,17 @@ class ModelState:
         """(N, d) item vectors as scores use them: at length 1 unless normalisation is off; of ``rows`` (n,) alone, if
         they are given."""
         if rows is None:
-            return self._vectors_of(0, self.items)
+            return self._vectors_of(0, self.items).whole
         return unit(self.items.weight[rows], self.config.model.normalize_items)
 
-    def _vectors_of(self, number: int, table: RowTable) -> Tensor:
-        """`item_vectors` of a member; of a table that is not large they are kept until its weights change, since the
+    def _vectors_of(self, number: int, table: RowTable) -> ItemVectors:
+        """The item vectors of a member; of a table that is not large they are kept until its weights change, since the
         test of a span, its training and its gate ask for them in turn. Nobody may write to them."""
         weight, kept = table.weight, vars(self).setdefault("_vectors", {})
         known = kept.get(number)
         if known is not None and known[0] is weight and known[1] == weight._version:
             return known[2]
-        vectors = unit(weight, self.config.model.normalize_items)
+        vectors = ItemVectors(weight, self.config.model.normalize_items)
         if weight.numel() <= KEPT_VECTORS:
             kept[number] = (weight, weight._version, vectors)
         return vectors
@@ -123,11 +123,15 @@ class ModelState:
 
     def vectors_of_members(self) -> tuple[Tensor, ...]:
         """`item_vectors` of each member, the first one's first."""
+        return tuple(vectors.whole for vectors in self.items_of_members())
+
+    def items_of_members(self) -> tuple[ItemVectors, ...]:
+        """The same in the form that is asked for."""
         return tuple(self._vectors_of(number, table) for number, table in enumerate(self.item_tables()))
 
-    def interest_term(self, vectors: Sequence[Tensor] | None = None) -> InterestTerm:
-        """The interests and item vectors as a term of the score; ``vectors`` are `vectors_of_members`, if at hand."""
-        first, *others = self.vectors_of_members() if vectors is None else vectors
+    def interest_term(self) -> InterestTerm:
+        """The interests and item vectors as a term of the score."""
+        first, *others = self.items_of_members()
         stores = (member.store for member in self.members)
         return InterestTerm(self.store, first, self.config.model.logit_scale, tuple(zip(stores, others, strict=True)))
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from imsr_core.errors import ConfigError, ImsrError
+from imsr_core.item_vectors import ItemVectors
 from imsr_core.score import InterestTerm
 from imsr_core.score.serving import Scorer, with_places_kept
 from imsr_core.session import session_state
@@ -71,17 +72,13 @@ class Recommender:
         )
 
     @cached_property
-    def _vectors(self) -> tuple[Tensor, ...]:
-        return self.state.vectors_of_members()
-
-    @cached_property
     def _interest(self) -> InterestTerm:
         """The interests as a term, for all scorers: what is made of the item vectors is made once."""
-        return self.state.interest_term(self._vectors)
+        return self.state.interest_term()
 
     @property
-    def _items(self) -> Tensor:
-        return self._interest.items
+    def _items(self) -> ItemVectors:
+        return self._interest.members[0][1]
 
     def interests(self, user_id: Id) -> pa.Table:
         """The interests of one user, one row each, oldest first.
@@ -171,7 +168,7 @@ class Recommender:
     def top_n_of_items(self, items: NDArray[np.int64], n: int, *, new: bool = True) -> pa.Table:
         """The ``n`` best items for somebody who had ``items`` (indices, the most recent last): rank, item_id, score,
         reason. Every term of the score reads them as it reads a user's; ``new`` leaves the items themselves out."""
-        stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items), self._vectors))
+        stranger = Recommender(self.version, session_state(self.state, torch.from_numpy(items)))
         stores = [stranger.state.store, *(member.store for member in stranger.state.members)]
         vars(stranger)["_interest"] = self._interest.asked_of(stores)  # a catalogue is not made anew for each request
         nobody, which = np.zeros(1, dtype=np.int64), "new" if new else "everything"
@@ -278,7 +275,7 @@ class Recommender:
         found = store.rows_of(people)
         if not len(store):
             return np.full(len(users), -1)
-        near = (store.vectors[found.rows] * self._items[torch.from_numpy(items), None]).sum(-1)
+        near = (store.vectors[found.rows] * self._items.at(torch.from_numpy(items))[:, None]).sum(-1)
         best = near.masked_fill(~found.mask, -torch.inf).argmax(1)
         ids = store.interest_id[found.rows.gather(1, best[:, None]).squeeze(1)]
         return ids.where(store.counts_of(people) > 0, -1).numpy()

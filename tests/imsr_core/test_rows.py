@@ -109,7 +109,7 @@ def test_item_vectors_are_made_once_until_the_weights_change(monkeypatch):
         made.append(len(vectors))
         return unit(vectors, enabled)
 
-    monkeypatch.setattr("imsr_core.state.unit", noted)
+    monkeypatch.setattr("imsr_core.item_vectors.unit", noted)
     state = ModelState.initial(tiny_config()).with_items(5)
     first = state.item_vectors()
     assert state.vectors_of_members()[0] is first

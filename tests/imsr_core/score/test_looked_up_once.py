@@ -65,8 +65,8 @@ def test_other_people_are_asked_with_what_was_made_of_the_item_vectors():
     theirs = store_of({0: [[1.0, 0.1], [0.3, -0.4]]})
     term = InterestTerm(store, vectors, 3.0, ((store, -vectors),))
     other, anew = term.asked_of([theirs, store]), InterestTerm(theirs, vectors, 3.0, ((store, -vectors),))
-    assert other._across is term._across
-    assert other.rough is term.rough
+    shared = zip(other.members, term.members, strict=True)
+    assert all(theirs is ours for (_, theirs), (_, ours) in shared)
     for users in (np.array([0]), np.array([3]), USERS):
         scores, wanted = torch.zeros(len(users), N_ITEMS), torch.zeros(len(users), N_ITEMS)
         other.add(scores, users, torch.ones(1))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from small_world import TOML, log, make, run_all
 
+from imsr_core import item_vectors
 from imsr_core.errors import ConfigError
-from imsr_core.score import interest
 from pipelines.interests import remembered
 from pipelines.interests.recommend import Recommender
 from pipelines.serving.model import ServedModel, UnknownItemError
@@ -90,10 +90,11 @@ def test_nothing_of_a_session_stays_in_memory(model):
 
 
 def test_a_catalogue_is_not_made_anew_for_a_session(model, monkeypatch):
-    asked, nearest = [], interest.nearest_of_one
+    asked, nearest = [], item_vectors.nearest_of_one
     spy = lambda store, user, across: asked.append(across.data_ptr()) or nearest(store, user, across)  # noqa: E731
-    monkeypatch.setattr(interest, "nearest_of_one", spy)
-    model.recommend("u1", 5)
+    monkeypatch.setattr(item_vectors, "nearest_of_one", spy)
+    for user in ("u1", "u2"):  # the answer to the last one is kept
+        model.recommend(user, 5)
     own = set(asked)
     asked.clear()
     for new in (True, False):
