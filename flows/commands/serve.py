@@ -12,6 +12,7 @@ from flows.answers import answer
 from flows.commands.options import WorkspaceOption
 from flows.commands.runs import REJECTED
 from flows.console import console
+from flows.prefect_home import provide_prefect_home
 from flows.serve import next_run, serve_nightly
 from flows.server import DEFAULTS, HOST, prefect_server
 from imsr_core.errors import ConfigError
@@ -88,5 +89,6 @@ def prepare_prefect() -> None:
     """Set the environment before Prefect is imported; what is set already stays. Loopback needs no proxy."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    provide_prefect_home()
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), HOST, "localhost")))
