@@ -14,5 +14,5 @@ To read it beside the paper (Wang and Shen, ICDE 2023), in this order:
     score/           what is served: interests beside counts   ours
     lifelong/        tasks on one encoder of a user            Conure, TERACON, PeterRec
 
-`parts` lists what a setting can name. docs/method.md says where paper and code differ, and why.
+`parts` lists what a setting can name. docs/method.md has the symbols, and says where paper and code differ, and why.
 """
