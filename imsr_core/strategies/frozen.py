@@ -51,6 +51,5 @@ def frozen(
         drift=torch.zeros(len(kept), dtype=torch.float64),
         reason=torch.full((len(kept),), -1),
     )
-    after = replace(state, spans=state.spans + 1)
-    blind = kept if visible is not None else None
-    return SpanUpdate(after, kept, changes, losses=[], new_users=0, detected=0, blind=blind)
+    after = replace(state, spans=state.spans + 1)  # which is what it would be without the hidden events, too
+    return SpanUpdate(after, kept, changes, losses=[], new_users=0, detected=0)

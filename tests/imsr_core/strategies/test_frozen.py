@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from imsr_core.holdout import hide_last
 from imsr_core.state import ModelState
 from imsr_core.strategies import Change, strategy_named
 from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, copy_of, random_span, tensors_of, tiny_config
@@ -25,6 +26,16 @@ def test_the_base_is_everybodys_and_nothing_moves_it(extractor):
         assert state.n_items == ITEMS
         assert_equal(tensors_of(state) | {"spans": before["spans"]}, before)
         assert update.changes.count(Change.KEPT) == len(update.interests) == len(update.changes.user)
-        assert torch.equal(update.unseen().store.vectors, state.store.vectors)
+        assert_equal(tensors_of(update.unseen()), tensors_of(state))
     assert update.losses == []
     assert update.new_users == update.detected == 0
+
+
+def test_what_hidden_events_say_changes_no_score():
+    config = tiny_config(score={"enabled": True})
+    base = frozen(ModelState.initial(config), BASE, ITEMS).state
+    visible, hidden = hide_last(NEXT, 0.2, salt=0)
+    assert len(hidden)
+    update = frozen(base, NEXT, ITEMS + 6, visible=visible)
+    for users in (None, torch.from_numpy(hidden.users)):
+        assert update.unseen(users).score is base.score is not None
