@@ -202,6 +202,13 @@ def between(sequences: SpanSequences, start: int, end: int) -> SpanSequences:
     return SpanSequences(sequences.users, _offsets(counts), sequences.items[keep], sequences.timestamps[keep])
 
 
+def newest_time(before: int, span: SpanSequences) -> int:
+    """The time of the newest event so far (microseconds): of those of a span, which has some, and ``before``, 0 where
+    there was none yet. Times before 1970 are below 0."""
+    own = int(span.timestamps.max())
+    return max(before, own) if before else own
+
+
 def drop_empty(sequences: SpanSequences) -> SpanSequences:
     """Only the users who own at least one event; the very same sequences where all do."""
     if bool((sequences.counts > 0).all()):

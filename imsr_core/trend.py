@@ -29,7 +29,7 @@ from torch import Tensor
 from imsr_core.config import TrendConfig
 from imsr_core.interests import InterestStore
 from imsr_core.metrics import ndcg
-from imsr_core.ragged import SpanSequences
+from imsr_core.ragged import SpanSequences, newest_time
 from imsr_core.retrieval import score_chunks
 
 #: Half-lives in days, from an item of the week to one of the year.
@@ -107,7 +107,7 @@ class Trend:
         """With the span's events; all counts as of the last event that was ever seen."""
         if not span.n_events:
             return replace(self, counts=_padded(self.counts, n_items))
-        until = max(self.until, int(span.timestamps.max()))
+        until = newest_time(self.until, span)
         faded = self._faded(until, n_items)
         for row, half_life in zip(faded, HALF_LIVES, strict=True):
             weights = np.exp2((span.timestamps - until) / (half_life * DAY))

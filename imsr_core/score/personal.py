@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imsr_core.ragged import SpanSequences, pieces_of
+from imsr_core.ragged import SpanSequences, newest_time, pieces_of
 from imsr_core.score.pairs import WIDTH, FloatArray, IntArray, Pairs, fading, gathered, joined
 from imsr_core.sorted_keys import numbered
 
@@ -58,8 +58,7 @@ class PersonalTerm:
             return self
         touched = int(self.pairs.spans_of(span.users)[1].sum()) + span.n_events
         merged = gathered((self._with(part) for part in pieces_of(span, EVENTS)), touched)
-        until = max(self.until, int(span.timestamps.max()))
-        return replace(self, pairs=self.pairs.updated(merged), until=until)
+        return replace(self, pairs=self.pairs.updated(merged), until=newest_time(self.until, span))
 
     def _with(self, span: SpanSequences) -> Pairs:
         """The pairs of the users of ``span`` with its events."""
@@ -175,7 +174,7 @@ class Had:
 def _counted(span: SpanSequences, unit: int) -> Pairs:
     """The pairs of a span alone."""
     keys, place = numbered(span.users[span.rows] * WIDTH + span.items)
-    last = np.zeros(len(keys), dtype=np.int64)
+    last = np.full(len(keys), np.iinfo(np.int64).min)
     np.maximum.at(last, place, span.timestamps)
     first = np.full(len(keys), np.iinfo(np.int64).max)
     np.minimum.at(first, place, span.timestamps)

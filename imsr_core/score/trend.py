@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imsr_core.ragged import SpanSequences
+from imsr_core.ragged import SpanSequences, newest_time
 from imsr_core.score.pairs import FloatArray, IntArray, fading
 from imsr_core.score.personal import Had
 
@@ -51,7 +51,7 @@ class TrendTerm:
         """With the events of a span; the counts as of the last event that was ever seen."""
         if not span.n_events:
             return self.as_of(self.until, n_items)
-        until = max(self.until, int(span.timestamps.max()))
+        until = newest_time(self.until, span)
         faded = self.as_of(until, n_items)
         weights = np.empty(span.n_events)
         for column, half_life in enumerate(HALF_LIVES):
@@ -91,11 +91,12 @@ class TrendTerm:
         """(N,) the columns of every item by ``weights`` (H,), which are the same few at each call."""
         known: dict[tuple[float, ...], Tensor] = vars(self).setdefault("_by_weights", {})
         key = tuple(weights.tolist())
-        if key not in known:
+        found = known.get(key)
+        if found is None:
             if len(known) >= KEPT:
-                known.clear()
-            known[key] = self.values() @ weights
-        return known[key]
+                known.clear()  # another thread may ask meanwhile: what is returned is not looked up again
+            found = known[key] = self.values() @ weights
+        return found
 
     def at(self, users: IntArray, items: IntArray) -> Tensor:
         """(B, C, H) the columns of ``items`` (B, C)."""
