@@ -8,6 +8,8 @@ For every existing interest k of a user and a target item a, with teacher = (h^{
                some sampled items i
     euclidean  L_k = | h_k^t - h_k^{t-1} |^2                                        the paper's ablation DIR
 
+Every inner product e . h is taken times [model] logit_scale (the paper: 1), as wherever it is a logit.
+
 L_EIR is the sum over the existing interests and the mean over the batch (the paper sums over users; the mean keeps
 lambda independent of the batch size).
 

@@ -1,4 +1,4 @@
-"""Elastic: IMSR that also forgets. What rested for long goes, and so does what is beyond a budget; see `elastic.py`."""
+"""Elastic: IMSR that also forgets. What rested for long goes, and so does what is beyond a budget; see `shrinking`."""
 
 from __future__ import annotations
 

@@ -108,7 +108,8 @@ class Reader:
 def choose_exemplars(state: ModelState, span: SpanSequences, old: Exemplars) -> Exemplars:
     """The pool after ``span``, chosen and read by the model that has learnt it."""
     config, generator = state.config, seeded(state.config.training.seed, state.spans, Purpose.EXEMPLAR_CHOICE)
-    fresh = _candidates(span, config, np.random.default_rng([config.training.seed, state.spans, 6]))
+    rng = np.random.default_rng([config.training.seed, state.spans, Purpose.EXEMPLAR_CHOICE])
+    fresh = _candidates(span, config, rng)
     joined = Exemplars(*(torch.cat([getattr(old, f.name), getattr(fresh, f.name)]) for f in fields(Exemplars)))
     users = _representations(state, joined)
     if config.ader.selection == "random":
@@ -155,9 +156,11 @@ def _with_logits(state: ModelState, pool: Exemplars, users: Tensor, generator: t
     """The pool with a sample of items, none of them the target, and the logits (P, 1 + M) of its ``users`` (P, d)."""
     other = torch.randint(max(state.n_items - 1, 1), pool.items.shape, generator=generator)
     items = (other + (other >= pool.target[:, None])).clamp(max=max(state.n_items - 1, 0))
-    vectors = state.item_vectors()
-    listed = vectors[torch.cat([pool.target[:, None], items], 1)]  # (P, 1 + M, d)
-    logits = state.config.model.logit_scale * (listed @ users[..., None]).squeeze(-1)
+    vectors, logits = state.item_vectors(), pool.logits.clone()
+    listed = torch.cat([pool.target[:, None], items], 1)
+    for rows in torch.arange(len(pool)).chunk(-(-len(pool) // CHUNK) or 1):  # their vectors are many times the pool
+        found = (vectors[listed[rows]] @ users[rows, :, None]).squeeze(-1)  # (c, 1 + M, d) by (c, d, 1)
+        logits[rows] = state.config.model.logit_scale * found
     return Exemplars(pool.user, pool.history, pool.target, items, logits)
 
 

@@ -77,7 +77,7 @@ class Transfer(nn.Module):
 
 
 class Transfers(nn.Module):
-    """The two of a chain: one for ``item`` rows and the extractor's, one for a ``user``'s interests."""
+    """The two of a chain: one for ``item`` rows, one for a ``user``'s interests."""
 
     def __init__(self, dim: int, config: SmlConfig, generator: torch.Generator) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from imsr_core.config import AderConfig
 from imsr_core.state import ModelState
-from imsr_core.strategies import strategy_named
+from imsr_core.strategies import exemplars, strategy_named
 from imsr_core.strategies.exemplars import Exemplars, Reader, adaptive_weight, choose_exemplars, herd, shares
 from imsr_core.testing.planted_logs import EXTRACTORS, assert_equal, random_span, span_of, tensors_of, tiny_config
 
@@ -147,3 +147,14 @@ def test_without_a_pool_ader_is_fine_tuning_bit_for_bit():
         left, right = ader(left, span, ITEMS).state, strategy_named("fine_tune")(right, span, ITEMS).state
     assert torch.equal(left.items.weight, right.items.weight)
     assert torch.equal(left.store.vectors, right.store.vectors)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_a_pool_is_read_in_pieces(monkeypatch, chunk):
+    config = tiny_config(ader={"pool": 40, "items": 5})
+    state = strategy_named("ader")(ModelState.initial(config), random_span(1, range(12), 24), 24).state
+    whole = choose_exemplars(state, random_span(2, range(12), 24), Exemplars.empty(config))
+    monkeypatch.setattr(exemplars, "CHUNK", chunk)
+    parts = choose_exemplars(state, random_span(2, range(12), 24), Exemplars.empty(config))
+    assert len(whole) > 3
+    torch.testing.assert_close(vars(parts), vars(whole))
