@@ -223,12 +223,13 @@ def _as_it_stands(text: str, layout: Layout) -> list[str] | None:
 def _is_like(text: str, fields: list[str], layout: Layout) -> bool:
     """Whether a line is a record of its own, like one that is known: all columns, and a time of the same shape.
 
-    Where there is no time it is none: a text with commas and line ends can have as many columns.
+    Where there is no time, which has digits, it is none: a text with commas and line ends can have as many columns.
     """
     own = _as_it_stands(text, layout)
-    if own is None:
-        return False
-    return layout.time is None or (_shape(own[layout.time]) or None) == _shape(fields[layout.time])
+    if own is None or layout.time is None:
+        return own is not None
+    shape = _shape(own[layout.time])
+    return "0" in shape and shape == _shape(fields[layout.time])
 
 
 def _shape(text: str) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ingest_cases import make_workspace, quarantine, run
 
@@ -17,6 +17,7 @@ STRAY = 'user_id,item_id,timestamp,title\nu1,i1,1704067200,"Heroes\nu2,i2,170406
 
 
 @given(rows, st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+@example([(",", "a,,\n", "2024-01-01", "a,,\n", "")], csv.QUOTE_MINIMAL)  # has all columns line by line, and no time
 def test_what_a_writer_of_csv_wrote_comes_back(rows, quoting):
     out = io.StringIO(newline="")
     csv.writer(out, quoting=quoting, lineterminator="\n").writerows(rows)
