@@ -1,4 +1,5 @@
-"""Workspaces that are learnt once a test run; a test that changes one asks for a copy."""
+"""What every test begins with, whichever others are run: one thread, the same draws, no fail point passed. And
+workspaces that are learnt once a test run; a test that changes one asks for a copy."""
 
 from __future__ import annotations
 
@@ -16,15 +17,31 @@ from task_world import taught_copy
 
 from pipelines.sequences import beam_job as beam_sequences
 from pipelines.sequences.bucket import build_bucket
+from pipelines.workspace import failpoints
 from pipelines.workspace.layout import Workspace
 
 pytest_plugins = ["survived", "dask_workers"]
 
 MOST_WORKERS = 4
 
+CORE = Path(__file__).parent / "imsr_core"
+
 torch.set_num_threads(1)
-settings.register_profile("suite", deadline=None)  # tests assert no times
-settings.load_profile("suite")
+#: Tests assert no times, and are drawn the same examples in every run.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("core", settings.get_profile("suite"), max_examples=40)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """A test keeps the profile that is loaded when its module is: that of its folder, whatever else is collected."""
+    if isinstance(collector, pytest.Module):
+        settings.load_profile("core" if CORE in collector.path.parents else "suite")
+
+
+@pytest.fixture(autouse=True)
+def _no_fail_point_was_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that fails at the n-th pass of a point counts its own."""
+    monkeypatch.setattr(failpoints, "_passed", {})
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from imsr_core.ragged import SpanSequences
 from imsr_core.testing.lifelong_contract import some_users, versions_of
@@ -24,5 +23,4 @@ def probe() -> SpanSequences:
 @pytest.fixture(scope="session")
 def versions():  # type: ignore[no-untyped-def]
     """``versions_of``: method, tasks, encoder -> the versions on the way; trained once and shared by all tests."""
-    torch.set_num_threads(1)
     return versions_of

@@ -13,7 +13,6 @@ from pipelines.care.forget import finish_forgetting, forget, trace
 from pipelines.care.forget_places import Search
 from pipelines.care.prune import prune
 from pipelines.care.receipts import read_journal
-from pipelines.workspace import failpoints
 from pipelines.workspace.failpoints import InjectedFailure
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.parquet_files import ParquetFileError
@@ -68,7 +67,6 @@ def test_labels_that_were_put_back_are_found_again(world, copy_of, tmp_path):
 
 
 def killed(workspace, monkeypatch, point):
-    monkeypatch.setattr(failpoints, "_passed", {})
     monkeypatch.setenv("IMSR_FAIL", f"{point}:1:raise")
     with pytest.raises(InjectedFailure):
         forget(workspace, ZOE, now=NOW, landing=True)

@@ -81,7 +81,6 @@ def test_a_restatement_that_fails_in_the_middle_is_finished_by_the_next_run(lear
     mark(workspace, DAYS[3])
     with monkeypatch.context() as patch:
         patch.setenv("IMSR_FAIL", "train.before_commit:2:raise")
-        patch.setattr("pipelines.workspace.failpoints._passed", {})
         with pytest.raises(InjectedFailure):
             run_all(workspace)
     assert [run.span_id for run in due(workspace, now=NOW)] == DAYS[4:]

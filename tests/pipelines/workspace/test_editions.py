@@ -3,7 +3,6 @@
 import pyarrow as pa
 import pytest
 
-from pipelines.workspace import failpoints
 from pipelines.workspace.editions import drop_editions, edition, next_edition, plain, stored, stored_files
 from pipelines.workspace.failpoints import VARIABLE, InjectedFailure
 from pipelines.workspace.new_editions import drop_superseded, prepare, start_over, take_over
@@ -15,8 +14,7 @@ NAMES = ("bucket=00.parquet", "bucket=01.parquet", "users.parquet")
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(failpoints, "_passed", {})
+def folder(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     for name in NAMES:

@@ -11,11 +11,6 @@ from pipelines.workspace.failpoints import FailPoint, InjectedFailure, hit
 POINT = FailPoint.INGEST_STAGED
 
 
-@pytest.fixture(autouse=True)
-def _fresh_counts(monkeypatch):
-    monkeypatch.setattr(failpoints, "_passed", {})
-
-
 def test_nothing_happens_without_the_variable(monkeypatch):
     monkeypatch.delenv(failpoints.VARIABLE, raising=False)
     for point in FailPoint:
@@ -50,4 +45,11 @@ def test_the_process_dies_by_the_signal(action, number):
 def test_a_wrong_variable_is_refused(monkeypatch, bad):
     monkeypatch.setenv(failpoints.VARIABLE, bad)
     with pytest.raises(ConfigError, match=failpoints.VARIABLE):
+        hit(POINT)
+
+
+@pytest.mark.parametrize("test", ["one", "another"])
+def test_no_test_of_a_process_counts_what_another_has_passed(monkeypatch, test):
+    monkeypatch.setenv(failpoints.VARIABLE, f"{POINT}:1:raise")
+    with pytest.raises(InjectedFailure):
         hit(POINT)

@@ -138,7 +138,6 @@ def test_write_atomic_replaces_and_leaves_no_temporary(tmp_path, monkeypatch):
 
 def test_a_crash_before_the_rename_leaves_no_final_folder(workspace, monkeypatch):
     monkeypatch.setenv(failpoints.VARIABLE, "publish.sealed:1:raise")
-    monkeypatch.setattr(failpoints, "_passed", {})
     final = workspace.span_folder("2017-03", 1)
     with pytest.raises(failpoints.InjectedFailure), staged_folder(workspace, final):
         pass

@@ -2,15 +2,13 @@
 
 import pytest
 
-from pipelines.workspace import failpoints
 from pipelines.workspace.failpoints import VARIABLE, InjectedFailure
 from pipelines.workspace.rewrite import is_unfinished, rewrite_folder
 from pipelines.workspace.seal import PublishError, seal, verify_folder
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(failpoints, "_passed", {})
+def folder(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     for name in ("a", "b", "c"):
