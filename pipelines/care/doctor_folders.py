@@ -22,7 +22,7 @@ from pipelines.versions.line import Line
 from pipelines.versions.lineage import Lineage
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
-from pipelines.workspace.parquet_files import read_table
+from pipelines.workspace.parquet_files import read_pieces
 from pipelines.workspace.seal import NEXT, folder_problem
 from pipelines.workspace.states import GONE, VersionState
 
@@ -114,7 +114,7 @@ def _parquet_problem(path: Path, column: str | None, deep: bool) -> str | None:
         return "it is missing"
     try:
         names = list(_names(path)) if deep or column is None else [column]
-        read_table(path, names if deep else names[:1])
+        read_pieces(path, names if deep else names[:1], lambda table: None)
     except ImsrError as error:
         return error.message.removeprefix(f"{path}: ")
     return None

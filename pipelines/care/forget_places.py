@@ -8,13 +8,13 @@ line in ``PLACES``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from imsr_core.errors import ImsrError
 from pipelines.care.landing_files import mention_pattern
@@ -26,7 +26,10 @@ from pipelines.versions.lineage import Lineage
 from pipelines.workspace.editions import plain, stored_files
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
-from pipelines.workspace.parquet_files import column_names, read_table, write_table
+from pipelines.workspace.parquet_files import column_names, counted_columns, read_table, row_groups, write_tables
+
+#: No row group of any file has more rows.
+GROUP_ROWS = 1_048_576
 
 
 @dataclass(frozen=True)
@@ -106,21 +109,21 @@ class Search:
         return counts
 
     def write_without(self, path: Path, out: Path) -> None:
-        """Write the file to ``out`` without the user: equal content gives equal bytes."""
+        """Write the file to ``out`` without the user: equal content gives equal bytes. Row groups stay what they are,
+        and a few of them are there at once: all of everybody's interests would be gigabytes.
+        """
+        without = (self._without(path, table) for table in row_groups(path))
+        write_tables(_with_rows(without), out, row_group_size=GROUP_ROWS, statistics=counted_columns(path))
+
+    def _without(self, path: Path, table: pa.Table) -> pa.Table:
+        """The rows of a file without the user, or with a tombstone."""
         place = self.place_of(path)
-        with pq.ParquetFile(path) as file:
-            groups = file.metadata.num_row_groups
-            size = file.metadata.row_group(0).num_rows if groups > 1 else 131_072
-            names = file.schema_arrow.names
-        table = read_table(path, names)
         own = self._own(place, path, table)
-        if place.buried:
-            at = names.index("user_id")
-            ids = pc.if_else(own, self.tombstone, table["user_id"])
-            table = table.set_column(at, table.schema.field(at), ids)
-        else:
-            table = table.filter(pc.invert(own))
-        write_table(table, out, row_group_size=size)
+        if not place.buried:
+            return table.filter(pc.invert(own))
+        at = table.column_names.index("user_id")
+        ids = pc.if_else(own, self.tombstone, table["user_id"])
+        return table.set_column(at, table.schema.field(at), ids)
 
     def place_of(self, path: Path) -> Place:
         """The place that a file belongs to."""
@@ -178,3 +181,13 @@ class Search:
     @cached_property
     def _pattern(self) -> str:
         return mention_pattern(self.user_id)
+
+
+def _with_rows(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Those of ``tables``, at least one, that have rows; one without where none has."""
+    rest = iter(tables)
+    first = next(rest)
+    while not first.num_rows and (following := next(rest, None)) is not None:
+        first = following
+    yield first
+    yield from (table for table in rest if table.num_rows)

@@ -7,6 +7,7 @@ import uuid
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -200,6 +201,39 @@ def read_table(
         return _read(file, list(columns), having).select(list(columns))
 
     return _read_from(path, read, dictionaries)
+
+
+def row_groups(path: Path) -> Iterator[pa.Table]:
+    """The row groups of a file, one after the other, of which a few are there at once; one without rows if it has none.
+
+    Raises:
+        ParquetFileError: the file is missing or damaged.
+    """
+    sizes = _read_from(path, lambda file: [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)])
+    if not sizes:
+        yield _read_from(path, lambda file: file.read())
+    for first in range(0, len(sizes), FEW_GROUPS):
+        few = list(range(len(sizes)))[first : first + FEW_GROUPS]
+        table = _read_from(path, partial(pq.ParquetFile.read_row_groups, row_groups=few))
+        start = 0
+        for number in few:
+            yield table.slice(start, sizes[number])
+            start += sizes[number]
+
+
+def counted_columns(path: Path) -> list[str]:
+    """The columns of a file of which the footer has the least and the largest values; none if it has all of them, or no
+    row. Raises ParquetFileError if it is missing or damaged."""
+
+    def read(file: pq.ParquetFile) -> list[str]:
+        if not file.num_row_groups:
+            return []
+        group = file.metadata.row_group(0)
+        columns = [group.column(n) for n in range(group.num_columns)]
+        counted = [column.path_in_schema for column in columns if column.statistics is not None]
+        return counted if len(counted) < len(columns) else []
+
+    return _read_from(path, read)
 
 
 def read_pieces(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from forget_cases import EVENTS, SALT, ZOE, places_of, zoes_world
@@ -10,7 +11,9 @@ from small_world import NOW, current, interests_of, land, run_all, states
 
 from pipelines.care.doctor import examine
 from pipelines.care.forget import ForgetError, forget, trace
+from pipelines.care.forget_places import Place, Search
 from pipelines.care.receipts import Receipt, receipts, user_hash
+from pipelines.interests import interest_files
 from pipelines.interests.recommend import Recommender, UnknownUserError
 from pipelines.interests.version import Version
 from pipelines.lake.ingest import ingest
@@ -19,6 +22,7 @@ from pipelines.nights.plan import due
 from pipelines.sequences import id_files
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import FEW_GROUPS
 from pipelines.workspace.seal import verify_folder
 
 SPANS = tuple(sorted({time[:10] for user, _, time in EVENTS if user == ZOE} | {"2024-03-04"}))
@@ -169,6 +173,38 @@ def test_landing_files_are_named_and_can_be_rewritten_later(world, copy_of):
     second = forget(workspace, ZOE, now=NOW, landing=True)
     assert second == replace(first, landing=dict.fromkeys(first.landing, "rewritten"))
     assert places_of(workspace, ZOE) == []
+
+
+def test_row_groups_and_their_statistics_stay_and_those_of_others_are_not_split(world, tmp_path, monkeypatch):
+    """Who reads one user reads the groups that can hold the user: the footer must go on to say which."""
+    monkeypatch.setattr(interest_files, "GROUP_ROWS", 4)
+    version, path, read = Version.open(world), tmp_path / "interests.parquet", []
+    users = version.load().store
+    ids = pa.chunked_array([[f"u{user}" for user in users.users.tolist()]])
+    interest_files.write_interests(users, ids, version.lineage.spans, "v1", path)
+    before = pq.read_metadata(path)
+    groups = pq.ParquetFile.read_row_groups
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", lambda *a, **k: read.append(k) or groups(*a, **k))
+    monkeypatch.setattr(Search, "place_of", lambda *_: Place("versions", "versions/*/*.parquet"))
+    for n, gone in enumerate(("u0", "u3")):
+        left = Search(world, gone, "", 1)
+        out = tmp_path / f"{n}.parquet"
+        left.write_without(path, out)
+        path = out
+    after = pq.read_metadata(path)
+    assert not {"u0", "u3"} & set(pq.read_table(path)["user_id"].to_pylist())
+    sizes = [[meta.row_group(n).num_rows for n in range(meta.num_row_groups)] for meta in (before, after)]
+    gone = pq.read_table(tmp_path / "interests.parquet")["user_id"].to_pylist()
+    kept = [sum(user not in ("u0", "u3") for user in gone[at : at + 4]) for at in range(0, len(gone), 4)]
+    assert sizes[1] == [size for size in kept if size]
+    assert [counted(meta) for meta in (before, after)] == [set(interest_files.SOUGHT)] * 2
+    assert max(len(each["row_groups"]) for each in read) <= FEW_GROUPS < len(sizes[0])
+
+
+def counted(meta):
+    group = meta.row_group(0)
+    columns = (group.column(n) for n in range(group.num_columns))
+    return {column.path_in_schema for column in columns if column.statistics is not None}
 
 
 def test_a_user_who_is_nowhere_is_said_so(world):
