@@ -19,6 +19,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from importlib.resources import files as resource_files
 from typing import Annotated, Any
 
@@ -28,7 +29,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from imsr_core.errors import ImsrError
+from imsr_core.errors import ConfigError, ImsrError
 from pipelines.insight.explain import Explainer
 from pipelines.insight.sentences import sentences
 from pipelines.insight.words import Words
@@ -181,12 +182,15 @@ def _explainer(model: ServedModel) -> Explainer:
 def _measure(app: FastAPI, measures: _Measures) -> None:
     @app.middleware("http")
     async def timed(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        began = time.perf_counter()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path_format", "none")
-        measures.requests.labels(route, response.status_code).inc()
-        measures.seconds.labels(route).observe(time.perf_counter() - began)
-        return response
+        began, status = time.perf_counter(), HTTPStatus.INTERNAL_SERVER_ERROR.value
+        try:
+            response = await call_next(request)
+            status = response.status_code
+            return response
+        finally:  # also of what was raised, which is answered by the server behind
+            route = getattr(request.scope.get("route"), "path_format", "none")
+            measures.requests.labels(route, status).inc()
+            measures.seconds.labels(route).observe(time.perf_counter() - began)
 
 
 def _show_page(app: FastAPI) -> None:
@@ -200,5 +204,9 @@ def _show_page(app: FastAPI) -> None:
 def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(ImsrError)
     def refused(_: Request, error: ImsrError) -> JSONResponse:
-        status = 404 if isinstance(error, UnknownItemError | UnknownUserError) else 400
+        status = HTTPStatus.SERVICE_UNAVAILABLE  # of a version that was pruned, or a file that is damaged
+        if isinstance(error, UnknownItemError | UnknownUserError):
+            status = HTTPStatus.NOT_FOUND
+        elif isinstance(error, ConfigError):
+            status = HTTPStatus.BAD_REQUEST
         return JSONResponse({"detail": error.message, "hint": error.hint}, status_code=status)

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from flows.api import application
 from flows.cli import app
 from pipelines.serving.live import Live
+from pipelines.serving.model import ServedModel
+from pipelines.versions.lineage import VersionError
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,18 @@ def test_health_versions_and_metrics(client):
     text = client.get("/metrics").text
     assert 'imsr_requests_total{route="/users/{user_id}/recommendations",status="200"}' in text
     assert "imsr_version_stuck 0.0" in text
+
+
+@pytest.mark.parametrize(("error", "status"), [(VersionError("it was pruned"), 503), (RuntimeError("a bug"), 500)])
+def test_what_is_not_the_askers_fault_is_said_and_counted(learnt, monkeypatch, error, status):
+    def fail(*_, **__):
+        raise error
+
+    client = TestClient(application(Live.open(learnt)), raise_server_exceptions=False)
+    monkeypatch.setattr(ServedModel, "recommend", fail)
+    assert client.get("/users/u1/recommendations").status_code == status
+    text = client.get("/metrics").text
+    assert f'imsr_requests_total{{route="/users/{{user_id}}/recommendations",status="{status}"}} 1.0' in text
 
 
 def test_with_a_key_only_health_is_open(learnt):
