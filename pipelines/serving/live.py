@@ -77,6 +77,6 @@ class Live:
             self.served = ServedModel.load(self.workspace, current)
             self.switches += 1
             return True
-        except ImsrError as error:  # the one before goes on answering; /health says so
-            self.problem = error.message
+        except (ImsrError, OSError) as error:  # the one before goes on answering; /health says so
+            self.problem = error.message if isinstance(error, ImsrError) else str(error)
             return False

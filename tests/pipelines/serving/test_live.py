@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from small_world import LINE, VERSIONS
@@ -108,6 +109,18 @@ def test_a_version_that_is_damaged_leaves_the_one_before(learnt, copy_of):
     with live.model() as model:
         assert model.version_id == VERSIONS[-1]
     point(workspace, VERSIONS[1])
+    assert live.refresh()
+    assert live.problem == ""
+
+
+def test_a_disk_that_does_not_answer_leaves_the_one_before(learnt, copy_of, monkeypatch):
+    workspace = copy_of(learnt)
+    live = Live.open(workspace)
+    point(workspace, VERSIONS[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(ServedModel, "load", lambda *_: Path("/nowhere/model.safetensors").read_bytes())
+        assert not live.refresh()
+    assert "model.safetensors" in live.problem
     assert live.refresh()
     assert live.problem == ""
 
