@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.tasks.data import history, learnt_chain, vocabulary_of
 from pipelines.tasks.version import LearntTask, UserVersion
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import column_names, read_table
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,10 +133,10 @@ def _names_of(workspace: Workspace, column: str) -> dict[str, str]:
     if kept is None:
         raise TaskError("this workspace has no metadata of items", hint="name a table: [items] metadata in imsr.toml")
     path = workspace.resolve(kept.path)
-    columns = pq.read_schema(path).names
+    columns = column_names(path)
     if column not in columns:
         raise TaskError(f"the items' metadata have no column {column!r}", hint=f"they have {', '.join(columns)}")
-    table = pq.read_table(path, columns=list(dict.fromkeys(["item_id", column])))
+    table = read_table(path, list(dict.fromkeys(["item_id", column])))
     pairs = zip(table["item_id"].to_pylist(), table[column].to_pylist(), strict=True)
     return {item: str(value) for item, value in pairs if value is not None}
 

@@ -13,6 +13,7 @@ from pipelines.tasks.data import history
 from pipelines.tasks.predict import TaskPredictor
 from pipelines.tasks.version import current_version
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.parquet_files import ParquetFileError
 
 CLUB = f"u-{DAYS[-1]}.club"
 
@@ -110,3 +111,7 @@ def test_histories_are_the_last_items_by_their_names(taught, copy_of):
     assert predictor.histories(["u3"], 2, "title")["u3"] == ["The last one", two["u3"][1]]
     with pytest.raises(TaskError, match="item_id, title"):
         predictor.histories(["u3"], 2, "colour")
+    for kept in (named.root / "metadata").rglob("items-*.parquet"):
+        kept.write_bytes(b"damaged")
+    with pytest.raises(ParquetFileError, match="items-"):
+        predictor.histories(["u3"], 2, "title")
