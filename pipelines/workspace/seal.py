@@ -130,9 +130,17 @@ def verify_folder(folder: Path, only: Collection[str] = (), *, lately: bool = Fa
             continue
         if not matches(path, entry):
             raise PublishError(f"{path} is damaged: it is not what was published", hint="run: imsr doctor")
-
         if lately:
-            _FOUND_WHOLE[mark] = time.monotonic()
+            _remember(mark)
+
+
+def _remember(mark: tuple[object, ...]) -> None:
+    """Note that a file is whole; what was found longer ago than `LATELY` is of no use any more, and goes."""
+    now = time.monotonic()
+    for old, found in list(_FOUND_WHOLE.items()):
+        if now - found >= LATELY:
+            _FOUND_WHOLE.pop(old, None)  # another thread may have dropped it
+    _FOUND_WHOLE[mark] = now
 
 
 def _times(path: Path) -> tuple[int, ...]:

@@ -175,3 +175,16 @@ def test_a_file_is_read_again_when_it_was_found_whole_long_ago(tmp_path, monkeyp
     monkeypatch.setattr("pipelines.workspace.seal.file_sha256", lambda path: "something else")
     with pytest.raises(PublishError, match="damaged"):
         verify_folder(tmp_path, lately=True)
+
+
+def test_what_was_found_whole_long_ago_is_forgotten(tmp_path, monkeypatch):
+    found = {}
+    monkeypatch.setattr("pipelines.workspace.seal._FOUND_WHOLE", found)
+    for name in ("early", "late"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "file").write_bytes(b"weights")
+        seal(folder)
+        verify_folder(folder, lately=True)
+        monkeypatch.setattr("pipelines.workspace.seal.LATELY", 0.0)
+    assert [mark[0] for mark in found] == [str(tmp_path / "late" / "file")]
