@@ -105,6 +105,7 @@ class FolderFeed:
             except FileNotFoundError:
                 continue
             found[path] = (status.st_size, status.st_mtime_ns)
+        self._known = {path: stamp for path, stamp in self._known.items() if path in found}  # others are gone for good
         self._waiting = {path: stamp for path, stamp in found.items() if self._known.get(path) != stamp}
         before, now = self._seen, time.monotonic()
         self._seen = {}
