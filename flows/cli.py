@@ -6,7 +6,6 @@ import errno
 import gc
 import signal
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -35,6 +34,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version  # brings the packages for mail and archives along
+
         try:
             typer.echo(f"imsr {version('imsr')}")
         except PackageNotFoundError:  # run from a checkout that was never installed

@@ -37,7 +37,7 @@ COMMANDS = (
     Entry("report", "report:report", LOOK),
     Entry("compare", "promotion:compare_versions", LOOK),
     Entry("metrics", "metrics:metrics", LOOK, reports=False),
-    Entry("sql", "inspect:sql", LOOK),
+    Entry("sql", "sql:sql", LOOK),
     Entry("bench", "bench:bench", LOOK),
-    Entry("views", "inspect:views", LOOK),
+    Entry("views", "sql:views", LOOK),
 )

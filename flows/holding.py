@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from flows.termination import bring_back_swallowed_signals
 from imsr_core.errors import ImsrError
-from pipelines.care.forget import finish_forgetting
+from pipelines.care.receipts import read_journal
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Clock, Writer, writing
@@ -24,7 +24,7 @@ def holding(workspace: Workspace, what: str, *, now: Clock) -> Iterator[Writer]:
     """
     bring_back_swallowed_signals()
     with writing(workspace, what, now=now) as writer:
-        finish_forgetting(writer)
+        _finish_what_was_killed(writer)
         try:
             yield writer
         except Exception:
@@ -32,3 +32,12 @@ def holding(workspace: Workspace, what: str, *, now: Clock) -> Iterator[Writer]:
                 publish_catalog(workspace)
             raise
         publish_catalog(workspace)
+
+
+def _finish_what_was_killed(writer: Writer) -> None:
+    with writer.workspace.ledger.snapshot() as view:
+        journal = read_journal(view)
+    if journal is not None:
+        from pipelines.care.forget import finish_forgetting  # what reads every kind of file, for once in a long while
+
+        finish_forgetting(writer)

@@ -10,10 +10,10 @@ import typer
 from flows.answers import answer
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_rebuilding, show_restatement, show_runs
 from flows.commands.runs import exit_if_rejected, learn_all, lists_and_report
 from flows.console import console, show_outcomes
 from flows.holding import holding
+from flows.planned import show_rebuilding, show_restatement, show_runs
 from pipelines.nights.backfill import BackfillPlan, Which, begin, finish, plan_backfill
 from pipelines.workspace.layout import Workspace
 

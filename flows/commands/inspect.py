@@ -1,9 +1,7 @@
-"""`imsr status`, `imsr versions`, `imsr sql`: look, change nothing."""
+"""`imsr status` and `imsr versions`: look, change nothing."""
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +11,9 @@ import typer
 
 from flows.answers import Shown, answer
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_begun_otherwise, show_missing_nights, show_rebuilding
 from flows.commands.stream_states import show_streams, who_learns
 from flows.console import console, say, show_table
+from flows.planned import show_begun_otherwise, show_missing_nights, show_rebuilding
 from flows.score import show_score
 from pipelines.alerts.telling import Note, read_note
 from pipelines.interests.drift import MetricPair, latest_drift
@@ -23,10 +21,6 @@ from pipelines.lake.warnings import over_the_limit
 from pipelines.nights.plan import due_of, nothing_due
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
-from pipelines.warehouse.catalog import connect, publish_catalog
-from pipelines.warehouse.dictionary import dictionary_page, words
-from pipelines.warehouse.sandbox import FilesGone, run_query
-from pipelines.workspace.engine import literal
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.lease import ended_early
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow, SpanState, VersionRow
@@ -143,70 +137,6 @@ def versions(workspace: WorkspaceOption = Path(".")) -> None:
     show_table("", columns, table)
 
 
-def sql(
-    query: Annotated[str, typer.Argument(help="SQL; '-' reads it from standard input.")],
-    workspace: WorkspaceOption = Path("."),
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
-    limit: Annotated[int, typer.Option("--limit", help="Rows to show at most; 0 = all.")] = 50,
-) -> None:
-    """Query the workspace with DuckDB, also while a run is writing.
-
-    Views: spans, interactions, quarantine, users, items, sequences, versions, promotions, verdicts, metrics, drift,
-    span_metrics, forgetting, interests, interest_history, interest_counts, interest_histogram, interest_count_history,
-    interest_changes, interest_items, interest_overlap, user_items, item_neighbours, item_metadata, user_segments,
-    score_weights, recommendations, tasks, task_metrics; and, of a version, interests_as_of('VERSION') and
-    interest_counts_as_of('VERSION').
-    The session reads the workspace and nothing else.
-    """
-    text = sys.stdin.read() if query == "-" else query
-    opened = Workspace.open(workspace)
-    most = None if not limit or csv or answer.as_json else limit + 1
-    try:
-        columns, rows = _answer(opened, text, most)
-    except FilesGone:  # pruned or rewritten at this very moment: the views name others by now
-        columns, rows = _answer(opened, text, most)
-    if csv:
-        _print_csv(columns, rows)
-        return
-    show_table("", columns, rows if answer.as_json else rows[: limit or None], as_objects=_named(columns, rows))
-    if limit and len(rows) > limit:
-        console.print(f"(the first {limit} rows; --limit 0 shows all)")
-
-
-def _answer(workspace: Workspace, query: str, most: int | None) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The columns and rows of a query, in a session of its own."""
-    with connect(workspace) as connection:
-        result = run_query(connection, query)
-        columns = [column[0] for column in result.description or []]
-        return columns, result.fetchall() if most is None else result.fetchmany(most)
-
-
-def views(
-    workspace: WorkspaceOption = Path("."),
-    dictionary: Annotated[
-        bool, typer.Option("--dictionary", help="Print what every view and column is, as Markdown.")
-    ] = False,
-) -> None:
-    """Write views.sql and catalog.duckdb anew, and say how to use them from the duckdb shell and from Python."""
-    opened = Workspace.open(workspace)
-    if dictionary:
-        publish_catalog(opened)  # as an older release wrote them they have other words
-        with connect(opened) as connection:
-            page = dictionary_page(connection)
-        answer.fact(views=words())
-        if not answer.as_json and not answer.quiet:
-            typer.echo(page, nl=False)
-        return
-    publish_catalog(opened, anew=True)
-    answer.fact(views=opened.views_file, catalog=opened.catalog_file)
-    root, catalog = shlex.quote(str(opened.root)), shlex.quote(str(opened.catalog_file))
-    say(f"duckdb shell   duckdb -readonly {catalog}")
-    say(f"or             cd {root} && duckdb -init {opened.views_file.name}")
-    say(f"elsewhere      SET VARIABLE workspace = {literal(str(opened.root))}; ATTACH, or .read them")
-    say("Python         from pipelines.warehouse.catalog import connect")
-    say(f"               connect({str(opened.root)!r}).sql('FROM spans')")
-
-
 def _show_quarantined(workspace: Workspace, batches: Sequence[BatchRow]) -> None:
     """What share of the last ingest was refused, if it is more than the settings allow."""
     share = over_the_limit(batches[-1], workspace.settings) if batches else None
@@ -246,16 +176,3 @@ def _versions_by_span(view: Snapshot) -> dict[str, str]:
     """The version of the current chain that learnt each span."""
     chain = chain_of_versions(view, view.pointer(Line.INTERESTS))
     return {span_id: row.version_id for row in reversed(chain) for span_id in row.spans}
-
-
-def _named(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Rows of a query as objects: their columns are named as the query names them."""
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _print_csv(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
-    import csv as csv_module
-
-    writer = csv_module.writer(sys.stdout)
-    writer.writerow(columns)
-    writer.writerows(rows)

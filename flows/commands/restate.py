@@ -9,10 +9,10 @@ import typer
 
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_rebuilding, show_restatement
 from flows.commands.runs import exit_if_rejected, learn_all, lists_and_report
 from flows.console import console, show_outcomes
 from flows.holding import holding
+from flows.planned import show_rebuilding, show_restatement
 from pipelines.nights.plan import due
 from pipelines.nights.restate import mark_stale, plan_restatement
 from pipelines.workspace.layout import Workspace

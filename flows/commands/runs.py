@@ -14,10 +14,10 @@ from flows.after_learning import after_learning
 from flows.alerts import Run, telling
 from flows.commands import completion
 from flows.commands.options import WorkspaceOption, current_time
-from flows.commands.plan import show_runs
 from flows.console import console, show_outcomes, span_progress, warn
 from flows.holding import holding
 from flows.lazy import uncollected
+from flows.planned import show_runs
 from pipelines.lake.tables_beside import table_problems
 from pipelines.nights.large_base import said_of_a_large_base
 from pipelines.nights.pace import Pace

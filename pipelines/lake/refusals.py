@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from pipelines.lake.validation import Reason
+
+if TYPE_CHECKING:
+    import duckdb
 
 #: Characters of a row that are shown.
 _SHOWN = 100

@@ -7,9 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 Option = str | bool | int | float | list[str]
@@ -22,6 +21,8 @@ def duckdb_session(
 
     DuckDB would draw a bar of its own on the standard output of a long query, in the midst of what a command prints.
     """
+    import duckdb  # who only makes SQL, or reads a reason, starts no engine
+
     options: dict[str, Option] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     connection = duckdb.connect(str(database), read_only=read_only, config=options | config)
     return connection.execute("SET TimeZone = 'UTC'").execute("SET enable_progress_bar = false")
@@ -32,6 +33,8 @@ def registered(
     connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader
 ) -> Iterator[None]:
     """Rows of Arrow's that queries of the block find under a ``name``."""
+    import duckdb
+
     connection.register(name, rows)
     try:
         yield

@@ -73,6 +73,18 @@ def test_imports_neither_torch_nor_beam_nor_prefect(workspace, words):
     assert imported_by(*words, *where) == []
 
 
+@pytest.mark.parametrize("command", ["status", "versions"])
+def test_to_look_starts_no_engine(workspace, command):
+    engines = ("duckdb", "pyarrow", "numpy", "pipelines.lake.ingest")
+    assert imported_by(command, "-w", workspace, of=engines) == []
+
+
+@pytest.mark.parametrize("words", [["sql", "FROM spans"], ["run"]], ids=" ".join)
+def test_who_asks_or_learns_brings_along_nothing_that_ingests_or_forgets(workspace, words):
+    unwanted = ("pipelines.lake.ingest", "pipelines.care.forget", "pipelines.tasks")
+    assert imported_by(*words, "-w", workspace, of=("duckdb", *unwanted)) == ["duckdb"]
+
+
 def test_a_span_of_few_events_is_learnt_without_beam_and_torchs_compiler(workspace):
     """Each of the first is a second of processor, which is more than such a span takes."""
     unwanted = ("torch._dynamo", "torch._inductor", "sympy", "apache_beam", "prefect", "pandas", "dask")

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from flows import cli
-from flows.commands import inspect as inspect_commands
 from flows.commands import report as report_command
+from flows.commands import sql as sql_commands
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_advice_fits_the_trouble_of_the_disk(learnt, monkeypatch, capsys, nu
     def refused(*_, **__):
         raise OSError(number, os.strerror(number), "catalog")
 
-    monkeypatch.setattr(inspect_commands, "publish_catalog", refused)
+    monkeypatch.setattr(sql_commands, "publish_catalog", refused)
     monkeypatch.setattr(sys, "argv", ["imsr", "views", "-w", str(learnt.root)])
     with pytest.raises(SystemExit):
         cli.run_command()
