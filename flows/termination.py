@@ -1,18 +1,23 @@
 """SIGTERM, and SIGHUP of a terminal that is closed, end a command the way an exception does: what is open is closed,
-the lease is given back, exit code 143 or 129."""
+the lease is given back, exit code 143 or 129.
+
+Nothing is raised while an extension module is being set up, by Ctrl-C neither: C++ that calls Python there takes an
+exception for its own failure, and aborts the process. The signal comes again when it is through."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
-from typing import NoReturn
 
 from pipelines.workspace.ending import Terminated, ask_to_end
 
-#: Seconds until a signal whose exception was swallowed comes again.
+#: Seconds until a signal comes again whose exception was swallowed, or could not be raised.
 AGAIN_SECONDS = 0.05
+#: What runs while a module that is compiled sets itself up, in one step or in two.
+_SETTING_UP = {loading.__code__ for loading in (ExtensionFileLoader.create_module, ExtensionFileLoader.exec_module)}
 
 
 def end_cleanly_on_sigterm() -> None:
@@ -23,6 +28,8 @@ def end_cleanly_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _terminate)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     bring_back_swallowed_signals()
 
 
@@ -32,10 +39,29 @@ def bring_back_swallowed_signals() -> None:
         sys.unraisablehook = _again
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, frame: FrameType | None) -> None:
+    if _within_an_extension(frame):
+        _send_again(number)
+        return
     signal.signal(number, signal.SIG_DFL)
     ask_to_end(code=128 + number)
     raise Terminated(128 + number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _within_an_extension(frame):
+        _send_again(number)
+        return
+    signal.default_int_handler(number, frame)
+
+
+def _within_an_extension(frame: FrameType | None) -> bool:
+    """Whether an extension module is being set up where a signal arrives."""
+    while frame is not None:
+        if frame.f_code in _SETTING_UP:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _again(swallowed: sys.UnraisableHookArgs) -> None:
@@ -47,6 +73,10 @@ def _again(swallowed: sys.UnraisableHookArgs) -> None:
         return
     if issubclass(kind, Terminated):
         signal.signal(signal.SIGTERM, _terminate)
+    _send_again(number)
+
+
+def _send_again(number: int) -> None:
     main = threading.main_thread().ident
     assert main is not None
     timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, number))

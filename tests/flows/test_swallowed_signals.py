@@ -57,6 +57,17 @@ PLACES = {
     with capture_sigterm():
         del thing
         work()""",
+    "the import of an extension": """
+    import enum
+    assert "duckdb" not in sys.modules
+    made = enum.EnumType.__call__
+    def be_asked_once(*arguments, **options):  # by C++, which aborts where it gets no enumeration
+        enum.EnumType.__call__ = made
+        be_asked()
+        return made(*arguments, **options)
+    enum.EnumType.__call__ = be_asked_once
+    import duckdb
+    work()""",
 }
 
 #: One query after the other, each a fraction of a second: DuckDB lets a task end before it is interrupted.
@@ -80,7 +91,9 @@ def test_a_signal_that_arrives_in(place):
     assert "Terminat" not in done.stderr
 
 
-@pytest.mark.parametrize("place", ["a weakref callback", "a destructor", "the garbage collector", "a query"])
+@pytest.mark.parametrize(
+    "place", ["a weakref callback", "a destructor", "the garbage collector", "a query", "the import of an extension"]
+)
 def test_a_ctrl_c_that_arrives_in(place):
     script = (textwrap.dedent(START) + textwrap.dedent(PLACES[place])).replace("signal.SIGTERM", "signal.SIGINT")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
