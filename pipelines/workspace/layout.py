@@ -73,7 +73,7 @@ class Workspace:
         workspace = cls(Path(root).absolute())
         if not workspace.settings_file.is_file():
             raise WorkspaceError(
-                f"{workspace.root} is not a workspace: it has no {SETTINGS_NAME}",
+                f"{workspace.root} is not a workspace: {_what_lacks(workspace.root)}",
                 hint=_where_one_may_be(workspace.root),
             )
         return workspace
@@ -186,6 +186,14 @@ def pattern_signs(path: Path) -> str:
     return " ".join(sign for sign in "*?[" if sign in str(path))
 
 
+def _what_lacks(root: Path) -> str:
+    if root.exists():
+        return f"it has no {SETTINGS_NAME}"
+    return (
+        f"it is a link to {os.readlink(root)}, which is not there" if root.is_symlink() else "there is no such folder"
+    )
+
+
 def _where_one_may_be(root: Path) -> str:
     """What to type where a folder is no workspace: the one in it, or around it; else how to make it."""
     above = [folder for folder in root.parents if is_workspace(folder)]
@@ -196,7 +204,10 @@ def _where_one_may_be(root: Path) -> str:
     if near:
         named = " or ".join(f"-w {shlex.quote(os.path.relpath(folder))}" for folder in near[:3])
         return f"the workspace {'around it' if above else 'in it'} is named with {named}"
-    return f"run: imsr init {shlex.quote(os.path.relpath(root))}"
+    if root.is_symlink():
+        return "let it lead to where the workspace is now, or name that folder with -w"
+    make = f"imsr init {shlex.quote(os.path.relpath(root))}"
+    return f"run: {make}" if root.exists() else f"was it moved, or is its disk not mounted? A new one: {make}"
 
 
 def is_workspace(folder: Path) -> bool:

@@ -270,6 +270,19 @@ def test_no_workspace_is_said(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_workspace_that_was_there_is_not_advised_to_be_made_anew_without_a_question(tmp_path):
+    with pytest.raises(ImsrError, match="there is no such folder") as moved:
+        imsr("run", "-w", tmp_path / "gone")
+    assert moved.value.hint.startswith("was it moved, or is its disk not mounted? A new one: imsr init ")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(ImsrError, match=f"it is a link to {tmp_path}/gone, which is not there") as left:
+        imsr("run", "-w", tmp_path / "link")
+    assert "imsr init" not in left.value.hint
+    (tmp_path / "gone").mkdir()
+    with pytest.raises(ImsrError, match=r"it has no imsr\.toml"):
+        imsr("run", "-w", tmp_path / "gone")
+
+
 def test_a_workspace_is_not_made_twice(learnt):
     with pytest.raises(ImsrError, match="already is a workspace"):
         imsr("init", learnt.root)
