@@ -296,9 +296,10 @@ def what_it_waits_for(task: TaskSettings) -> str:
 
 
 def _is_learnt(view: Snapshot, span_id: str) -> bool:
-    """Whether a night is done with this span or a later one; ids of one calendar sort in the order of time."""
+    """Whether a night is done with this span or a later one; ids of one calendar sort in the order of time, those of a
+    cut by their length first (s999, s1000)."""
     done = [span.span_id for span in view.spans() if span.state in DONE]
-    return bool(done) and max(done) >= span_id
+    return bool(done) and (len(done[-1]), done[-1]) >= (len(span_id), span_id)
 
 
 def _known_labels(workspace: Workspace, name: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pipelines.tasks.labels import kept_labels
 from pipelines.tasks.version import UserVersion, current_version
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.ledger import SpanRow, SpanState
 
 T1, CLUB, SHOP = (f"u-{DAYS[-1]}.{name}" for name in ("T1", "club", "shop"))
 
@@ -121,6 +122,16 @@ def test_labels_that_cannot_be_used_are_found_before_t1_is_learnt_for_them(learn
         add(workspace, "club")
     assert 'under [tasks.club]: user_id = "who", label = "age"' in caught.value.hint
     assert users_rows(workspace) == {}
+
+
+@pytest.mark.parametrize(("span_id", "is_due"), [("s998", True), ("s999", True), ("s1000", False), ("s1001", False)])
+def test_spans_of_a_cut_are_in_the_order_of_their_numbers(tmp_path, span_id, is_due):
+    tasks = TASKS.replace("2024-03-03", span_id)
+    workspace = with_tasks(Workspace.create(tmp_path / "w", ""), tasks=tasks)
+    with workspace.ledger.transaction() as tx:
+        tx.put_span(SpanRow("s999", 0, 1, 1, SpanState.PUBLISHED))
+        tx.put_span(SpanRow("s1000", 1, 2, 1, SpanState.INGESTED))
+    assert due_tasks(workspace) == ["club", *["shop"] * is_due]
 
 
 def test_a_task_that_nobody_declared_is_refused_with_what_is(learnt, copy_of):
