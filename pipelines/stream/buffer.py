@@ -91,8 +91,10 @@ class MessageBuffer:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._tell()
-        self._source.close()
+        try:
+            self._tell()
+        finally:  # who stays in a group without reading holds its partitions from the others
+            self._source.close()
 
     def _tell(self) -> None:
         with self._changed:

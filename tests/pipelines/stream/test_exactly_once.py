@@ -5,6 +5,7 @@ import pytest
 from ingest_cases import quarantine
 from stream_world import NOW, TOML, Log, LogSource, batch_ingested, fingerprints, make_events, spread
 
+from pipelines.stream.buffer import MessageBuffer
 from pipelines.stream.group import own_group
 from pipelines.stream.messages import MessageFeed
 from pipelines.stream.watermark import stream_state
@@ -213,3 +214,21 @@ def test_the_clock_of_a_batch_is_that_of_its_writing(workspace, log):
     write(feed, workspace, NOW + timedelta(seconds=9))
     feed.close()
     assert {each.active_us for each in state(workspace).partitions.values()} >= {(int(NOW.timestamp()) + 9) * 10**6}
+
+
+def test_a_broker_that_takes_no_position_is_left_all_the_same(log):
+    class Deaf(LogSource):
+        left = False
+
+        def settle(self, positions):
+            raise OSError("the broker is gone")
+
+        def close(self):
+            self.left = True
+
+    source = Deaf(log, 0)
+    buffer = MessageBuffer(source, max_batch=1, max_delay=1.0, max_bytes=1)
+    buffer.settle({"0": 1})
+    with pytest.raises(OSError, match="the broker is gone"):
+        buffer.close()
+    assert source.left
