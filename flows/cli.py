@@ -16,6 +16,7 @@ from flows.command_list import COMMANDS
 from flows.console import errors, plain
 from flows.forgotten_option import ForgivingGroup
 from flows.next_command import keep_workspace
+from flows.out_of_memory import ADVICE, lacks_memory
 from flows.quick_end import ending_quickly
 from flows.standard_streams import lost_words, never_fail_to_speak
 from flows.termination import end_cleanly_on_sigterm
@@ -76,12 +77,15 @@ def run_command() -> None:
     try:
         app()
     except ImsrError as error:
-        _fail(error.message, error.hint)
+        known = "memory" in error.hint or not lacks_memory(error)
+        _fail(error.message, error.hint if known else ADVICE)
     except Exception as error:
         try:
             raise_signal_behind(error)
         except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
+        if lacks_memory(error):
+            _fail(f"out of memory: {_first_line(error)}", ADVICE)
         if not _of_the_disk(error):
             raise
         _fail(str(error), f"{_advice_on(error)}: what is published is as it was")
@@ -94,6 +98,10 @@ def _of_the_disk(error: Exception) -> bool:
         return error.errno in _DISK | _LACKS
     duckdb = sys.modules.get("duckdb")  # an error of an engine that was never imported cannot be
     return duckdb is not None and isinstance(error, duckdb.IOException)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _advice_on(error: Exception) -> str:

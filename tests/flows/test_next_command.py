@@ -88,6 +88,10 @@ def test_a_folder_that_is_no_workspace_names_the_one_that_is_near(tmp_path, monk
         assert wanted in caught.value.hint
     with pytest.raises(WorkspaceError) as caught:
         Workspace.open("other")
+    assert caught.value.hint == "was it moved, or is its disk not mounted? A new one: imsr init other"
+    Path("other").mkdir()
+    with pytest.raises(WorkspaceError) as caught:
+        Workspace.open("other")
     assert caught.value.hint == "run: imsr init other"
 
 
