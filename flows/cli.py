@@ -55,6 +55,7 @@ def imsr(
 
 #: A disk that is full, broken or not ours to write to; other system errors are bugs and show where they are.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, *NOT_OURS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 #: What a file system does not know, and what a process may not have more of.
 _LACKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EMFILE, errno.ENFILE}
 #: Exit codes of commands that did what they were to do.
@@ -107,6 +108,8 @@ def _first_line(error: Exception) -> str:
 def _advice_on(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in NOT_OURS:
         return "this user may not write there, or the disk is read only"
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return "make room on its disk and run the command again"
     return "once the disk is in order run the command again"
 
 

@@ -198,7 +198,8 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         with suppress(PermissionError):  # a file system without such rights
             path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors leaves it to its owner alone
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}", hint="is the disk full, or broken?") from error
+        hint = "if its disk is full make room, and run the command again: what is published is as it was"
+        raise CheckpointError(f"{path}: cannot be written: {error}", hint=hint) from error
 
 
 def load_state(

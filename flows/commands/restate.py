@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from flows.commands.runs import exit_if_rejected, learn_all, lists_and_report
 from flows.console import console, show_outcomes
 from flows.holding import holding
 from flows.planned import show_rebuilding, show_restatement
+from imsr_core.errors import ConfigError
 from pipelines.nights.plan import due
 from pipelines.nights.restate import mark_stale, plan_restatement
 from pipelines.workspace.layout import Workspace
@@ -34,7 +36,7 @@ def restate(
         console.print("dry run: nothing was changed")
         return
     if not yes:
-        typer.confirm("go on?", abort=True, err=True)
+        _ask(span)
     with holding(opened, "imsr restate", now=current_time) as writer:
         mark_stale(writer, span)
         outcomes = learn_all(writer, due(opened, now=current_time()))
@@ -42,3 +44,16 @@ def restate(
     show_outcomes(outcomes, opened.settings.evaluation.top_n, part="learnt")
     show_rebuilding(opened)
     exit_if_rejected(outcomes)
+
+
+def _ask(span: str) -> None:
+    """Ask whether to go on; from a scheduler, where nobody answers, say how it is answered beforehand."""
+    try:
+        agreed = typer.confirm("go on?", err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():  # Ctrl-C
+            raise
+        typer.echo(err=True)
+        raise ConfigError("not answered, and nothing is changed", hint=f"imsr restate {span} --yes does it") from None
+    if not agreed:
+        raise typer.Abort

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.commands import backfill
 from flows.console import console
+from imsr_core.errors import ConfigError
 from pipelines.nights.plan import PlanError
 from pipelines.workspace.ending import EXIT_CODE
 
@@ -93,6 +94,14 @@ def test_a_restatement_lists_first_and_does_nothing_without_a_yes(learnt):
     result = imsr(learnt, "restate", DAYS[3], input="n\n")
     assert result.exit_code == 1
     assert result.output.index("become stale") < result.output.index("go on?")
+    assert bytes_of(learnt) == before
+
+
+def test_a_restatement_that_nobody_can_answer_says_how_it_is_answered_beforehand(learnt):
+    before = bytes_of(learnt)
+    result = imsr(learnt, "restate", DAYS[3], input="")
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.hint == f"imsr restate {DAYS[3]} --yes does it"
     assert bytes_of(learnt) == before
 
 

@@ -58,7 +58,10 @@ def test_a_page_that_cannot_be_written_to_the_workspace_is_offered_elsewhere(lea
     assert "--out FILE" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "advice"), [(errno.EROFS, "may not write there"), (errno.EIO, "again")])
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EROFS, "may not write there"), (errno.EIO, "again"), (errno.ENOSPC, "make room on its disk and run")],
+)
 def test_the_advice_fits_the_trouble_of_the_disk(learnt, monkeypatch, capsys, number, advice):
     def refused(*_, **__):
         raise OSError(number, os.strerror(number), "catalog")
