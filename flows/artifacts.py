@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
 from flows.after_learning import Made, after_learning
+from imsr_core.counted import counted
 from pipelines.interests.gate import Verdict
 from pipelines.nights.night import SpanOutcome
 from pipelines.versions.lineage import Lineage
@@ -136,7 +137,7 @@ def show_refresh(workspace: Workspace, version: VersionRow) -> None:
         current = view.pointer(version.line)
     lines = [
         f"# Full refresh: version {version.version_id}, {version.state}",
-        f"Current is {current}; trained on {len(version.spans)} spans.",
+        f"Current is {current}; trained on {counted(len(version.spans), 'span')}.",
         "## Against the version that was current" if rows else "",
         _table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "",
         "## Numbers",

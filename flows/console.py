@@ -20,6 +20,7 @@ from rich.text import Text
 from flows.answers import Shown, answer, objects
 from flows.next_command import keep_workspace
 from flows.standard_streams import open_closed_streams
+from imsr_core.counted import counted
 
 if TYPE_CHECKING:
     from pipelines.nights.night import SpanOutcome
@@ -154,7 +155,9 @@ def span_progress(label: str) -> Iterator[StepProgress]:
         task = display.add_task(label, total=None, steps="")
 
         def advance(done: int, total: int, loss: float) -> None:
-            display.update(task, completed=done, total=total, steps=f"{done:,}/{total:,} steps  loss {loss:.3f}")
+            display.update(
+                task, completed=done, total=total, steps=f"{done:,}/{counted(total, 'step')}  loss {loss:.3f}"
+            )
 
         yield advance
 
@@ -175,7 +178,8 @@ def _lines_of(label: str) -> StepProgress:
             said = now
             left = (now - first[0]) / (done - first[1]) * (total - done)
             errors.print(
-                f"{label}: {done:,} of {total:,} steps, loss {loss:.3f}, at most {left:.0f} s of training left",
+                f"{label}: {done:,} of {counted(total, 'step')}, loss {loss:.3f}, "
+                f"at most {left:.0f} s of training left",
                 markup=False,
                 soft_wrap=True,
             )

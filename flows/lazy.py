@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from flows.answers import answer, reporting
+
+#: Where a sentence is over and another one begins.
+_SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,11 @@ def _literally(command: Any) -> Any:
 
 
 def _summary(module: str, attribute: str) -> str:
-    """The first line of a function's docstring, or of the module's, read from the source: nothing is imported."""
+    """The first sentence of a function's docstring, or of the module's, read from the source: nothing is imported."""
     spec = find_spec(module)
     source = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
     tree = ast.parse(source or "")
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == attribute]
     documented = functions[0] if functions else tree
-    return cleandoc(ast.get_docstring(documented) or "").split("\n")[0]
+    paragraph = cleandoc(ast.get_docstring(documented) or "").split("\n\n")[0].replace("\n", " ")
+    return _SENTENCE.split(paragraph)[0]

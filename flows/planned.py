@@ -7,17 +7,18 @@ from datetime import datetime
 
 from flows.answers import answer
 from flows.console import console, show_table
+from imsr_core.counted import counted
 from pipelines.lake.spans import Span
 from pipelines.nights.begun_with import begun_otherwise
 from pipelines.nights.large_base import said_of_a_large_base
 from pipelines.nights.pace import Pace
-from pipelines.nights.plan import PlannedRun, missing_nights
+from pipelines.nights.plan import PlannedRun, missing_nights, stretches_of
 from pipelines.nights.restate import Restatement
 from pipelines.versions.line import Line
 from pipelines.versions.rebuilding import chain_aside, span_to_reach
 from pipelines.workspace.layout import Workspace
 
-#: Spans without data that are named one by one.
+#: Spans without data, or stretches of them, that are named one by one.
 NAMED = 10
 
 
@@ -39,7 +40,9 @@ def show_missing_nights(workspace: Workspace, now: datetime) -> None:
     with workspace.ledger.snapshot() as view:
         spans = view.spans()
         missing = missing_nights(view, now=now)
-    answer.fact(missing=[span.id for span in missing])
+    answer.fact(
+        missing=[{"first": part[0].id, "last": part[-1].id, "spans": len(part)} for part in stretches_of(missing)]
+    )
     last_us = spans[-1].start_us if spans else 0
     gaps = [span for span in missing if span.start_us < last_us]
     since = [span for span in missing if span.start_us > last_us]
@@ -75,7 +78,9 @@ def show_restatement(workspace: Workspace, restatement: Restatement) -> None:
     """List what becomes stale, with the versions that stay beside the new ones, then what is learnt again."""
     answer.fact(stale=restatement.spans, kept=restatement.versions)
     count = len(restatement.spans)
-    console.print(f"{count} {'span becomes' if count == 1 else 'spans become'} stale: {', '.join(restatement.spans)}")
+    console.print(
+        f"{counted(count, 'span')} {'becomes' if count == 1 else 'become'} stale: {', '.join(restatement.spans)}"
+    )
     if restatement.widened:
         console.print(f"(from {restatement.spans[0]} on: {restatement.asked} is part of the base model)")
     console.print(f"kept, not used again: {', '.join(restatement.versions) or 'no version'}")
@@ -89,4 +94,10 @@ def _what(run: PlannedRun) -> str:
 def _names(spans: Sequence[Span]) -> str:
     if len(spans) <= NAMED:
         return ", ".join(span.id for span in spans)
-    return f"{spans[0].id} .. {spans[-1].id} ({len(spans)} spans)"
+    parts = stretches_of(spans)
+    told = [
+        f"{part[0].id} .. {part[-1].id} ({counted(len(part), 'span')})" if len(part) > 1 else part[0].id
+        for part in parts[:NAMED]
+    ]
+    more = counted(len(parts) - NAMED, "more stretch") if len(parts) > NAMED else ""
+    return ", ".join([*told, *filter(None, [more])])

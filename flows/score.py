@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flows.console import console
+from imsr_core.counted import counted
 from pipelines.workspace.layout import Workspace
 
 #: Columns that are named, the heaviest first.
@@ -40,6 +41,7 @@ def _evidence(evidence: dict[str, Any] | None) -> str:
     if not evidence:
         return "to start with, no evidence yet"
     return (
-        f"on {evidence['events']:,} events of {evidence['users']:,} users that the version before had not learnt "
+        f"on {counted(evidence['events'], 'event')} of {counted(evidence['users'], 'user')} "
+        f"that the version before had not learnt "
         f"(log loss {evidence['before']:.2f} -> {evidence['after']:.2f}, chance {evidence['chance']:.2f})"
     )

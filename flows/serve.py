@@ -14,7 +14,9 @@ from typing import Any
 
 from cronsim import CronSim, CronSimError
 
+from flows.termination import hangs_up
 from imsr_core.errors import ConfigError, ImsrError
+from pipelines.workspace.ending import Terminated
 
 FIELDS = 5
 GRACE_SECONDS = 2.0
@@ -45,7 +47,7 @@ def next_run(cron: str) -> datetime:
 def serve_nightly(
     workspace: str, *, cron: str, landing: str, name: str, wait_for_server: Callable[[], object] | None = None
 ) -> None:
-    """Run the nightly flow by ``cron`` (UTC), one run at a time, until SIGINT or SIGTERM.
+    """Run the nightly flow by ``cron`` (UTC), one run at a time, until SIGINT, SIGTERM or SIGHUP.
 
     On the way out the schedule is paused, so that a server that lives on does not pile up late runs, and a night that
     is under way is finished; a second signal does not wait for it.
@@ -72,6 +74,8 @@ def serve_nightly(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     try:
         service = Service(name=name, limit=1, pause_on_shutdown=True)
+        if hangs_up():
+            signal.signal(signal.SIGHUP, service.handle_sigterm)
         service.add_flow(
             nightly,
             name=name,
@@ -83,7 +87,7 @@ def serve_nightly(
         if wait_for_server is not None:
             threading.Thread(target=_end_with, args=(wait_for_server, ending), daemon=True).start()
         asyncio.run(service.start())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         return
     except (OSError, httpx.HTTPError) as error:
         raise ServeError(f"the schedule has ended, the Prefect server does not answer: {error}", hint=AGAIN) from error

@@ -33,6 +33,11 @@ def end_cleanly_on_sigterm() -> None:
     bring_back_swallowed_signals()
 
 
+def hangs_up() -> bool:
+    """Whether a terminal that is closed ends this process: under nohup it does not."""
+    return signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+
+
 def bring_back_swallowed_signals() -> None:
     """Where Python can only print an exception (weakref callbacks, destructors), let that of a signal come again."""
     if sys.unraisablehook is not _again:
@@ -65,14 +70,16 @@ def _within_an_extension(frame: FrameType | None) -> bool:
 
 
 def _again(swallowed: sys.UnraisableHookArgs) -> None:
-    kind, number = swallowed.exc_type, signal.SIGTERM
+    kind, number = swallowed.exc_type, int(signal.SIGTERM)
     if issubclass(kind, KeyboardInterrupt):
         number = signal.SIGINT
+    elif isinstance(swallowed.exc_value, Terminated):
+        number = swallowed.exc_value.signal
     elif not issubclass(kind, Terminated) and kind.__name__ != "TerminationSignal":  # Prefect's, while a flow runs
         sys.__unraisablehook__(swallowed)
         return
     if issubclass(kind, Terminated):
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(number, _terminate)
     _send_again(number)
 
 

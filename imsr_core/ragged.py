@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from imsr_core.sorted_keys import is_in, unique
 
@@ -52,7 +53,9 @@ class SpanSequences:
             if not isinstance(array, np.ndarray) or array.dtype != np.int64 or array.ndim != 1:
                 raise SequenceError(f"sequences: {name} must be a one-dimensional int64 array")
         if len(self.offsets) != len(self.users) + 1:
-            raise SequenceError(f"sequences: {len(self.users)} users need {len(self.users) + 1} offsets")
+            raise SequenceError(
+                f"sequences: {counted(len(self.users), 'user')} need {counted(len(self.users) + 1, 'offset')}"
+            )
         if len(self.items) != len(self.timestamps):
             raise SequenceError("sequences: items and timestamps differ in length")
         if self.offsets[0] != 0 or self.offsets[-1] != len(self.items):

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from imsr_core.batches import TargetBatch, TargetSampler
 from imsr_core.config import InterestsConfig
+from imsr_core.counted import counted
 from imsr_core.dense_adam import DenseAdam
 from imsr_core.devices import moved, reduced
 from imsr_core.errors import NonFiniteError
@@ -204,7 +205,7 @@ class SpanTrainer:
         value = float(loss.detach())
         if not np.isfinite(value):
             raise NonFiniteError(
-                f"the loss became {value} in span {self.state.spans} (a batch of {len(batch)} targets)",
+                f"the loss became {value} in span {self.state.spans} (a batch of {counted(len(batch), 'target')})",
                 hint="the current version stays in place; try a lower [training] learning_rate",
             )
         for leaf in leaves:

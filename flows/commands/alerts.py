@@ -14,6 +14,7 @@ from flows.alerts import report
 from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table, warn
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError, ImsrError
 from pipelines.alerts.telling import read_note, tell, try_receivers
 from pipelines.alerts.troubles import troubles
@@ -86,7 +87,9 @@ def install(workspace: WorkspaceOption = Path(".")) -> None:
 
     name, number = install_automation(opened)
     answer.add([{"automation": name, "receivers": number}])
-    console.print(f"automation {name!r} tells {number} receivers of runs that are late or were killed", markup=False)
+    console.print(
+        f"automation {name!r} tells {counted(number, 'receiver')} of runs that are late or were killed", markup=False
+    )
 
 
 def _with_receivers(folder: Path) -> Workspace:

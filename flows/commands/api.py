@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from flows.api import application
 from flows.commands.options import WorkspaceOption
 from flows.console import console
+from flows.termination import hangs_up
 from imsr_core.errors import ConfigError
 from pipelines.serving.live import Live
+from pipelines.workspace.ending import Terminated
 
 
 def api(
@@ -41,11 +47,32 @@ def api(
         )
     torch.set_num_threads(1)  # one request, one thread: two at once would wait for each other
     live = Live.open(workspace)
-    console.print(
-        f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{port} (a page for people; /docs)",
-        soft_wrap=True,
-    )
-    uvicorn.run(application(live, key), host=host, port=port, log_level=os.environ.get("IMSR_LOG", "warning"))
+    with _listening(host, port) as listening:
+        console.print(
+            f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{listening.getsockname()[1]} "
+            "(a page for people; /docs)",
+            soft_wrap=True,
+        )
+        _serve(application(live, key), listening)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises `ConfigError` if it cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        hint = "--port names another port; 0: any that is free"
+        raise ConfigError(f"nothing can listen on {host}, port {port}: {reason}", hint=hint) from error
+
+
+def _serve(app: FastAPI, listening: socket.socket) -> None:
+    """Answer requests until SIGTERM, SIGHUP or Ctrl-C; those under way are answered, a second signal does not wait."""
+    if hangs_up():
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))  # uvicorn knows no other
+    server = uvicorn.Server(uvicorn.Config(app, log_level=os.environ.get("IMSR_LOG", "warning")))
+    with suppress(Terminated, KeyboardInterrupt):  # a service is there to be ended
+        server.run(sockets=[listening])
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
 from flows.next_command import keep_workspace
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError
 from pipelines.care.doctor import Severity, examine
 from pipelines.care.forget import Traces, finish_forgetting, trace
@@ -155,4 +156,4 @@ def _show_pruning(pruning: Pruning) -> None:
     ]
     if rows or answer.as_json:
         show_table("", ["fate", "what", "name", "bytes", "why"], rows, part="items")
-    console.print(f"{len(pruning.going())} go, {pruning.bytes:,} bytes")
+    console.print(f"{len(pruning.going())} go, {counted(pruning.bytes, 'byte')}")

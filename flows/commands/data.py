@@ -12,6 +12,7 @@ from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, say, show_table, warn
 from flows.holding import holding
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError
 from pipelines.lake.event_files import Found
 from pipelines.lake.ingest import FileReport, IngestReport, ingest, withdraw
@@ -154,7 +155,7 @@ def show_ingest(report: IngestReport, *, then: str = NEXT) -> None:
     for reason, count in sorted(report.reasons.items()):
         console.print(f"quarantined {count:,}: {reason}     (see them: imsr sql 'FROM quarantine')")
     if left_out := sum(file.left_out for file in report.files):
-        console.print(f"left out {left_out:,} rows: not of interest by keep_events, min_value or item_pattern")
+        console.print(f"left out {counted(left_out, 'row')}: not of interest by keep_events, min_value or item_pattern")
     for file in report.refused:
         warn(f"refused: {file.refused}\n  it is now {file.path}")
     show_changes(report, then=then)
@@ -171,14 +172,15 @@ def show_changes(report: IngestReport, *, then: str = NEXT) -> None:
     answer.fact(spans=[row.span_id for row in report.span_versions], stale=report.stale, emptied=report.emptied)
     answer.fact(withdrawn=report.withdrawn, completed=report.completed)
     if report.withdrawn:
-        console.print(f"withdrawn: {report.withdrawn:,} {'row' if report.withdrawn == 1 else 'rows'}")
+        console.print(f"withdrawn: {counted(report.withdrawn, 'row')}")
     if report.completed:
-        console.print(f"completed: {report.completed:,} events that were there before")
+        console.print(f"completed, of what was there before: {counted(report.completed, 'event')}")
     if report.emptied:
         console.print(f"spans without any events now: {', '.join(report.emptied)}")
     if report.span_versions:
         spans = [row.span_id for row in report.span_versions]
-        say("; ".join(filter(None, (f"spans: {spans[0]} .. {spans[-1]} ({len(spans)})", then))))
+        reach = " .. ".join(dict.fromkeys((spans[0], spans[-1])))
+        say("; ".join(filter(None, (f"spans: {reach} ({len(spans)})", then))))
     if report.stale:
         console.print(f"[yellow]stale, to be learnt again by the next run: {', '.join(report.stale)}[/]")
     for warning in report.warnings:

@@ -15,6 +15,7 @@ from flows.commands.stream_states import show_streams, who_learns
 from flows.console import console, say, show_table
 from flows.planned import show_begun_otherwise, show_missing_nights, show_rebuilding
 from flows.score import show_score
+from imsr_core.counted import counted
 from pipelines.alerts.telling import Note, read_note
 from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.lake.warnings import over_the_limit
@@ -58,7 +59,7 @@ def status(
         _show_holder(lease.holder, lease.heartbeat)
     shown = spans if everything or answer.as_json else _newest_and_open(spans)
     if len(shown) < len(spans):
-        console.print(f"earlier     {len(spans) - len(shown):,} spans; all of them: imsr status --all")
+        console.print(f"earlier     {counted(len(spans) - len(shown), 'span')}; all of them: imsr status --all")
     table = [
         [
             span.span_id,
@@ -144,7 +145,7 @@ def _show_quarantined(workspace: Workspace, batches: Sequence[BatchRow]) -> None
     if share is not None:
         last, most = batches[-1], workspace.settings.ingest.max_quarantined_share
         console.print(
-            f"quarantine  {share:.0%} of the {last.read:,} rows of the last ingest, {last.batch_id} "
+            f"quarantine  {share:.0%} of the {counted(last.read, 'row')} of the last ingest, {last.batch_id} "
             f"(more than {most:.0%}); look: imsr sql 'FROM quarantine'"
         )
 

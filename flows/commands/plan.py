@@ -8,6 +8,7 @@ from flows.answers import answer
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console
 from flows.planned import show_begun_otherwise, show_missing_nights, show_rebuilding, show_runs
+from imsr_core.counted import counted
 from pipelines.lake.landing import landed
 from pipelines.nights.plan import due, nothing_due
 from pipelines.tasks.labels import labels_problem
@@ -15,7 +16,7 @@ from pipelines.workspace.layout import Workspace
 
 
 def plan(workspace: WorkspaceOption = Path(".")) -> None:
-    """Say what the next run would do and why, and which nights brought no data. Writes nothing."""
+    """Say what the next run would do and why, and which nights brought no data; writes nothing."""
     opened = Workspace.open(workspace)
     now = current_time()
     runs = due(opened, now=now)
@@ -32,4 +33,5 @@ def plan(workspace: WorkspaceOption = Path(".")) -> None:
     files = landed(opened)
     answer.fact(landing=[file.name for file in files])
     if files:
-        console.print(f"landing has {len(files)} files; `imsr ingest` and `imsr nightly` read those that are new")
+        there = counted(len(files), "file")
+        console.print(f"landing has {there}; `imsr ingest` and `imsr nightly` read those that are new")

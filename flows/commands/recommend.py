@@ -14,6 +14,7 @@ import typer
 from flows.answers import answer
 from flows.commands.options import VersionOption, WorkspaceOption, current_time
 from flows.console import say, show_table, warn
+from imsr_core.counted import counted, plural
 from imsr_core.errors import ConfigError
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
@@ -107,7 +108,8 @@ def say_what_is_unknown(recommender: Recommender, lists: Iterable[tuple[Path, Se
         if unknown:
             shown = ", ".join(repr(each) for each in unknown[:3])
             more = ", ..." if len(unknown) > 3 else ""
-            warn(f"{path}: {len(unknown):,} of {len(set(ids)):,} item ids are not known to this version: {shown}{more}")
+            few, of_all = len(unknown), counted(len(set(ids)), "item id")
+            warn(f"{path}: {few:,} of {of_all} {plural(few, 'is')} not known to this version: {shown}{more}")
 
 
 def say_who_is_unknown(recommender: Recommender, users: Sequence[str]) -> None:

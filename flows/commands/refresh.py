@@ -13,6 +13,7 @@ from flows.commands.promotion import show_verdict
 from flows.commands.runs import lists_and_report
 from flows.console import console, span_progress
 from flows.holding import holding
+from imsr_core.counted import counted
 from pipelines.interests.gate import Verdict
 from pipelines.nights.refresh import rebase, shadow_retrain
 from pipelines.workspace.layout import Workspace
@@ -43,7 +44,7 @@ def refresh(
         show_verdict(row.version_id, Verdict.from_json(row.verdict or {}))
         console.print(f"version {row.version_id} is live; the chain goes on from it")
     elif row.state is VersionState.SHADOW:
-        console.print(f"shadow {row.version_id} of {row.shadow_of}: {len(row.spans)} spans learnt")
+        console.print(f"shadow {row.version_id} of {row.shadow_of}: {counted(len(row.spans), 'span')} learnt")
         console.print("it is scored beside the chain from the next span on; put it live with: imsr refresh --rebase")
     else:
         console.print(f"version {row.version_id}, which is live, was trained from scratch: there is nothing to refresh")

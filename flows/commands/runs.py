@@ -18,6 +18,7 @@ from flows.console import console, show_outcomes, span_progress, warn
 from flows.holding import holding
 from flows.lazy import uncollected
 from flows.planned import show_runs
+from imsr_core.counted import counted, plural
 from pipelines.lake.tables_beside import table_problems
 from pipelines.nights.large_base import said_of_a_large_base
 from pipelines.nights.pace import Pace
@@ -141,7 +142,7 @@ def learn_all(writer: Writer, planned: Sequence[PlannedRun]) -> list[SpanOutcome
 def _left_out(outcome: SpanOutcome, most: int) -> str:
     """That users had more events in a span than are learnt of one; "" if nobody had."""
     over = sum(row.truncated for row in outcome.sequences)
-    rows = f"{over:,} of {over + outcome.events:,} events are left out"
+    rows = f"{over:,} of {counted(over + outcome.events, 'event')} {plural(over, 'is')} left out"
     return f"  {rows}: [sequences] max_events_per_user, a user's newest {most:,} of a span are learnt" if over else ""
 
 

@@ -15,6 +15,7 @@ from flows.console import console
 from flows.prefect_home import provide_prefect_home
 from flows.serve import next_run, serve_nightly
 from flows.server import DEFAULTS, HOST, prefect_server
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError
 from pipelines.workspace.layout import Workspace
 
@@ -68,7 +69,7 @@ def serve(
             from flows.automation import install_automation
 
             _, told = install_automation(opened)
-            console.print(f"alerts go to {told} receivers")
+            console.print(f"alerts go to {counted(told, 'receiver')}")
         serve_nightly(
             str(opened.root),
             cron=cron,

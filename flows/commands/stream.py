@@ -15,6 +15,7 @@ from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.runs import learn_all, lists_and_report
 from flows.console import console
 from flows.holding import holding
+from flows.termination import hangs_up
 from imsr_core.errors import ConfigError, ImsrError
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.nights.plan import PlannedRun
@@ -24,7 +25,7 @@ from pipelines.stream.group import own_group
 from pipelines.stream.kafka import KafkaPlace, KafkaSource, read_client_file
 from pipelines.stream.messages import MessageFeed
 from pipelines.stream.service import Service
-from pipelines.workspace.ending import EXIT_CODE, Terminated, ask_to_end
+from pipelines.workspace.ending import Terminated, ask_to_end
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import Writer
 
@@ -109,19 +110,20 @@ def _require_calendar(workspace: Workspace) -> None:
 
 @contextmanager
 def _ended_by_signals(service: Service) -> Iterator[None]:
-    """The first SIGTERM or SIGINT stops the service after its batch; while it learns it ends at once, as `imsr run`
-    does: what was not finished is finished by the next run. A second one kills as usual."""
+    """The first SIGTERM, SIGINT or SIGHUP stops the service after its batch; while it learns it ends at once, as
+    `imsr run` does: what was not finished is finished by the next run. A second one kills as usual."""
 
     def end(number: int, frame: FrameType | None) -> None:
         for each, handler in before.items():
-            signal.signal(each, handler if each == signal.SIGTERM else signal.SIG_DFL)
+            signal.signal(each, signal.SIG_DFL if each == signal.SIGINT else handler)
         service.stop.set()
         if service.learning:
-            ask_to_end(code=EXIT_CODE if number == signal.SIGTERM else 128 + number)
-            raise Terminated(EXIT_CODE if number == signal.SIGTERM else 128 + number)
+            ask_to_end(code=128 + number)
+            raise Terminated(128 + number)
 
     before: dict[int, Callable[..., object] | int | None] = {
-        each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGINT)
+        each: signal.signal(each, end)
+        for each in (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangs_up() else []))
     }
     try:
         yield

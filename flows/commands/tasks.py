@@ -19,6 +19,7 @@ from flows.commands.runs import REJECTED
 from flows.console import console, show_table, warn
 from flows.holding import holding
 from flows.task_progress import task_progress
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.tasks import BASE_TASK
 from pipelines.tasks.adding import TaskOutcome, add_task, due_tasks, pretrain_users, try_task
@@ -197,7 +198,9 @@ def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
         report = outcome.report
         if report is not None:
             unused = report.why_not()
-            console.print(f"labels: {report.used:,} of {report.read:,} rows used{f' ({unused})' if unused else ''}")
+            console.print(
+                f"labels: {report.used:,} of {counted(report.read, 'row')} used{f' ({unused})' if unused else ''}"
+            )
         known = outcome.verdict.forgetting if outcome.verdict else {}
         rows = [[s.name, s.main, _fixed(s.value), s.n, _percent(known.get(s.name))] for s in outcome.scores]
         live = "rejected" if outcome.rejected else "live"

@@ -11,6 +11,7 @@ from flows.answers import answer
 from flows.commands.bench import time_left, trial_as_object, watch
 from flows.commands.options import WorkspaceOption, current_time
 from flows.console import console, show_table
+from imsr_core.counted import counted
 from pipelines.bench.search import Trial
 from pipelines.bench.tuning import TuningPlan, choose, note_of, plan_tuning, settings_line
 from pipelines.settings.edit_toml import with_keys, with_note
@@ -66,13 +67,13 @@ def _show_plan(plan: TuningPlan) -> None:
     data = plan.scope.data
     events = [span.sequences.n_events for span in data.spans]
     console.print(
-        f"pre-train on {data.spans[0].id} ({events[0]:,} events); test on {data.spans[1].id} ({events[1]:,}), "
+        f"pre-train on {data.spans[0].id} ({counted(events[0], 'event')}); test on {data.spans[1].id} ({events[1]:,}), "
         f"learn it, test on {data.spans[2].id} ({events[2]:,})",
         soft_wrap=True,
     )
     rows = [(n, settings_line(s), "found" if plan.files.get(c) else "") for n, (s, c) in enumerate(plan.cells, 1)]
     show_table(
-        f"{len(plan.cells)} settings of {plan.first.variant.name}",
+        f"{counted(len(plan.cells), 'setting')} of {plan.first.variant.name}",
         ["", "settings", ""],
         rows,
         wrap=True,

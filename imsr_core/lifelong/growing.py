@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from imsr_core.counted import counted
 from imsr_core.encoders.build import initial_rows
 from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.encoders.tokens import FIRST_ITEM
@@ -33,7 +34,9 @@ def grow_items(state: LifelongState, n_items: int, seed: int) -> LifelongState:
     """
     added = n_items - state.n_items
     if added < 0:
-        raise TaskError(f"this version has {state.n_items} items, not {n_items}", hint="indices are append-only")
+        raise TaskError(
+            f"this version has {counted(state.n_items, 'item')}, not {n_items}", hint="indices are append-only"
+        )
     if added == 0:
         return state
     generator = torch.Generator().manual_seed(phase_seed(seed, f"items {state.n_items}", "new rows"))

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imsr_core.counted import counted
 from imsr_core.encoders.config import EncoderConfig
 from imsr_core.encoders.protocol import ITEM_TABLE
 from imsr_core.encoders.tokens import FIRST_ITEM
@@ -153,7 +154,7 @@ def from_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> Life
     )
     table = state.tensors.get(f"encoder/{ITEM_TABLE}")
     if table is None or len(table) != FIRST_ITEM + state.n_items:
-        raise CheckpointError(f"users line: the item table does not have {state.n_items} items")
+        raise CheckpointError(f"users line: the item table does not have {counted(state.n_items, 'item')}")
     return state
 
 

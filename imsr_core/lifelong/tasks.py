@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imsr_core.counted import counted
 from imsr_core.encoders.tokens import FIRST_ITEM, PAD, left_pad
 from imsr_core.lifelong.config import SplitConfig
 from imsr_core.lifelong.errors import TaskError
@@ -49,9 +50,11 @@ class TaskData:
         if not _NAME.fullmatch(self.name):
             raise TaskError(f"task name {self.name!r}", hint="use letters, digits and _ . - (64 at most)")
         if len(self.users) != len(self.labels):
-            raise TaskError(f"task {self.name}: {len(self.users)} users but {len(self.labels)} labels")
+            raise TaskError(
+                f"task {self.name}: {counted(len(self.users), 'user')} but {counted(len(self.labels), 'label')}"
+            )
         if self.n_labels < 2:
-            raise TaskError(f"task {self.name}: {self.n_labels} labels", hint="a task needs at least two")
+            raise TaskError(f"task {self.name}: {counted(self.n_labels, 'label')}", hint="a task needs at least two")
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= self.n_labels))
         if len(wrong):
             raise TaskError(
@@ -61,7 +64,7 @@ class TaskData:
         absent = np.flatnonzero(~is_in(self.users, self.sequences.users))
         if len(absent):
             raise TaskError(
-                f"task {self.name}: {len(absent)} labels belong to users without a sequence, "
+                f"task {self.name}: {counted(len(absent), 'label')} belong to users without a sequence, "
                 f"the first is user {self.users[absent[0]]} in row {absent[0]}",
                 hint="drop those labels, or give sequences that cover the users",
             )

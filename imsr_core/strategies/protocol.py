@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from imsr_core.counted import counted
 from imsr_core.interests import InterestStore
 from imsr_core.ragged import SequenceError, SpanSequences, drop_empty
 from imsr_core.score import Score, Weights
@@ -147,7 +148,7 @@ def visible_part(span: SpanSequences, visible: SpanSequences) -> SpanSequences:
     visible = drop_empty(visible)
     if not np.array_equal(visible.users, span.users):
         raise SequenceError(
-            f"the visible events are of {len(visible)} users, the span's of {len(span)}",
+            f"the visible events are of {counted(len(visible), 'user')}, the span's of {len(span)}",
             hint="hide at most all but one event of each user",
         )
     return visible

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.lake.spans import from_us
 from pipelines.lake.warnings import QuarantinedShareError, over_the_limit
@@ -120,7 +121,7 @@ def _quarantined(view: Snapshot, settings: Settings) -> Iterator[Trouble]:
     share = over_the_limit(batches[-1], settings) if batches else None
     if share is not None:
         batch = batches[-1]
-        text = f"{share:.0%} of the {batch.read:,} rows of ingest {batch.batch_id} are in quarantine"
+        text = f"{share:.0%} of the {counted(batch.read, 'row')} of ingest {batch.batch_id} are in quarantine"
         key = f"quarantined {batch.batch_id}"
         yield Trouble("quarantined", text, "look: imsr sql 'FROM quarantine'", key, _QUARANTINED)
 
@@ -135,7 +136,7 @@ def _late(view: Snapshot, spans: list[SpanRow], settings: Settings, now: datetim
     arrived = {row.span_id: row.created_at for row in view.current_span_versions()}
     since = max(from_us(first.end_us), datetime.fromisoformat(arrived[first.span_id]))
     if now - since > timedelta(seconds=limit):
-        first_of_all = f"{len(runs)} runs are due, the first ({runs[0].label})"
+        first_of_all = f"{len(runs):,} runs are due, the first ({runs[0].label})"
         which = first_of_all if len(runs) > 1 else f"a run ({runs[0].label}) is due"
         text = f"{which} for {_length((now - since).total_seconds())}"
         yield Trouble("late", text, "run: imsr run", f"late {first.span_id} {first.data_version}")
@@ -146,5 +147,5 @@ def _length(seconds: float) -> str:
     for name, length in (("day", _DAY_SECONDS), ("hour", 3600.0), ("minute", 60.0)):
         if seconds >= length:
             count = int(seconds // length)
-            return f"{count:,} {name}{'s' if count > 1 else ''}"
+            return f"{counted(count, name)}"
     return f"{seconds:.0f} seconds"

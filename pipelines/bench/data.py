@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from imsr_core.ragged import SpanSequences, all_but_last, between, concatenate, drop_empty, from_events
 from imsr_core.score.content import Categories
@@ -140,7 +141,7 @@ def load_bench_data(workspace: Workspace, settings: BenchSettings, *, now: datet
     pretrain = workspace.settings.spans.pretrain
     if len(folders) < pretrain + settings.tuning_spans + 1:
         raise BenchError(
-            f"{workspace.root} has {len(folders)} spans with data: {pretrain} for pre-training and "
+            f"{workspace.root} has {counted(len(folders), 'span')} with data: {pretrain} for pre-training and "
             f"{settings.tuning_spans} for tuning leave none to report",
             hint="lower [spans] pretrain or [bench] tuning_spans",
         )

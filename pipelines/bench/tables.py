@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from imsr_core.bootstrap import Interval
+from imsr_core.counted import counted
 from imsr_core.sorted_keys import unique
 from pipelines.bench.picks import picks, subject_of
 from pipelines.bench.summary import Done, Figure, Scope, Summary, figures, gain, grouped, spans_hit_rates, summaries
@@ -73,10 +74,11 @@ def about(scope: Scope) -> str:
     kind = "new to their user, of known users and items" if scope.discover else "of known users and items"
     tuned = ", ".join(span.id for span in data.tested[: data.tuning]) or "none"
     return (
-        f"{len(users):,} users, {data.spans[-1].n_items:,} items, {sum(events):,} events: {events[0]:,} for "
-        f"pre-training, then {', '.join(f'{n:,}' for n in events[1:])} a span. Protocol: {data.protocol}. "
-        f"Reported: {', '.join(span.id for span in data.reported)} ({sum(scored):,} of {reported:,} events: those "
-        f"{kind}); left for tuning: {tuned}."
+        f"{counted(len(users), 'user')}, {counted(data.spans[-1].n_items, 'item')}, "
+        f"{counted(sum(events), 'event')}: {events[0]:,} for pre-training, "
+        f"then {', '.join(f'{n:,}' for n in events[1:])} a span. Protocol: {data.protocol}. "
+        f"Reported: {', '.join(span.id for span in data.reported)} ({sum(scored):,} of "
+        f"{counted(reported, 'event')}: those {kind}); left for tuning: {tuned}."
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from imsr_core.bootstrap import Interval
 from imsr_core.config import InterestsConfig
+from imsr_core.counted import counted
 from imsr_core.ragged import SpanSequences, between, concatenate, drop_empty, take_rows
 from imsr_core.sorted_keys import unique
 from imsr_core.state import ModelState
@@ -133,7 +134,8 @@ def tuning_data(workspace: Workspace, users: int, *, now: datetime) -> BenchData
     folders = sequence_folders(workspace, now=now)
     if len(folders) < wanted:
         raise BenchError(
-            f"the pre-training needs {wanted} spans, and {len(folders)} have data", hint="ingest more, then tune"
+            f"the pre-training needs {counted(wanted, 'span')}, and {len(folders)} have data",
+            hint="ingest more, then tune",
         )
     parts = filtered([load_sequences(folder) for _, folder in folders[:wanted]], BenchSettings(max_users=users))
     names, length = [name for name, _ in folders[:wanted]], span_length(workspace)
@@ -165,8 +167,8 @@ def note_of(plan: TuningPlan, trials: list[Trial], choice: Choice, today: date, 
     tested = " and ".join(span.id for span in data.tested)
     what = ", what is new to the user" if plan.scope.discover else ""
     lines = [
-        f"{today}: {len(trials)} settings of {plan.first.variant.name}, pre-trained on {data.spans[0].id}, tested on "
-        f"{tested}{what}.",
+        f"{today}: {counted(len(trials), 'setting')} of {plan.first.variant.name}, pre-trained on "
+        f"{data.spans[0].id}, tested on {tested}{what}.",
         f"HR@{n} / NDCG@{n} in per cent, as it serves:",
     ]
     for trial in sorted(trials, key=lambda trial: -trial.score)[:5]:

@@ -12,6 +12,7 @@ from contextlib import closing
 
 import duckdb
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.care.doctor_folders import check_data, check_lists, check_quarantine, check_sequences, check_versions
 from pipelines.care.finding import DAMAGED, PRUNE, RUN, Finding, Severity
@@ -123,7 +124,9 @@ def _batches(view: Snapshot) -> Iterator[Finding]:
     for batch in view.batches():
         counts = [file.get("read") for file in batch.files]
         if not all(isinstance(count, int) for count in counts) or sum(filter(None, counts)) != batch.read:
-            what = f"batch {batch.batch_id} read {batch.read:,} rows, and the files that it names brought others"
+            what = (
+                f"batch {batch.batch_id} read {counted(batch.read, 'row')}, and the files that it names brought others"
+            )
             yield Finding(Severity.ERROR, what, "ledger", BACKUP.format("ledger.sqlite"))
 
 

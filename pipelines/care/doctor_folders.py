@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from imsr_core.checkpoint import load_state
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.care.finding import DAMAGED, PRUNE, Finding, Severity
 from pipelines.care.orphans import LISTS, lists_of_versions, version_of_list
@@ -173,7 +174,7 @@ def _tensor_problem(workspace: Workspace, row: VersionRow, lineage: Lineage, voc
     version = Version(workspace, row, lineage)
     state = load_state(version.model_folders(), optimizer=True)
     if state.n_items > vocabulary.validate().n_items:
-        return f"it has {state.n_items} items, its vocabulary {vocabulary.n_items}"
+        return f"it has {counted(state.n_items, 'item')}, its vocabulary {vocabulary.n_items}"
     model = state.config.model
     for files in (version.interest_files(), *map(version.member_files, range(1, model.members))):
         store = read_interests(files, model.dim, model.query_units)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from imsr_core.counted import counted
 from imsr_core.twin import TWIN
 from pipelines.insight.explain import Meaning
 
@@ -16,7 +17,7 @@ def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
     """How many interests a user has, which ones the list comes from, which are new, and which are silent."""
     count, apart = len(meanings), sum(each.overlap is None or each.overlap <= TWIN for each in meanings)
     alike = "" if apart == count else f", {apart} of them distinct (the rest nearly repeat another)"
-    parts = [f"User {user_id} has {count} interest{'s' if count != 1 else ''}{alike}."]
+    parts = [f"User {user_id} has {counted(count, 'interest')}{alike}."]
     if not meanings:
         return parts[0]
     speaking = [each for each in meanings if each.brings]
@@ -32,7 +33,7 @@ def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
         parts.append(f"Where the first {meanings[0].of} recommendations come from: {named}{rest}.")
     silent = count - len(speaking)
     if silent:
-        parts.append(f"{silent} interest{' brings' if silent == 1 else 's bring'} none of these now.")
+        parts.append(f"{counted(silent, 'interest')} {'brings' if silent == 1 else 'bring'} none of these now.")
     newest = max(each.born_span for each in meanings)
     born = [each for each in meanings if each.born_span == newest]
     young = list(dict.fromkeys(each.label for each in born))

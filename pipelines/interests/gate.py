@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from imsr_core.bootstrap import paired_bootstrap
+from imsr_core.counted import counted, plural
 from imsr_core.metrics import hit_rate, ndcg
 from imsr_core.retrieval import top_items
 from pipelines.interests.gate_events import GateEvents
@@ -84,7 +85,7 @@ def judge_version(version: Version, settings: GateSettings, read: Read | None = 
         return Verdict(True, ("the gate is off",), (serves,))
     events = GateEvents.read(version.folder)
     if len(events) < settings.min_events:
-        few = f"{len(events)} hidden events, fewer than {settings.min_events}: quality was not judged"
+        few = f"{counted(len(events), 'hidden event')}, fewer than {settings.min_events}: quality was not judged"
         return Verdict(True, (few,), (serves, Check("events", n=len(events))))
     checks = (serves, *_bars(events, settings), *_changes(events, settings))
     failed = [check for check in checks if not check.passed and check.name != "preflight"]
@@ -187,10 +188,12 @@ def _reason(check: Check, settings: GateSettings) -> str:
     """A check that did not pass, in words."""
     if check.name == "bar":
         bar = settings.min_hr if check.metric.startswith("hr") else settings.min_ndcg
-        return f"{check.metric} {check.candidate:.4f} on {check.n} hidden events is below the bar of {bar:g}"
+        return f"{check.metric} {check.candidate:.4f} on {counted(check.n, 'hidden event')} is below the bar of {bar:g}"
     if check.name == "preflight":
-        return f"{check.n} hidden events are too few to tell even a model that finds nothing from the current one"
+        events = f"{counted(check.n, 'hidden event')} {plural(check.n, 'is')}"
+        return f"{events} too few to tell even a model that finds nothing from the current one"
     return (
         f"{check.metric} of {check.slice} fell from {check.current:.4f} to {check.candidate:.4f} "
-        f"({settings.confidence:.0%} interval of the change {check.low:+.4f} .. {check.high:+.4f}, {check.n} events)"
+        f"({settings.confidence:.0%} interval of the change {check.low:+.4f} .. {check.high:+.4f}, "
+        f"{counted(check.n, 'event')})"
     )

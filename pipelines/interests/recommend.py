@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.item_vectors import ItemVectors
 from imsr_core.score import InterestTerm
@@ -68,7 +69,7 @@ class Recommender:
     def __repr__(self) -> str:
         return (
             f"Recommender({self.version.row.version_id!r} of {str(self.version.workspace.root)!r}: "
-            f"{len(self.state.store.users):,} users, {self.state.n_items:,} items)"
+            f"{counted(len(self.state.store.users), 'user')}, {counted(self.state.n_items, 'item')})"
         )
 
     @cached_property

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from imsr_core.counted import counted
+
 #: A quoted field that is still open after so many lines, or characters, is not one.
 MAX_FIELD_LINES = 2_000
 MAX_FIELD_CHARS = 1 << 24
@@ -73,7 +75,7 @@ def records(lines: Iterable[bytes], layout: Layout, first: int = 1) -> Iterator[
             yield _bad(number, f"no UTF-8 text ({error.reason})", raw.decode("utf-8", "backslashreplace"))
             continue
         if len(raw) >= MAX_LINE_BYTES:
-            yield _bad(number, f"a line of {len(raw):,} bytes or more", text)
+            yield _bad(number, f"a line of {counted(len(raw), 'byte')} or more", text)
             continue
         fields, is_open = split(text, layout)
         if is_open:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from imsr_core.counted import counted, plural
 from imsr_core.errors import ImsrError
 from pipelines.lake.spans import from_us, to_us
 from pipelines.workspace.ledger import Snapshot
@@ -33,7 +34,7 @@ def refuse(rows: int, now: datetime, last_us: int) -> ClockError:
     """The error for rows of the time between."""
     return ClockError(
         f"the clock says {now:%Y-%m-%d %H:%M} UTC, but the last ingest was on {from_us(last_us):%Y-%m-%d %H:%M}: "
-        f"{rows:,} rows are of the time between, and would be refused as if they were to come",
+        f"{counted(rows, 'row')} {plural(rows, 'is')} of the time between, and would be refused as if to come",
         hint="set the clock right and give the command again; nothing was ingested (if it was wrong then, and is right "
         "now: raise [ingest] max_clock_skew)",
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import duckdb
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.lake.clock import time_before
 from pipelines.lake.delivery import Delivery
@@ -154,7 +155,7 @@ def _work(
             raise
         paths = (file.path if isinstance(file, Delivery) else file for file in plan.fresh.values())
         size = sum(path.stat().st_size for path in paths)
-        hint = f"free some space: the files have {size:,} bytes, their work may take three times that"
+        hint = f"free some space: the files have {counted(size, 'byte')}, their work may take three times that"
         raise IngestError(f"no space left for {workspace.root}", hint=hint) from error
 
 
@@ -175,7 +176,7 @@ def _run(
             _quarantine_late(files, intake.refuse_before(plan.oldest_us, Reason.TOO_LATE))
         files = _count(files, intake.kept(), plan.fresh)
         _require_the_same_events(workspace, [files[number - 1] for number in plan.again])
-        say(f"{sum(file.kept for file in files):,} new rows")
+        say(f"{counted(sum(file.kept for file in files), 'new row')}")
         staged = stage(intake, workspace, spans, numbers, plan.batch_id, now, work)
         refusals = intake.refusals()
     hit(FailPoint.INGEST_STAGED)
@@ -186,7 +187,7 @@ def _run(
         return dataclasses.replace(report, batch_id=None)
     report = publish(workspace, report, staged, calendar, now, writer, plan.withdrawal, also)
     with workspace.ledger.snapshot() as view:
-        return dataclasses.replace(report, warnings=warnings_of(view, report, workspace.settings))
+        return dataclasses.replace(report, warnings=warnings_of(workspace, view, report))
 
 
 def _load(intake: Intake, plan: Plan, say: Callable[[str], None]) -> list[FileReport]:
@@ -213,7 +214,8 @@ def _load(intake: Intake, plan: Plan, say: Callable[[str], None]) -> list[FileRe
             say(f"{report.name}: refused: {error.message}")
             continue
         reports[number - 1] = _loaded(report, loaded)
-        say(f"{report.name}: {loaded.read:,} rows, {loaded.read - loaded.good:,} refused, time in {loaded.time_unit}")
+        rows = f"{counted(loaded.read, 'row')}, {loaded.read - loaded.good:,} refused"
+        say(f"{report.name}: {rows}, time in {loaded.time_unit}")
     return reports
 
 
@@ -239,7 +241,8 @@ def _load_small(
             reports[number - 1] = _loaded(reports[number - 1], loaded)
         done |= group.keys()
         rows = sum(loaded.read for loaded in group.values())
-        say(f"{len(group):,} small files: {rows:,} rows, {rows - sum(each.good for each in group.values()):,} refused")
+        refused = rows - sum(each.good for each in group.values())
+        say(f"{counted(len(group), 'small file')}: {counted(rows, 'row')}, {refused:,} refused")
     return done
 
 

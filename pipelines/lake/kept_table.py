@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imsr_core.counted import plural
 from imsr_core.errors import ImsrError
 from pipelines.lake.event_files import TYPED_TABLES
 from pipelines.lake.frozen import whole_numbers
@@ -199,7 +200,8 @@ class TableKind:
             if bad:
                 line, complaint = min(bad)
                 raise ReadError(
-                    f"{len(bad)} of its lines do not fit the header; the first is line {line}: {complaint[:200]}",
+                    f"{len(bad)} of its lines {plural(len(bad), 'does')} not fit the header; "
+                    f"the first is line {line}: {complaint[:200]}",
                     hint=self._encode('set encoding = "latin-1"')
                     if is_not_utf8(complaint)
                     else "was another export appended to it? give every row the same columns",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from imsr_core.counted import counted
 from pipelines.lake.event_files import EventFile, ReadError
 from pipelines.lake.packing import is_padded, kind_by_content, open_unpacked, unpacked
 
@@ -40,7 +41,7 @@ class Budget:
         """Raise ReadError for more rows than that."""
         if rows > self.rows:
             raise ReadError(
-                f"{path}: more than {self.rows:,} rows",
+                f"{path}: more than {counted(self.rows, 'row')}",
                 hint="split the file, or raise [ingest] max_rows_per_file; nothing was ingested",
             )
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.settings.source import SourceSettings
 from pipelines.workspace.engine import literal
@@ -184,7 +185,7 @@ def _find_unit(
     found = ", ".join(f"{count} as {unit}" for unit, count in votes.items() if count) or "none in any unit"
     both = 'set time_unit under [source] in imsr.toml: "ticks" (.NET, 100 ns since the year 1) or "ns"'
     raise TimeUnitError(
-        f"{name}: the time unit is ambiguous: of {readable} times, {found} fall between 1980 and now; "
+        f"{name}: the time unit is ambiguous: of {counted(readable, 'time')}, {found} fall between 1980 and now; "
         f"the first is {_example(connection, table, source.null_values)!r}",
         hint=(both if votes["ticks"] else _mixed(votes, readable) or _advice(connection, table, now))
         or 'set time_unit under [source] in imsr.toml: "s", "ms", "us", "ns" or "iso8601"; or time_format, as "%Y%m%d"',

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from imsr_core.counted import counted, plural
 from imsr_core.errors import ImsrError
 from pipelines.lake.refusals import advice, shown
 from pipelines.lake.report import IngestReport
+from pipelines.lake.single_span import single_span
 from pipelines.lake.validation import Reason
 from pipelines.settings.imsr_toml import Settings
+from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import BatchRow, Snapshot, SpanRow
 
 #: A gap this many times as long as all that follows it is no pause in a log.
@@ -14,16 +17,15 @@ _FAR = 2.0
 _DAY_US = 86_400_000_000
 #: A shorter gap is no reason to warn.
 _LONG_DAYS = 365
-#: A unit of spans -> the next shorter one.
-_SHORTER = {"month": "day", "week": "day", "day": "hour"}
 
 
 class QuarantinedShareError(ImsrError):
     """Too many rows of an ingest are in quarantine; everything is recorded, and somebody should look."""
 
 
-def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tuple[str, ...]:
+def warnings_of(workspace: Workspace, view: Snapshot, report: IngestReport) -> tuple[str, ...]:
     """Warnings after a batch was committed."""
+    settings = workspace.settings
     found = [far_first_span(view.spans())]
     for file in report.files:
         if file.left_out and not file.read:
@@ -33,17 +35,17 @@ def warnings_of(view: Snapshot, report: IngestReport, settings: Settings) -> tup
             )
         if file.without_value:
             found.append(
-                f"{file.name}: the value of {file.without_value:,} rows cannot be read; the events are "
+                f"{file.name}: the value of {counted(file.without_value, 'row')} cannot be read; such events are "
                 + ("kept without" if settings.source.min_value is None else "left out, as they may be below min_value")
                 + (' (decimal = "," under [source]?)' if settings.source.decimal == "." else "")
             )
     if late := report.reasons.get(Reason.TOO_LATE):
         found.append(
-            f"{late:,} {'event is' if late == 1 else 'events are'} too late: from before the newest learnt spans that "
+            f"{counted(late, 'event')} {plural(late, 'is')} too late: from before the newest learnt spans that "
             f"late events may change ([ingest] lookback_spans = {settings.ingest.lookback_spans}). To learn from them, "
             "and all later spans again: imsr ingest --accept-late --again FILE"
         )
-    found.append(single_span(view.spans(), len(view.batches()), settings))
+    found.append(single_span(workspace, view))
     return tuple(text for text in found if text)
 
 
@@ -62,18 +64,6 @@ def far_first_span(spans: list[SpanRow]) -> str:
     )
 
 
-def single_span(spans: list[SpanRow], batches: int, settings: Settings) -> str:
-    """A warning if all of a log's first delivery falls into one span of a unit that could be a shorter one."""
-    with_data = [span for span in spans if span.data_version is not None]
-    shorter = _SHORTER.get(settings.spans.unit)
-    if batches != 1 or len(with_data) != 1 or shorter is None:
-        return ""
-    return (
-        f"all events fall into one span, {with_data[0].span_id}: nothing is left to test its model on. If no more are "
-        f'to come, ingest them into a new workspace with unit = "{shorter}" under [spans]'
-    )
-
-
 def check_quarantined(report: IngestReport, settings: Settings) -> None:
     """Raise QuarantinedShareError if more of an ingest's rows were refused than ``max_quarantined_share`` allows."""
     share, most = report.quarantined_share, settings.ingest.max_quarantined_share
@@ -82,7 +72,7 @@ def check_quarantined(report: IngestReport, settings: Settings) -> None:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report.reasons.items()))
     main, refusal = max(report.refusals.items(), key=lambda each: (each[0] != Reason.TOO_LATE, each[1].rows))
     to_set = advice(main, refusal) or "correct [source]"
-    counts = f"{report.quarantined:,} of {report.read:,} rows ({share:.0%}, more than {most:.0%})"
+    counts = f"{report.quarantined:,} of {counted(report.read, 'row')} ({share:.0%}, more than {most:.0%})"
     raise QuarantinedShareError(
         f"{counts} are in quarantine: {reasons}; the first {main} is {shown(refusal)}",
         hint=f"batch {report.batch_id} is recorded, look: imsr sql 'FROM quarantine'; then {to_set} in imsr.toml and "

@@ -5,6 +5,7 @@ A run that is refused says so itself; this says it before, to those who look at 
 
 from __future__ import annotations
 
+from imsr_core.counted import counted
 from imsr_core.errors import CheckpointError
 from pipelines.nights.plan import PlannedRun
 from pipelines.versions.ancestry import chain_of_versions
@@ -37,8 +38,9 @@ def _pretraining(workspace: Workspace, first: VersionRow, anew: str) -> list[str
     wanted, learnt = workspace.settings.spans.pretrain, len(first.spans)
     if first.parent is not None or first.shadow_of is not None or wanted == learnt:
         return []
-    spans = "span" if learnt == 1 else "spans"
-    return [f"[spans] pretrain = {wanted}: the base model was learnt from {learnt} {spans} and stays so; {anew}"]
+    return [
+        f"[spans] pretrain = {wanted}: the base model was learnt from {counted(learnt, 'span')} and stays so; {anew}"
+    ]
 
 
 def _shape(workspace: Workspace, head: VersionRow, anew: str) -> list[str]:

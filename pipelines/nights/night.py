@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from imsr_core.strategies.protocol import silent
 from pipelines.interests.gate import Verdict, judge_version
@@ -105,7 +106,7 @@ def _told(writer: Writer, run: PlannedRun, progress: Progress) -> Progress:
     """The same progress, and `imsr status` can say how far training is."""
 
     def report(done: int, total: int, loss: float) -> None:
-        writer.lease.doing = f"{run.label}: train, {done:,} of {total:,} steps"
+        writer.lease.doing = f"{run.label}: train, {done:,} of {counted(total, 'step')}"
         progress(done, total, loss)
 
     return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from imsr_core.counted import counted
 from pipelines.nights.plan import PlannedRun
 from pipelines.workspace.layout import Workspace
 
@@ -50,7 +51,7 @@ class Pace:
         if seconds is None or not self.left:
             return ""
         done = sum(len(self._done[kind]) for kind in {run.base for run in self.left})
-        return f"about {duration(seconds)} left, judging by {done} {'span' if done == 1 else 'spans'}"
+        return f"about {duration(seconds)} left, judging by {counted(done, 'span')}"
 
 
 def _line(done: Sequence[tuple[int, float]]) -> tuple[float, float]:

@@ -7,10 +7,12 @@ learnt from the model of the one before, so they run in order, and a gap is fill
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.lake.frozen import check_frozen, frozen_calendar
 from pipelines.lake.spans import Span, from_us, to_us
@@ -77,7 +79,7 @@ def spans_lacking(workspace: Workspace, *, now: datetime) -> str:
         return ""
     running = f", and {len(there) - over} more not over yet" if len(there) > over else ""
     return (
-        f"the base model is learnt from {pretrain} spans ([spans] pretrain), of which {over} with data "
+        f"the base model is learnt from {counted(pretrain, 'span')} ([spans] pretrain), of which {over} with data "
         f"{'is' if over == 1 else 'are'} there{running}; ingest more, or lower it"
     )
 
@@ -113,6 +115,17 @@ def missing_nights(view: Snapshot, *, now: datetime) -> list[Span]:
     return [span for span in closed if span.id not in known and span.end_us <= until]
 
 
+def stretches_of(spans: Sequence[Span]) -> list[list[Span]]:
+    """The spans, which are in the order of time, in parts of which each is without a gap."""
+    parts: list[list[Span]] = []
+    for span in spans:
+        if parts and parts[-1][-1].end_us == span.start_us:
+            parts[-1].append(span)
+        else:
+            parts.append([span])
+    return parts
+
+
 def run_for(workspace: Workspace, span_id: str, *, now: datetime) -> PlannedRun | None:
     """The run that learns one span; None if it is done already.
 
@@ -144,7 +157,7 @@ def _require_learnable(spans: list[SpanRow], span_id: str, *, pretrain: int, now
     if len(together) >= pretrain and together[-1].end_us <= to_us(now):
         return
     raise PlanError(
-        f"span {span_id} cannot be learnt yet: pre-training needs {pretrain} closed spans"
+        f"span {span_id} cannot be learnt yet: pre-training needs {counted(pretrain, 'closed span')}"
         if position < pretrain
         else f"span {span_id} is not over yet",
         hint="only closed spans train; see `imsr status`",

@@ -8,6 +8,7 @@ an upper bound of what the chain is ahead. A rebase puts a shadow live as the he
 
 from __future__ import annotations
 
+from imsr_core.counted import counted
 from imsr_core.strategies.protocol import silent
 from pipelines.interests.gate import judge_version
 from pipelines.interests.promotion import promote
@@ -68,7 +69,7 @@ def rebase(writer: Writer, *, progress: Progress = silent) -> tuple[VersionRow, 
             f"version {row.version_id} may not replace the chain: {'; '.join(verdict.reasons)}",
             hint=f"see: imsr compare VERSION {row.version_id}; it stays a shadow",
         )
-    reason = f"started over on {len(row.spans)} spans"
+    reason = f"started over on {counted(len(row.spans), 'span')}"
     move = promote(writer, row.version_id, reason, verdict=verdict.to_json())
     return Version.open(workspace, row.version_id).row, move
 

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from imsr_core.counted import plural
 from imsr_core.twin import TWIN
 from pipelines.insight.explain import Explainer
 from pipelines.interests.version import Version
@@ -69,7 +70,8 @@ def write_report(
     text = page.render(
         title=f"{workspace.root.name}: version {row.version_id}",
         subtitle=f"{row.state}, learnt from {row.parent or 'nothing'} by {row.strategy}; "
-        f"{len(facts.spans)} spans of learning, made {row.created_at[:16].replace('T', ' ')} UTC",
+        f"{len(facts.spans)} {plural(len(facts.spans), 'span')} of learning, "
+        f"made {row.created_at[:16].replace('T', ' ')} UTC",
         verdict=verdict(facts, counted, top_n),
         tiles=_tiles(facts, counted, top_n),
         sections=sections,
@@ -124,7 +126,7 @@ def _against(score: float, best: float, events: int) -> str:
     ours, theirs = ((rate * events + 1) / (events + 2) for rate in (score, best))
     error = math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / (events + 2))
     if abs(ours - theirs) < 2 * error:
-        return f"level, as far as {number(events)} {'event' if events == 1 else 'events'} can tell, with"
+        return f"level, as far as {number(events)} {plural(events, 'event')} can tell, with"
     return "ahead of" if score > best else "behind"
 
 

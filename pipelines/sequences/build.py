@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.sequences.beam_runner import RunnerOptions
 from pipelines.sequences.bucket import BucketTask, build_bucket, count_bucket
@@ -85,8 +86,9 @@ class SequenceOutcome:
         if not self.built:
             return f"span {row.span_id}: sequences {row.fingerprint} are up to date, nothing to do"
         return (
-            f"span {row.span_id}: {row.events} events of {row.users} users in sequences {row.fingerprint} "
-            f"({row.new_users} new users, {row.new_items} new items, {row.truncated} events over the limit)"
+            f"span {row.span_id}: {counted(row.events, 'event')} of {counted(row.users, 'user')} in sequences "
+            f"{row.fingerprint} ({counted(row.new_users, 'new user')}, {counted(row.new_items, 'new item')}, "
+            f"{counted(row.truncated, 'event')} over the limit)"
         )
 
 
@@ -216,7 +218,7 @@ def _count(files: Sequence[Path], ids: SpanIds, out: Path) -> SequenceCounts:
     written = sorted(path.name for path in out.glob(BUCKET_FILES))
     if written != [plain(file).name for file in files]:
         raise SequencesError(
-            f"the runner reported success, but wrote {len(written)} of {len(files)} buckets",
+            f"the runner reported success, but wrote {len(written)} of {counted(len(files), 'bucket')}",
             hint='use runner = "FnApiRunner"',
         )
     buckets = [count_bucket(out / name) for name in written]
@@ -231,8 +233,9 @@ def _count(files: Sequence[Path], ids: SpanIds, out: Path) -> SequenceCounts:
     rows = sum(pq.read_metadata(file).num_rows for file in files)
     if counts.users != ids.users.num_rows or counts.events + counts.truncated != rows:
         raise SequencesError(
-            f"the span has {rows} events of {ids.users.num_rows} users, but {counts.users} users with "
-            f"{counts.events} events and {counts.truncated} cut off were written",
+            f"the span has {counted(rows, 'event')} of {counted(ids.users.num_rows, 'user')}, but "
+            f"{counted(counts.users, 'user')} with {counted(counts.events, 'event')} and "
+            f"{counts.truncated} cut off were written",
             hint="the lake changed meanwhile, or the runner lost work: run the span again",
         )
     return counts

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imsr_core.counted import counted
 from pipelines.sequences.beam_runner import BeamJobError, RunnerOptions
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def do_everywhere(tasks: Sequence[Task], do: Callable[[Any], None], options: Run
     written = sum(Path(task.out).exists() for task in tasks)
     if written < len(tasks):
         raise BeamJobError(
-            f"{label}: the runner {options.runner} reported success, but wrote {written} of {len(tasks)} buckets",
+            f"{label}: the runner {options.runner} reported success, but wrote "
+            f"{written} of {counted(len(tasks), 'bucket')}",
             hint='use runner = "FnApiRunner"',
         )

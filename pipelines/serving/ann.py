@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError
 
 INDEX_FILE, FACTS_FILE = "items.faiss", "ann.json"
@@ -41,11 +42,11 @@ class AnnFacts:
     milliseconds are those of one question, on one thread."""
 
     def __str__(self) -> str:
-        asked = f"{self.sample:,} interests asked"
+        asked = f"{counted(self.sample, 'interest')} asked"
         if self.recall_at_20 is None:
-            return f"{self.kind}, {self.metric}, {self.items:,} items; its recall is not known: {asked}"
+            return f"{self.kind}, {self.metric}, {counted(self.items, 'item')}; its recall is not known: {asked}"
         return (
-            f"{self.kind}, {self.metric}, {self.items:,} items: recall@{TOP} {self.recall_at_20:.1%} "
+            f"{self.kind}, {self.metric}, {counted(self.items, 'item')}: recall@{TOP} {self.recall_at_20:.1%} "
             f"({self.low:.1%} .. {self.high:.1%}, {asked})"
         )
 

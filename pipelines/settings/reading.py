@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError
 from imsr_core.fields import SectionError, choices_of, shortened, shown_value
 from imsr_core.own_settings import settings_of
@@ -49,7 +50,7 @@ class Reading:
             raise self.errors[0]
         if self.errors:
             lines = [f"  {error.message}\n    -> {error.hint}" for error in self.errors]
-            message = "\n".join([f"{self.where}: {len(self.errors)} settings cannot be", *lines])
+            message = "\n".join([f"{self.where}: {counted(len(self.errors), 'setting')} cannot be", *lines])
             raise ConfigError(message, hint="change them; `imsr init ANOTHER_FOLDER` shows every key with its default")
 
     def section(self, kind: type, section: str, table: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from imsr_core.counted import counted
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.lake.spans import from_us, to_us
 from pipelines.nights.plan import PlannedRun, due_of
@@ -54,6 +55,10 @@ def _waits_for(view: Snapshot, settings: Settings, state: StreamState, watermark
         return "a first event" + (f" in partition {holder}" if holder else "")
     span = calendar.span_of(from_us(max(0, watermark - settings.stream.lateness_us)))
     over = from_us(span.end_us + settings.stream.lateness_us)
-    lag = f", {state.partitions[holder].lag:,} messages behind" if holder and state.partitions[holder].lag else ""
+    lag = (
+        f", {counted(state.partitions[holder].lag, 'message')} behind"
+        if holder and state.partitions[holder].lag
+        else ""
+    )
     where = f"in partition {holder}{lag}" if holder else "in any partition: all are idle"
     return f"an event of {over:%Y-%m-%d %H:%M:%S} or later {where}; then {span.id} is over"

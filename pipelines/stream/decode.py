@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from imsr_core.counted import counted
 from imsr_core.errors import ConfigError
 from pipelines.lake.column_paths import lists_of, parsed
 from pipelines.lake.delivery import DELIVERY_SCHEMA
@@ -127,7 +128,7 @@ def _avro_json(value: bytes | None, schema: Any, skip_bytes: int) -> tuple[str |
     except Exception as error:  # fastavro raises whatever the bytes lead it to
         return None, f"no Avro record of this schema: {type(error).__name__}: {error}"[:_SHOWN]
     left = len(value) - skip_bytes - data.tell()
-    return (None, f"{left} bytes after the record: another schema?") if left else (text, None)
+    return (None, f"{counted(left, 'byte')} after the record: another schema?") if left else (text, None)
 
 
 def _plain(value: Any) -> Any:

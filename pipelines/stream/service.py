@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.lake.spans import to_us
 from pipelines.nights.plan import PlannedRun
@@ -161,7 +162,7 @@ class Service:
 def _line(written: Written, seconds: float, closing: Closing) -> str:
     report = written.report
     assert report is not None
-    parts = [f"{written.messages:,} messages", f"{report.kept:,} new rows"]
+    parts = [f"{counted(written.messages, 'message')}", f"{counted(report.kept, 'new row')}"]
     parts += [f"{report.duplicate:,} known"] if report.duplicate else []
     parts += [f"{report.quarantined:,} quarantined"] if report.quarantined else []
     return f"{', '.join(parts)}, {seconds:.1f} s; waits for {closing.waits_for}"

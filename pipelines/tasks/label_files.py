@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from imsr_core.counted import counted, plural
 from imsr_core.lifelong.errors import TaskError
 from pipelines.lake.event_files import EventFile
 from pipelines.lake.frozen import whole_numbers
@@ -89,7 +90,7 @@ def _check_lines(connection: duckdb.DuckDBPyConnection, name: str, task: TaskSet
     if bad:
         line, complaint = bad[0]
         raise TaskError(
-            f"task {name}: {len(bad)} lines of its labels {task.labels!r} do not fit the header; the first is line "
-            f"{line}: {complaint[:200]}",
+            f"task {name}: {counted(len(bad), 'line')} of its labels {task.labels!r} "
+            f"{plural(len(bad), 'does')} not fit the header; the first is line {line}: {complaint[:200]}",
             hint="was another export appended to it? give every label the same columns",
         )

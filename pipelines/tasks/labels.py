@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from imsr_core.counted import counted
 from imsr_core.lifelong.errors import TaskError
 from pipelines.sequences.vocabulary import Vocabulary
 from pipelines.settings.names import check_name
@@ -107,7 +108,7 @@ def check_classes(name: str, task: TaskSettings, classes: int, rows: int) -> Non
     """Raise TaskError if nearly every user has a class of their own: nothing can be learnt of one that is seen once."""
     if task.kind == "class" and rows >= _JUDGED and classes * 2 > rows:
         raise TaskError(
-            f"task {name}: {classes:,} classes for {rows:,} users, nearly everybody has their own",
+            f"task {name}: {counted(classes, 'class')} for {counted(rows, 'user')}, nearly everybody has their own",
             hint="a class is a group of users: cut a number into ranges; is label of the task the right column?",
         )
 
@@ -118,7 +119,7 @@ def too_few_labels(name: str, labels: int, report: LabelReport) -> TaskError:
     causes = sorted(_LOOK_AT.keys() & unused.keys(), key=unused.__getitem__) if report.used * 2 <= report.read else []
     why = f" ({report.why_not()})" if unused else ""
     return TaskError(
-        f"task {name}: {labels} labels among {report.used:,} usable rows of {report.read:,}{why}",
+        f"task {name}: {counted(labels, 'label')} among {counted(report.used, 'usable row')} of {report.read:,}{why}",
         hint=_LOOK_AT[causes[-1]] if causes else "a task needs two labels or more",
     )
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from imsr_core.counted import counted
 from imsr_core.lifelong.config import LifelongConfig, to_json
 from imsr_core.lifelong.growing import grow_items
 from imsr_core.lifelong.methods import get_method
@@ -130,7 +131,7 @@ def _state_of(recipe: TaskRecipe, version_id: str, progress: Progress) -> tuple[
 def _told(writer: Writer, progress: Progress) -> Progress:
     def report(at: PhaseProgress) -> None:
         end_if_asked()
-        writer.lease.doing = f"task {at.task}: {at.phase}, epoch {at.step.epoch + 1}, {at.done:,} steps"
+        writer.lease.doing = f"task {at.task}: {at.phase}, epoch {at.step.epoch + 1}, {counted(at.done, 'step')}"
         progress(at)
 
     return report

@@ -23,6 +23,11 @@ _asked = 0
 class Terminated(SystemExit):
     """The process was asked to end. No ``except Exception`` stops it, every ``finally`` runs."""
 
+    @property
+    def signal(self) -> int:
+        """The number of the signal that asked; its exit code is 128 more."""
+        return self.code - 128 if isinstance(self.code, int) and self.code > 128 else int(signal.SIGTERM)
+
 
 def ask_to_end(asked: bool = True, code: int = EXIT_CODE) -> None:
     """Leave the note, with the exit code that the signal asks for, or take it away."""

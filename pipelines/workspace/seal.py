@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TypedDict
 
+from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.file_system import UNKNOWN
@@ -167,7 +168,7 @@ def folder_problem(folder: Path, *, deep: bool) -> str | None:
         if not path.is_file():
             return f"{name} is missing"
         if not matches(path, entry, deep=False):
-            return f"{name} has {path.stat().st_size} bytes, {entry['bytes']} were published"
+            return f"{name} has {counted(path.stat().st_size, 'byte')}, {entry['bytes']} were published"
         if deep and not matches(path, entry):
             return f"{name} is not what was published: its content changed"
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}

@@ -42,7 +42,10 @@ def test_a_command_with_more_to_say_answers_with_an_object(learnt):
     assert [row["span"] for row in found["spans"]] == DAYS
     planned = asked("plan", "-w", learnt.root)
     assert planned["runs"] == []
-    assert planned["missing"]  # the log ends years ago
+    (missing,) = planned["missing"]  # the log ends years ago
+    assert missing["first"] == "2024-03-07"
+    assert missing["spans"] > 500
+    assert found["missing"][0]["first"] == missing["first"]
     compared = asked("compare", VERSIONS[-1], VERSIONS[-2], "-w", learnt.root)
     assert set(compared) == {"versions", "metrics", "gate"}
     assert {row["version"] for row in compared["gate"]} == {VERSIONS[-1], VERSIONS[-2]}

@@ -172,3 +172,8 @@ def test_importing_within_importing_is_not_collected_either():
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize("entry", COMMANDS, ids=lambda entry: entry.name)
+def test_the_table_of_contents_has_whole_sentences(entry):
+    assert app_command(entry.name).help[-1] in ".?"

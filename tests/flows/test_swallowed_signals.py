@@ -101,7 +101,7 @@ def test_a_ctrl_c_that_arrives_in(place):
     assert "Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("place", ["a query", "somebody's except, then a batch"])
+@pytest.mark.parametrize("place", PLACES)
 def test_a_terminal_that_is_closed_has_its_own_exit_code(place):
     script = (textwrap.dedent(START) + textwrap.dedent(PLACES[place])).replace("signal.SIGTERM", "signal.SIGHUP")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from imsr_core.counted import counted
 from imsr_core.lifelong.errors import CapacityError
 
 MAX_TASKS = 255  # an owner is one byte
@@ -49,7 +50,8 @@ def check_capacity(owners: Mapping[str, Tensor], rates: Sequence[float]) -> None
         wanted, free = wanted_of(owner, rates), int((owner == 0).sum())
         if wanted > free:
             raise CapacityError(
-                f"no capacity left: {name} has {free} free weights of {owner.numel()}, the task asks for {wanted}",
+                f"no capacity left: {name} has {counted(free, 'free weight')} of {owner.numel()}, "
+                f"the task asks for {wanted}",
                 hint="raise conure.pruning_rate for this task, or pre-train a new version with a larger encoder",
             )
 

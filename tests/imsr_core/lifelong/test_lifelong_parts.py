@@ -77,11 +77,11 @@ def test_seeds_differ_by_task_phase_and_seed_only() -> None:
 @pytest.mark.parametrize(
     ("users", "labels", "n_labels", "message"),
     [
-        ([0, 1], [0], 2, "2 users but 1 labels"),
+        ([0, 1], [0], 2, "2 users but 1 label$"),
         ([0, 1], [0, 2], 2, "row 1 has label 2"),
         ([0, 1], [-1, 0], 2, "row 0 has label -1"),
         ([0, 9], [0, 1], 2, "user 9 in row 1"),
-        ([0], [0], 1, "1 labels"),
+        ([0], [0], 1, r"1 label\n"),
     ],
 )
 def test_wrong_labels_are_refused_and_named(users, labels, n_labels, message) -> None:

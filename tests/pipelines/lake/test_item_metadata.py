@@ -68,7 +68,8 @@ def test_lines_that_do_not_fit_the_header_are_an_error_and_never_left_out(tmp_pa
     workspace = workspace_with(tmp_path, f"items.{ending}")
     text = text if ending == "csv" else text.replace(",", "\t")
     (workspace.root / f"items.{ending}").write_text(text)
-    with pytest.raises(KeptTableError, match=r"of its lines do not fit the header; the first is line 32") as caught:
+    lines = "(1 of its lines does|3[01] of its lines do) not fit the header; the first is line 32"
+    with pytest.raises(KeptTableError, match=lines) as caught:
         keep(workspace)
     assert "same columns" in caught.value.hint
 

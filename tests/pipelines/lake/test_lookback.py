@@ -8,8 +8,8 @@ from small_world import BASE, DAYS, LATER, NOW, START, TOML, log, make, run_all,
 
 from pipelines.lake.ingest import ingest
 from pipelines.lake.lookback import boundary_us
-from pipelines.lake.spans import from_us
-from pipelines.nights.plan import due, missing_nights
+from pipelines.lake.spans import Calendar, from_us
+from pipelines.nights.plan import due, missing_nights, stretches_of
 from pipelines.workspace.layout import Workspace
 
 
@@ -131,3 +131,12 @@ def test_two_nights_without_data_are_noticed_and_block_nothing(tmp_path):
     assert at_noon == since[:-1]
     assert [span.id for span in within] == DAYS[3:5]
     assert [span.id for span in since] == [*DAYS[3:5], "2024-03-07", "2024-03-08", "2024-03-09"]
+
+
+def test_missing_nights_are_told_in_stretches():
+    days = Calendar("day").spans_between(START, START + timedelta(days=7))
+    parts = stretches_of([day for n, day in enumerate(days) if n not in (2, 5)])
+    assert [(part[0].id, part[-1].id) for part in parts] == [
+        (days[first].id, days[last].id) for first, last in ((0, 1), (3, 4), (6, len(days) - 1))
+    ]
+    assert stretches_of([]) == []

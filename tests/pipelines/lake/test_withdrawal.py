@@ -137,6 +137,24 @@ def test_a_first_delivery_that_is_one_span_names_the_shorter_unit(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("unit", "times", "told"),
+    [
+        ("month", ["2024-01-03T10:00", "2024-01-03T13:00"], 'unit = "hour"'),  # a day would be one span, too
+        ("month", ["2024-01-03T10:05", "2024-01-03T10:40"], "within an hour"),
+        ("hour", ["2024-01-03T10:05", "2024-01-03T10:40"], "within an hour"),
+        ("day", ["2024-01-03T10:05:00", "2024-01-03T10:05:00"], "All 2 are of one time, 2024-01-03 10:05:00 UTC"),
+        ("day", ["2024-01-03T10:05"], "within an hour"),
+    ],
+)
+def test_what_is_advised_parts_the_log(tmp_path, unit, times, told):
+    workspace = make_workspace(tmp_path / "w", f'[spans]\nunit = "{unit}"\n')
+    rows = [(f"u{n}", "i", time) for n, time in enumerate(times)]
+    (warning,) = run(workspace, write_csv(tmp_path / "log.csv", rows)).warnings
+    assert told in warning
+    assert warning.count("unit =") == told.count("unit =")
+
+
+@pytest.mark.parametrize(
     "settings",
     ['user_id = "item_id"\nitem_id = "user_id"', 'time_zone = "Asia/Tokyo"\n[spans]\ntime_zone = "UTC"'],
     ids=["other columns", "another zone"],

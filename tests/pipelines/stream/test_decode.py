@@ -100,7 +100,7 @@ def test_avro_without_a_registry(tmp_path):
     assert rows(found)[0] == (1, "ann", "12", "2024-03-01T12:30:00+00:00", None, "3", None, None)
     broken = found["malformed"].to_pylist()
     assert broken[1].startswith("no Avro record of this schema")
-    assert broken[2:] == ["1 bytes after the record: another schema?", "no value"]
+    assert broken[2:] == ["1 byte after the record: another schema?", "no value"]
 
 
 def test_the_header_of_a_registry_is_skipped_when_asked(tmp_path):
