@@ -67,7 +67,12 @@ def _advice(path: Path, error: sqlite3.DatabaseError) -> str:
             "this frees more: imsr prune"
         )
     lacking = lacks_in_words(path.parent)
-    return f"{lacking}: {ADVICE}" if lacking else "is another process writing, or the disk full?"
+    if lacking:
+        return f"{lacking}: {ADVICE}"
+    return (
+        "is another process writing, is the disk full, or is no file of that size allowed (ulimit -f)? Then "
+        "run the command again, what is published is as it was"
+    )
 
 
 def _is_in_use(connection: sqlite3.Connection, tables: Iterable[str]) -> bool:

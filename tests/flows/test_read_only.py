@@ -71,3 +71,15 @@ def test_the_advice_fits_the_trouble_of_the_disk(learnt, monkeypatch, capsys, nu
     with pytest.raises(SystemExit):
         cli.run_command()
     assert advice in capsys.readouterr().err
+
+
+def test_a_ledger_that_may_not_grow_says_what_to_look_for_and_what_then(ingested, copy_of):
+    """As under a limit on the size of files, of which SQLite only says that the disk failed."""
+    workspace = copy_of(ingested)
+    script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+    script += "from flows.cli import main; sys.argv[0] = 'imsr'; main()"
+    command = [sys.executable, "-c", script, "run", "-w", str(workspace.root)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == 1
+    assert "ulimit -f" in ended.stderr
+    assert "run the command again" in ended.stderr
