@@ -33,7 +33,8 @@ def recommend(
         Path | None, typer.Option("--only", help="A file of item ids, one a line: nothing else is shown.")
     ] = None,
     new_share: Annotated[
-        float | None, typer.Option("--new-share", help="Share of the places for what is new; else [recommend].")
+        float | None,
+        typer.Option("--new-share", help="Share of the places for what is new; else [recommend] new_share."),
     ] = None,
     names: Annotated[
         bool, typer.Option("--names", help="Say what items and interests are called, by the table of [items].")

@@ -154,7 +154,7 @@ def test_status_shows_spans_versions_and_errors(learnt, copy_of):
     assert [(row[0], row[3], row[4]) for row in rows[1:]] == [
         (day, "published", VERSIONS[max(n - 1, 0)]) for n, day in enumerate(DAYS)
     ]
-    assert "hidden events, fewer than 30: quality was not judged" in imsr("status", "-w", learnt.root)
+    assert "gate        1 hidden event, fewer than 30: quality was not judged" in imsr("status", "-w", learnt.root)
     workspace = copy_of(learnt)
     with workspace.ledger.transaction() as tx:
         tx.set_span_state(DAYS[-1], SpanState.FAILED, at=NOW, error="the loss became [nan]")
