@@ -4,40 +4,53 @@
     personal  the items that the user had most often before the span; a user without any gets the popular ones
 
 Scored as the model is: an event is a hit if its item is among the first n, over all events of users and items that were
-known before the span. Ties go to the item with more events overall, then to the smaller id.
+known before the span. Ties go to the smaller id.
+
+A span is counted once, by reading what was before it; what was found is kept beside the reports,
+
+    reports/floors.json    {span: [[which events it was counted on, n], events, popular, personal]}
+
+and holds until the events of the span, or of one before it, are others.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
 
 import duckdb
 
+from pipelines.workspace.layout import Workspace
+from pipelines.workspace.seal import write_atomic
+
+#: Spans that one report counts at most, the newest ones: each reads all that was before it.
+NEWEST = 12
+
 _SCORED = """
-WITH numbered AS (
-    SELECT span_id, row_number() OVER (ORDER BY start_time) AS t FROM spans WHERE events IS NOT NULL),
-counted AS (
-    SELECT n.t, i.user_id, i.item_id, count(*) AS events
-    FROM interactions i JOIN numbered n USING (span_id) GROUP BY ALL),
-item_span AS (SELECT t, item_id, sum(events) AS events FROM counted GROUP BY ALL),
-popular AS (
-    SELECT t + 1 AS t, item_id FROM item_span
-    QUALIFY row_number() OVER (PARTITION BY t ORDER BY events DESC, item_id) <= $n),
-first_user AS (SELECT user_id, min(t) AS first FROM counted GROUP BY ALL),
-first_item AS (SELECT item_id, min(t) AS first FROM counted GROUP BY ALL),
+WITH earlier_spans AS (
+    SELECT span_id, start_time FROM spans
+    WHERE events IS NOT NULL AND start_time < (SELECT start_time FROM spans WHERE span_id = $span)),
+earlier AS (SELECT user_id, item_id FROM interactions WHERE span_id IN (SELECT span_id FROM earlier_spans)),
+own AS MATERIALIZED (SELECT user_id, item_id, count(*) AS events FROM interactions WHERE span_id = $span GROUP BY ALL),
+theirs AS MATERIALIZED (
+    SELECT user_id, item_id, count(*) AS events FROM earlier WHERE user_id IN (SELECT user_id FROM own) GROUP BY ALL),
 asked AS (
-    SELECT c.* FROM counted c JOIN first_user u USING (user_id) JOIN first_item i USING (item_id)
-    WHERE u.first < c.t AND i.first < c.t AND c.t IN (SELECT t FROM numbered WHERE span_id IN (SELECT unnest($spans)))),
-before AS (
-    SELECT a.t, a.user_id, c.item_id, sum(c.events) AS events
-    FROM (SELECT DISTINCT t, user_id FROM asked) a JOIN counted c ON c.user_id = a.user_id AND c.t < a.t GROUP BY ALL),
+    SELECT * FROM own WHERE user_id IN (SELECT user_id FROM theirs)
+    AND item_id IN (SELECT item_id FROM earlier WHERE item_id IN (SELECT item_id FROM own))),
 personal AS (
-    SELECT t, user_id, item_id FROM before
-    QUALIFY row_number() OVER (PARTITION BY t, user_id ORDER BY events DESC, item_id) <= $n)
-SELECT n.span_id, sum(a.events) AS events,
-       sum(a.events) FILTER ((a.t, a.item_id) IN (FROM popular)) / sum(a.events) AS popular,
-       sum(a.events) FILTER ((a.t, a.user_id, a.item_id) IN (FROM personal)) / sum(a.events) AS personal
-FROM asked a JOIN numbered n USING (t) GROUP BY n.span_id, a.t ORDER BY a.t
+    SELECT user_id, item_id FROM theirs
+    QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY events DESC, item_id) <= $n),
+popular AS (
+    SELECT item_id FROM interactions
+    WHERE span_id = (SELECT max_by(span_id, start_time) FROM earlier_spans)
+    GROUP BY item_id ORDER BY count(*) DESC, item_id LIMIT $n)
+SELECT coalesce(sum(events), 0),
+       coalesce(sum(events) FILTER (item_id IN (FROM popular)), 0),
+       coalesce(sum(events) FILTER ((user_id, item_id) IN (FROM personal)), 0)
+FROM asked
 """
 
 
@@ -51,7 +64,44 @@ class Floor:
     personal: float
 
 
-def floors(connection: duckdb.DuckDBPyConnection, spans: list[str], n: int) -> dict[str, Floor]:
-    """The floors of these spans, by span; ``connection`` has the workspace's views."""
-    rows = connection.execute(_SCORED, {"n": n, "spans": spans}).fetchall()
-    return {row[0]: Floor(row[0], int(row[1]), row[2] or 0.0, row[3] or 0.0) for row in rows}
+def floors(
+    workspace: Workspace, connection: duckdb.DuckDBPyConnection, spans: list[str], n: int, *, keep: bool = True
+) -> dict[str, Floor]:
+    """The floors of these spans, by span, as far as they are known or among the `NEWEST`; ``connection`` has the
+    workspace's views. With ``keep`` what is counted is kept for the next report.
+    """
+    path, events = workspace.root / "reports" / "floors.json", _events_up_to(workspace)
+    found = {span: Floor(span, *floor) for span, (on, *floor) in _kept(path).items() if on == [events.get(span), n]}
+    wanted = set(spans)
+    missing = [span for span in [span for span in events if span in wanted][-NEWEST:] if span not in found]
+    for span in missing:
+        found[span] = _counted(connection, span, n)
+    if missing and keep:
+        path.parent.mkdir(exist_ok=True)
+        rows = {span: [[events[span], n], *astuple(floor)[1:]] for span, floor in found.items()}
+        write_atomic(path, json.dumps(rows, indent=0, sort_keys=True).encode())
+    return {span: found[span] for span in spans if span in found and found[span].events}
+
+
+def _kept(path: Path) -> dict[str, list[Any]]:
+    """What earlier reports counted; nothing if that is not there, or damaged: then it is counted once more."""
+    try:
+        rows = json.loads(path.read_bytes())
+        return {span: [on, int(events), float(a), float(b)] for span, (on, events, a, b) in rows.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _counted(connection: duckdb.DuckDBPyConnection, span: str, n: int) -> Floor:
+    ((asked, popular, personal),) = connection.execute(_SCORED, {"span": span, "n": n}).fetchall()
+    return Floor(span, int(asked), int(popular) / max(int(asked), 1), int(personal) / max(int(asked), 1))
+
+
+def _events_up_to(workspace: Workspace) -> dict[str, str]:
+    """Span -> a fingerprint of its events and of all before."""
+    found, so_far = {}, hashlib.sha256()
+    with workspace.ledger.snapshot() as view:
+        for row in view.current_span_versions():
+            so_far.update(f"{row.span_id}={row.fingerprint};".encode())
+            found[row.span_id] = so_far.hexdigest()[:32]
+    return found

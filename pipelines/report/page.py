@@ -58,7 +58,7 @@ def write_report(
     top_n = workspace.settings.evaluation.top_n
     with connect(workspace) as connection:
         facts = gather(connection, row.version_id, f"hr@{top_n}")
-        counted = floors(connection, list(facts.scores.get("all", {})), top_n)
+        counted = floors(workspace, connection, list(facts.scores.get("all", {})), top_n, keep=out is None)
         shown = user_id or with_most_interests(connection, row.version_id)
         sections = [_score(facts, counted, top_n), slices(facts.scores, facts.counts, top_n)]
         sections += [_interests(facts), _histogram(facts), _changes(facts), _drift(facts)]
@@ -87,7 +87,8 @@ def verdict_of(workspace: Workspace, version_id: str) -> str:
     top_n = workspace.settings.evaluation.top_n
     with connect(workspace) as connection:
         facts = gather(connection, version_id, f"hr@{top_n}")
-        return verdict(facts, floors(connection, list(facts.scores.get("all", {})), top_n), top_n)
+        counted = floors(workspace, connection, list(facts.scores.get("all", {})), top_n, keep=False)
+        return verdict(facts, counted, top_n)
 
 
 def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:

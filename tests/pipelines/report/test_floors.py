@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from small_world import DAYS, LATER, log
+from small_world import DAYS, LATER, NOW, land, log
 
+from pipelines.lake.ingest import ingest
+from pipelines.report import floors as module
 from pipelines.report.floors import floors
 from pipelines.warehouse.catalog import connect, publish_catalog
 
@@ -32,11 +34,11 @@ def top(counts: Counter[str], n: int) -> list[str]:
     return [item for item, _ in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:n]]
 
 
-def test_the_counters_are_those_of_a_loop_and_count_the_events_of_the_metrics(learnt):
-    publish_catalog(learnt)
-    wanted = by_hand(5)
-    with connect(learnt) as connection:
-        found = floors(connection, LATER, 5)
+def test_the_counters_are_those_of_a_loop_and_count_the_events_of_the_metrics(learnt, copy_of):
+    workspace, wanted = copy_of(learnt), by_hand(5)
+    publish_catalog(workspace)
+    with connect(workspace) as connection:
+        found = floors(workspace, connection, LATER, 5)
         tested = dict(
             connection.sql("SELECT span_id, n FROM metrics WHERE slice = 'all' AND metric = 'hr@10'").fetchall()
         )
@@ -47,7 +49,47 @@ def test_the_counters_are_those_of_a_loop_and_count_the_events_of_the_metrics(le
         assert abs(found[span].personal - personal) < 1e-12
 
 
-def test_no_span_has_no_floor(learnt):
-    publish_catalog(learnt)
-    with connect(learnt) as connection:
-        assert floors(connection, [], 5) == {}
+def test_a_span_is_counted_once_until_its_events_or_those_before_are_others(learnt, copy_of, monkeypatch):
+    workspace, asked = copy_of(learnt), []
+    counted = module._counted
+
+    def count(connection, span, n):
+        asked.append(span)
+        return counted(connection, span, n)
+
+    def ask(n=5, **how):
+        asked.clear()
+        publish_catalog(workspace)
+        with connect(workspace) as connection:
+            return floors(workspace, connection, LATER, n, **how), list(asked)
+
+    monkeypatch.setattr(module, "_counted", count)
+    first, all_of_them = ask(keep=False)
+    assert all_of_them == LATER
+    assert [ask(), ask(), ask(keep=False)] == [(first, LATER), (first, []), (first, [])]
+    kept = workspace.root / "reports" / "floors.json"
+    text = kept.read_text()
+    for damage in ("", "[1]", "{", text.replace("[", "7,", 1)):
+        kept.write_text(damage)
+        assert ask() == (first, LATER)
+        assert kept.read_text() == text
+    assert ask(4)[1] == LATER
+    assert ask(5) == (first, LATER)
+    land(workspace, [("u1", "i1", f"{LATER[-2]}T20:00:00Z")], "late.csv")
+    ingest(workspace, [workspace.root / "landing" / "late.csv"], now=NOW)
+    assert ask()[1] == LATER[-2:]
+
+
+def test_a_report_on_a_long_chain_counts_its_newest_spans(learnt, copy_of, monkeypatch):
+    workspace = copy_of(learnt)
+    publish_catalog(workspace)
+    monkeypatch.setattr(module, "NEWEST", 1)
+    with connect(workspace) as connection:
+        assert list(floors(workspace, connection, LATER, 5)) == LATER[-1:]
+
+
+def test_no_span_has_no_floor(learnt, copy_of):
+    workspace = copy_of(learnt)
+    publish_catalog(workspace)
+    with connect(workspace) as connection:
+        assert floors(workspace, connection, [], 5) == {}
