@@ -41,7 +41,13 @@ Entries = dict[str, Entry]
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a reader sees the old bytes or the new ones, never a mixture."""
+    """Replace ``path`` by ``data`` so that a reader sees the old bytes or the new ones, never a mixture.
+
+    A device or a pipe (/dev/stdout, /dev/null) is written to, not replaced.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -33,6 +33,8 @@ def commands(user: str) -> dict[str, list[str] | None]:
         "imsr run, nothing due": ["run"],
         "imsr sql 'FROM spans'": ["sql", "FROM spans"],
         f"imsr recommend --user {user}": ["recommend", "--user", user],
+        f"imsr explain --user {user}": ["explain", "--user", user],
+        "imsr report": ["report", "--out", os.devnull],
         "python -c 'import torch'": None,
     }
 

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from contextlib import contextmanager, nullcontext
 
 import pytest
@@ -118,6 +119,19 @@ def test_clear_staging(workspace):
     (workspace.staging / "loose").write_text("x")
     clear_staging(workspace)
     assert list(workspace.staging.iterdir()) == []
+
+
+def test_a_pipe_or_a_device_is_written_to_and_stays_what_it_is(tmp_path):
+    """As root `imsr report --out /dev/null` would have put a file in the place of the device."""
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_atomic(pipe, b"one")
+    reader.join(60)
+    assert read == [b"one"]
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_write_atomic_replaces_and_leaves_no_temporary(tmp_path, monkeypatch):
