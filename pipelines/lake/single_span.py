@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import pyarrow.parquet as pq
-
 from pipelines.lake.frozen import zone_of
-from pipelines.lake.schemas import bucket_files
 from pipelines.lake.spans import Calendar, Unit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot
@@ -45,6 +42,10 @@ def single_span(workspace: Workspace, view: Snapshot) -> str:
 
 def _reach(workspace: Workspace, path: str) -> tuple[datetime, datetime]:
     """The first and the last time of a span version, from the statistics of its files."""
+    import pyarrow.parquet as pq  # for a log of one span: who only looks at a workspace imports none of it
+
+    from pipelines.lake.schemas import bucket_files
+
     times: list[datetime] = []
     for file in bucket_files(workspace.resolve(path)):
         found = pq.read_metadata(file)

@@ -132,7 +132,7 @@ def test_an_error_is_json_too(tmp_path):
     assert (run.returncode, run.stdout) == (1, "")
     told = json.loads(run.stderr)
     assert "not a workspace" in told["error"]
-    assert told["hint"].startswith("run: imsr init ")
+    assert told["hint"].startswith("was it moved, or is its disk not mounted? A new one: imsr init ")
     assert told["hint"].endswith("nowhere")
 
 
