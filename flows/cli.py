@@ -22,7 +22,7 @@ from flows.standard_streams import lost_words, never_fail_to_speak
 from flows.termination import end_cleanly_on_sigterm
 from imsr_core.errors import ImsrError
 from pipelines.workspace.ending import raise_signal_behind
-from pipelines.workspace.file_system import NOT_OURS
+from pipelines.workspace.file_system import NOT_OURS, is_of_the_machine
 
 app = typer.Typer(
     name="imsr",
@@ -53,11 +53,9 @@ def imsr(
     """Incremental multi-interest recommendation over time spans: every night a new span, a new model version."""
 
 
-#: A disk that is full, broken or not ours to write to; other system errors are bugs and show where they are.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, *NOT_OURS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-#: What a file system does not know, and what a process may not have more of.
-_LACKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK, errno.EMFILE, errno.ENFILE}
+#: What a file system does not know.
+_LACKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 #: Exit codes of commands that did what they were to do.
 _DONE = {0, 3, 4}
 
@@ -95,10 +93,14 @@ def run_command() -> None:
 
 
 def _of_the_disk(error: Exception) -> bool:
+    """A disk that is full, broken or not ours to write to, whoever says so; other system errors are bugs and show where
+    they are."""
     if isinstance(error, OSError):
-        return error.errno in _DISK | _LACKS
-    duckdb = sys.modules.get("duckdb")  # an error of an engine that was never imported cannot be
-    return duckdb is not None and isinstance(error, duckdb.IOException)
+        return is_of_the_machine(error) or error.errno in NOT_OURS | _LACKS
+    duckdb, arrow = sys.modules.get("duckdb"), sys.modules.get("pyarrow")  # what was never imported raises nothing
+    if duckdb is not None and isinstance(error, duckdb.Error):
+        return isinstance(error, duckdb.IOException) or is_of_the_machine(error)
+    return arrow is not None and isinstance(error, arrow.ArrowException) and is_of_the_machine(error)
 
 
 def _first_line(error: Exception) -> str:

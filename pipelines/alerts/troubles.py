@@ -147,5 +147,5 @@ def _length(seconds: float) -> str:
     for name, length in (("day", _DAY_SECONDS), ("hour", 3600.0), ("minute", 60.0)):
         if seconds >= length:
             count = int(seconds // length)
-            return f"{counted(count, name)}"
+            return counted(count, name)
     return f"{seconds:.0f} seconds"

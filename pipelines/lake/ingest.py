@@ -176,7 +176,7 @@ def _run(
             _quarantine_late(files, intake.refuse_before(plan.oldest_us, Reason.TOO_LATE))
         files = _count(files, intake.kept(), plan.fresh)
         _require_the_same_events(workspace, [files[number - 1] for number in plan.again])
-        say(f"{counted(sum(file.kept for file in files), 'new row')}")
+        say(counted(sum(file.kept for file in files), "new row"))
         staged = stage(intake, workspace, spans, numbers, plan.batch_id, now, work)
         refusals = intake.refusals()
     hit(FailPoint.INGEST_STAGED)

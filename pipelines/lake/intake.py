@@ -135,7 +135,7 @@ class Intake:
         """
         source, names = self._settings.source, {small.number: name for small, name in files}
         for layout, group in groups_of([small for small, _ in files], source, self._settings.ingest.max_rows_per_file):
-            with guarded(self._connection, 0, f"{counted(len(group), 'small file')}", _DROP_RAW):
+            with guarded(self._connection, 0, counted(len(group), "small file"), _DROP_RAW):
                 if read_together(self._connection, layout, group, source, self._folder / "together", "raw"):
                     yield self._accept_all(names, first_span_us)
 

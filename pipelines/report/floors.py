@@ -72,8 +72,9 @@ def floors(
     """
     path, events = workspace.root / "reports" / "floors.json", _events_up_to(workspace)
     found = {span: Floor(span, *floor) for span, (on, *floor) in _kept(path).items() if on == [events.get(span), n]}
-    wanted = set(spans)
-    missing = [span for span in [span for span in events if span in wanted][-NEWEST:] if span not in found]
+    asked = set(spans)
+    newest = [span for span in events if span in asked][-NEWEST:]
+    missing = [span for span in newest if span not in found]
     for span in missing:
         found[span] = _counted(connection, span, n)
     if missing and keep:

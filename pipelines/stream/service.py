@@ -162,7 +162,7 @@ class Service:
 def _line(written: Written, seconds: float, closing: Closing) -> str:
     report = written.report
     assert report is not None
-    parts = [f"{counted(written.messages, 'message')}", f"{counted(report.kept, 'new row')}"]
+    parts = [counted(written.messages, "message"), counted(report.kept, "new row")]
     parts += [f"{report.duplicate:,} known"] if report.duplicate else []
     parts += [f"{report.quarantined:,} quarantined"] if report.quarantined else []
     return f"{', '.join(parts)}, {seconds:.1f} s; waits for {closing.waits_for}"

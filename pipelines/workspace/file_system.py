@@ -24,12 +24,8 @@ NOT_OURS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 #: What it says where a disk is full, broken or gone, or a process may not have more: whatever file it is said of, that
 #: file is not at fault, and the same command does its work once the machine is in order.
-_OF_THE_MACHINE = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-    }
-)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
+_OF_THE_MACHINE = frozenset({*_DISK, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def is_of_the_machine(error: Exception) -> bool:

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import duckdb
+import pyarrow as pa
 import pytest
 
 from flows import cli
@@ -71,6 +73,22 @@ def test_the_advice_fits_the_trouble_of_the_disk(learnt, monkeypatch, capsys, nu
     with pytest.raises(SystemExit):
         cli.run_command()
     assert advice in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [duckdb.InvalidInputException, pa.ArrowInvalid], ids=lambda kind: kind.__name__)
+def test_an_engine_that_passes_on_the_systems_words_is_understood(learnt, monkeypatch, capsys, kind):
+    def refused(said):
+        raise kind(said)
+
+    monkeypatch.setattr(sys, "argv", ["imsr", "views", "-w", str(learnt.root)])
+    monkeypatch.setattr(sql_commands, "publish_catalog", lambda *_, **__: refused(f"x: {os.strerror(errno.EIO)}"))
+    with pytest.raises(SystemExit) as ended:
+        cli.run_command()
+    assert ended.value.code == 1
+    assert "once the disk is in order run the command again" in capsys.readouterr().err
+    monkeypatch.setattr(sql_commands, "publish_catalog", lambda *_, **__: refused("a bug"))
+    with pytest.raises(kind):
+        cli.run_command()
 
 
 def test_a_ledger_that_may_not_grow_says_what_to_look_for_and_what_then(ingested, copy_of):
