@@ -11,6 +11,8 @@ from pipelines.insight.explain import Meaning
 
 #: Interests that are named; more would be a table.
 NAMED = 3
+#: Letters of a name in a sentence; tables have it whole.
+LABEL = 60
 
 
 def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
@@ -26,7 +28,7 @@ def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
         brought[each.label] += each.brings
     if speaking:
         sources = brought.most_common()
-        named = ", ".join(f"{label} ({items})" for label, items in sources[:NAMED])
+        named = ", ".join(f"{_short(label)} ({items})" for label, items in sources[:NAMED])
         more = sum(items for _, items in sources[NAMED:])
         others = len(sources) - NAMED
         rest = f", and {more} from {others} other{'s' * (others > 1)}" if more else ""
@@ -36,7 +38,11 @@ def sentences(user_id: str, meanings: Sequence[Meaning]) -> str:
         parts.append(f"{counted(silent, 'interest')} {'brings' if silent == 1 else 'bring'} none of these now.")
     newest = max(each.born_span for each in meanings)
     born = [each for each in meanings if each.born_span == newest]
-    young = list(dict.fromkeys(each.label for each in born))
+    young = list(dict.fromkeys(_short(each.label) for each in born))
     if len(born) < count:
         parts.append(f"Newest, of {newest}: {', '.join(young[:NAMED])}{' ...' if len(young) > NAMED else ''}.")
     return " ".join(parts)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LABEL else f"{label[: LABEL - 1].rstrip()}…"

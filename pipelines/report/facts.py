@@ -52,7 +52,8 @@ FROM interest_histogram WHERE version_id IN (SELECT version_id FROM chain) GROUP
 _PROMOTIONS = """
 SELECT version_id AS version, previous AS before, strftime(live_from, '%Y-%m-%d %H:%M') AS "live since (UTC)", reason
 FROM promotions WHERE line = 'interests' ORDER BY seq DESC LIMIT 12"""
-_QUARANTINE = "SELECT reason, count(*) AS rows, min(source) AS for_example FROM quarantine GROUP BY 1 ORDER BY 2 DESC"
+_QUARANTINE = """SELECT reason, count(*) AS rows, min(source) AS "for example"
+FROM quarantine GROUP BY 1 ORDER BY 2 DESC, 1"""
 _TASKS = """SELECT task, version_id, metric, value, first_value, change FROM task_metrics
 ORDER BY task, version_id, metric LIMIT 60"""
 

@@ -35,8 +35,8 @@ def span_matrix(connection: duckdb.DuckDBPyConnection, version_id: str, metric: 
     lost = connection.execute(_LOST, {"version": version_id}).fetchone()
     if lost is not None and lost[0] is not None:
         says += (
-            f" Since their best the earlier spans have lost {percent(lost[0])} on average; backward transfer "
-            f"{percent(lost[1])}."
+            f" Since their best the earlier spans have lost {lost[0] * 100:.1f} percentage points on average; backward "
+            f"transfer {lost[1] * 100:+.1f} points."
         )
     return [
         Section(

@@ -70,7 +70,7 @@ def write_report(
     text = page.render(
         title=f"{workspace.root.name}: version {row.version_id}",
         subtitle=f"{row.state}, learnt from {row.parent or 'nothing'} by {row.strategy}; "
-        f"{len(facts.spans)} {plural(len(facts.spans), 'span')} of learning, "
+        f"{len(facts.spans)} {plural(len(facts.spans), 'version')} in its chain, "
         f"made {row.created_at[:16].replace('T', ' ')} UTC",
         verdict=verdict(facts, counted, top_n),
         tiles=_tiles(facts, counted, top_n),
@@ -236,7 +236,10 @@ def _drift(facts: Facts) -> Section:
 
 def _costs(facts: Facts) -> Section:
     names = ("span_id", "active_users", "new_users", "items", "interests", "train_seconds")
-    rows = list(zip(*(facts.learnt.column(name) for name in names), strict=True))[-24:]
+    rows = [
+        (*row, None if seconds is None else f"{seconds:,.1f}")
+        for *row, seconds in zip(*(facts.learnt.column(name) for name in names), strict=True)
+    ][-24:]
     shown = ("span", "users", "new", "items known", "interests", "seconds")
     return Section("Cost", "What each version learnt, and how long training took.", table=Rows(shown, tuple(rows)))
 

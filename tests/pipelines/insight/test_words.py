@@ -96,3 +96,5 @@ def test_sentences_say_what_a_stranger_wants_to_know():
     alike = [replace(meaning(n, brings, "s1", None), label="tea") for n, brings in enumerate((8, 5, 4))]
     assert "recommendations come from: tea (17), L3 (3)." in sentences("7", [*alike, meaning(3, 3, "s1", None)])
     assert sentences("7", []) == "User 7 has 0 interests."
+    long = replace(meaning(0, 3, "s1", None), label="a name " * 30)
+    assert len(sentences("7", [long])) < 200  # the table has it whole

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import duckdb
 import pytest
 from small_world import NASTY_USER, NOW, VERSIONS, tree
 
@@ -15,6 +16,7 @@ from imsr_core.errors import ConfigError
 from pipelines.care.forget import forget
 from pipelines.interests.recommend import UnknownUserError
 from pipelines.lake.ingest import ingest
+from pipelines.report.matrix import span_matrix
 from pipelines.report.page import write_report
 from pipelines.versions.lineage import VersionError
 
@@ -123,6 +125,19 @@ def test_the_share_that_was_refused_stands_beside_each_ingest(learnt, copy_of, t
     assert cells[at + 9 + 7 : at + 9 + 9] == ["0.0 %", ""]
 
 
+def test_what_earlier_spans_have_lost_is_a_difference_of_shares_and_not_a_share():
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE versions AS SELECT 's2.1' AS version_id, NULL::VARCHAR AS parent")
+        connection.execute(
+            "CREATE TABLE span_metrics AS SELECT 's2.1' AS version_id, 's2' AS version_span, 's1' AS span_id, .5 AS value"
+        )
+        connection.execute(
+            "CREATE TABLE forgetting AS SELECT 's2.1' AS version_id, .1618 AS forgetting, -.1569 AS backward_transfer"
+        )
+        (section,) = span_matrix(connection, "s2.1", "hr@10")
+    assert "have lost 16.2 percentage points on average; backward transfer -15.7 points." in section.says
+
+
 def test_what_is_not_there_is_refused(reported):
     with pytest.raises(VersionError):
         write_report(reported, "nothing")
@@ -130,21 +145,39 @@ def test_what_is_not_there_is_refused(reported):
         write_report(reported, user_id="nobody")
 
 
+def in_a_browser(page: str, width: int, asked: str, tmp_path) -> int:
+    """What an expression in JavaScript says of the page in a window of that width."""
+    probe = tmp_path / "probe.html"
+    script = f"<script>addEventListener('load', () => {{ document.title = 'found ' + ({asked}) }})</script>"
+    probe.write_text(page.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1000", "--dump-dom"]
+    dom = subprocess.run([*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+    return int(re.search(r"<title>found (-?\d+)", dom)[1])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 @pytest.mark.parametrize("width", [400, 1400])
 def test_in_a_browser_nothing_is_wider_than_the_window(reported, tmp_path, width):
-    path = write_report(reported)
-    probe = tmp_path / "probe.html"
-    measure = (
-        "<script>addEventListener('load', () => { document.title = 'wide ' + "
-        "document.documentElement.scrollWidth + ' of ' + innerWidth })</script>"
-    )
-    probe.write_text(path.read_text(encoding="utf-8").replace("</body>", measure + "</body>"), encoding="utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1000", "--dump-dom"]
-    dom = subprocess.run([*command, probe.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
-    wide, window = map(int, re.search(r"<title>wide (\d+) of (\d+)", dom).groups())
-    assert wide <= window
+    page = write_report(reported).read_text(encoding="utf-8")
+    assert in_a_browser(page, width, "document.documentElement.scrollWidth - innerWidth", tmp_path) <= 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_on_paper_every_column_is_there_where_nobody_can_scroll(reported, tmp_path):
+    page = write_report(reported).read_text(encoding="utf-8").replace("@media print", "@media all")
+    cut = "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth).length"
+    assert in_a_browser(page, 700, cut, tmp_path) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_name_of_one_long_word_pushes_no_figure_out_of_the_window(reported, tmp_path):
+    page = write_report(reported).read_text(encoding="utf-8")
+    page = page.replace("of these: things new to the user", f"country={'x' * 200}")
+    cut = "[...document.querySelectorAll('#who .scroll')].filter(each => each.scrollWidth > each.clientWidth).length"
+    assert in_a_browser(page, 1200, cut, tmp_path) == 0
 
 
 @pytest.mark.parametrize("user", ["u1", NASTY_USER])
