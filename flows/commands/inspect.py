@@ -166,7 +166,7 @@ def _show_drift(shadow: VersionRow, pairs: list[MetricPair], top_n: int) -> None
     if not shown:
         console.print(f"shadow      {shadow.version_id}, trained from scratch; scored from the next span on")
         return
-    last = max(shown, key=lambda pair: pair.span_id)
+    last = shown[-1]
     console.print(
         f"drift       HR@{top_n} {last.difference:+.4f} on {last.span_id}: the chain {last.second:.4f}, "
         f"shadow {shadow.version_id} {last.first:.4f}"

@@ -30,12 +30,13 @@ def survey(workspace: Workspace, view: Snapshot, search: Search, journal: Journa
     lake = tuple(sorted(key for path, key in data.items() if path in folders))
     learnt = tuple(sorted(key for path, key in sequences.items() if path in folders))
     receipt = journal.receipt
+    touched = {span for span, _ in lake} | set(receipt.spans)
     names = _sources(workspace, search, found) | set(receipt.sources)
     direct, later = _versions(workspace, view, set(learnt)) if learnt else (receipt.learnt_from, receipt.built_on_these)
     receipt = replace(
         receipt,
         rows=receipt.rows | _rows_by_place(workspace, search, found),
-        spans=tuple(sorted({span for span, _ in lake} | set(receipt.spans))),
+        spans=tuple(span.span_id for span in view.spans() if span.span_id in touched),
         sources=tuple(sorted(names)),
         learnt_from=direct,
         built_on_these=later,

@@ -32,10 +32,10 @@ def compare(workspace: Workspace, first: str, second: str, span_id: str | None =
     """
     one, other = (Version.open(workspace, version_id) for version_id in (first, second))
     with workspace.ledger.snapshot() as view:
-        found = [view.metrics(version.row.version_id) for version in (one, other)]
+        spans, found = view.spans(), [view.metrics(version.row.version_id) for version in (one, other)]
     if span_id is not None:
         found = [_scored(workspace, version, span_id) for version in (one, other)]
-    return Comparison(one.row, other.row, tuple(pairs_of(*found)))
+    return Comparison(one.row, other.row, tuple(pairs_of(spans, *found)))
 
 
 def _scored(workspace: Workspace, version: Version, span_id: str) -> list[MetricRow]:

@@ -7,7 +7,8 @@ read from its start, never from the clock of the run:
     hour 2017-03-14T06    day 2017-03-14    week 2017-W11 (ISO 8601)    month 2017-03    cut s000, s001, ...
 
 ``cut`` is the protocol of the papers: s000 holds the first part ``alpha`` of the log's time, then ``count``
-spans of equal length follow. Later time goes on in spans of that length. Time before s000 has no span.
+spans of equal length follow. Later time goes on in spans of that length. Time before s000 has no span. A number has
+three digits, or more where ``count`` has more, so that ids sort as their spans do; what comes after s999 is s1000.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Calendar:
         origin_us, base_us, step_us: of a cut calendar: start of s000, length of s000, length of the others
             (microseconds).
         alpha, count: what the cut was made from.
+        digits: of the number in the id of a cut's span, at least.
         zone: time zone of the borders of days, weeks and months; hours and cuts know none.
     """
 
@@ -87,6 +89,7 @@ class Calendar:
     step_us: int = 0
     alpha: float = 0.0
     count: int = 0
+    digits: int = 3
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
@@ -111,7 +114,7 @@ class Calendar:
         total = to_us(last) - to_us(first)
         base = max(1, int(alpha * total))
         step = max(1, -(-(total + 1 - base) // count))
-        return cls("cut", to_us(first), base, step, alpha, count)
+        return cls("cut", to_us(first), base, step, alpha, count, max(cls.digits, len(str(count))))
 
     @property
     def ordinary_us(self) -> int:
@@ -164,12 +167,14 @@ class Calendar:
             local = f"timezone('{self.zone}', timezone('UTC', {column}))" if self.zone != "UTC" else column
             return f"strftime({local}, '{_FORMATS[self.unit]}')"
         since = f"(epoch_us({column}) - {self.origin_us})"
-        later = f"printf('s%03d', ({since} - {self.base_us}) // {self.step_us} + 1)"
-        return f"CASE WHEN {since} < 0 THEN NULL WHEN {since} < {self.base_us} THEN 's000' ELSE {later} END"
+        later = f"printf('s%0{self.digits}d', ({since} - {self.base_us}) // {self.step_us} + 1)"
+        first = self._cut_span(0).id
+        return f"CASE WHEN {since} < 0 THEN NULL WHEN {since} < {self.base_us} THEN '{first}' ELSE {later} END"
 
     def to_json(self) -> str:
         """The calendar as it is frozen in the ledger."""
-        record = {key: value for key, value in asdict(self).items() if (key, value) != ("zone", "UTC")}
+        later = {"zone": "UTC", "digits": 3}  # what earlier releases do not know is left out where it says nothing
+        record = {key: value for key, value in asdict(self).items() if later.get(key) != value}
         return json.dumps(record, sort_keys=True)
 
     @classmethod
@@ -200,7 +205,7 @@ class Calendar:
     def _cut_span(self, number: int) -> Span:
         end = self.origin_us + self.base_us + number * self.step_us
         start = end - self.step_us if number else self.origin_us
-        return Span(from_us(start), from_us(end), f"s{number:03d}")
+        return Span(from_us(start), from_us(end), f"s{number:0{self.digits}d}")
 
     def _parse(self, span_id: str) -> Span | None:
         if self.unit == "cut":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ FROM chain JOIN versions v USING (version_id) ORDER BY back DESC"""
 _SCORES = (
     _CHAIN
     + """SELECT m.span_id, m.slice, m.value, m.n FROM metrics m JOIN chain c USING (version_id)
-WHERE m.metric = $metric ORDER BY m.span_id, m.slice"""
+JOIN spans s ON s.span_id = m.span_id WHERE m.metric = $metric ORDER BY s.start_time, m.slice"""
 )
 _HISTOGRAM = """
 SELECT interests, count(*) FROM interest_counts_as_of($version) GROUP BY 1 ORDER BY 1"""
@@ -54,8 +54,10 @@ SELECT version_id AS version, previous AS before, strftime(live_from, '%Y-%m-%d 
 FROM promotions WHERE line = 'interests' ORDER BY seq DESC LIMIT 12"""
 _QUARANTINE = """SELECT reason, count(*) AS rows, min(source) AS "for example"
 FROM quarantine GROUP BY 1 ORDER BY 2 DESC, 1"""
-_TASKS = """SELECT task, version_id, metric, value, first_value, change FROM task_metrics
-ORDER BY task, version_id, metric LIMIT 60"""
+_TASKS = """WITH newest AS (
+    SELECT m.*, v.created_at FROM task_metrics m JOIN versions v USING (version_id)
+    ORDER BY v.created_at DESC, task, metric LIMIT 60)
+SELECT task, version_id, metric, value, first_value, change FROM newest ORDER BY task, created_at, metric"""
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,14 @@ def _is_number(value: Any) -> bool:
 class Facts:
     """All figures of a report on one version.
 
-    ``scores`` and ``counts`` (events) are by slice and span. ``learnt`` has a row for each version of its chain, oldest
-    first; ``apart`` the mean number of distinct interests after each span, where the files say it.
+    ``scores`` and ``counts`` (events) are by slice and span, in the order of time; ``tested`` are all spans of them.
+    ``learnt`` has a row for each version of its chain, oldest first; ``apart`` the mean number of distinct interests
+    after each span, where the files say it.
     """
 
     version_id: str
     learnt: Rows
+    tested: tuple[str, ...]
     scores: dict[str, dict[str, float]]
     counts: dict[str, dict[str, int]]
     histogram: Rows
@@ -113,7 +117,8 @@ def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) 
     chain = {"version": version_id}
     scores: dict[str, dict[str, float]] = {}
     events: dict[str, dict[str, int]] = {}
-    for span, part, value, n in _ask(connection, _SCORES, chain | {"metric": metric}).rows:
+    found = _ask(connection, _SCORES, chain | {"metric": metric}).rows
+    for span, part, value, n in found:
         scores.setdefault(part, {})[span] = value
         events.setdefault(part, {})[span] = n
     means = _ask(connection, _MEANS, chain).rows[0]
@@ -122,6 +127,7 @@ def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) 
     return Facts(
         version_id=version_id,
         learnt=_ask(connection, _LEARNT, chain),
+        tested=tuple(dict.fromkeys(span for span, *_ in found)),
         scores=scores,
         counts=events,
         histogram=_ask(connection, _HISTOGRAM, chain),
@@ -132,6 +138,11 @@ def gather(connection: duckdb.DuckDBPyConnection, version_id: str, metric: str) 
         quarantine=_ask(connection, _QUARANTINE),
         tasks=_ask(connection, _TASKS),
     )
+
+
+def newest(by_span: Mapping[str, object]) -> str:
+    """The last of the spans of some figures, which are in the order of time."""
+    return list(by_span)[-1]
 
 
 def _ask(connection: duckdb.DuckDBPyConnection, query: str, values: dict[str, Any] | None = None) -> Rows:

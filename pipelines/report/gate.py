@@ -26,7 +26,8 @@ _VERDICTS = (
        any_value(low) FILTER (is_main), any_value(high) FILTER (is_main), any_value(n) FILTER (is_main),
        coalesce(bool_or("check" = 'events'), FALSE)
 FROM (SELECT *, "check" = 'change' AND slice = 'all' AS is_main FROM verdicts) v JOIN judged j USING (version_id)
-GROUP BY 1 ORDER BY max(j.back), v.version_id DESC LIMIT $most"""
+JOIN (SELECT version_id, created_at FROM versions) m USING (version_id)
+GROUP BY 1 ORDER BY max(j.back), max(m.created_at) DESC, v.version_id DESC LIMIT $most"""
 )
 _CHECKS = """SELECT "check", slice, metric, "current", candidate, difference, low, high, n, passed FROM verdicts
 WHERE version_id = $version AND n > 0 ORDER BY "check", slice, metric"""

@@ -22,7 +22,7 @@ from imsr_core.twin import TWIN
 from pipelines.insight.explain import Explainer
 from pipelines.interests.version import Version
 from pipelines.report.charts import WIDE, bars, lines, number, percent
-from pipelines.report.facts import Facts, Rows, gather
+from pipelines.report.facts import Facts, Rows, gather, newest
 from pipelines.report.floors import Floor, floors
 from pipelines.report.gate import gate
 from pipelines.report.ingests import ingests
@@ -60,7 +60,7 @@ def write_report(
         facts = gather(connection, row.version_id, f"hr@{top_n}")
         counted = floors(workspace, connection, list(facts.scores.get("all", {})), top_n, keep=out is None)
         shown = user_id or with_most_interests(connection, row.version_id)
-        sections = [_score(facts, counted, top_n), slices(facts.scores, facts.counts, top_n)]
+        sections = [_score(facts, counted, top_n), slices(facts.scores, facts.counts, facts.tested, top_n)]
         sections += [_interests(facts), _histogram(facts), _changes(facts), _drift(facts)]
         if shown is not None:
             sections += person(connection, Explainer.open(workspace, row.version_id, users=[shown]), shown)
@@ -97,7 +97,7 @@ def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:
     text = f"{facts.mean:.2f} interests a user, {facts.distinct_mean:.2f} of them distinct."
     if not scores:
         return f"{_untested(facts.scores.get('strangers', {}), top_n)} {text}"
-    span = max(scores)
+    span = newest(scores)
     score, floor = scores[span], counted.get(span)
     known, new = (facts.counts.get(name, {}).get(span, 0) for name in ("all", "strangers"))
     if new > known:  # most come once: the score is of few, and the others get another list
@@ -135,7 +135,7 @@ def _untested(strangers: dict[str, float], top_n: int) -> str:
     """Why there is no score yet; ``strangers`` has the scores, by span, of users that no version had seen."""
     if not strangers:
         return "No span has been tested yet; the next one will be."
-    span = max(strangers)
+    span = newest(strangers)
     return (
         f"Nobody has come back yet, so no list made for a user could be tested. Of the events of {span}, all by new "
         f"users, {percent(strangers[span])} were among the {top_n} popular items that new users are shown."
@@ -144,22 +144,20 @@ def _untested(strangers: dict[str, float], top_n: int) -> str:
 
 def _tiles(facts: Facts, counted: dict[str, Floor], top_n: int) -> list[Tile]:
     """The figures that one looks for first."""
-    scores, newest = facts.scores.get("all", {}), dict(zip(facts.learnt.columns, facts.learnt.rows[-1], strict=True))
+    scores, last = facts.scores.get("all", {}), dict(zip(facts.learnt.columns, facts.learnt.rows[-1], strict=True))
     tiles = []
     if scores:
-        span = max(scores)
+        span = newest(scores)
         floor = counted.get(span)
         beside = f"{percent(max(floor.popular, floor.personal))} by counting alone" if floor else ""
         tiles.append(Tile(f"HR@{top_n} on {span}", percent(scores[span]), beside))
     tiles.append(Tile("interests a user", f"{facts.mean:.2f}", f"{facts.distinct_mean:.2f} distinct"))
-    tiles.append(
-        Tile("users", number(newest["users"] or 0), f"{number(newest['new_users'] or 0)} new in the last span")
-    )
-    tiles.append(Tile("items", number(newest["items"] or 0), f"{number(newest['interests'] or 0)} interests in all"))
-    if newest["train_seconds"] is not None:
+    tiles.append(Tile("users", number(last["users"] or 0), f"{number(last['new_users'] or 0)} new in the last span"))
+    tiles.append(Tile("items", number(last["items"] or 0), f"{number(last['interests'] or 0)} interests in all"))
+    if last["train_seconds"] is not None:
         first = facts.learnt.column("train_seconds")[0]
         beside = f"{number(first)} s for the first version" if first and len(facts.spans) > 1 else ""
-        tiles.append(Tile("training of the last span", f"{number(newest['train_seconds'])} s", beside))
+        tiles.append(Tile("training of the last span", f"{number(last['train_seconds'])} s", beside))
     return tiles
 
 
@@ -178,7 +176,7 @@ def _operations(facts: Facts, workspace: Workspace) -> list[Section]:
 
 def _score(facts: Facts, counted: dict[str, Floor], top_n: int) -> Section:
     own = facts.scores.get("all", {})
-    spans = sorted(own)
+    spans = list(own)
     series: dict[str, Sequence[float | None]] = {"as it serves": [own[s] for s in spans]}
     for name in ("repeat", "explore"):
         if name in facts.scores:

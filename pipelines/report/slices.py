@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipelines.report.charts import percent
 from pipelines.report.facts import Rows
@@ -23,10 +23,15 @@ WORDS = {
 SPANS = 6
 
 
-def slices(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, Mapping[str, int]], top_n: int) -> Section:
-    """A row a slice; ``scores`` and ``counts`` (events) by slice and span. Empty before the first test."""
+def slices(
+    scores: Mapping[str, Mapping[str, float]],
+    counts: Mapping[str, Mapping[str, int]],
+    tested: Sequence[str],
+    top_n: int,
+) -> Section:
+    """A row a slice; ``scores`` and ``counts`` (events) by slice and span, the spans ``tested`` in the order of time.
+    Empty before the first test."""
     title = "Who is served how well"
-    tested = sorted({span for values in scores.values() for span in values})
     if not tested:
         return Section(title, "No span has been tested yet.")
     newest, recent = tested[-1], tested[-SPANS:]
@@ -43,7 +48,7 @@ def slices(scores: Mapping[str, Mapping[str, float]], counts: Mapping[str, Mappi
 
 
 def _row(
-    name: str, newest: str, recent: list[str], values: Mapping[str, float], counts: Mapping[str, int]
+    name: str, newest: str, recent: Sequence[str], values: Mapping[str, float], counts: Mapping[str, int]
 ) -> tuple[str | int | None, ...]:
     asked = [(values[span], counts[span]) for span in recent if span in values]
     events = sum(n for _, n in asked)

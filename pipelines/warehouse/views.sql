@@ -28,9 +28,9 @@ CREATE OR REPLACE VIEW promotions AS
 -- old_users, new_users, strangers, and column=value for each group of users that [segments] names.
 CREATE OR REPLACE VIEW metrics AS
   SELECT m.span_id, m.version_id, v.strategy, m.slice, m.protocol, m.metric, m.value, m.n
-  FROM ${metrics} m JOIN ${versions} v USING (version_id)
+  FROM ${metrics} m JOIN ${versions} v USING (version_id) LEFT JOIN ${spans} t ON t.span_id = m.span_id
   WHERE v.line <> 'users'
-  ORDER BY m.span_id, m.slice, m.metric;
+  ORDER BY t.start_us, m.slice, m.metric;
 
 -- R[version, span] of the live chain, by the interests alone, on a sample of users: how a version ranks what it has learnt.
 -- learnt_value is that of the version that learnt the span, best_value the best of the versions before.
@@ -42,13 +42,14 @@ CREATE OR REPLACE VIEW span_metrics AS
     FROM placed WINDOW spans AS (PARTITION BY span_id, metric ORDER BY place))
   SELECT version_id, newest AS version_span, span_id, metric, value, n, learnt_value, best_value,
          best_value - value AS forgotten, CASE WHEN span_id <> newest THEN value - learnt_value END AS transfer
-  FROM compared ORDER BY place, span_id;
+  FROM compared LEFT JOIN ${spans} t USING (span_id) ORDER BY place, t.start_us;
 
 -- What each version of the live chain has forgotten: means over the spans that it learnt before its own.
 CREATE OR REPLACE VIEW forgetting AS
-  SELECT version_id, version_span, metric, avg(value) AS value, avg(forgotten) AS forgetting,
-         avg(transfer) AS backward_transfer, count(*) AS spans
-  FROM span_metrics WHERE span_id <> version_span GROUP BY ALL ORDER BY version_span;
+  SELECT version_id, version_span, metric, avg(m.value) AS value, avg(m.forgotten) AS forgetting,
+         avg(m.transfer) AS backward_transfer, count(*) AS spans
+  FROM span_metrics m JOIN ${lineage} l USING (version_id)
+  WHERE m.span_id <> version_span GROUP BY version_id, version_span, metric, l.place ORDER BY l.place;
 
 -- The users line: each task of each version, with its score there (R[version, task]), the share of its first score that
 -- is forgotten, the share of weights that were free after it (conure), its patches' share of the backbone (peterrec).
@@ -94,9 +95,10 @@ CREATE OR REPLACE VIEW drift AS
   FROM ${metrics} c
   JOIN ${metrics} s USING (span_id, slice, protocol, metric)
   JOIN ${versions} v ON v.version_id = s.version_id
+  LEFT JOIN ${spans} t ON t.span_id = c.span_id
   WHERE v.strategy = 'full_retrain' AND c.version_id <> s.version_id
     AND EXISTS (FROM ${versions} l WHERE l.parent = c.version_id AND l.span_id = c.span_id)
-  ORDER BY c.span_id, c.slice, c.metric;
+  ORDER BY t.start_us, c.slice, c.metric;
 
 -- What each version is built on, itself included (depth 0): which interest files are in force as of it.
 CREATE OR REPLACE VIEW version_chain AS SELECT version_id, ancestor, depth FROM ${version_chain};
@@ -209,7 +211,8 @@ CREATE OR REPLACE VIEW interest_histogram AS
          coalesce(sum(s.born) FILTER (s.place = l.place), 0)::BIGINT AS born
   FROM ${lineage} l JOIN sums s ON s.place <= l.place
   WHERE l.version_id IN (SELECT version_id FROM version_chain)
-  GROUP BY ALL HAVING sum(s.users) > 0 ORDER BY l.span_id, s.interests, s.distinct_interests;
+  GROUP BY l.span_id, l.version_id, l.place, s.interests, s.distinct_interests
+  HAVING sum(s.users) > 0 ORDER BY l.place, s.interests, s.distinct_interests;
 
 -- What each span did to each interest: born, kept, trimmed, forgotten. clarity is the user's NID score (mean KL, low =
 -- puzzled), residual the PIT length of a proposed interest's orthogonal part, drift 1 - cosine(before, after). reason is
@@ -265,11 +268,12 @@ CREATE OR REPLACE VIEW score_weights AS
     FROM ${versions} WHERE (summary -> 'score') IS NOT NULL),
   parts AS (SELECT * EXCLUDE (summary), summary -> 'score' -> shown AS part FROM sets),
   named AS (SELECT *, unnest(json_keys(part -> 'weights')) AS "column" FROM parts)
-  SELECT version_id, span_id, state, shown, "column", (part -> 'weights' ->> "column")::DOUBLE AS weight,
+  SELECT version_id, span_id, named.state, shown, "column", (part -> 'weights' ->> "column")::DOUBLE AS weight,
          (part -> 'evidence' ->> 'events')::BIGINT AS events, (part -> 'evidence' ->> 'users')::BIGINT AS users,
          (part -> 'evidence' ->> 'before')::DOUBLE AS loss_before, (part -> 'evidence' ->> 'after')::DOUBLE AS loss_after,
          (part -> 'evidence' ->> 'chance')::DOUBLE AS loss_chance
-  FROM named ORDER BY span_id, version_id, shown;
+  FROM named LEFT JOIN ${spans} t USING (span_id)
+  ORDER BY t.start_us, length(version_id), version_id, shown;  -- the tenth attempt at a span comes after the ninth
 
 -- Lists written by `imsr recommend --all` (variant default), and by the night if [recommend] wants them (variant nightly,
 -- or the name given there). current: they are of the version that is live.

@@ -111,6 +111,20 @@ def test_the_cut_of_the_papers():
     assert CUT.next(spans[-1]).id == "s007"  # time goes on after the log's end
 
 
+@pytest.mark.parametrize(("count", "ids"), [(999, ["s000", "s999"]), (1000, ["s0000", "s1000"])])
+def test_ids_of_a_cut_have_as_many_digits_as_its_spans_need_to_sort_by_time(count, ids):
+    calendar = Calendar.cut(FIRST, LAST, 0.5, count)
+    spans = calendar.spans_between(FIRST, LAST + MICROSECOND)
+    assert [spans[0].id, spans[-1].id] == ids
+    assert [span.id for span in spans] == sorted(span.id for span in spans)
+    assert Calendar.from_json(calendar.to_json()) == calendar
+    assert ("digits" in calendar.to_json()) == (count == 1000)  # as earlier releases have it where they can
+    sql = f"SELECT {calendar.duckdb_expression('make_timestamp(us)')} FROM (SELECT unnest(?) AS us)"
+    found = DATABASE.execute(sql, [[span.start_us for span in spans]]).fetchall()
+    assert found == [(span.id,) for span in spans]
+    assert [calendar.span(span.id) for span in spans] == spans
+
+
 def test_time_before_the_cut_has_no_span():
     with pytest.raises(SpanError, match="before the first span"):
         CUT.span_of(FIRST - MICROSECOND)

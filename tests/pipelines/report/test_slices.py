@@ -9,7 +9,7 @@ COUNTS = {"all": {"s1": 300, "s2": 100}, "plan=gold": {"s1": 10}, "strangers": {
 
 
 def test_rows_are_in_words_and_means_weigh_events():
-    table = slices(SCORES, COUNTS, 20).table
+    table = slices(SCORES, COUNTS, ("s1", "s2"), 20).table
     assert table.columns == ("events of", "events", "HR@20, s2", "HR@20, mean of the last 2")
     assert table.rows == (
         ("known users and items", 100, "40.0 %", "17.5 %"),
@@ -19,6 +19,6 @@ def test_rows_are_in_words_and_means_weigh_events():
 
 
 def test_before_the_first_test_it_says_so():
-    section = slices({}, {}, 20)
+    section = slices({}, {}, (), 20)
     assert section.table is None
     assert "No span has been tested yet" in section.says
