@@ -128,6 +128,7 @@ def test_the_share_that_was_refused_stands_beside_each_ingest(learnt, copy_of, t
 def test_what_earlier_spans_have_lost_is_a_difference_of_shares_and_not_a_share():
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE versions AS SELECT 's2.1' AS version_id, NULL::VARCHAR AS parent")
+        connection.execute("CREATE TABLE spans AS SELECT 's1' AS span_id, TIMESTAMP '2024-03-01' AS start_time")
         connection.execute(
             "CREATE TABLE span_metrics AS SELECT 's2.1' AS version_id, 's2' AS version_span, 's1' AS span_id, .5 AS value"
         )
