@@ -183,13 +183,21 @@ class ModelState:
             "queries' moments": self.store.query_moments,
             "trend": self.trend.counts,
         }
-        if self.score is not None:
-            named["score's weights"] = self.score.weights.values
         named |= {f"memory {name}": t for name, t in (self.memory | self.user_memory).items() if t.is_floating_point()}
         named |= dict(self.extractor.named_parameters())
-        for name, tensor in named.items():
-            if not is_finite(tensor):
-                raise NonFiniteError(
-                    f"{when}: the {name} holds NaN or infinite values",
-                    hint="the current version stays in place; try a lower [training] learning_rate",
-                )
+        _require_finite(named, when)
+        self.require_finite_score(when)
+
+    def require_finite_score(self, when: str) -> None:
+        """The same of the score's weights alone."""
+        if self.score is not None:
+            _require_finite({"score's weights": self.score.weights.values}, when)
+
+
+def _require_finite(named: dict[str, Tensor], when: str) -> None:
+    for name, tensor in named.items():
+        if not is_finite(tensor):
+            raise NonFiniteError(
+                f"{when}: the {name} holds NaN or infinite values",
+                hint="the current version stays in place; try a lower [training] learning_rate",
+            )

@@ -31,7 +31,7 @@ from imsr_core.devices import carried, training_device
 from imsr_core.draws import Purpose, seeded
 from imsr_core.extraction import extract_interests
 from imsr_core.interests import InterestStore
-from imsr_core.letting_go import let_go
+from imsr_core.letting_go import laid_aside, let_go
 from imsr_core.ragged import SpanSequences, concatenate, drop_empty, empty_sequences
 from imsr_core.score import Score
 from imsr_core.score.serving import Remembering
@@ -91,19 +91,21 @@ def imsr(
     trainer, losses = _train(state, seen, working, before, progress, make_trainer)
     trainer.finish()
     blind = None if visible is None else _blind(before, trainer, span, seen, detection, shrink)
+    base = _is_base(before, trainer)
     # a base model's random starts are of no use once the interests are read: they make room for them
-    vectors, support = extract_interests(
-        state, span, working, trainer.queries.weight, in_place=_is_base(before, trainer)
-    )
+    vectors, support = extract_interests(state, span, working, trainer.queries.weight, in_place=base)
     read = working.store.replaced(vectors=trainer.settled(vectors), support=support)
     kept, changes = settle(before, working, read, trainer.queries, detection.clarity, shrink)
-    # when training has let go of its memory: counts of a first span are as large as its interests
-    state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
     memory, own = trainer.remembered() if seen.n_events else ({}, {})
     state.memory, state.user_memory = state.memory | memory, state.user_memory | given_ids(before, kept, changes) | own
     state.spans = before.spans + 1
     state.store = before.store.updated(kept) if len(kept) else before.store
     state.require_finite(f"span {before.spans}")
+    if base:
+        kept = state.store = kept.replaced(vectors=laid_aside(kept.vectors))
+    del trainer, working, read, vectors, support  # counts of a first span are as large as all of that
+    state.score, blind_score = scores_after(before, span, None if visible is None else seen, state.n_items)
+    state.require_finite_score(f"span {before.spans}")
     return SpanUpdate(
         state=state,
         interests=kept,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from imsr_core.counted import counted
@@ -92,7 +93,8 @@ class SpanUpdate:
     def _blind_store(self, users: Tensor | None) -> InterestStore:
         store, blind = self.state.store, self.blind
         if users is not None:
-            store, blind = store.of_users(users), None if blind is None else blind.of_users(users)
+            blind = None if blind is None else blind.of_users(users)
+            store = store.of_users(users if blind is None else users[~torch.isin(users, blind.users)])
         return store if blind is None else store.updated(blind)
 
     def without_blind(self) -> SpanUpdate:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from pipelines.workspace.ending import noticing
 from pipelines.workspace.failpoints import FailPoint, hit
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import SequencesRow, SpanState, Transaction, VersionRow
-from pipelines.workspace.memory import keep_memory, release_memory
+from pipelines.workspace.memory import keep_memory, laid_aside, release_memory
 from pipelines.workspace.seal import verify_folder
 from pipelines.workspace.states import VersionState
 from pipelines.workspace.writer import Writer
@@ -210,7 +210,8 @@ def _learn(source: TrainingInput, progress: Progress) -> _Learnt:
     share = min(source.holdout, MOST_HIDDEN / max(span.n_events, 1))
     visible, hidden = hide_last(span, share, salt_of(source.config.training.seed, source.span_id))
     hit(FailPoint.TRAIN_STARTED)
-    with one_thread(), lent(hands_of(source.workspace)), given_back_by(release_memory):
+    aside = partial(laid_aside, folder=source.workspace.staging)
+    with one_thread(), lent(hands_of(source.workspace)), given_back_by(release_memory, aside):
         update = strategy_named(source.strategy)(
             before,
             span,

@@ -11,9 +11,14 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 #: mallopt's numbers of the thresholds, how large they become, and what of the environment says that somebody set them.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -39,3 +44,15 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_MMAP_THRESHOLD, KEPT_BLOCK)) and bool(mallopt(_TRIM_THRESHOLD, KEPT_AT_THE_END))
+
+
+def laid_aside(array: NDArray[Any], folder: Path) -> NDArray[Any]:
+    """The same numbers, in a file of ``folder`` without a name: they take memory again as they are read. They stay
+    where they are if there cannot be such a file, as on a full disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            array.tofile(file)
+            file.flush()
+            return np.memmap(file, array.dtype, mode="c", shape=array.shape)
+    except (OSError, ValueError):  # what has no room, or no bytes
+        return array
