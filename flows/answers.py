@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from functools import wraps
 from typing import Annotated, Any
 
@@ -75,6 +76,13 @@ def objects(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
+def flat(value: Any) -> str:
+    """A value as one text; what has parts (a list, a struct, a map) as JSON has it, bytes in hexadecimal digits."""
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(_plain(value), ensure_ascii=False)
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
 def complain(message: str, hint: str = "") -> None:
     """Say on the standard error, as JSON, what went wrong and what to do."""
     told = {"error": message, "hint": hint} if hint else {"error": message}
@@ -113,6 +121,8 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
     if value is None or isinstance(value, bool | int):

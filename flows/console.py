@@ -6,20 +6,21 @@ With --json or --quiet (see `answers`) nothing of it is shown, and tables go int
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from flows.answers import Shown, answer, objects
+from flows.answers import Shown, answer, flat, objects
 from flows.next_command import keep_workspace
 from flows.standard_streams import open_closed_streams
+from flows.wide_tables import Column, tables
 from imsr_core.counted import counted
 
 if TYPE_CHECKING:
@@ -29,9 +30,18 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 1_000_000
 #: Numbers of a vector that a terminal shows; a pipe gets all of them.
 VECTOR_SHOWN = 4
+#: Control characters, ends of lines apart, and the marks that turn the direction of what follows.
+_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
-class _Speaking(Console):
+class _Harmless(Console):
+    """Prints what ids and names hold, and does not let a terminal obey it."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+class _Speaking(_Harmless):
     """Prints commands that are advised so that they can be typed as they stand; silent with --json and --quiet."""
 
     def print(self, *objects: Any, **options: Any) -> None:
@@ -49,7 +59,7 @@ class _Speaking(Console):
 
 open_closed_streams()
 console = _Speaking(highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-errors = Console(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+errors = _Harmless(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 #: Seconds between two lines on progress where there is no terminal.
 LINE_SECONDS = 30.0
@@ -77,13 +87,19 @@ def show_table(
     if answer.as_json:
         answer.add(objects(columns, rows) if as_objects is None else as_objects, part)
         return
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for n, column in enumerate(columns):
-        numeric = any(isinstance(_value(row[n]), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=not wrap, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(text(cell)) for cell in row))  # not str: an id may look like markup
-    console.print(table)
+    shown = [
+        Column(
+            visible(column),
+            tuple(text(row[n]) for row in rows),
+            any(isinstance(_value(row[n]), int | float | Decimal) for row in rows),
+        )
+        for n, column in enumerate(columns)
+    ]
+    made, cut = tables(title, shown, console.width, wrap=wrap)
+    for table in made:
+        console.print(table)
+    if cut:
+        console.print("(…: cut to fit this terminal; in a pipe, or with --json, nothing is)")
 
 
 def plain(words: str) -> str:
@@ -104,11 +120,19 @@ def text(cell: object) -> str:
         return cell.text
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    if isinstance(cell, int):
+    if isinstance(cell, int | Decimal):
         return f"{cell:,}"
+    if isinstance(cell, float):
+        return f"{cell:.4g}"
     if isinstance(cell, list | tuple) and len(cell) > VECTOR_SHOWN and isinstance(cell[0], float):
         return _vector(cell)
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    return visible(flat(cell))
+
+
+def visible(words: str) -> str:
+    """Words without what a terminal would obey: control characters but the end of a line, and turns of direction, are
+    shown as they are written in a program."""
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), words)
 
 
 def warn(message: str) -> None:

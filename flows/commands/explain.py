@@ -31,7 +31,7 @@ def explain(
 ) -> None:
     """What each interest of a user stands for: its nearest items, the categories that stand out, its age and its use.
 
-    First in sentences, then a line for each interest. With a table in imsr.toml's \\[items] the items have names and
+    First in sentences, then a line for each interest. With a table in imsr.toml's [items] the items have names and
     categories; without one an interest is named after its nearest item.
     """
     opened = Workspace.open(workspace)

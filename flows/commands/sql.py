@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.answers import answer
+from flows.answers import answer, flat
 from flows.commands.options import WorkspaceOption
 from flows.console import console, say, show_table
+from imsr_core.counted import counted
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.dictionary import dictionary_page, words
 from pipelines.warehouse.sandbox import FilesGone, run_query
@@ -23,7 +25,9 @@ def sql(
     query: Annotated[str, typer.Argument(help="SQL; '-' reads it from standard input.")],
     workspace: WorkspaceOption = Path("."),
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
-    limit: Annotated[int, typer.Option("--limit", help="Rows to show at most; 0 = all.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Rows of a table at most; 0 = all. CSV and JSON have all.")
+    ] = 50,
 ) -> None:
     """Query the workspace with DuckDB, also while a run is writing.
 
@@ -36,17 +40,20 @@ def sql(
     """
     text = sys.stdin.read() if query == "-" else query
     opened = Workspace.open(workspace)
-    most = None if not limit or csv or answer.as_json else limit + 1
+    if csv or answer.as_json:
+        limit = 0
+    most = limit + 1 if limit else None
     try:
         columns, rows = _answer(opened, text, most)
     except FilesGone:  # pruned or rewritten at this very moment: the views name others by now
         columns, rows = _answer(opened, text, most)
+    shown = rows[: limit or None]
     if csv:
-        _print_csv(columns, rows)
+        _print_csv(columns, shown)
         return
-    show_table("", columns, rows if answer.as_json else rows[: limit or None], as_objects=_named(columns, rows))
-    if limit and len(rows) > limit:
-        console.print(f"(the first {limit} rows; --limit 0 shows all)")
+    show_table("", columns, shown, as_objects=_named(columns, shown))
+    if len(shown) < len(rows):
+        console.print(f"(the first {counted(limit, 'row')}; --limit 0 shows all)")
 
 
 def _answer(workspace: Workspace, query: str, most: int | None) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -84,13 +91,20 @@ def views(
 
 
 def _named(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Rows of a query as objects: their columns are named as the query names them."""
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    """Rows of a query as objects: their columns are named as the query names them, a second "a" as ``a_1``."""
+    names: list[str] = []
+    for column in columns:
+        others = (f"{column}_{n}" for n in itertools.count(1))
+        names.append(column if column not in names else next(name for name in others if name not in [*names, *columns]))
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _print_csv(columns: list[str], rows: list[tuple[Any, ...]]) -> None:
+    """Lines end as a shell's tools want them; a row with a CR in it is quoted, which is not done by itself then."""
     import csv as csv_module
 
-    writer = csv_module.writer(sys.stdout)
-    writer.writerow(columns)
-    writer.writerows(rows)
+    plain = csv_module.writer(sys.stdout, lineterminator="\n")
+    quoted = csv_module.writer(sys.stdout, lineterminator="\n", quoting=csv_module.QUOTE_ALL)
+    for row in itertools.chain([columns], rows):
+        cells = [flat(cell) if isinstance(cell, dict | list | bytes) else cell for cell in row]
+        (quoted if any("\r" in cell for cell in cells if isinstance(cell, str)) else plain).writerow(cells)

@@ -71,6 +71,24 @@ def test_rows_of_a_query_keep_their_names_and_none_is_left_out(learnt):
     assert rows[0]["v"] == [1.5, None]
 
 
+def test_no_column_of_a_query_is_lost_and_a_number_is_one(learnt):
+    query = "SELECT 1 AS a, 2 AS a, 1.50 AS a_1, 3::DECIMAL(5, 2) AS d, [0.5] AS l"
+    assert asked("sql", query, "-w", learnt.root) == [{"a": 1, "a_2": 2, "a_1": 1.5, "d": 3, "l": [0.5]}]
+
+
+def test_csv_is_for_a_shell_and_holds_what_there_is(learnt):
+    query = "SELECT e'a\\rb' AS x, [date '2024-01-01'] AS l, {'n': 1.5} AS s, 'c' AS y "
+    query += "UNION ALL SELECT 'p', NULL, NULL, 'q,'"
+    told = imsr("sql", query, "--csv", "-w", learnt.root)
+    assert told == 'x,l,s,y\n"a\rb","[""2024-01-01""]","{""n"": 1.5}","c"\np,,,"q,"\n'
+
+
+def test_a_limit_below_nought_is_refused(learnt):
+    ended = CliRunner().invoke(app, ["sql", "FROM users", "-w", str(learnt.root), "--limit", "-1"])
+    assert ended.exit_code == 2
+    assert "--limit" in ended.output
+
+
 def test_a_new_workspace_and_its_views_are_told(tmp_path):
     made = asked("init", tmp_path / "w")
     assert made == {"workspace": str(tmp_path / "w"), "settings": str(tmp_path / "w" / "imsr.toml")}

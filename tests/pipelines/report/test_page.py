@@ -130,7 +130,8 @@ def test_what_earlier_spans_have_lost_is_a_difference_of_shares_and_not_a_share(
         connection.execute("CREATE TABLE versions AS SELECT 's2.1' AS version_id, NULL::VARCHAR AS parent")
         connection.execute("CREATE TABLE spans AS SELECT 's1' AS span_id, TIMESTAMP '2024-03-01' AS start_time")
         connection.execute(
-            "CREATE TABLE span_metrics AS SELECT 's2.1' AS version_id, 's2' AS version_span, 's1' AS span_id, .5 AS value"
+            "CREATE TABLE span_metrics AS "
+            "SELECT 's2.1' AS version_id, 's2' AS version_span, 's1' AS span_id, .5 AS value"
         )
         connection.execute(
             "CREATE TABLE forgetting AS SELECT 's2.1' AS version_id, .1618 AS forgetting, -.1569 AS backward_transfer"
