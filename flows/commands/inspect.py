@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,7 @@ from pipelines.alerts.telling import Note, read_note
 from pipelines.interests.drift import MetricPair, latest_drift
 from pipelines.lake.warnings import over_the_limit
 from pipelines.nights.plan import due_of, nothing_due
+from pipelines.tasks.due import FAILED, LEARNT, STATES, Standing, standings
 from pipelines.versions.ancestry import chain_of_versions
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
@@ -75,6 +78,7 @@ def status(
     show_score(opened, current)
     if drift is not None:
         _show_drift(*drift, opened.settings.evaluation.top_n)
+    _show_tasks(opened)
     show_streams(opened)
     now = current_time()
     show_missing_nights(opened, now)
@@ -171,6 +175,23 @@ def _show_drift(shadow: VersionRow, pairs: list[MetricPair], top_n: int) -> None
         f"drift       HR@{top_n} {last.difference:+.4f} on {last.span_id}: the chain {last.second:.4f}, "
         f"shadow {shadow.version_id} {last.first:.4f}"
     )
+
+
+def _show_tasks(workspace: Workspace) -> None:
+    """How many tasks stand how, and why those that failed did; nothing where there are none."""
+    with workspace.ledger.snapshot() as view:
+        current = view.version(view.pointer(Line.USERS) or "")
+    learnt = [Standing(task["name"], LEARNT) for task in current.tasks] if current else []
+    found = [*learnt, *standings(workspace)]
+    answer.fact(tasks=[asdict(each) for each in found])
+    if not found:
+        return
+    counts = Counter(each.state for each in found)
+    counted_states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    console.print(f"tasks       {counted_states}; see: imsr task list")
+    for each in found:
+        if each.state == FAILED:
+            console.print(f"            {each.name} failed: {each.why}", markup=False, soft_wrap=True)
 
 
 def _versions_by_span(view: Snapshot) -> dict[str, str]:

@@ -22,7 +22,8 @@ from flows.task_progress import task_progress
 from imsr_core.counted import counted
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.tasks import BASE_TASK
-from pipelines.tasks.adding import TaskOutcome, add_task, due_tasks, pretrain_users, try_task
+from pipelines.tasks.adding import TaskOutcome, pretrain_users, try_task
+from pipelines.tasks.due import due_tasks
 from pipelines.tasks.moves import take_out
 from pipelines.tasks.predict import TaskPredictor
 from pipelines.tasks.table import TaskLine, compare_tasks, list_tasks, transfer_of
@@ -53,8 +54,10 @@ def add(
     with holding(opened, "imsr task add", now=current_time) as writer:
         for name in due_tasks(opened) if due else names or ():
             with task_progress() as progress:
-                found = (try_task if due else add_task)(writer, name, progress=progress)
+                found = try_task(writer, name, progress=progress)
             if isinstance(found, ImsrError):
+                if not due:
+                    raise found
                 failures[name] = found
                 continue
             outcomes.append(found)

@@ -1,6 +1,6 @@
 """What somebody should be told of: one look at the ledger, a list of troubles. Reads only.
 
-    failed       a span that failed, or the night itself
+    failed       a span or a task that failed, or the night itself
     rejected     a version that the gate rejected, while none after it went live
     stale        nothing was learnt for longer than [alerts] stale_after
     quarantined  the newest ingest had more refused rows than [ingest] max_quarantined_share
@@ -53,6 +53,7 @@ def troubles(workspace: Workspace, *, now: datetime, made: Collection[str] = ())
         spans = view.spans()
         return [
             *_failed(spans),
+            *_failed_tasks(workspace),
             *_rejected(view, made),
             *_stale(spans, settings, now),
             *_quarantined(view, settings),
@@ -85,6 +86,17 @@ def _failed(spans: list[SpanRow]) -> Iterator[Trouble]:
             text = f"span {span.span_id} failed: {span.error}"
             key = f"failed {span.span_id} {span.updated_at}"
             yield Trouble("failed", text, "try again: imsr run", key, span.error or "")
+
+
+def _failed_tasks(workspace: Workspace) -> Iterator[Trouble]:
+    if not workspace.settings.tasks:
+        return
+    from pipelines.tasks.due import FAILED, standings  # a run without tasks brings along nothing of them
+
+    for task in standings(workspace):
+        if task.state == FAILED:
+            text = f"task {task.name} failed: {task.why}"
+            yield Trouble("failed", text, "look: imsr task list", f"failed task {task.name} {task.why}", task.why)
 
 
 def _rejected(view: Snapshot, made: Collection[str]) -> Iterator[Trouble]:

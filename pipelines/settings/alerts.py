@@ -28,8 +28,8 @@ class AlertsSettings(Section):
     )
     on: tuple[str, ...] = documented(
         KINDS,
-        "what is told: failed = a night or a span; rejected = a version, by the gate; stale = nothing was learnt for "
-        "long; quarantined = an ingest had too many refused rows; late = what is due is not done",
+        "what is told: failed = a night, a span or a task; rejected = a version, by the gate; stale = nothing was "
+        "learnt for long; quarantined = an ingest had too many refused rows; late = what is due is not done",
     )
     stale_after: str = documented(
         "",

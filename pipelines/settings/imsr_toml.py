@@ -159,7 +159,7 @@ def _task(reading: Reading, name: str, table: Any) -> Any:
     if not isinstance(table, dict):
         return reading.refuse(f"[tasks] {name} = {table!r}: a task is a section", f"write [{section}]")
     settings = reading.section(TaskSettings, section, table)  # a misspelt key is named, too
-    if not table.get("labels"):
+    if "labels" not in table:
         return reading.refuse(f"[{section}] has no labels", 'labels = "labels/age.csv" or "view:NAME"')
     return settings
 

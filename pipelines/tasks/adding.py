@@ -13,9 +13,9 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from imsr_core.errors import ConfigError, ImsrError
 from imsr_core.lifelong.errors import TaskError
@@ -24,6 +24,7 @@ from imsr_core.lifelong.training import Progress, silent
 from pipelines.sequences.chain import ChainLink
 from pipelines.settings.tasks import TaskSettings
 from pipelines.tasks.data import end_of, labelled, learnt_chain, vocabulary_of
+from pipelines.tasks.due import FAILED, NOTE, due_tasks, never_comes, what_it_waits_for
 from pipelines.tasks.gate import TaskScores, TaskVerdict, judge_task, measure
 from pipelines.tasks.labels import (
     LabelReport,
@@ -42,16 +43,11 @@ from pipelines.tasks.learning import (
 )
 from pipelines.tasks.version import LINE, LearntTask, UserVersion, base_of, current_version
 from pipelines.versions.candidates import find_version
-from pipelines.workspace.decoding import decode_meta
 from pipelines.workspace.layout import Workspace
-from pipelines.workspace.ledger import Snapshot, VersionRow, iso
-from pipelines.workspace.states import DONE, JUDGED, VersionState
+from pipelines.workspace.ledger import VersionRow, iso
+from pipelines.workspace.states import JUDGED, VersionState
 from pipelines.workspace.steps import Call, plainly
 from pipelines.workspace.writer import Writer
-
-#: Prefix of the ledger's notes on tasks.
-NOTE = "users.task."
-HELD, FAILED = "held", "failed"
 
 
 @dataclass
@@ -122,9 +118,7 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progr
     parent = current_version(workspace)
     if parent is not None and name in {each.name for each in parent.tasks}:
         return _have(parent, name)
-    with workspace.ledger.snapshot() as view:
-        if not _is_learnt(view, task.from_span):
-            raise TaskError(f"task {name} {what_it_waits_for(task)}", hint="run it once that span is learnt: imsr run")
+    _check_due(workspace, name, task)
     if parent is None:
         _check_before_pretraining(workspace, name)
         made = pretrain_users(writer, call=call, progress=progress)
@@ -134,6 +128,15 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progr
         assert parent is not None
     recipe = call("labels", prepare, workspace, name, parent)
     return learn_recipe(recipe, writer, call, progress)
+
+
+def _check_due(workspace: Workspace, name: str, task: TaskSettings) -> None:
+    """Raise TaskError for a task whose span is not learnt yet, or can never be."""
+    with workspace.ledger.snapshot() as view:
+        if never := never_comes(view, task):
+            raise TaskError(f"task {name}: {never}", hint=f"correct from_span of [tasks.{name}] in imsr.toml")
+        if waits := what_it_waits_for(view, task):
+            raise TaskError(f"task {name} {waits}", hint="run it once that span is learnt: imsr run")
 
 
 def _check_before_pretraining(workspace: Workspace, name: str) -> None:
@@ -186,29 +189,22 @@ def usable_labels(
     read, good = sum(statuses.values()), statuses.pop("good", 0)
     table, _ = of_known_users(table, vocabulary_of(chain))
     known = _known_labels(workspace, name)
-    vocabulary = label_vocabulary(known, table["label"])
     report = LabelReport(read, table.num_rows, **statuses, unknown_user=good - table.num_rows)
-    if table.num_rows:
-        _, table = labelled(name, task.kind, chain, table, vocabulary)
-        vocabulary = label_vocabulary(known, table["label"])  # no label that nobody is left with
-        report = replace(report, used=table.num_rows, without_events=report.used - table.num_rows)
-    if len(vocabulary) < 2 or not table.num_rows:
-        raise too_few_labels(name, len(vocabulary), report)
-    check_classes(name, task, len(vocabulary), table.num_rows)
-    return table, vocabulary, report
+    labels = _several(name, table, report)
+    _, table = labelled(name, task.kind, chain, table, label_vocabulary(known, labels))
+    report = replace(report, used=table.num_rows, without_events=report.used - table.num_rows)
+    labels = _several(name, table, report)  # and none that nobody is left with
+    check_classes(name, task, len(labels), table.num_rows)
+    return table, label_vocabulary(known, labels), report
 
 
-def due_tasks(workspace: Workspace) -> list[str]:
-    """Declared tasks whose span is learnt, that the current version does not have, and that nobody took back."""
-    current = current_version(workspace)
-    have = {task.name for task in current.tasks} if current else set()
-    with workspace.ledger.snapshot() as view:
-        held = {name for name, note in notes(view, workspace).items() if note["state"] == HELD}
-        return [
-            name
-            for name, task in workspace.settings.tasks.items()
-            if name not in have | held and _is_learnt(view, task.from_span)
-        ]
+def _several(name: str, table: pa.Table, report: LabelReport) -> pa.Array:
+    """The labels of a table, each once. Raises TaskError for fewer than two: those that an earlier version knew do not
+    count, there is nothing to tell them apart by."""
+    labels = pc.unique(table["label"])
+    if len(labels) < 2:
+        raise too_few_labels(name, len(labels), report)
+    return labels
 
 
 def add_due_tasks(writer: Writer, *, call: Call = plainly) -> tuple[list[TaskOutcome], dict[str, ImsrError]]:
@@ -230,18 +226,13 @@ def add_due_tasks(writer: Writer, *, call: Call = plainly) -> tuple[list[TaskOut
 def try_task(
     writer: Writer, name: str, *, call: Call = plainly, progress: Progress = silent
 ) -> TaskOutcome | ImsrError:
-    """``add_task``; why it failed is noted in the ledger and returned."""
+    """``add_task``; why it failed is returned, and noted in the ledger: not of a task that waits or was taken back."""
     try:
         return add_task(writer, name, call=call, progress=progress)
     except ImsrError as error:
-        note(writer, name, FAILED, error.message)
+        if name in due_tasks(writer.workspace):
+            note(writer, name, FAILED, error.message)
         return error
-
-
-def notes(view: Snapshot, workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Task -> what the ledger remembers of it: {"state": held or failed, "why", "at"}."""
-    found = {name: view.meta(NOTE + name) for name in workspace.settings.tasks}
-    return {name: decode_meta(NOTE + name, text, dict) for name, text in found.items() if text}
 
 
 def note(writer: Writer, name: str, state: str, why: str) -> None:
@@ -288,18 +279,6 @@ def judge(workspace: Workspace, version_id: str, parent: UserVersion | None) -> 
     version = UserVersion.open(workspace, version_id)
     scores = measure(version)
     return scores, judge_task(version, parent, scores, workspace.settings.users.max_forgetting)
-
-
-def what_it_waits_for(task: TaskSettings) -> str:
-    """Why a task whose span is not learnt is not due."""
-    return f"waits for span {task.from_span}" if task.from_span else "waits for a first span"
-
-
-def _is_learnt(view: Snapshot, span_id: str) -> bool:
-    """Whether a night is done with this span or a later one; ids of one calendar sort in the order of time, those of a
-    cut by their length first (s999, s1000)."""
-    done = [span.span_id for span in view.spans() if span.state in DONE]
-    return bool(done) and (len(done[-1]), done[-1]) >= (len(span_id), span_id)
 
 
 def _known_labels(workspace: Workspace, name: str) -> tuple[str, ...]:

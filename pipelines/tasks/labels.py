@@ -175,7 +175,7 @@ def of_known_users(table: pa.Table, vocabulary: Vocabulary) -> tuple[pa.Table, N
     return table.filter(pa.array(users >= 0)), users[users >= 0]
 
 
-def label_vocabulary(known: Sequence[str], labels: pa.ChunkedArray) -> tuple[str, ...]:
+def label_vocabulary(known: Sequence[str], labels: pa.Array | pa.ChunkedArray) -> tuple[str, ...]:
     """All labels by number: those known before keep theirs, new ones follow in the order of their text."""
     new = set(pc.unique(labels).to_pylist()) - set(known)
     return (*known, *sorted(new))

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from imsr_core.lifelong.errors import TaskError
 from imsr_core.lifelong.removing import remove_task
-from pipelines.tasks.adding import HELD, NOTE, TaskOutcome, learn_recipe, note
+from pipelines.tasks.adding import TaskOutcome, learn_recipe, note
+from pipelines.tasks.due import HELD, NOTE
 from pipelines.tasks.gate import smoke_test
 from pipelines.tasks.learning import TaskRecipe
 from pipelines.tasks.version import UserVersion

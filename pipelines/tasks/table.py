@@ -10,15 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imsr_core.lifelong.transfer_matrix import backward_transfer, forgetting
-from pipelines.tasks.adding import due_tasks, notes, what_it_waits_for
+from pipelines.tasks.due import DUE, LEARNT, standings
 from pipelines.tasks.gate import TransferMatrix, main_metric_of, matrix_of
 from pipelines.tasks.version import LINE
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, VersionRow
 from pipelines.workspace.states import VersionState
-
-#: States of a task besides the notes' held and failed.
-LEARNT, DUE, WAITING = "learnt", "due", "waiting"
 
 
 @dataclass(frozen=True)
@@ -83,19 +80,13 @@ class Transfer:
 
 def list_tasks(workspace: Workspace) -> list[TaskLine]:
     """Tasks of the current version in the order of learning, then the declared ones that it does not have."""
-    due = set(due_tasks(workspace))
     with workspace.ledger.snapshot() as view:
         current = view.version(view.pointer(LINE) or "")
         lines = _learnt(view, current) if current else []
-        known, found = notes(view, workspace), {line.name for line in lines}
         rejected = _rejected(view)
-    for name, task in workspace.settings.tasks.items():
-        if name in found:
-            continue
-        note = known.get(name)
-        state = note["state"] if note else DUE if name in due else WAITING
-        why = note["why"] if note else rejected.get(name) if name in due else what_it_waits_for(task)
-        lines.append(TaskLine(name, state, task.kind, why=why))
+    for each in standings(workspace):
+        why = each.why or rejected.get(each.name) if each.state == DUE else each.why
+        lines.append(TaskLine(each.name, each.state, workspace.settings.tasks[each.name].kind, why=why or None))
     return lines
 
 

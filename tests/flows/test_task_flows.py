@@ -91,8 +91,18 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
 
 def test_a_failure_is_exit_code_1(taught, learnt, copy_of):
     workspace = with_tasks(copy_of(learnt), tasks=TASKS.replace("club.csv", "gone.csv"))
+    assert "tasks       2 due; see: imsr task list" in imsr(workspace, "status").output
     failed = imsr(workspace, "task", "add", "--due")
     assert failed.exit_code == 1
+    status = imsr(workspace, "status").output
+    assert "tasks       2 learnt, 1 failed; see: imsr task list" in status
+    assert f"club failed: there is no file {workspace.root / 'gone.csv'}" in status.replace("\n", "")
+    told = json.loads(imsr(workspace, "status", "--json").stdout)["tasks"]
+    assert [(each["name"], each["state"]) for each in told] == [
+        ("T1", "learnt"),
+        ("shop", "learnt"),
+        ("club", "failed"),
+    ]
     assert users_current(workspace) == SHOP
     refused = imsr(copy_of(taught("conure"), "conure"), "task", "remove", "club")
     assert isinstance(refused.exception, TaskError)

@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from small_world import DAYS, NOW, TOML, VERSIONS, current, land, log, make, run_all
+from task_world import TASKS, with_tasks
 
 from imsr_core.errors import ImsrError
 from pipelines.alerts.troubles import failed_night, late_night, troubles
 from pipelines.interests.promotion import rollback
 from pipelines.lake.warnings import QuarantinedShareError
 from pipelines.settings.alerts import AlertsSettings
+from pipelines.tasks.adding import note
+from pipelines.tasks.due import FAILED
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.states import SpanState
 from pipelines.workspace.writer import writing
@@ -63,6 +66,20 @@ def test_one_run_that_is_late_is_one(learnt, copy_of):
         tx.set_span_state(DAYS[-1], SpanState.STALE, at=writer.now)
     found = [each.text for each in troubles(workspace, now=NOW + timedelta(days=2)) if each.kind == "late"]
     assert [text.partition(" for ")[0] for text in found] == [f"a run (span {DAYS[-1]}) is due"]
+
+
+def test_a_task_that_failed_is_told_once_for_each_reason(learnt, copy_of):
+    workspace = with_tasks(copy_of(learnt), tasks=TASKS.replace("2024-03-03", "2024-03-32"))
+    why = f"from_span = '2024-03-32' is no span of a calendar by day; the newest is {DAYS[-1]}"
+    shop = troubles(workspace, now=SOON)
+    assert [(each.kind, each.text) for each in shop] == [("failed", f"task shop failed: {why}")]
+    assert troubles(workspace, now=SOON) == shop
+    with writing(workspace, "test", now=NOW) as writer:
+        note(writer, "club", FAILED, "task club: there is no file of labels")
+        found = troubles(workspace, now=SOON)
+        assert [each.text for each in found] == ["task club failed: there is no file of labels", shop[0].text]
+        note(writer, "club", FAILED, "task club: 1 label")
+    assert troubles(workspace, now=SOON)[0].key not in {each.key for each in found}
 
 
 def test_a_span_that_failed_is_told_each_time_that_it_fails(ingested, copy_of):

@@ -133,6 +133,7 @@ def test_settings_in_another_encoding_are_said(tmp_path, data):
         ("[users]\nencoder = 3", ["[users] encoder = 3", "write [users.encoder]"]),
         ("[users]\nmax_forgetting = 2", ["max_forgetting = 2", "0 .. 1"]),
         ("[tasks.age]\nlabel = 'x'", ["[tasks.age] has no labels"]),
+        ("[tasks.age]\nlabels = ''", ["[tasks.age] labels = '': must be given"]),
         ("[tasks.age]\nlables = 'a.csv'", ["[tasks.age] has no labels", "no key 'lables'", "did you mean 'labels'?"]),
         ("[tasks.age]\nlabels = 'a.csv'\nkin = 'class'", ["[tasks.age] has no key 'kin'", "did you mean 'kind'?"]),
         ("[tasks.age]\nlabels = 'a.csv'\nkind = 'clas'", ["[tasks.age] kind = 'clas'", "did you mean 'class'?"]),

@@ -8,7 +8,7 @@ from flows.holding import holding
 from flows.lines import pointer_for
 from imsr_core.lifelong.errors import TaskError
 from pipelines.tasks import learning as task_learning
-from pipelines.tasks.adding import HELD, due_tasks, notes
+from pipelines.tasks.due import HELD, due_tasks, notes
 from pipelines.tasks.moves import put_users_live, roll_users_back, take_out
 from pipelines.tasks.version import UserVersion, current_version
 from pipelines.versions.lineage import VersionError

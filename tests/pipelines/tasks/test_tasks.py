@@ -8,8 +8,10 @@ from flows.holding import holding
 from imsr_core.errors import ConfigError
 from imsr_core.lifelong.errors import CapacityError, TaskError
 from pipelines.tasks import learning as task_learning
-from pipelines.tasks.adding import FAILED, add_due_tasks, due_tasks, notes
+from pipelines.tasks.adding import add_due_tasks, note, try_task
+from pipelines.tasks.due import DUE, FAILED, HELD, WAITING, Standing, due_tasks, notes, standings
 from pipelines.tasks.labels import kept_labels
+from pipelines.tasks.moves import take_out
 from pipelines.tasks.version import UserVersion, current_version
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.layout import Workspace
@@ -87,6 +89,62 @@ def test_a_task_waits_for_its_span(tmp_path):
     with pytest.raises(TaskError, match=f"waits for span {DAYS[2]}"):
         add(workspace, "shop")
     assert users_rows(workspace) == {}
+
+
+@pytest.mark.parametrize("span_id", ["2024-3-3", "2024-03", "2024-02-30", "March"])
+def test_a_misspelt_span_is_told_and_stops_no_other_task(tmp_path, span_id):
+    workspace = with_tasks(make(tmp_path / "w", log(range(4))), tasks=TASKS.replace("2024-03-03", span_id))
+    run_all(workspace)
+    never = Standing(
+        "shop", FAILED, f"from_span = '{span_id}' is no span of a calendar by day; the newest is {DAYS[3]}"
+    )
+    assert standings(workspace) == [Standing("club", DUE), never]  # also before anybody tried
+    outcomes, failures = add_due(workspace)
+    assert [outcome.name for outcome in outcomes] == ["club"]
+    assert failures["shop"].message == f"task shop: {never.why}"
+    assert "[tasks.shop] in imsr.toml" in failures["shop"].hint
+    assert standings(workspace) == [never]
+    later = settings(workspace, span_id, "2024-03-09")
+    assert standings(later) == [Standing("shop", WAITING, f"waits for span 2024-03-09; the newest is {DAYS[3]}")]
+
+
+def test_a_task_that_is_asked_for_by_name_and_fails_is_noted_as_in_a_night(taught, copy_of):
+    workspace = copy_of(taught("peterrec"))
+    workspace = settings(workspace, "[tasks.shop]", '[tasks.gone]\nlabels = "gone.csv"\n[tasks.shop]')
+    assert standings(workspace) == [Standing("gone", DUE)]
+    with holding(workspace, "test", now=NOW) as writer:
+        assert try_task(writer, "gone").message.startswith("task gone: there is no file")
+        assert standings(workspace) == [Standing("gone", FAILED, f"there is no file {workspace.root / 'gone.csv'}")]
+        note(writer, "gone", HELD, "taken back")
+        assert try_task(writer, "gone").message.startswith("task gone: there is no file")
+    assert standings(workspace) == [Standing("gone", HELD, "taken back")]  # no night tries it by itself
+
+
+def test_a_task_that_is_asked_for_too_early_waits_as_before(tmp_path):
+    workspace = with_tasks(make(tmp_path / "w", log(range(2))))
+    run_all(workspace)
+    before = standings(workspace)
+    with holding(workspace, "test", now=NOW) as writer:
+        assert "waits for span" in try_task(writer, "shop").message
+    assert standings(workspace) == before
+
+
+def test_one_label_a_user_says_what_became_of_the_rows_of_those_who_have_several(learnt, copy_of):
+    workspace = with_tasks(copy_of(learnt))
+    rows = [[user_name(n), label] for n in range(30) for label in ("a", "b")[: 1 + n % 2]]
+    write_csv(workspace.root / "club.csv", ["who", "club"], rows)
+    with pytest.raises(TaskError, match=r"1 label among 15 usable rows of 45 \(conflicting 30\)") as caught:
+        add(workspace, "club")
+    assert 'kind = "items"' in caught.value.hint
+
+
+def test_labels_of_an_earlier_table_are_no_second_label(taught, copy_of):
+    workspace = copy_of(taught("peterrec"))
+    with holding(workspace, "test", now=NOW) as writer:
+        take_out(writer, "club")
+    write_csv(workspace.root / "club.csv", ["who", "club"], [[user_name(n), "everybody"] for n in range(30)])
+    with pytest.raises(TaskError, match="1 label among 28 usable rows of 30"):
+        add(workspace, "club")
 
 
 def test_labels_from_after_the_learnt_spans_wait(tmp_path):
