@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from imsr_core.checkpoint import load_state
 from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
+from imsr_core.sorted_keys import IntArray, is_in
 from pipelines.care.finding import DAMAGED, PRUNE, Finding, Severity
 from pipelines.care.orphans import LISTS, lists_of_versions, version_of_list
 from pipelines.care.receipts import read_journal
-from pipelines.interests.interest_files import read_interests
+from pipelines.interests.interest_files import not_finite, owners_in
 from pipelines.interests.version import Version
 from pipelines.lake.span_files import content_of
 from pipelines.sequences.chain import link_of, parent_folder
@@ -26,6 +28,9 @@ from pipelines.workspace.ledger import Snapshot, VersionRow
 from pipelines.workspace.parquet_files import read_pieces
 from pipelines.workspace.seal import NEXT, folder_problem
 from pipelines.workspace.states import GONE, VersionState
+
+#: Users (U,) some of whose interests in a file, with vectors of this length and so many query units, are no numbers.
+NotFinite = Callable[[Path, int, int], IntArray]
 
 
 def check_data(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
@@ -68,7 +73,7 @@ def check_sequences(workspace: Workspace, view: Snapshot, deep: bool) -> Iterato
 
 def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator[Finding]:
     """Every model version, its files, and what it reads of others."""
-    named = view.paths()
+    named, looked_at = view.paths(), cache(not_finite)  # many versions read the same files of interests
     for row in view.versions():
         if row.state == VersionState.PRUNED:
             continue
@@ -77,7 +82,7 @@ def check_versions(workspace: Workspace, view: Snapshot, deep: bool) -> Iterator
         if problem is None:
             problem = _reading_problem(workspace, row, named)
         if problem is None and row.line == Line.INTERESTS:
-            problem = _version_problem(workspace, row, deep)
+            problem = _version_problem(workspace, row, looked_at if deep else None)
         if problem:
             yield Finding(Severity.ERROR, problem, row.path, DAMAGED, ("version", row.version_id))
 
@@ -156,7 +161,7 @@ def _reading_problem(workspace: Workspace, row: VersionRow, named: set[str]) -> 
     return f"it reads {lost[0]}, which the ledger does not name" if lost else None
 
 
-def _version_problem(workspace: Workspace, row: VersionRow, deep: bool) -> str | None:
+def _version_problem(workspace: Workspace, row: VersionRow, looked_at: NotFinite | None) -> str | None:
     try:
         lineage = Lineage.read(workspace.resolve(row.path))
         if (lineage.version_id, lineage.fingerprint) != (row.version_id, row.fingerprint):
@@ -164,20 +169,24 @@ def _version_problem(workspace: Workspace, row: VersionRow, deep: bool) -> str |
         if row.state == VersionState.ARCHIVED:
             return None
         vocabulary = Vocabulary.open([workspace.resolve(path) for path in lineage.vocabulary])
-        return _tensor_problem(workspace, row, lineage, vocabulary) if deep else None
+        return _tensor_problem(Version(workspace, row, lineage), vocabulary, looked_at) if looked_at else None
     except ImsrError as error:
         return error.message
 
 
-def _tensor_problem(workspace: Workspace, row: VersionRow, lineage: Lineage, vocabulary: Vocabulary) -> str | None:
+def _tensor_problem(version: Version, vocabulary: Vocabulary, looked_at: NotFinite) -> str | None:
     """Damage that a hash cannot show: it was there when the folder was sealed."""
-    version = Version(workspace, row, lineage)
     state = load_state(version.model_folders(), optimizer=True)
     if state.n_items > vocabulary.validate().n_items:
         return f"it has {counted(state.n_items, 'item')}, its vocabulary {vocabulary.n_items}"
     model = state.config.model
     for files in (version.interest_files(), *map(version.member_files, range(1, model.members))):
-        store = read_interests(files, model.dim, model.query_units)
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in (store.vectors, store.queries)):
+        harmed = [looked_at(path, model.dim, model.query_units) for path in files]
+        if any(len(users) and not _written_anew(users, files[n + 1 :]) for n, users in enumerate(harmed)):
             return "its interests hold NaN or infinite values"
     return None
+
+
+def _written_anew(users: IntArray, later: Sequence[Path]) -> bool:
+    """Whether all these users are in later files of a chain, whose rows stand in the place of theirs."""
+    return bool(is_in(users, np.concatenate([users[:0], *map(owners_in, later)])).all())

@@ -102,8 +102,7 @@ def read_interests(chain: Sequence[Path], dim: int, query_units: int, users: Int
     Raises:
         ParquetFileError: a file is missing or damaged, or holds vectors of another length.
     """
-    names = ["user_index", "interest_id", "born", "active", "support", "vector"]
-    names += [*_QUERY_COLUMNS, "query_steps"] if query_units else []
+    names = _names(query_units)
     parts, found = [InterestStore.empty(dim, query_units)], np.zeros(0, dtype=np.int64)
     for path in reversed(chain):
         newest = partial(_newest, newer=found, users=users, dim=dim, query_units=query_units, path=path)
@@ -113,6 +112,27 @@ def read_interests(chain: Sequence[Path], dim: int, query_units: int, users: Int
         if users is not None and is_in(users, found).all():
             break
     return InterestStore.of_parts(parts)
+
+
+def not_finite(path: Path, dim: int, query_units: int) -> IntArray:
+    """The users (U,) of a file some of whose interests hold NaN or infinite values; a few row groups are there at once.
+
+    Raises:
+        ParquetFileError: the file is missing or damaged, or holds vectors of another length.
+    """
+
+    def look(table: pa.Table) -> IntArray:
+        store = _store(table, dim, query_units, path)
+        sound = store.vectors.isfinite().all(1) & store.queries.isfinite().all(1)
+        return unique(store.user[~sound].numpy())
+
+    return unique(np.concatenate(read_pieces(path, _names(query_units), look)))
+
+
+def _names(query_units: int) -> list[str]:
+    """The columns that a store is made of."""
+    names = ["user_index", "interest_id", "born", "active", "support", "vector"]
+    return names + ([*_QUERY_COLUMNS, "query_steps"] if query_units else [])
 
 
 def _newest(

@@ -27,6 +27,7 @@ from small_world import (
 
 from imsr_core.errors import ImsrError
 from imsr_core.testing.planted_logs import assert_equal, tensors_of_store
+from pipelines.care import doctor_folders
 from pipelines.care.doctor import examine
 from pipelines.care.forget import forget
 from pipelines.interests import version as version_files
@@ -134,8 +135,8 @@ def test_the_doctor_misses_the_interests_of_a_member(copy):
     assert any("member-1.parquet" in finding.what for finding in examine(copy))
 
 
-def test_the_doctor_finds_interests_that_are_no_numbers(copy):
-    path = member_file(Version.open(copy).folder, 1)
+def poison(path):
+    """Interests of the file's first user that are no numbers, sealed as if they had been written so."""
     table = pq.read_table(path)
     values = np.stack(table["vector"].to_numpy()).astype(np.float32)
     values[0, 0] = np.nan
@@ -144,8 +145,31 @@ def test_the_doctor_finds_interests_that_are_no_numbers(copy):
     pq.write_table(table.set_column(place, "vector", broken), path)
     (path.parent / READY).unlink()
     seal(path.parent)
-    found = [finding.what for finding in examine(copy, deep=True)]
-    assert any("interests hold NaN" in what for what in found), found
+
+
+def harmed(workspace):
+    """The versions in which the doctor finds interests that are no numbers."""
+    found = [finding for finding in examine(workspace, deep=True) if "interests hold NaN" in finding.what]
+    return {finding.where.rpartition("/")[2] for finding in found}
+
+
+def test_the_doctor_finds_interests_that_are_no_numbers(copy):
+    poison(member_file(Version.open(copy).folder, 1))
+    assert harmed(copy) == {VERSIONS[-1]}
+
+
+def test_it_finds_them_in_every_version_that_reads_them_and_looks_into_no_file_twice(copy, monkeypatch):
+    poison(member_file(copy.version_folder(VERSIONS[1]), 1))
+    wanted, looked = set(), []
+    for version in (Version.open(copy, name) for name in VERSIONS):
+        if not read_interests(version.member_files(1), DIM, 0).vectors.isfinite().all():
+            wanted.add(version.row.version_id)
+    look = doctor_folders.not_finite
+    monkeypatch.setattr(doctor_folders, "not_finite", lambda *of: looked.append(of) or look(*of))
+    assert harmed(copy) == wanted
+    assert VERSIONS[1] in wanted
+    assert VERSIONS[-1] not in wanted  # the user came back, and was written anew
+    assert len(looked) == len(set(looked))
 
 
 def test_another_number_of_members_is_said_before_a_run_and_refused_by_it(copy):
