@@ -21,6 +21,8 @@ from typing import Annotated, Any
 
 import typer
 
+from imsr_core.errors import ConfigError
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for programs; errors too.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors: the exit code tells.")]
 
@@ -100,6 +102,7 @@ def reporting(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def run(*arguments: Any, as_json: bool, quiet: bool, **options: Any) -> None:
         answer.begin(as_json, quiet)
+        _require_text(options)
         try:
             command(*arguments, **options)
         except typer.Exit:  # the gate's rejection, or findings: the answer holds all the same
@@ -109,6 +112,14 @@ def reporting(command: Callable[..., Any]) -> Callable[..., Any]:
 
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *more])  # type: ignore[attr-defined]
     return run
+
+
+def _require_text(options: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for an argument that holds bytes which are no text; names of files may."""
+    for name, value in options.items():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, str) and not each.isascii() and re.search("[\ud800-\udfff]", each):
+                raise ConfigError(f"{name}: {each!r} is no text", hint="give it in UTF-8")
 
 
 def _plain(value: Any) -> Any:

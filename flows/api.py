@@ -17,6 +17,7 @@ about items gives it, and its reason in words; without, an answer is ids, which 
 from __future__ import annotations
 
 import hmac
+import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
@@ -24,10 +25,12 @@ from importlib.resources import files as resource_files
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imsr_core.errors import ConfigError, ImsrError
 from pipelines.insight.explain import Explainer
@@ -90,6 +93,7 @@ def application(live: Live, key: str | None = None) -> FastAPI:
             raise HTTPException(401, "this service wants its key in the header X-API-Key")
 
     _measure(app, measures)
+    app.add_middleware(_Head)
     _show_page(app)
     _answer_errors(app)
     guarded = [Depends(allowed)]
@@ -210,3 +214,21 @@ def _answer_errors(app: FastAPI) -> None:
         elif isinstance(error, ConfigError):
             status = HTTPStatus.BAD_REQUEST
         return JSONResponse({"detail": error.message, "hint": error.hint}, status_code=status)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: RequestValidationError) -> Response:
+        """What is wrong and where; what was sent is not sent back: it may be large, and no JSON at all (NaN)."""
+        told = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
+        body = json.dumps({"detail": told})  # in ASCII, as a name may hold half a letter
+        return Response(body, HTTPStatus.UNPROCESSABLE_ENTITY, media_type="application/json")
+
+
+class _Head:
+    """HEAD is answered wherever GET is, as load balancers ask; the server sends no body of it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+        await self._app(asked, receive, send)

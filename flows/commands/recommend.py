@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -49,14 +51,13 @@ def recommend(
     """
     opened = Workspace.open(workspace)
     how: dict[str, Any] = {"exclude_seen": new, "new_share": new_share}
-    lists = {name: (path, item_ids_of(path)) for name, path in (("exclude", exclude), ("only", only)) if path}
-    how |= {name: ids for name, (_, ids) in lists.items()}
+    files = {name: (path, item_lines_of(path)) for name, path in (("exclude", exclude), ("only", only)) if path}
     if everybody:
         from flows.holding import holding  # a list of one user needs none of what these bring along
         from pipelines.interests.list_job import write_lists
 
         with holding(opened, "imsr recommend --all", now=current_time):  # not while a user is being forgotten
-            say_what_is_unknown(Recommender.open(opened, version, users=[]), lists.values())
+            how |= items_named(Recommender.open(opened, version, users=[]), files)
             path = write_lists(opened, version, n, **how)
         answer.add([{"written": path}])
         say(f"written: {path}; see them: imsr sql 'FROM recommendations'")
@@ -64,7 +65,7 @@ def recommend(
     if not user:
         raise ConfigError("recommend for whom?", hint="imsr recommend --user ID, or --all")
     recommender = Recommender.open(opened, version, users=user)
-    say_what_is_unknown(recommender, lists.values())
+    how |= items_named(recommender, files)
     say_who_is_unknown(recommender, user)
     table = recommender.top_n(user, n, **how)
     if names:
@@ -87,19 +88,34 @@ def show_with_names(recommender: Recommender, rows: list[dict[str, Any]]) -> Non
     show_table("", columns, [[row.get(column) for column in columns] for row in told], as_objects=told)
 
 
-def item_ids_of(path: Path) -> list[str]:
-    """The ids of a file with one a line, empty lines apart. Raises `ConfigError` if it cannot be read as that."""
+def item_lines_of(path: Path) -> list[str]:
+    """The lines of a file with an id on each, as written. Raises `ConfigError` if it cannot be read as that."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="a text file with one item id a line") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line.removesuffix("\r") for line in text.split("\n")]  # an id may hold other ends of lines
 
 
-def say_what_is_unknown(recommender: Recommender, lists: Iterable[tuple[Path, Sequence[str]]]) -> None:
-    """Say how many ids of each file the version does not know. Raises `ConfigError` for a file in which it knows none:
-    that is hardly what was meant."""
-    for path, ids in lists:
+def item_ids_in(lines: Sequence[str], recommender: Recommender) -> list[str]:
+    """The ids that lines name, empty ones apart: as written; where the version knows no such item, as a field of CSV
+    (in quotes, perhaps over several lines); else without the space around it."""
+    unknown = set(recommender.unknown_items(lines))
+    found, rest = [line for line in lines if line not in unknown], [line for line in lines if line in unknown]
+    if any(line.lstrip().startswith('"') for line in rest):
+        with suppress(csv.Error):
+            rest = [",".join(row) for row in csv.reader(f"{line}\n" for line in rest)]
+    unknown = set(recommender.unknown_items(rest))
+    found += [line.strip() if line in unknown else line for line in rest]
+    return [item_id for item_id in found if item_id]
+
+
+def items_named(recommender: Recommender, files: Mapping[str, tuple[Path, Sequence[str]]]) -> dict[str, list[str]]:
+    """The ids of each file by its option, and say how many of them the version does not know. Raises `ConfigError` for
+    a file in which it knows none: that is hardly what was meant."""
+    named = {}
+    for option, (path, lines) in files.items():
+        named[option] = ids = item_ids_in(lines, recommender)
         unknown = recommender.unknown_items(ids)
         if ids and len(unknown) == len(set(ids)):
             raise ConfigError(
@@ -111,6 +127,7 @@ def say_what_is_unknown(recommender: Recommender, lists: Iterable[tuple[Path, Se
             more = ", ..." if len(unknown) > 3 else ""
             few, of_all = len(unknown), counted(len(set(ids)), "item id")
             warn(f"{path}: {few:,} of {of_all} {plural(few, 'is')} not known to this version: {shown}{more}")
+    return named
 
 
 def say_who_is_unknown(recommender: Recommender, users: Sequence[str]) -> None:

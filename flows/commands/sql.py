@@ -14,6 +14,7 @@ from flows.answers import answer, flat
 from flows.commands.options import WorkspaceOption
 from flows.console import console, say, show_table
 from imsr_core.counted import counted
+from imsr_core.errors import ConfigError
 from pipelines.warehouse.catalog import connect, publish_catalog
 from pipelines.warehouse.dictionary import dictionary_page, words
 from pipelines.warehouse.sandbox import FilesGone, run_query
@@ -38,7 +39,7 @@ def sql(
     interest_counts_as_of('VERSION').
     The session reads the workspace and nothing else.
     """
-    text = sys.stdin.read() if query == "-" else query
+    text = _standard_input() if query == "-" else query
     opened = Workspace.open(workspace)
     if csv or answer.as_json:
         limit = 0
@@ -54,6 +55,13 @@ def sql(
     show_table("", columns, shown, as_objects=_named(columns, shown))
     if len(shown) < len(rows):
         console.print(f"(the first {counted(limit, 'row')}; --limit 0 shows all)")
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the query cannot be read: {error}", hint="it is to be UTF-8") from error
 
 
 def _answer(workspace: Workspace, query: str, most: int | None) -> tuple[list[str], list[tuple[Any, ...]]]:

@@ -3,6 +3,7 @@ many."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from numbers import Integral
 
@@ -12,6 +13,8 @@ from imsr_core.errors import ConfigError
 
 #: One id.
 Id = str | int
+#: Halves of letters, which UTF-8 does not have; in an argument of a command they stand for bytes that are no text.
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def asked_ids(ids: Iterable[Id] | pa.Array | pa.ChunkedArray) -> list[str]:
@@ -30,6 +33,8 @@ def asked_ids(ids: Iterable[Id] | pa.Array | pa.ChunkedArray) -> list[str]:
 def asked_id(value: object) -> str:
     """One id as text. Raises ConfigError as `asked_ids` does."""
     if isinstance(value, str):
+        if not value.isascii() and _HALF.search(value):
+            raise ConfigError(f"{value!r} is no text, and no id", hint="ids are UTF-8, as the events have them")
         return str(value)
     if isinstance(value, Integral) and not isinstance(value, bool):
         return str(int(value))

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from flows.answers import Shown, answer, objects
 from flows.cli import COMMANDS, app
 from flows.console import console, text
+from imsr_core.errors import ConfigError
 from pipelines.interests.recommend import Recommender
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import VersionRow
@@ -81,6 +82,23 @@ def test_csv_is_for_a_shell_and_holds_what_there_is(learnt):
     query += "UNION ALL SELECT 'p', NULL, NULL, 'q,'"
     told = imsr("sql", query, "--csv", "-w", learnt.root)
     assert told == 'x,l,s,y\n"a\rb","[""2024-01-01""]","{""n"": 1.5}","c"\np,,,"q,"\n'
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["recommend", "--user", "u1", "--user", "\udcff"], ["explain", "--user", "\udcff"], ["promote", "\udcff"],
+        ["compare", "a", "\udcff"], ["report", "\udcff"], ["sql", "\udcff"], ["forget", "--user", "\udcff"],
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_no_text_is_refused_in_words(learnt, words):
+    with pytest.raises(ConfigError, match="is no text"):
+        imsr(*words, "-w", learnt.root)
+
+
+def test_a_query_of_the_standard_input_that_is_no_text_is_refused_in_words(learnt):
+    ended = CliRunner().invoke(app, ["sql", "-", "-w", str(learnt.root)], input=b"SELECT \xff")
+    assert isinstance(ended.exception, ConfigError)
 
 
 def test_a_limit_below_nought_is_refused(learnt):

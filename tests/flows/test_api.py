@@ -157,3 +157,32 @@ def test_listening_elsewhere_wants_a_key(learnt, monkeypatch):
     result = CliRunner().invoke(app, ["api", "-w", str(learnt.root), "--host", "0.0.0.0"])
     assert result.exit_code == 1
     assert "IMSR_API_KEY" in result.exception.hint
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"items": ["i1"], "n": NaN}', 422),
+        (b'{"items": ["\\ud800"]}', 400),
+        (b'{"items": ["i1"], "\\ud800": 1}', 422),
+        (b'{"items": [NaN]}', 422),
+        (b"[" * 100_000, 400),
+    ],
+)
+def test_what_no_json_could_answer_is_refused_in_words(client, body, status):
+    answer = client.post("/recommendations", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+def test_what_was_wrong_is_not_sent_back(client):
+    answer = client.post("/recommendations", json={"items": ["i1"] * 10_001})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "items"]
+    assert len(answer.content) < 300
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/users/u1/recommendations", "/items?q=i1", "/metrics"])
+def test_head_is_answered_where_get_is(client, path):
+    assert client.head(path).status_code == 200
+    assert client.head("/recommendations").status_code == 405  # only POST is
