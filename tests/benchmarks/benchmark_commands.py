@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+import generated_workspace as generated
+from command_costs import cost_of
+
 CODE = "import sys; sys.argv[0] = 'imsr'; from flows.start import main; main()"
 USERS, ITEMS, EVENTS = 200, 500, 3_000
 
@@ -44,12 +44,8 @@ def cost(tree: Path, words: list[str] | None, workspace: Path) -> tuple[float, f
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPATH": str(tree), "IMSR_WORKSPACE": str(workspace)}
     command = [sys.executable, "-c", "import torch"] if words is None else [sys.executable, "-c", CODE, *words]
-    with subprocess.Popen(command, cwd=tree, env=environment, stdout=subprocess.DEVNULL) as child:
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{tree}: {words}: exit code {child.returncode}")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
+    seconds, peak = cost_of(command, environment, tree)
+    return seconds, peak / 1e6
 
 
 def table(trees: list[Path], workspace: Path, user: str, runs: int) -> None:
@@ -70,14 +66,11 @@ def main() -> None:
     parser.add_argument("--user", default="user-1")
     parser.add_argument("--runs", type=int, default=7)
     asked = parser.parse_args()
-    trees = [*([asked.beside.resolve()] if asked.beside else []), ROOT]
+    trees = [*([asked.beside.resolve()] if asked.beside else []), generated.ROOT]
     with tempfile.TemporaryDirectory() as folder:
         workspace = asked.workspace
         if workspace is None:
-            # in another process: what one has held counts for those that it begins
-            sizes = ("--users", USERS, "--items", ITEMS, "--events", EVENTS)
-            made = [sys.executable, HERE / "generated_workspace.py", Path(folder) / "generated", *sizes]
-            subprocess.run([str(word) for word in made], check=True)
+            generated.make(Path(folder) / "generated", USERS, ITEMS, EVENTS)
             workspace = Path(folder) / "generated" / "workspace"
         table(trees, workspace.resolve(), asked.user, asked.runs)
 

@@ -12,14 +12,13 @@ files that are new or were changed. The last line of a workspace is a query over
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import generated_workspace as generated
+from command_costs import cost_of
 
 COUNTS = "SELECT span_id, avg(interests) FROM interest_counts GROUP BY ALL"
 USERS, EVENTS = (10_000, 100_000, 1_000_000), (10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -40,14 +39,10 @@ def measured(workspace: Path, *arguments: object) -> Cost:
     code = "import sys; sys.argv[0] = 'imsr'; from flows.cli import main; main()"
     environment = generated.AS_INSTALLED | {"PYTHONPATH": str(generated.ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as child:
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"imsr {' '.join(map(str, arguments))}: exit code {child.returncode}")
+    seconds, peak = cost_of(command, environment)
     after = sizes(workspace)
     written = sum(size for path, (size, at) in after.items() if before.get(path) != (size, at))
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, written)
+    return Cost(seconds, peak, written)
 
 
 def sizes(root: Path) -> dict[Path, tuple[int, int]]:
