@@ -1,8 +1,9 @@
 """Everybody's lists, by buckets of users: in this process, or where the sequences are built (``[sequences] runner``).
 
-A bucket is a range of user indices. A worker reads the version for its users alone, ranks the catalogue for them and
-writes one file; in the end the files are joined in the order of users. Nothing but the workspace's folder is shared,
-and a bucket that is done twice, after a worker was lost, is the same file.
+A bucket is a range of user indices, for whom alone the version is read and the catalogue ranked. One process writes one
+bucket after the other, so that neither everybody's interests nor everybody's lists are in memory at once. A worker
+writes a file of its bucket; in the end the files are joined in the order of users. Nothing but the workspace's folder
+is shared, and a bucket that is done twice, after a worker was lost, is the same file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
@@ -46,8 +48,13 @@ class ListTask:
 def write_bucket(task: ListTask) -> None:
     """Write ``task.out``: the lists of a bucket of users; a bucket of users without interests is an empty file."""
     version = Version.open(Workspace.open(task.workspace), task.version_id)
+    write_table(_lists(version, task), Path(task.out))
+
+
+def _lists(version: Version, task: ListTask) -> pa.Table:
+    """The lists of a bucket of users."""
     recommender = Recommender(version, version.load(np.arange(task.first, task.last)))
-    write_table(recommender.lists_of_all(task.n, **json.loads(task.how)), Path(task.out))
+    return recommender.lists_of_all(task.n, **json.loads(task.how))
 
 
 def write_lists(
@@ -72,13 +79,15 @@ def write_lists(
     version = Version.open(workspace, version_id)
     path = workspace.list_file(version.row.version_id, variant)
     path.parent.mkdir(exist_ok=True)
-    if options.is_one_process:
-        return Recommender(version, version.load()).write_all(n, variant=variant, **how)
     with staging_folder(workspace, "lists") as staging:
         tasks = _tasks(version, n, how, staging, bucket_users)
-        do_everywhere(tasks, write_bucket, options, "lists")
-        write_tables((read_table(Path(task.out), COLUMNS) for task in tasks), path)
-        drop_editions(path)
+        if options.is_one_process:
+            parts = (_lists(version, task) for task in tasks)
+        else:
+            do_everywhere(tasks, write_bucket, options, "lists")
+            parts = (read_table(Path(task.out), COLUMNS) for task in tasks)
+        write_tables(parts, path)
+    drop_editions(path)
     return path
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.interests import list_job
 from pipelines.interests.list_job import ListTask, write_bucket, write_lists
+from pipelines.interests.recommend import Recommender
 from pipelines.sequences import beam_job
 from pipelines.sequences.beam_runner import BeamJobError, RunnerOptions
 
@@ -25,7 +26,27 @@ def require_same(path, expected):
     assert [row["score"] for row in rows] == pytest.approx([row["score"] for row in wanted], rel=1e-5)
 
 
-@pytest.mark.parametrize("how", [{}, {"exclude_seen": True, "exclude": ["i3"]}, {"new_share": 0.4}])
+HOW = pytest.mark.parametrize("how", [{}, {"exclude_seen": True, "exclude": ["i3"]}, {"new_share": 0.4}])
+
+
+@HOW
+@pytest.mark.parametrize("bucket_users", [4, 1000])
+def test_one_process_has_a_bucket_of_users_in_memory_and_writes_what_the_whole_version_says(
+    learnt, copy_of, monkeypatch, how, bucket_users
+):
+    workspace = copy_of(learnt)
+    wanted = pq.read_table(Recommender.open(workspace).write_all(N, **how)).to_pylist()
+    asked, load = [], list_job.Version.load
+    monkeypatch.setattr(list_job.Version, "load", lambda self, users: asked.append(users) or load(self, users))
+    path = write_lists(workspace, None, N, bucket_users=bucket_users, **how)
+    found = pq.read_table(path).to_pylist()
+    assert [row["user_id"] for row in found] == [row["user_id"] for row in wanted]
+    require_same(path, wanted)
+    assert max(map(len, asked)) <= bucket_users
+    assert sum(map(len, asked)) == list_job.Version.open(workspace).vocabulary.n_users
+
+
+@HOW
 def test_buckets_on_threads_write_what_one_process_writes(learnt, copy_of, how):
     workspace = copy_of(learnt)
     one = pq.read_table(write_lists(workspace, None, N, **how)).to_pylist()
