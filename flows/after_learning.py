@@ -45,7 +45,6 @@ def after_learning(writer: Writer, *, call: Call = plainly) -> Made:
     path = workspace.report_file(current)
     if path.exists():
         return Made(lists, path)
-    from pipelines.report.page import verdict_of, write_report
+    from pipelines.report.page import write_and_say
 
-    path = call("report", write_report, workspace, current)
-    return Made(lists, path, verdict_of(workspace, current))
+    return Made(lists, *call("report", write_and_say, workspace, current))

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.versions.line import Line
 from pipelines.warehouse.catalog import publish_catalog
 from pipelines.workspace.editions import plain, stored_files
-from pipelines.workspace.parquet_files import ParquetFileError, column_names, read_table
+from pipelines.workspace.parquet_files import ParquetFileError, column_names, read_pieces
 from pipelines.workspace.writer import Writer
 
 
@@ -40,7 +40,7 @@ def write_nightly_lists(writer: Writer) -> Path | None:
 def _is_whole(path: Path) -> bool:
     """Whether the file is there and can be read to its end; one that is damaged is written anew."""
     try:
-        read_table(path, column_names(path))
+        read_pieces(path, column_names(path), lambda rows: None)
     except ParquetFileError:
         return False
     return True

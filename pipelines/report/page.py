@@ -51,6 +51,13 @@ def write_report(
         VersionError: there is no such version, or no current one.
         UnknownUserError: the version has never seen the user.
     """
+    return write_and_say(workspace, version_id, user_id, out)[0]
+
+
+def write_and_say(
+    workspace: Workspace, version_id: str | None = None, user_id: str | None = None, out: Path | None = None
+) -> tuple[Path, str]:
+    """`write_report`, with what the page says first (see `verdict`)."""
     if out is not None:
         file_to_write(out)
     publish_catalog(workspace)  # those of an earlier release may lack a view
@@ -66,29 +73,21 @@ def write_report(
             sections += person(connection, Explainer.open(workspace, row.version_id, users=[shown]), shown)
         sections += span_matrix(connection, row.version_id, f"hr@{top_n}")
         sections += [gate(connection, row.version_id), *_operations(facts, workspace)]
+    says = verdict(facts, counted, top_n)
     page = _environment().from_string(resource_files("pipelines.report").joinpath("page.html").read_text("utf-8"))
     text = page.render(
         title=f"{workspace.root.name}: version {row.version_id}",
         subtitle=f"{row.state}, learnt from {row.parent or 'nothing'} by {row.strategy}; "
         f"{len(facts.spans)} {plural(len(facts.spans), 'version')} in its chain, "
         f"made {row.created_at[:16].replace('T', ' ')} UTC",
-        verdict=verdict(facts, counted, top_n),
+        verdict=says,
         tiles=_tiles(facts, counted, top_n),
         sections=sections,
     )
     path = out or workspace.report_file(row.version_id)
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, text.encode("utf-8"))
-    return path
-
-
-def verdict_of(workspace: Workspace, version_id: str) -> str:
-    """What the report on a version says first (see `verdict`)."""
-    top_n = workspace.settings.evaluation.top_n
-    with connect(workspace) as connection:
-        facts = gather(connection, version_id, f"hr@{top_n}")
-        counted = floors(workspace, connection, list(facts.scores.get("all", {})), top_n, keep=False)
-        return verdict(facts, counted, top_n)
+    return path, says
 
 
 def verdict(facts: Facts, counted: dict[str, Floor], top_n: int) -> str:

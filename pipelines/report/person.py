@@ -44,7 +44,7 @@ def person(connection: duckdb.DuckDBPyConnection, explainer: Explainer, user_id:
 
 def with_most_interests(connection: duckdb.DuckDBPyConnection, version_id: str) -> str | None:
     """The user with most interests (the smallest id of several)."""
-    query = "SELECT user_id FROM interests_as_of($v) GROUP BY 1 ORDER BY count(*) DESC, user_id LIMIT 1"
+    query = "SELECT user_id FROM interest_counts_as_of($v) ORDER BY interests DESC, user_id LIMIT 1"
     row = connection.execute(query, {"v": version_id}).fetchone()
     return None if row is None else str(row[0])
 

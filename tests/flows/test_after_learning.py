@@ -13,6 +13,7 @@ from pipelines.care.orphans import version_of_list
 from pipelines.interests.promotion import rollback
 from pipelines.interests.recommend import Recommender
 from pipelines.nights.lists import write_nightly_lists
+from pipelines.report import page
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.writer import writing
@@ -74,8 +75,10 @@ def test_a_night_that_is_to_write_none_writes_none(learnt):
     assert not (learnt.root / "recommendations").exists()
 
 
-def test_lists_and_report_are_made_after_learning(workspace):
-    steps = []
+def test_lists_and_report_are_made_after_learning(workspace, monkeypatch):
+    steps, gathered = [], []
+    gather = page.gather
+    monkeypatch.setattr(page, "gather", lambda *of: gathered.append(of) or gather(*of))
 
     def call(step, function, *arguments):
         steps.append(step)
@@ -88,5 +91,6 @@ def test_lists_and_report_are_made_after_learning(workspace):
         assert made.sentence.startswith("Of the events of 2024-03-06")
         assert made.sentence in made.report.read_text()
         again = after_learning(writer, call=call)
+    assert len(gathered) == 1  # for the page and for its sentence
     assert steps == ["lists", "report", "lists"]  # a report that is there stays
     assert again == replace(made, sentence="")  # and says nothing new

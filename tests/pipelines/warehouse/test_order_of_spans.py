@@ -7,11 +7,11 @@ from datetime import timedelta
 from itertools import chain
 
 import pytest
-from small_world import NOW, START, TOML, current, day_of_events, land, make, run_all, user_name
+from small_world import NOW, START, TOML, day_of_events, land, make, run_all, user_name
 
 from pipelines.care.forget import forget
 from pipelines.interests.drift import pairs_of
-from pipelines.report.page import verdict_of, write_report
+from pipelines.report.page import write_and_say
 from pipelines.warehouse.catalog import connect
 from pipelines.workspace.ledger import MetricRow
 
@@ -52,9 +52,9 @@ def test_views_and_the_report_have_spans_in_the_order_of_time(long_cut):
         tested = connection.execute("SELECT span_id FROM metrics").fetchall()
         matrix = connection.execute("SELECT version_span, span_id FROM span_metrics").fetchall()
     assert matrix == sorted(matrix, key=lambda pair: [int(span[1:]) for span in pair])
-    version = current(long_cut)
-    assert f"Of the events of {newest}, {score:.1%}".replace("%", " %") in verdict_of(long_cut, version)
-    page = write_report(long_cut).read_text()
+    path, says = write_and_say(long_cut)
+    assert f"Of the events of {newest}, {score:.1%}".replace("%", " %") in says
+    page = path.read_text()
     for what in ("as it serves", "interests a user"):
         shown = re.findall(rf"<title>{what}, (s\d+):", page)
         assert shown == in_time(shown), what
