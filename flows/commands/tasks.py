@@ -125,7 +125,7 @@ def predict(
 
     Users of whom nothing is known are named on standard error; with none but those the exit code is 1.
     """
-    wanted = [*(user or ()), *filter(None, users.split(","))]
+    wanted = [*(user or ()), *filter(None, map(str.strip, users.split(",")))]
     if not wanted:
         raise ConfigError("predict for whom?", hint=f"imsr task predict {name} --users ID,ID or --user ID")
     predictor = TaskPredictor.open(Workspace.open(workspace), name, version)
@@ -212,6 +212,8 @@ def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
         columns = ["task", "metric", "score", "test examples", "forgotten"]
         made = {"added": outcome.name, "version": _version(outcome), "rejected": outcome.rejected, "already": False}
         show_table(title, columns, rows, as_objects=[{**made, "scores": objects(columns, rows)}])
+        if any(s.name == outcome.name and not s.n for s in outcome.scores):
+            console.print("  no user with a label is a test user: how good it is cannot be said", markup=False)
         for reason in outcome.verdict.reasons if outcome.verdict else ():
             console.print(f"  rejected: {reason}", markup=False)
 

@@ -31,7 +31,8 @@ def label_file_of(workspace: Workspace, name: str, task: TaskSettings) -> Path:
     """The file of a task's labels. Raises TaskError if it is not there, or has another ending."""
     path = workspace.root / Path(task.labels)
     if not path.is_file():
-        raise TaskError(f"task {name}: there is no file {path}", hint=f"correct labels of [tasks.{name}] in imsr.toml")
+        problem = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise TaskError(f"task {name}: {problem}", hint=f"correct labels of [tasks.{name}] in imsr.toml")
     if path.suffix.lower() not in ENDINGS:
         hint = f"write it as one of {', '.join(ENDINGS)}"
         raise TaskError(f"task {name}: {path.name} is no file of labels", hint=hint)

@@ -216,12 +216,30 @@ def _view_of(name: str, task: TaskSettings) -> str:
     return view
 
 
+def _check_view(connection: duckdb.DuckDBPyConnection, name: str, view: str, task: TaskSettings) -> None:
+    """Raise TaskError, with what there is, where a view or a column of it is not there."""
+    bad = f"task {name}: its labels {task.labels!r} cannot be read"
+    try:
+        columns = [column for column, *_ in connection.execute(f"DESCRIBE {view}").fetchall()]
+    except duckdb.CatalogException as error:
+        raise TaskError(f"{bad}: there is no such view", hint="see the views: imsr sql --help") from error
+    there = {column.casefold() for column in columns}
+    for ours in ("user_id", "label", "time"):
+        column = getattr(task, ours)
+        if column and column.casefold() not in there:
+            raise TaskError(
+                f"{bad}: no column {column!r} for {ours}; it has {', '.join(map(repr, columns))}",
+                hint=f'say which column it is under [tasks.{name}]: {ours} = "COLUMN"',
+            )
+
+
 def _raw(connection: duckdb.DuckDBPyConnection, workspace: Workspace, name: str, task: TaskSettings) -> str:
     """SQL that makes the table ``raw``. Only the words of a view and of its columns come from the settings."""
     user_id, label, time = "user_id", "label", "time"
     if task.labels.startswith(VIEW):
         source = _view_of(name, task)
         user_id, label, time = task.user_id, task.label, task.time
+        _check_view(connection, name, source, task)
     else:
         source = load_label_file(connection, workspace, name, task)
     known = f'epoch_us(TRY_CAST("{_quoted(time)}" AS TIMESTAMPTZ))' if task.time else "NULL::BIGINT"

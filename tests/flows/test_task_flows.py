@@ -73,7 +73,7 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
     assert "no task is due" in imsr(workspace, "task", "add", "--due").output
     assert "learnt already" in imsr(workspace, "task", "pretrain").output
     assert "club 1" in imsr(workspace, "task", "predict", "club", "--users", "u1,u2", "-n", "5").output
-    told = imsr(workspace, "task", "predict", "club", "--users", "u1,nobody")
+    told = imsr(workspace, "task", "predict", "club", "--users", "u1, nobody")
     assert (told.exit_code, "club 1" in told.output) == (0, True)  # one unknown id does not refuse the list
     assert "nothing is known of nobody" in told.output
     for_programs = imsr(workspace, "task", "predict", "club", "--users", "u1,nobody", "--json")
@@ -87,6 +87,16 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
     assert CLUB in imsr(workspace, "promote", CLUB).output
     assert users_current(workspace) == CLUB
     assert T1 in imsr(workspace, "versions").output
+
+
+def test_a_task_that_no_test_user_has_says_so(learnt, copy_of):
+    workspace = with_tasks(copy_of(learnt))
+    (workspace.root / "club.csv").write_text("who,club\nu1,a\nu2,b\n")
+    added = imsr(workspace, "task", "add", "club")
+    assert added.exit_code == 0
+    assert "no user with a label is a test user: how good it is cannot be said" in added.output
+    (workspace.root / "club.csv").write_text("who,club\n" + "".join(f"u{n},{n % 2}\n" for n in range(30)))
+    assert "no user with a label" not in imsr(with_tasks(copy_of(learnt, "other")), "task", "add", "club").output
 
 
 def test_a_failure_is_exit_code_1(taught, learnt, copy_of):

@@ -163,7 +163,13 @@ def test_ids_of_labels_are_written_as_ids_of_events(workspace):
         ({"labels": "labels.xlsx"}, "is no file of labels"),
         ({"labels": "labels.csv", "label": "age"}, "cannot be read"),
         ({"labels": "view:spans; DROP VIEW spans"}, "is no name of a view"),
-        ({"labels": "view:nothing"}, "cannot be read"),
+        ({"labels": "view:nothing"}, r"cannot be read: there is no such view\n.*imsr sql --help"),
+        (
+            {"labels": "view:users", "label": "age"},
+            r"cannot be read: no column 'age' for label; it has 'user_id', .*\n",
+        ),
+        ({"labels": "view:users", "label": "user_id", "time": "day"}, r"no column 'day' for time; .*\n.*time = \"COL"),
+        ({"labels": "."}, "is a folder"),
     ],
 )
 def test_what_cannot_be_read_is_one_message(workspace, settings, says):
