@@ -63,7 +63,8 @@ def _scores(registry: CollectorRegistry, view: Snapshot) -> None:
     """The scores of the newest span that the live chain was tested on."""
     names = ["metric", "slice", "span"]
     score = Gauge("imsr_score", "of the version before the newest tested span, on that span", names, registry=registry)
-    rows = [row for row in view.metrics() if (version := view.version(row.version_id)) and version.line != Line.USERS]
+    known = {row.version_id for row in view.versions() if row.line != Line.USERS}
+    rows = [row for row in view.metrics() if row.version_id in known]
     spans = {span.span_id: span.start_us for span in view.spans()}
     newest = max((spans[row.span_id] for row in rows if row.span_id in spans), default=None)
     for row in rows:

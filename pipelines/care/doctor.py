@@ -181,10 +181,10 @@ def _uncounted(spans: list[SpanRow], chain: list[VersionRow]) -> Iterator[Findin
     """Rejected spans that no later version of the chain counts: releases before 2026-11-26 left their events out."""
     place, learnt = {span.span_id: n for n, span in enumerate(spans)}, learnt_spans(chain)
     for span in spans:
-        later = [row for row in chain if place.get(row.span_id, -1) > place[span.span_id]]
-        if span.state != SpanState.REJECTED or span.span_id in learnt or not later:
+        if span.state != SpanState.REJECTED or span.span_id in learnt:
             continue
-        if span.span_id not in later[-1].summary.get("missed", ()):
+        later = [row for row in chain if place.get(row.span_id, -1) > place[span.span_id]]
+        if later and span.span_id not in later[-1].summary.get("missed", ()):
             what = f"span {span.span_id} was rejected, and {later[-1].version_id} does not count what happened in it"
             yield Finding(Severity.NOTE, what, "ledger", f"imsr restate {later[-1].span_id}")
 

@@ -10,6 +10,7 @@ from small_world import DAYS, NOW, VERSIONS
 from test_cli import imsr
 
 from flows.metrics import metrics_text
+from pipelines.workspace.ledger import Snapshot
 from pipelines.workspace.writer import writing
 
 
@@ -45,3 +46,10 @@ def test_a_file_for_a_node_exporter(learnt, tmp_path):
     assert imsr("metrics", "-w", learnt.root, "--out", tmp_path / "imsr.prom") == ""
     written = values((tmp_path / "imsr.prom").read_text())
     assert written.keys() == values(imsr("metrics", "-w", learnt.root)).keys()
+
+
+def test_the_ledger_is_not_asked_for_each_score_whose_version_it_is(learnt, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Snapshot, "version", lambda self, name: asked.append(name))
+    assert values(metrics_text(learnt, now=NOW).decode())["imsr_score", "hr@10", "all", DAYS[-1]] >= 0
+    assert asked == []
