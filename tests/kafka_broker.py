@@ -98,6 +98,16 @@ class Broker:
         self._topics[topic] = partitions
         self._sent.setdefault(topic, [])
 
+    def make_anew(self, topic: str) -> None:
+        """Delete a topic with all that it holds, and make it again."""
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": self.address})
+        for future in admin.delete_topics([topic]).values():
+            future.result(30)
+        self._sent[topic] = []
+        self.create(topic, self._topics[topic])
+
     def send(self, topic: str, messages: Iterable[tuple[int, bytes | str | Mapping[str, object] | None]]) -> None:
         """Produce (partition, value) in order; a mapping as JSON."""
         ready = [(partition, _bytes(value)) for partition, value in messages]

@@ -84,6 +84,10 @@ class LogSource:
         self.held: list[bool] = []
         self.settled: dict[str, int] = {}
 
+    def identity(self) -> str:
+        """A log has none."""
+        return ""
+
     def open(self, resume: Callable[[], Positions], revoked: Callable[[set[str]], None]) -> dict[str, Bounds]:
         """Start to read."""
         self._resume, self._revoked = resume, revoked

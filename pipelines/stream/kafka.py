@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imsr_core.errors import ConfigError
-from pipelines.stream.source import Bounds, Message, Positions, StreamError
+from pipelines.stream.source import Bounds, Message, Positions, StreamError, anew
 
 #: Messages that one poll gives at most.
 _AT_ONCE = 10_000
@@ -74,8 +74,8 @@ class KafkaSource:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.name = f"kafka:{place.topic}"
-        self.label = place.topic
-        self._place, self._say = place, say
+        self.label, self._identity = place.topic, ""
+        self._place, self._client, self._say = place, client, say
         self._api = _import_client()
         self._consumer = self._api.Consumer(
             {
@@ -98,6 +98,12 @@ class KafkaSource:
         self._at_end: set[int] = set()
         self._resume: Callable[[], Positions] = dict
         self._revoked: Callable[[set[str]], None] = lambda names: None
+
+    def identity(self) -> str:
+        """The topic's id. Raises StreamError: no broker answers, or it has no such topic."""
+        self._partitions()
+        self._identity = self._topic_id()
+        return self._identity
 
     def open(self, resume: Callable[[], Positions], revoked: Callable[[set[str]], None]) -> dict[str, Bounds]:
         """Join the group; what every partition of the topic holds.
@@ -182,6 +188,19 @@ class KafkaSource:
             raise StreamError(f"cannot read {where}: {reason}", hint="make the topic first, or check its name")
         return sorted(found.partitions)
 
+    def _topic_id(self) -> str:
+        """The id that the broker gave the topic when it was made; empty of a broker that gives none."""
+        from confluent_kafka.admin import AdminClient
+
+        topics = self._api.TopicCollection([self._place.topic])
+        asked = AdminClient({"bootstrap.servers": self._place.brokers, "logger": _quiet_logger(), **self._client})
+        try:
+            found = asked.describe_topics(topics, request_timeout=_ANSWER)[self._place.topic].result().topic_id
+        except self._api.KafkaException:
+            return ""
+        bits = (found.get_most_significant_bits(), found.get_least_significant_bits())
+        return str(found) if any(bits) else ""
+
     def _ask_bounds(self, partition: int) -> Bounds:
         try:
             return Bounds(*self._consumer.get_watermark_offsets(self._of(partition), timeout=_ANSWER, cached=False))
@@ -193,6 +212,8 @@ class KafkaSource:
 
     def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
         positions = self._resume()
+        if self._identity and partitions and self._topic_id() not in ("", self._identity):
+            raise anew(self.name)
         for each in partitions:
             bounds = self._ask_bounds(each.partition)
             each.offset = positions.get(str(each.partition), bounds.first)

@@ -20,8 +20,8 @@ from pipelines.lake.spans import to_us
 from pipelines.stream.buffer import Batch, MessageBuffer
 from pipelines.stream.decode import decoder
 from pipelines.stream.feed import Written
-from pipelines.stream.source import Bounds, Positions, Source
-from pipelines.stream.watermark import Partition, StreamState, put_stream_state, stream_state
+from pipelines.stream.source import Bounds, Positions, Source, anew
+from pipelines.stream.watermark import Partition, StreamState, note_identity, put_stream_state, stream_state
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Transaction
 from pipelines.workspace.publish import staging_folder
@@ -52,6 +52,7 @@ class MessageFeed:
             max_delay=settings.max_delay_seconds,
             max_bytes=settings.buffer_mb << 20,
         )
+        self._refuse_another(source.identity(), skip_lost)
         bounds = source.open(self._positions, self._buffer.forget)
         with workspace.ledger.transaction() as tx:  # before it is read: where it begins is what stands there
             state = stream_state(tx, self.name)
@@ -59,6 +60,13 @@ class MessageFeed:
             put_stream_state(tx, state.seen(bounds, to_us(now), latest=settings.start == "latest"))
         self._buffer.start()
         self._opened = time.monotonic()
+
+    def _refuse_another(self, identity: str, skip_lost: bool) -> None:
+        with self._workspace.ledger.transaction() as tx:
+            if note_identity(tx, self.name, identity):
+                if not skip_lost:
+                    raise anew(self.name)
+                put_stream_state(tx, stream_state(tx, self.name).unread())
 
     def wait(self, seconds: float) -> bool:
         """Whether a batch is ready."""

@@ -25,6 +25,14 @@ class Message(NamedTuple):
     value: bytes | None
 
 
+def anew(name: str) -> StreamError:
+    """That a stream is another one than was read before, under the same name."""
+    return StreamError(
+        f"{name} was made anew since it was read: its offsets start over, and do not tell what was read of it",
+        hint="is it the right broker? to read what it holds now from its first message on: imsr stream --skip-lost",
+    )
+
+
 class Bounds(NamedTuple):
     """What a partition holds: offsets ``first`` .. ``end - 1``."""
 
@@ -46,6 +54,11 @@ class Source(Protocol):
 
     name: str
     label: str
+
+    def identity(self) -> str:
+        """What tells the stream from an earlier one of its name, whose offsets mean nothing in it; asked before it is
+        opened. Empty if the broker does not say."""
+        ...
 
     def open(self, resume: Callable[[], Positions], revoked: Callable[[set[str]], None]) -> dict[str, Bounds]:
         """Start to read; returns what each partition of the stream holds.

@@ -17,6 +17,8 @@ from pipelines.workspace.ledger import Snapshot, Transaction
 
 #: Key of the ledger's ``meta``: all streams of the workspace.
 STREAMS = "streams"
+#: Key of the ledger's ``meta``: which stream of its name each one is.
+IDENTITIES = "stream_identities"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class StreamState:
             partitions[name] = start if known is None else replace(known, end=max(end, known.position))
         return replace(self, partitions=partitions)
 
+    def unread(self) -> StreamState:
+        """From the first message on, whatever was read; what is known of times stays."""
+        return replace(self, partitions={n: replace(each, position=0, end=0) for n, each in self.partitions.items()})
+
     def skipping(self, bounds: Mapping[str, Bounds]) -> StreamState:
         """With every partition whose next message is gone set to the first that is there."""
         partitions = dict(self.partitions)
@@ -126,3 +132,12 @@ def put_stream_state(tx: Transaction, state: StreamState) -> None:
         for name, each in sorted(streams.items())
     }
     tx.put_meta(STREAMS, json.dumps(stored))
+
+
+def note_identity(tx: Transaction, name: str, identity: str) -> bool:
+    """Note which stream of its name is read, by ``Source.identity``; whether another one was read before."""
+    known = json.loads(tx.meta(IDENTITIES) or "{}")
+    before = known.get(name, "")
+    if identity and identity != before:
+        tx.put_meta(IDENTITIES, json.dumps(known | {name: identity}))
+    return bool(before and identity and identity != before)

@@ -153,7 +153,9 @@ def test_two_consumers_and_a_broker_that_restarts_meanwhile(broker, topic, works
         assert sum(batch.kept for batch in view.batches()) == read(workspace) == len(EVENTS)
 
 
-def test_a_restart_between_two_runs(broker, topic, workspace, wanted):
+def test_a_restart_between_two_runs(broker, topic, workspace, wanted, monkeypatch):
+    # a broker with a disk has its topics back with their ids, this one makes them again
+    monkeypatch.setattr(KafkaSource, "_topic_id", lambda self: "the same")
     broker.send(topic, spread(EVENTS, 3)[:300])
     feed = feed_of(broker, topic, workspace)
     until(feed.is_exhausted, feed, workspace=workspace)
@@ -182,6 +184,36 @@ def test_messages_that_are_gone_are_an_error_and_no_jump(broker, topic, workspac
     feed_of(broker, topic, workspace, skip_lost=True).close()
     with workspace.ledger.snapshot() as view:
         assert set(stream_state(view, f"kafka:{topic}").positions.values()) == {50}
+
+
+def test_a_topic_that_was_made_anew_is_an_error_however_much_it_holds(broker, topic, workspace):
+    """Its offsets start over: beyond the old position lie messages, and before it as many that nobody has read."""
+    events = spread(EVENTS, 3)
+    broker.send(topic, events[:30])
+    feed = feed_of(broker, topic, workspace)
+    until(feed.is_exhausted, feed, workspace=workspace)
+    feed.close()
+    broker.make_anew(topic)
+    broker.send(topic, events[30:150])
+    for _ in range(2):  # it is said as long as nobody has answered
+        with pytest.raises(StreamError, match="was made anew since it was read"):
+            feed_of(broker, topic, workspace)
+    assert read(workspace) == 30
+    for options in ({"skip_lost": True}, {}):  # and once somebody has, it is read like any other
+        feed = feed_of(broker, topic, workspace, **options)
+        until(feed.is_exhausted, feed, workspace=workspace)
+        feed.close()
+        assert read(workspace) == 150
+
+
+def test_a_topic_that_is_made_anew_while_it_is_read(broker, topic, workspace, monkeypatch):
+    broker.send(topic, spread(EVENTS, 3)[:30])
+    feed = feed_of(broker, topic, workspace)
+    monkeypatch.setattr(KafkaSource, "_topic_id", lambda self: "another")  # when it is given its partitions
+    with pytest.raises(StreamError, match="was made anew since it was read"):
+        until(feed.is_exhausted, feed, workspace=workspace)
+    feed.close()
+    assert read(workspace) == 0
 
 
 def test_what_is_not_there_is_said(broker, workspace):

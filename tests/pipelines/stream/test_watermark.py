@@ -62,6 +62,7 @@ def test_messages_that_are_gone_are_skipped_only_when_asked():
     bounds = {"a": Bounds(3, 9), "b": Bounds(0, 4), "c": Bounds(3, 9)}
     assert before.seen(bounds, 0).positions == {"a": 2, "b": 50, "c": 4}
     assert before.skipping(bounds).positions == {"a": 3, "b": 0, "c": 4}
+    assert before.unread().positions == {"a": 0, "b": 0, "c": 0}
 
 
 def test_streams_are_kept_apart_in_the_ledger(tmp_path):
