@@ -23,8 +23,12 @@ GRACE_SECONDS = 2.0
 AGAIN = "start it again with the same command (systemd: Restart=always); the next night goes on from the ledger"
 
 
+#: How the messages begin with which Prefect says, as a RuntimeError, that it has no server.
+_NO_SERVER = ("Failed to reach API", "Timed out while attempting to connect to ephemeral")
+
+
 class ServeError(ImsrError):
-    """The schedule cannot be served: no server came up, its port is taken, or it ended."""
+    """There is no Prefect server: none came up, its port is taken, it ended, or it does not answer."""
 
 
 def next_run(cron: str) -> datetime:
@@ -42,6 +46,19 @@ def next_run(cron: str) -> datetime:
         raise ConfigError(f"--cron {cron!r} is no schedule: {error}", hint=hint) from error
     except StopIteration as error:
         raise ConfigError(f"--cron {cron!r} never comes due", hint=hint) from error
+
+
+def no_server(error: Exception) -> ServeError | None:
+    """What an error of a flow says in words if it is that Prefect's server does not answer; None of any other."""
+    import httpx
+
+    text = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if not isinstance(error, httpx.TransportError) and not (
+        isinstance(error, RuntimeError) and text.startswith(_NO_SERVER)
+    ):
+        return None
+    hint = "start it, or unset PREFECT_API_URL for a temporary one; without Prefect: imsr ingest && imsr run"
+    return ServeError(f"the Prefect server does not answer: {text}", hint=hint)
 
 
 def serve_nightly(

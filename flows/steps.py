@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from flows.artifacts import ProgressArtifact, name_flow_run, show_outcome, span_tags
+from flows.known_errors import log_known_errors_without_traceback
 from pipelines.alerts.troubles import Trouble
 from pipelines.nights.night import run_span
 from pipelines.nights.pace import Pace
@@ -33,6 +34,8 @@ STALE = "Stale"
 QUARANTINED = "Quarantined"
 #: Steps that are tried once more: a disk or a Beam worker may hiccup, a training that diverged will not converge.
 RETRIED = {"ingest": 1, "sequences": 1}
+
+log_known_errors_without_traceback()
 
 
 def as_task(step: str, function: Callable[..., Any], *arguments: Any, span_id: str = "") -> Any:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from flows.alerts import telling
 from flows.answers import answer
-from flows.commands.options import WorkspaceOption
+from flows.commands.options import WorkspaceOption, current_time
 from flows.commands.runs import REJECTED
-from flows.console import console
+from flows.console import console, warn
 from flows.prefect_home import provide_prefect_home
-from flows.serve import next_run, serve_nightly
+from flows.serve import next_run, no_server, serve_nightly
 from flows.server import DEFAULTS, HOST, prefect_server
 from imsr_core.counted import counted
-from imsr_core.errors import ConfigError
+from imsr_core.errors import ConfigError, ImsrError
 from pipelines.workspace.layout import Workspace
+from pipelines.workspace.lease import LeaseHeld, is_held
 
 LandingOption = Annotated[
     Path | None,
@@ -34,9 +36,16 @@ def nightly(workspace: WorkspaceOption = Path("."), landing: LandingOption = Non
     opened = Workspace.open(workspace)
     folder = _landing(opened, landing)
     prepare_prefect()
+    if not os.environ.get("PREFECT_API_URL"):  # a temporary server would be waited for only to hear that
+        _require_free(opened)
     from flows.nightly import nightly as flow
 
-    versions = flow(str(opened.root), str(folder))
+    try:
+        versions = flow(str(opened.root), str(folder))
+    except Exception as error:
+        if (why := no_server(error)) is None:
+            raise
+        _cannot_begin(opened, why)
     console.print(f"new versions: {', '.join(versions)}" if versions else "nothing was due")
     with opened.ledger.snapshot() as view:
         rejected = [row.version_id for row in view.versions() if row.version_id in versions and row.state == "rejected"]
@@ -77,6 +86,19 @@ def serve(
             name=opened.root.name,
             wait_for_server=server.process.wait if server.process else None,
         )
+
+
+def _require_free(workspace: Workspace) -> None:
+    with workspace.ledger.snapshot() as view:
+        lease = view.lease() if is_held(view) else None
+    if lease is not None and lease.holder is not None:
+        _cannot_begin(workspace, LeaseHeld(lease.holder))
+
+
+def _cannot_begin(workspace: Workspace, why: ImsrError) -> NoReturn:
+    """A night that does not begin has failed for the receivers of [alerts], too."""
+    with telling(workspace, "night", now=current_time(), say=warn):
+        raise why
 
 
 def _landing(workspace: Workspace, folder: Path | None) -> Path:
