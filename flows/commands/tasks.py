@@ -196,7 +196,15 @@ def show_task_outcomes(outcomes: Sequence[TaskOutcome]) -> None:
     for outcome in outcomes:
         if outcome.already and not outcome.rejected:
             console.print(f"task {outcome.name} is learnt already, in version {_version(outcome)}")
-            answer.add([{"added": outcome.name, "version": _version(outcome), "already": True}])
+            if outcome.outdated:
+                console.print(
+                    f"  from other labels than its table has now; to learn these: imsr task remove {outcome.name}, "
+                    f"then imsr task add {outcome.name}",
+                    markup=False,
+                )
+            answer.add(
+                [{"added": outcome.name, "version": _version(outcome), "already": True, "outdated": outcome.outdated}]
+            )
             continue
         report = outcome.report
         if report is not None:

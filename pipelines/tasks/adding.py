@@ -30,6 +30,8 @@ from pipelines.tasks.labels import (
     LabelReport,
     check_classes,
     keep_labels,
+    kept_labels,
+    label_fingerprint,
     label_vocabulary,
     of_known_users,
     read_labels,
@@ -52,7 +54,8 @@ from pipelines.workspace.writer import Writer
 
 @dataclass
 class TaskOutcome:
-    """What adding a task did. ``already``: there was nothing to do."""
+    """What adding a task did. ``already``: there was nothing to do; ``outdated``: its labels are others by now than
+    those that were learnt."""
 
     name: str
     version: VersionRow | None = None
@@ -60,6 +63,7 @@ class TaskOutcome:
     report: LabelReport | None = None
     scores: list[TaskScores] = field(default_factory=list)
     already: bool = False
+    outdated: bool = False
     seconds: float = 0.0
 
     @property
@@ -117,7 +121,7 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progr
     task = declared(workspace, name)
     parent = current_version(workspace)
     if parent is not None and name in {each.name for each in parent.tasks}:
-        return _have(parent, name)
+        return replace(_have(parent, name), outdated=_is_outdated(workspace, parent.task(name)))
     _check_due(workspace, name, task)
     if parent is None:
         _check_before_pretraining(workspace, name)
@@ -128,6 +132,19 @@ def add_task(writer: Writer, name: str, *, call: Call = plainly, progress: Progr
         assert parent is not None
     recipe = call("labels", prepare, workspace, name, parent)
     return learn_recipe(recipe, writer, call, progress)
+
+
+def _is_outdated(workspace: Workspace, learnt: LearntTask) -> bool:
+    """Whether the rows that a task was learnt from are no longer those of its table, of which later ones do not count:
+    a label that was not known yet changes nothing of what was."""
+    with workspace.ledger.snapshot() as view:
+        end = end_of(view, learnt.span_id)
+    try:
+        table, _, _ = usable_labels(workspace, learnt.name, learnt.chain(workspace), end)
+        kept = kept_labels(workspace, learnt.labels or "")  # without who was forgotten since, as the table is
+    except (ImsrError, OSError):
+        return False  # a table that is gone, or of no use, is no other one
+    return label_fingerprint(table) != label_fingerprint(kept)
 
 
 def _check_due(workspace: Workspace, name: str, task: TaskSettings) -> None:

@@ -151,10 +151,15 @@ def read_labels(workspace: Workspace, name: str, task: TaskSettings, end_us: int
         ) from error
 
 
+def label_fingerprint(table: pa.Table) -> str:
+    """What tells one table of used rows from another."""
+    content = json.dumps([table[column].to_pylist() for column in table.column_names])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def keep_labels(workspace: Workspace, name: str, table: pa.Table) -> tuple[str, str]:
     """Copy the used rows into the workspace; (fingerprint, path below the workspace). The same rows, the same file."""
-    content = hashlib.sha256(json.dumps([table[column].to_pylist() for column in table.column_names]).encode())
-    fingerprint = content.hexdigest()
+    fingerprint = label_fingerprint(table)
     folder = workspace.root / "labels" / check_name(name)
     path = folder / f"{fingerprint[:16]}.parquet"
     if not path.exists():

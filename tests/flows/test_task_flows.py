@@ -69,7 +69,8 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
     assert added.exit_code == 0, added.output
     club = added.output.index(f"{CLUB} is live")
     assert club < added.output.index("task shop") < added.output.index(f"{SHOP} is live")  # each as soon as it is made
-    assert "learnt already" in imsr(workspace, "task", "add", "club").output
+    again = imsr(workspace, "task", "add", "club").output
+    assert ("learnt already" in again, "other labels" in again) == (True, False)
     assert "no task is due" in imsr(workspace, "task", "add", "--due").output
     assert "learnt already" in imsr(workspace, "task", "pretrain").output
     assert "club 1" in imsr(workspace, "task", "predict", "club", "--users", "u1,u2", "-n", "5").output
@@ -81,6 +82,9 @@ def test_the_command_line_goes_through_a_tasks_life(learnt, copy_of):
     assert {row["user_id"] for row in json.loads(for_programs.stdout)} == {"u1"}
     assert "backward transfer" in imsr(workspace, "task", "compare").output
     assert "change" in imsr(workspace, "task", "compare", CLUB, SHOP).output
+    table = workspace.root / "club.csv"
+    table.write_text(table.read_text().replace("club 4", "club four"))
+    assert "to learn these: imsr task remove club" in imsr(workspace, "task", "add", "club").output
     assert "without-club" in imsr(workspace, "task", "remove", "club").output
     assert SHOP in imsr(workspace, "rollback", "--line", "users").output
     assert users_current(workspace) == SHOP

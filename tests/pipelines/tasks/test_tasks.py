@@ -74,6 +74,20 @@ def test_a_second_time_nothing_is_done(taught, copy_of, monkeypatch):
     assert tree(workspace.root) == before
 
 
+def test_a_learnt_task_whose_table_has_changed_since_is_left_alone_and_called_outdated(taught, copy_of):
+    workspace = copy_of(taught("peterrec"))
+    assert [add(workspace, name).outdated for name in ("club", "shop")] == [False, False]
+    table = workspace.root / "club.csv"
+    text = table.read_text()
+    table.write_text(text + "somebody new,club 1\n")  # nobody in the events
+    assert not add(workspace, "club").outdated
+    table.write_text(text.replace("club 4", "club four"))
+    found = add(workspace, "club")
+    assert (found.already, found.outdated) == (True, True)
+    table.unlink()
+    assert not add(workspace, "club").outdated
+
+
 def test_the_same_parent_labels_and_seed_give_the_same_bits(taught, learnt, copy_of):
     workspace = with_tasks(copy_of(learnt))
     assert {name: error.message for name, error in add_due(workspace)[1].items()} == {}
