@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -30,7 +31,7 @@ class Column:
     cells: tuple[str, ...]
     figures: bool
 
-    @property
+    @cached_property
     def body(self) -> int:
         """Cells that its longest line needs."""
         return max((cell_len(line) for cell in self.cells for line in cell.split("\n")), default=0)
