@@ -52,6 +52,8 @@ def recommend(
     opened = Workspace.open(workspace)
     how: dict[str, Any] = {"exclude_seen": new, "new_share": new_share}
     files = {name: (path, item_lines_of(path)) for name, path in (("exclude", exclude), ("only", only)) if path}
+    if everybody and user:
+        raise ConfigError("--all is for everybody, --user for one", hint="give one of the two")
     if everybody:
         from flows.holding import holding  # a list of one user needs none of what these bring along
         from pipelines.interests.list_job import write_lists

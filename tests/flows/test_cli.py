@@ -281,6 +281,11 @@ def test_a_file_of_ids_means_them_as_they_are_written(tmp_path, text, ids):
     assert item_ids_in(item_lines_of(tmp_path / "ids.txt"), known) == ids
 
 
+def test_lists_of_everybody_are_not_written_when_one_user_is_named(learnt):
+    with pytest.raises(ConfigError, match="--all is for everybody"):
+        imsr("recommend", "-w", learnt.root, "--all", "--user", "u1")
+
+
 def test_who_is_unknown_is_said_and_several_users_in_one_option(learnt):
     shown = imsr("recommend", "-w", learnt.root, "--user", "u1,u2", "--user", "nobody")
     assert f"not known to version {VERSIONS[-1]}, and shown what is in fashion: 'u1,u2', 'nobody'" in shown
