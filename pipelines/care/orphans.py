@@ -16,8 +16,8 @@ from pipelines.workspace.writer import Writer
 
 #: Where published folders and files lie, as patterns below the workspace.
 PUBLISHED = ("lake/span=*/v=*", "quarantine/*", "sequences/span=*/*", "versions/*")
-#: Files that are written aside and renamed; what is left of them is rubbish.
-WRITTEN_ASIDE = ("", ".", "recommendations/", "explanations/", "matrix/", "metadata/", "labels/")
+#: Where files are written aside and renamed; what is left of them is rubbish.
+WRITTEN_ASIDE = ("", "recommendations/", "explanations/", "matrix/", "metadata/", "labels/", "reports/")
 UNFINISHED = tuple(f"{folder}*{TEMPORARY_SUFFIX}" for folder in WRITTEN_ASIDE)
 #: What was written of a version for SQL, by the command that writes it again.
 LISTS = {
@@ -35,7 +35,9 @@ def orphans(workspace: Workspace, view: Snapshot) -> list[Path]:
     named, needed = view.paths(), needed_folders(workspace, view)
     found = [path for pattern in PUBLISHED for path in sorted(workspace.root.glob(pattern))]
     unnamed = [path for path in found if workspace.relative(path) not in named and path not in needed]
-    unfinished = [path for pattern in UNFINISHED for path in sorted(workspace.root.glob(pattern))]
+    aside = [path for pattern in UNFINISHED for path in sorted(workspace.root.glob(pattern))]
+    # a folder is none of ours: DuckDB's sessions spill to catalog.duckdb.tmp, and clear what a dead one left there
+    unfinished = [path for path in aside if path.is_file()]
     return [*unnamed, *unfinished]
 
 

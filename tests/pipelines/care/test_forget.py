@@ -58,6 +58,16 @@ def test_no_byte_of_the_id_is_left(forgotten):
     assert not trace(workspace, ZOE)
 
 
+def test_what_a_killed_run_left_of_a_report_goes_with_her(world, copy_of):
+    workspace = copy_of(world)
+    left = workspace.root / "reports" / ".2024-03-04.1.html.0a1b2c3d.tmp"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text(f"<h2>The interests of user {ZOE}</h2>")
+    assert [finding.where for finding in examine(workspace)] == [workspace.relative(left)]
+    forget(workspace, ZOE, now=NOW, landing=True)
+    assert places_of(workspace, ZOE) == []
+
+
 def test_the_receipt_proves_it_without_naming_her(forgotten):
     workspace, receipt = forgotten
     with workspace.ledger.snapshot() as view:

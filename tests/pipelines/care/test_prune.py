@@ -109,6 +109,20 @@ def test_the_views_go_on(small):
         assert session.execute("SELECT DISTINCT version_id FROM recommendations").fetchall() == [("2024-03-06.1",)]
 
 
+def test_a_query_that_needs_more_than_memory_goes_on_beside_a_prune(small):
+    (small.root / ".imsr.toml.0a1b2c3d.tmp").write_text("left by a run that was killed")
+    with connect(small, sandbox=False) as session:
+        session.execute("SET memory_limit = '40MB'; SET threads = 1")
+        session.execute("SELECT i, hash(i) AS h, repeat('x', 20) AS s FROM range(2_000_000) t(i) ORDER BY h")
+        first = session.fetchmany(1)
+        assert list((small.root / "catalog.duckdb.tmp").iterdir())  # as it does
+        orphans = [finding.where for finding in examine(small) if finding.where.endswith(".tmp")]
+        assert orphans == [".imsr.toml.0a1b2c3d.tmp"]
+        prune(small, now=LATER)
+        assert len(first) + len(session.fetchall()) == 2_000_000
+    assert not list(small.root.glob("*.0a1b2c3d.tmp"))
+
+
 def test_the_bytes_that_were_promised_become_free(small):
     def size():
         return sum(p.stat().st_size for name in ("lake", "sequences", "versions", "recommendations", "staging")
