@@ -10,10 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect_processes import HOST, Server, end, environment, free_port, running, server, wait_for
 from small_world import DAYS, VERSIONS, current, learnt_content, run_all, states, version_rows
 
 import flows
+from flows.steps import QUARANTINED, REJECTED, STALE
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +84,39 @@ def test_a_worker_runs_a_deployment(loopback, deployed, learnt, tmp_path):
     assert f"version:{VERSIONS[-1]}" in done["tags"]
     assert current(deployed) == VERSIONS[-1]
     assert learnt_content(deployed, VERSIONS[-1]) == learnt_content(learnt, VERSIONS[-1])
+
+
+def test_a_run_that_dies_with_its_worker_gives_back_its_place(loopback, deployed, tmp_path):
+    """By the automation of the docs; the pool has one place, and the run that died would hold it for ever."""
+    wanted = yaml.safe_load((CODE / "flows" / "killed_runs.yaml").read_text())
+    assert wanted["trigger"]["within"] > 3 * 180  # Prefect's usual time between two signs of life
+    ended = {"Completed", "Failed", "Cancelled", "Crashed", REJECTED, STALE, QUARANTINED}
+    assert {f"prefect.flow-run.{name}" for name in ("heartbeat", *ended)} == set(wanted["trigger"]["expect"])
+    wanted["trigger"]["within"] = 70
+    (tmp_path / "killed_runs.yaml").write_text(yaml.safe_dump(wanted))
+    loopback.prefect("automation", "create", "--from-file", str(tmp_path / "killed_runs.yaml"))
+    started = deployment(loopback, "nightly/production-nightly")["id"]
+    first = loopback.ask(f"deployments/{started}/create_flow_run", {})
+    alive = Server(loopback.url, loopback.env | {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}, loopback.folder)
+    dying = Server(loopback.url, alive.env | {"IMSR_FAIL": "train.staged:1:stop"}, loopback.folder)
+    with worker(dying, tmp_path / "dying.log") as process:
+        (run,) = wait_for("the run stands still", lambda: _stopped_children(process.pid))
+        process.kill()
+        os.kill(run, signal.SIGKILL)
+        process.wait()
+    second = loopback.ask(f"deployments/{started}/create_flow_run", {})
+    with worker(alive, tmp_path / "worker.log"):
+        done = wait_for("the next run is over", lambda: _final(loopback, second["id"]), patience=400)
+    assert done["state_type"] == "COMPLETED", (tmp_path / "worker.log").read_text()[-4000:]
+    assert _final(loopback, first["id"])["state_type"] == "CRASHED"
+    assert current(deployed) == VERSIONS[-1]
+
+
+def _stopped_children(pid: int) -> list[int]:
+    """Processes that a process has begun and that are suspended."""
+    listed = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [int(child) for child, state in rows if state.startswith("T")]
 
 
 def test_one_command_serves_a_schedule_with_a_server_of_its_own(ingested, copy_of, tmp_path):
