@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from imsr_core.errors import ImsrError
 from pipelines.alerts.telling import Told, tell
-from pipelines.alerts.troubles import Trouble, failed_night, late_night, troubles
+from pipelines.alerts.troubles import Trouble, failed_night, late_night, troubles, unreadable
 from pipelines.workspace.layout import Workspace
 
 
@@ -49,26 +50,36 @@ def telling(
         failed = [failed_night(error, what=what, now=datetime.now(UTC))]
         raise
     finally:
-        late = late_night(scheduled, began, workspace.settings) if scheduled else None
-        _tell(workspace, run, [*failed, *([late] if late else [])], now, say, each)
+        _tell(workspace, run, failed, now, say, each, began=(scheduled, began))
 
 
 def _tell(
     workspace: Workspace,
     run: Run,
-    more: Sequence[Trouble],
+    failed: Sequence[Trouble],
     now: datetime,
     say: Callable[[str], None],
     each: Callable[[Trouble], None],
+    began: tuple[datetime | None, datetime],
 ) -> None:
     try:
-        run.found = once(troubles(workspace, now=now, made=run.made), more)
-        told = tell(workspace, run.found, now=now)
+        late = late_night(began[0], began[1], workspace.alerts) if began[0] else None
+        known, whole = _known(workspace, run, failed, now)
+        run.found = once(known, [*failed, *([late] if late else [])])
+        told = tell(workspace, run.found, now=now, whole=whole)
         report(told, say)
         for trouble in told.troubles:
             each(trouble)
     except Exception as error:  # a full disk, a server that is gone: what the run has done stands all the same
         say(f"alerts could not be sent: {type(error).__name__}")
+
+
+def _known(workspace: Workspace, run: Run, failed: Sequence[Trouble], now: datetime) -> tuple[list[Trouble], bool]:
+    """What settings and ledger say is wrong, and whether they could be read: if not, that is what failed the run."""
+    try:
+        return troubles(workspace, now=now, made=run.made), True
+    except ImsrError as error:
+        return [] if failed else [unreadable(error)], False
 
 
 def once(ledger: Sequence[Trouble], of_run: Sequence[Trouble]) -> list[Trouble]:

@@ -17,7 +17,7 @@ from flows.console import console, show_table, warn
 from imsr_core.counted import counted
 from imsr_core.errors import ConfigError, ImsrError
 from pipelines.alerts.telling import read_note, tell, try_receivers
-from pipelines.alerts.troubles import troubles
+from pipelines.alerts.troubles import Trouble, troubles, unreadable
 from pipelines.workspace.layout import Workspace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=(__doc__ or "").splitlines()[0])
@@ -53,7 +53,7 @@ def check(
     Reads the ledger, also while a run writes. What was told is not told again; what nobody took is.
     """
     opened = Workspace.open(workspace)
-    found = troubles(opened, now=current_time())
+    found = _looked_at(opened, send=send)
     known = set(read_note(opened).told)
     rows = [[each.kind, each.text, each.hint, "told" if each.key in known else "new"] for each in found]
     show_table("", ["kind", "what", "next", "state"], rows, wrap=True, part="troubles")
@@ -70,6 +70,16 @@ def check(
     answer.fact(sent=[each.text for each in told.troubles], problems=told.problems)
     if told.deliveries and len(told.problems) == len(told.deliveries):
         raise UndeliveredError("nobody took it", hint="imsr alerts test says why; the next check tries again")
+
+
+def _looked_at(workspace: Workspace, *, send: bool) -> list[Trouble]:
+    """What is wrong; that settings or ledger cannot be read at all is told, too."""
+    try:
+        return troubles(workspace, now=current_time())
+    except ImsrError as error:
+        if send:
+            report(tell(workspace, [unreadable(error)], now=current_time(), whole=False), warn)
+        raise
 
 
 @app.command("install")
@@ -94,6 +104,6 @@ def install(workspace: WorkspaceOption = Path(".")) -> None:
 
 def _with_receivers(folder: Path) -> Workspace:
     opened = Workspace.open(folder)
-    if not opened.settings.alerts.urls:
+    if not opened.alerts.urls:
         raise ConfigError("nobody is to be told: [alerts] urls is empty", hint=_NONE)
     return opened

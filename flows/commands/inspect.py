@@ -20,7 +20,7 @@ from flows.score import show_score
 from imsr_core.counted import counted
 from pipelines.alerts.telling import Note, read_note
 from pipelines.interests.drift import MetricPair, latest_drift
-from pipelines.lake.warnings import over_the_limit
+from pipelines.lake.warnings import over_the_limit, share_of_rows
 from pipelines.nights.plan import due_of, nothing_due
 from pipelines.tasks.due import FAILED, LEARNT, STATES, Standing, standings
 from pipelines.versions.ancestry import chain_of_versions
@@ -149,8 +149,8 @@ def _show_quarantined(workspace: Workspace, batches: Sequence[BatchRow]) -> None
     if share is not None:
         last, most = batches[-1], workspace.settings.ingest.max_quarantined_share
         console.print(
-            f"quarantine  {share:.0%} of the {counted(last.read, 'row')} of the last ingest, {last.batch_id} "
-            f"(more than {most:.0%}); look: imsr sql 'FROM quarantine'"
+            f"quarantine  {share_of_rows(share)} of the {counted(last.read, 'row')} of the last ingest, "
+            f"{last.batch_id} (more than {share_of_rows(most)}); look: imsr sql 'FROM quarantine'"
         )
 
 

@@ -105,7 +105,7 @@ def telling_if(wanted: bool, workspace: Workspace, what: str) -> Iterator[Run]:
     if not wanted:
         yield Run()
         return
-    if not workspace.settings.alerts.urls:
+    if not workspace.alerts.urls:
         warn("nobody is told: [alerts] urls in imsr.toml is empty")
     with telling(workspace, what, now=current_time(), say=warn) as run:
         yield run

@@ -46,18 +46,19 @@ class Note:
     problems: tuple[str, ...] = field(default=())
 
 
-def tell(workspace: Workspace, found: Sequence[Trouble], *, now: datetime) -> Told:
+def tell(workspace: Workspace, found: Sequence[Trouble], *, now: datetime, whole: bool = True) -> Told:
     """Send what is new of ``found``, all that is wrong now, to the receivers of [alerts]; one message for all of it.
 
-    What is no longer wrong is forgotten, so that it is told if it comes again.
+    What is no longer wrong is forgotten, so that it is told if it comes again; not so if ``found`` is not the
+    ``whole``, since the ledger or the settings could not be read.
     """
-    wanted = workspace.settings.alerts
+    wanted = workspace.alerts
     if not wanted.urls:
         return Told()
     note = read_note(workspace)
     present = [trouble for trouble in found if trouble.kind in wanted.on]
     new = [trouble for trouble in present if trouble.key not in note.told]
-    kept = {trouble.key for trouble in present} & set(note.told)
+    kept = {trouble.key for trouble in present} & set(note.told) if whole else set(note.told)
     if not new:
         if kept != set(note.told):
             _write(workspace, Note(note.at, tuple(sorted(kept)), note.problems))
@@ -83,7 +84,7 @@ def try_receivers(workspace: Workspace, *, now: datetime) -> list[Delivery]:
     """Send a message that says it is a test to every receiver; the note then says what works."""
     body = "This is a test: a night that fails, and what [alerts] on names besides, is told here."
     title = f"imsr {workspace.root.name}: a test"
-    deliveries = deliver(workspace.settings.alerts.urls, title, body, failure=False)
+    deliveries = deliver(workspace.alerts.urls, title, body, failure=False)
     problems = tuple(f"{each.receiver}: {each.problem}" for each in deliveries if each.problem)
     _write(workspace, Note(now.isoformat(), read_note(workspace).told, problems))
     return deliveries

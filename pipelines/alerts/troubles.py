@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 from imsr_core.counted import counted
 from imsr_core.errors import ImsrError
 from pipelines.lake.spans import from_us
-from pipelines.lake.warnings import QuarantinedShareError, over_the_limit
+from pipelines.lake.warnings import QuarantinedShareError, over_the_limit, share_of_rows
 from pipelines.nights.plan import due_of
+from pipelines.settings.alerts import AlertsSettings
 from pipelines.settings.imsr_toml import Settings
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
@@ -70,9 +71,14 @@ def failed_night(error: Exception, *, what: str, now: datetime) -> Trouble:
     return Trouble(kind, f"the {what} failed: {words}", hint or "look: imsr status", key, cause)
 
 
-def late_night(expected: datetime, began: datetime, settings: Settings) -> Trouble | None:
+def unreadable(error: ImsrError) -> Trouble:
+    """Nothing can be said of the workspace, for its settings or its ledger cannot be read; told once."""
+    return Trouble("failed", f"no night can run: {error.message}", error.hint, f"failed unreadable {error.message}")
+
+
+def late_night(expected: datetime, began: datetime, settings: AlertsSettings) -> Trouble | None:
     """A night that began later than scheduled by more than ``late_after``; None if it did not."""
-    limit = settings.alerts.late_seconds
+    limit = settings.late_seconds
     behind = (began - expected).total_seconds()
     if limit is None or behind <= limit:
         return None
@@ -133,7 +139,8 @@ def _quarantined(view: Snapshot, settings: Settings) -> Iterator[Trouble]:
     share = over_the_limit(batches[-1], settings) if batches else None
     if share is not None:
         batch = batches[-1]
-        text = f"{share:.0%} of the {counted(batch.read, 'row')} of ingest {batch.batch_id} are in quarantine"
+        rows = f"{share_of_rows(share)} of the {counted(batch.read, 'row')}"
+        text = f"{rows} of ingest {batch.batch_id} are in quarantine"
         key = f"quarantined {batch.batch_id}"
         yield Trouble("quarantined", text, "look: imsr sql 'FROM quarantine'", key, _QUARANTINED)
 

@@ -72,12 +72,18 @@ def check_quarantined(report: IngestReport, settings: Settings) -> None:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report.reasons.items()))
     main, refusal = max(report.refusals.items(), key=lambda each: (each[0] != Reason.TOO_LATE, each[1].rows))
     to_set = advice(main, refusal) or "correct [source]"
-    counts = f"{report.quarantined:,} of {counted(report.read, 'row')} ({share:.0%}, more than {most:.0%})"
+    shares = f"{share_of_rows(share)}, more than {share_of_rows(most)}"
+    counts = f"{report.quarantined:,} of {counted(report.read, 'row')} ({shares})"
     raise QuarantinedShareError(
         f"{counts} are in quarantine: {reasons}; the first {main} is {shown(refusal)}",
         hint=f"batch {report.batch_id} is recorded, look: imsr sql 'FROM quarantine'; then {to_set} in imsr.toml and "
         "give the file once more: imsr ingest --replace FILE; or raise [ingest] max_quarantined_share",
     )
+
+
+def share_of_rows(share: float) -> str:
+    """A share as people read it: 90%, 1.3%, 0.05%; a limit below a per cent is not shown as none."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
 
 
 def over_the_limit(batch: BatchRow, settings: Settings) -> float | None:

@@ -120,6 +120,15 @@ def load_settings(path: Path | None = None, *, text: str | None = None) -> Setti
     return Settings(**read, own=own)
 
 
+def load_alerts(path: Path) -> AlertsSettings:
+    """[alerts] of a TOML file, whatever its other sections say; raises ConfigError if it cannot be read."""
+    reading = Reading(str(path))
+    table = _parsed(path, None, str(path)).get("alerts", {})
+    read: Any = reading.section(AlertsSettings, "alerts", table if isinstance(table, dict) else {"urls": table})
+    reading.finish()
+    return read
+
+
 def _sections() -> dict[str, Any]:
     return {name: hint for name, hint in get_type_hints(Settings).items() if name != "own"}
 

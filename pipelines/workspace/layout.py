@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pipelines.settings.imsr_toml import Settings, default_toml, load_settings
+from imsr_core.errors import ConfigError
+from pipelines.settings.alerts import AlertsSettings
+from pipelines.settings.imsr_toml import Settings, default_toml, load_alerts, load_settings
 from pipelines.settings.names import WorkspaceError, check_name
 from pipelines.workspace.ledger import Ledger
 from pipelines.workspace.places import folder_to_make
@@ -87,6 +89,14 @@ class Workspace:
     def settings(self) -> Settings:
         """The settings in ``imsr.toml``, read once."""
         return load_settings(self.settings_file)
+
+    @property
+    def alerts(self) -> AlertsSettings:
+        """Who is told: also where another section of ``imsr.toml`` cannot be read, which is a thing to tell."""
+        try:
+            return self.settings.alerts
+        except ConfigError:
+            return load_alerts(self.settings_file)
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -123,6 +123,33 @@ def test_run_tells_when_it_is_asked_to(tmp_path, receiver):
     assert [message["title"] for message in receiver.messages] == ["imsr shop: rejected"]
 
 
+def misspelt(workspace: Workspace) -> None:
+    workspace.settings_file.write_text(workspace.settings_file.read_text() + "\n[recommend]\nnightyl = true\n")
+
+
+def damaged(workspace: Workspace) -> None:
+    workspace.ledger_file.write_bytes(b"no ledger any more, but something long enough to be looked at" * 20)
+
+
+@pytest.mark.parametrize("harm", [misspelt, damaged])
+def test_settings_or_a_ledger_that_cannot_be_read_are_told(learnt, copy_of, receiver, harm):
+    workspace = asking(copy_of(learnt), receiver.url)
+    command("alerts", "check", "-w", str(workspace.root))  # stale: all days are years ago
+    whole = [file.read_bytes() for file in (workspace.settings_file, workspace.ledger_file)]
+    harm(workspace)
+    for _ in range(2):  # each time that a night fails, by cron once
+        failed = command("run", "-w", str(workspace.root), "--alert")
+        assert failed.exit_code == 1
+        assert command("alerts", "check", "-w", str(workspace.root)).exit_code == 1
+    told = [message["message"] for message in receiver.messages[1:]]
+    assert [text.split(":")[0] for text in told] == ["the run failed", "no night can run", "the run failed"]
+    assert failed.exception.message in told[0]
+    workspace.settings_file.write_bytes(whole[0])
+    workspace.ledger_file.write_bytes(whole[1])
+    assert command("alerts", "check", "-w", str(workspace.root)).exit_code == 0
+    assert len(receiver.messages) == 4  # what was told before is not told again
+
+
 def test_alerts_test_says_what_every_receiver_answers(learnt, copy_of, receiver):
     workspace = asking(copy_of(learnt), receiver.url, f"json://127.0.0.1:1/{SECRET}")
     result = command("alerts", "test", "-w", str(workspace.root))

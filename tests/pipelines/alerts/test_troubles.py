@@ -149,4 +149,4 @@ def test_a_night_that_failed_says_why_and_what_to_type():
 )
 def test_a_night_that_begins_long_after_its_schedule_is_late(learnt, after, hours, late):
     settings = replace(learnt.settings, alerts=AlertsSettings(late_after=after))
-    assert (late_night(NOW, NOW + timedelta(hours=hours), settings) is not None) == late
+    assert (late_night(NOW, NOW + timedelta(hours=hours), settings.alerts) is not None) == late

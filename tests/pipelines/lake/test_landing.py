@@ -12,7 +12,7 @@ from pipelines.lake import ingest_plan, readers
 from pipelines.lake.event_files import ReadError, find
 from pipelines.lake.intake import Intake
 from pipelines.lake.landing import RefusedFilesError, check_refused, ingest_landed, landed
-from pipelines.lake.warnings import QuarantinedShareError, check_quarantined
+from pipelines.lake.warnings import QuarantinedShareError, check_quarantined, share_of_rows
 from pipelines.settings.imsr_toml import load_settings
 from pipelines.workspace.writer import writing
 
@@ -222,3 +222,8 @@ def test_a_pattern_leaves_alone_what_is_plainly_no_data(tmp_path):
     found = find([tmp_path / "*", tmp_path / "empty.csv"])  # who is named one by one is meant
     assert [each.name for each in found.files] == ["a.csv", "b.csv", "empty.csv"]
     assert {path.name for path in found.ignored} == {"empty.csv", "README.md", "_SUCCESS"}
+
+
+@pytest.mark.parametrize(("share", "read"), [(0.9, "90%"), (1.0, "100%"), (0.0129, "1.3%"), (0.0005, "0.05%")])
+def test_a_limit_below_a_per_cent_is_not_shown_as_none(share, read):
+    assert share_of_rows(share) == read
