@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from pipelines.lake.frozen import frozen_calendar
 from pipelines.nights.plan import PlanError, PlannedRun, due_of
-from pipelines.nights.restate import Restatement, record_stale, restatement_of
+from pipelines.nights.restate import Restatement, record_stale, require_beginning, restatement_of
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState
 from pipelines.workspace.states import LEARNT
@@ -79,6 +79,7 @@ def plan_backfill(
             begin = next((s for s in spans if low <= s.start_us <= high and s.state in LEARNT), None)
             if begin is not None and not resumed:
                 restatement = restatement_of(view, begin.span_id, pretrain=pretrain, now=now)
+                require_beginning(view, restatement)
                 due = list(restatement.runs)
     chosen = _within(due, spans, low, high)
     position = due.index(chosen[0]) if chosen else len(due)

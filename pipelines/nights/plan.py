@@ -171,6 +171,17 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
     Raises:
         PlanError: there is none, though the run is not the base; or it is no longer kept.
     """
+    row = kept_before(view, run)
+    if row is None and not run.base:
+        raise PlanError(
+            f"span {run.span_id} has no version to start from",
+            hint="if the gate rejected the first one, put it live with: imsr promote VERSION",
+        )
+    return row
+
+
+def kept_before(view: Snapshot, run: PlannedRun) -> VersionRow | None:
+    """The version that `parent_of` a run is; None if there is none. Raises PlanError if it is no longer kept."""
     if run.base:
         return None
     starts = {span.span_id: span.start_us for span in view.spans()}
@@ -181,11 +192,6 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
         raise PlanError(
             f"span {run.span_id} starts from version {row.version_id}, which is no longer kept: {row.removed}",
             hint=f"begin with the last span that can be learnt again: imsr restate {_can_be_learnt_again(before)}",
-        )
-    if row is None:
-        raise PlanError(
-            f"span {run.span_id} has no version to start from",
-            hint="if the gate rejected the first one, put it live with: imsr promote VERSION",
         )
     return row
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pipelines.nights.plan import PlanError, PlannedRun, due_of
+from pipelines.nights.plan import PlanError, PlannedRun, due_of, kept_before
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, Transaction, VersionRow, iso
@@ -44,14 +44,23 @@ def plan_restatement(workspace: Workspace, span_id: str, *, now: datetime) -> Re
     """What ``mark_stale`` would do for a span. Reads only.
 
     Raises:
-        PlanError: the span is unknown, or was never learnt.
+        PlanError: the span is unknown, or was never learnt, or what it starts from is no longer kept: all would be
+            stale, and no night could begin.
     """
     with workspace.ledger.snapshot() as view:
-        return restatement_of(view, span_id, pretrain=workspace.settings.spans.pretrain, now=now)
+        planned = restatement_of(view, span_id, pretrain=workspace.settings.spans.pretrain, now=now)
+        require_beginning(view, planned)
+    return planned
+
+
+def require_beginning(view: Snapshot, planned: Restatement) -> None:
+    """Raise PlanError if the first of the runs cannot begin, since a version that it starts from was pruned."""
+    for run in planned.runs[:1]:
+        kept_before(view, run)
 
 
 def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime) -> Restatement:
-    """`plan_restatement` by the ledger as ``view`` shows it; raises the same."""
+    """`plan_restatement` by the ledger as ``view`` shows it, whether it can begin or not."""
     every = view.spans()
     spans = [span for span in every if span.data_version is not None]
     if span_id in {span.span_id for span in every} - {span.span_id for span in spans}:

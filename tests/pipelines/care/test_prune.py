@@ -15,8 +15,9 @@ from pipelines.care.doctor import examine
 from pipelines.care.prune import plan_pruning, prune
 from pipelines.interests.recommend import Recommender
 from pipelines.interests.version import Version
+from pipelines.nights.backfill import Which, plan_backfill
 from pipelines.nights.plan import PlanError, due
-from pipelines.nights.restate import mark_stale
+from pipelines.nights.restate import mark_stale, plan_restatement
 from pipelines.versions.lineage import VersionError
 from pipelines.warehouse.catalog import connect
 from pipelines.warehouse.sandbox import QueryError, run_query
@@ -222,7 +223,15 @@ def test_what_late_events_would_be_learnt_again_from_stays_and_the_night_after_a
 def test_a_restatement_behind_what_is_kept_names_the_last_span_that_can_be_learnt_again(learnt, copy_of, without_beam):
     workspace = keep(copy_of(learnt), lookback=1, keep_versions=1)
     prune(workspace, now=LATER)
-    with writing(workspace, "test", now=NOW) as writer:
+    for planned in (
+        lambda: plan_restatement(workspace, "2024-03-04", now=NOW),
+        lambda: plan_backfill(workspace, first="2024-03-04", last=None, which=Which.ALL, now=NOW),
+    ):  # refused before all is stale and no night can begin
+        with pytest.raises(PlanError, match="no longer kept") as caught:
+            planned()
+        assert caught.value.hint.endswith("imsr restate 2024-03-02")
+    assert plan_restatement(workspace, "2024-03-02", now=NOW).runs
+    with writing(workspace, "test", now=NOW) as writer:  # as late events do
         mark_stale(writer, "2024-03-04")
     with pytest.raises(PlanError, match=r"2024-03-04 starts from version 2024-03-03\.1, which is no longer") as caught:
         run_all(workspace)
