@@ -10,7 +10,7 @@ from datetime import datetime
 from pipelines.care.landing_files import mention_pattern
 from pipelines.care.receipts import Journal, write_journal
 from pipelines.lake.span_files import SpanContent
-from pipelines.nights.restate import record_stale, restatement_of
+from pipelines.nights.restate import record_stale, restatement_that_begins
 from pipelines.sequences.bucket import count_bucket
 from pipelines.workspace.editions import stored_files
 from pipelines.workspace.layout import Workspace
@@ -89,6 +89,6 @@ def _mark_stale(workspace: Workspace, tx: Transaction, journal: Journal, now: da
     first = next((span for span in tx.spans() if span.span_id in touched and span.state in LEARNT), None)
     if first is None:
         return ()
-    restatement = restatement_of(tx, first.span_id, pretrain=workspace.settings.spans.pretrain, now=now)
+    restatement = restatement_that_begins(tx, first.span_id, pretrain=workspace.settings.spans.pretrain, now=now)
     record_stale(tx, restatement, now=now)
     return restatement.spans

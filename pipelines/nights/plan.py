@@ -182,11 +182,7 @@ def parent_of(view: Snapshot, run: PlannedRun) -> VersionRow | None:
 
 def kept_before(view: Snapshot, run: PlannedRun) -> VersionRow | None:
     """The version that `parent_of` a run is; None if there is none. Raises PlanError if it is no longer kept."""
-    if run.base:
-        return None
-    starts = {span.span_id: span.start_us for span in view.spans()}
-    chain = chain_of_versions(view, head_of_learning(view), replaced=True)
-    before = [row for row in without_emptied(view, chain) if starts[row.span_id] < starts[run.span_id]]
+    before = _chain_before(view, run)
     row = before[0] if before else None
     if row is not None and row.state in GONE:
         raise PlanError(
@@ -194,6 +190,21 @@ def kept_before(view: Snapshot, run: PlannedRun) -> VersionRow | None:
             hint=f"begin with the last span that can be learnt again: imsr restate {_can_be_learnt_again(before)}",
         )
     return row
+
+
+def last_beginning(view: Snapshot, run: PlannedRun) -> str:
+    """The span of a run, or where the version that it starts from was pruned, the last one that can be learnt again."""
+    before = _chain_before(view, run)
+    return _can_be_learnt_again(before) if before and before[0].state in GONE else run.span_id
+
+
+def _chain_before(view: Snapshot, run: PlannedRun) -> list[VersionRow]:
+    """The versions that a run can start from, the newest first; none for the base."""
+    if run.base:
+        return []
+    starts = {span.span_id: span.start_us for span in view.spans()}
+    chain = chain_of_versions(view, head_of_learning(view), replaced=True)
+    return [row for row in without_emptied(view, chain) if starts[row.span_id] < starts[run.span_id]]
 
 
 def without_emptied(view: Snapshot, chain: list[VersionRow]) -> list[VersionRow]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pipelines.nights.plan import PlanError, PlannedRun, due_of, kept_before
+from pipelines.nights.plan import PlanError, PlannedRun, due_of, kept_before, last_beginning
 from pipelines.versions.line import Line
 from pipelines.workspace.layout import Workspace
 from pipelines.workspace.ledger import Snapshot, SpanRow, SpanState, Transaction, VersionRow, iso
@@ -82,6 +82,14 @@ def restatement_of(view: Snapshot, span_id: str, *, pretrain: int, now: datetime
     ]
     versions = tuple(row.version_id for row in _versions_of(view, stale))
     return Restatement(span_id, stale, versions, tuple(runs))
+
+
+def restatement_that_begins(view: Snapshot, span_id: str, *, pretrain: int, now: datetime) -> Restatement:
+    """`restatement_of` a span, or where versions were pruned, of the last one before it that can be learnt again."""
+    planned = restatement_of(view, span_id, pretrain=pretrain, now=now)
+    if not planned.runs or (begins := last_beginning(view, planned.runs[0])) == planned.runs[0].span_id:
+        return planned
+    return restatement_of(view, begins, pretrain=pretrain, now=now)
 
 
 def as_stale(spans: list[SpanRow], stale: tuple[str, ...]) -> list[SpanRow]:

@@ -12,8 +12,9 @@ from small_world import NOW, START, current, interests_of, land, log, run_all, v
 
 from imsr_core.errors import ImsrError
 from pipelines.care.doctor import examine
+from pipelines.care.forget import forget
 from pipelines.care.prune import plan_pruning, prune
-from pipelines.interests.recommend import Recommender
+from pipelines.interests.recommend import Recommender, UnknownUserError
 from pipelines.interests.version import Version
 from pipelines.nights.backfill import Which, plan_backfill
 from pipelines.nights.plan import PlanError, due
@@ -240,3 +241,20 @@ def test_a_restatement_behind_what_is_kept_names_the_last_span_that_can_be_learn
         mark_stale(writer, "2024-03-02")
     run_all(workspace)
     assert current(workspace) == "2024-03-06.2"
+
+
+def test_a_user_of_spans_behind_what_is_kept_is_learnt_out_from_the_last_span_that_can_begin(
+    learnt, copy_of, without_beam
+):
+    workspace = copy_of(learnt)
+    land(workspace, [("solo", f"i{n}", f"2024-03-04T23:0{n}:00Z") for n in range(4)], "late.csv")
+    run_all(workspace)
+    workspace = keep(workspace, keep_versions=1)
+    prune(workspace, now=LATER)
+    receipt = forget(workspace, "solo", now=NOW, retrain=True)
+    assert receipt.spans == ("2024-03-04",)
+    assert receipt.stale[0] == "2024-03-01"  # the version that 2024-03-04 starts from is gone
+    run_all(workspace)
+    assert current(workspace) == "2024-03-06.3"
+    with pytest.raises(UnknownUserError):
+        Recommender.open(workspace).interests("solo")
