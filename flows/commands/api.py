@@ -47,7 +47,7 @@ def api(
         )
     torch.set_num_threads(1)  # one request, one thread: two at once would wait for each other
     live = Live.open(workspace)
-    with _listening(host, port) as listening:
+    with live.watching(), _listening(host, port) as listening:
         console.print(
             f"version {live.served.version_id} of {live.workspace.root} on http://{host}:{listening.getsockname()[1]} "
             "(a page for people; /docs)",

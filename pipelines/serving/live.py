@@ -5,7 +5,8 @@
 
 A request holds the model that it began with, so that no answer mixes two versions; the next version is loaded aside,
 and requests go on with the one before until it is there. A version that cannot be loaded leaves the one before in
-place. A version whose files were rewritten, because a user was forgotten, is loaded again.
+place. A version whose files were rewritten, because a user was forgotten, is loaded again. The pointer is looked at
+when something is asked, and in the block of `Live.watching` by itself.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from pipelines.interests.version import LINE
 from pipelines.serving.model import ServedModel
 from pipelines.workspace.layout import Workspace
 
-#: Seconds between two looks at the pointer.
-LOOK_SECONDS = 1.0
+#: Seconds between two looks at the pointer, by itself while the current version cannot be loaded.
+LOOK_SECONDS, STUCK_SECONDS = 1.0, 10.0
 
 
 @dataclass
@@ -55,6 +56,22 @@ class Live:
             threading.Thread(target=self._look, daemon=True).start()
         yield self.served
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """For the block, look at the pointer whether something is asked or not: the first answer after a quiet night is
+        that night's, and nobody is answered from what was forgotten in it."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(max(self.look_seconds, STUCK_SECONDS if self.problem else 0.0)):
+                self.refresh()
+
+        threading.Thread(target=watch, name="pointer", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
     def refresh(self) -> bool:
         """Load the current version now if it is another one; whether it was."""
         with self._loading:
@@ -64,7 +81,6 @@ class Live:
         try:
             self._switch()
         finally:
-            self._looked = time.monotonic()
             self._loading.release()
 
     def _switch(self) -> bool:
@@ -80,3 +96,5 @@ class Live:
         except (ImsrError, OSError) as error:  # the one before goes on answering; /health says so
             self.problem = error.message if isinstance(error, ImsrError) else str(error)
             return False
+        finally:
+            self._looked = time.monotonic()

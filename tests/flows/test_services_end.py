@@ -21,6 +21,7 @@ SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 START = """
     import os, signal, sys, threading
     from pathlib import Path
+    from contextlib import nullcontext
     from types import SimpleNamespace
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -40,7 +41,8 @@ SERVICES = {
     from fastapi import FastAPI
     from flows.commands import api
     served, workspace = SimpleNamespace(version_id="v"), SimpleNamespace(root="w")
-    api.Live = SimpleNamespace(open=lambda _: SimpleNamespace(served=served, workspace=workspace))
+    live = SimpleNamespace(served=served, workspace=workspace, watching=nullcontext)
+    api.Live = SimpleNamespace(open=lambda _: live)
     api.application = lambda live, key: FastAPI()
     begun = uvicorn.Server.startup
 

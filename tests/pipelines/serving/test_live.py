@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from small_world import LINE, VERSIONS
 
 from pipelines.care.forget import forget
 from pipelines.interests.recommend import Recommender
+from pipelines.serving import live as live_module
 from pipelines.serving.live import Live
 from pipelines.serving.model import ServedModel, UnknownItemError
 from pipelines.workspace.layout import Workspace
@@ -134,3 +137,48 @@ def test_a_forgotten_user_is_a_stranger_at_the_next_look(learnt, copy_of):
     assert live.refresh()
     with live.model() as model:
         assert all(row["reason"] == "popular" for row in model.recommend("u1", 3))
+
+
+def test_the_first_answer_after_a_quiet_night_is_that_nights(learnt, copy_of):
+    workspace = copy_of(learnt)
+    live = Live.open(workspace, look_seconds=0.01)
+    with live.watching():
+        point(workspace, VERSIONS[0])
+        until(lambda: live.switches == 1)  # nothing is asked meanwhile
+    with live.model() as model:
+        assert model.version_id == VERSIONS[0]
+
+
+def test_a_version_that_cannot_be_loaded_is_not_tried_at_every_look(learnt, copy_of, monkeypatch):
+    workspace, tried = copy_of(learnt), []
+    live = Live.open(workspace, look_seconds=0.01)
+    monkeypatch.setattr(live_module, "STUCK_SECONDS", 0.5)
+
+    def load(*_: object) -> None:
+        tried.append(time.monotonic())
+        raise OSError("the disk does not answer")
+
+    with monkeypatch.context() as patch, live.watching():
+        patch.setattr(ServedModel, "load", load)
+        point(workspace, VERSIONS[0])
+        until(lambda: len(tried) == 2)
+        patch.undo()
+        until(lambda: live.switches == 1)  # and is there again by itself
+    assert tried[1] - tried[0] >= 0.5
+    assert not live.problem
+
+
+def test_after_the_block_nobody_looks(learnt, copy_of):
+    workspace = copy_of(learnt)
+    live = Live.open(workspace, look_seconds=0.01)
+    with live.watching():
+        pass
+    until(lambda: all(thread.name != "pointer" for thread in threading.enumerate()))
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that another thread does."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
