@@ -14,6 +14,7 @@ from flows.console import console, show_table
 from flows.next_command import keep_workspace
 from imsr_core.counted import counted
 from imsr_core.errors import ConfigError
+from pipelines.care.damage import plan_discarding
 from pipelines.care.doctor import Severity, examine
 from pipelines.care.forget import Traces, finish_forgetting, trace
 from pipelines.care.forget import forget as forget_user
@@ -72,6 +73,10 @@ def prune(
     """Remove versions, sequences and data that nothing needs any more; [retention] says what is kept besides."""
     opened = Workspace.open(workspace)
     if dry_run:
+        discarded = plan_discarding(opened) if damaged else []
+        for path in discarded:
+            console.print(f"would be discarded: {path}", markup=False)
+        answer.fact(discarded=discarded)
         _show_pruning(plan_pruning(opened, now=current_time()))
         console.print(DRY_RUN)
         return

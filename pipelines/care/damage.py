@@ -8,6 +8,8 @@ anything: of it only old data versions are discarded.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -29,15 +31,40 @@ def discard_damaged(writer: Writer) -> list[str]:
     The folders are orphans then, for ``remove_orphans``.
     """
     workspace, now = writer.workspace, writer.now
-    subjects = {finding.subject for finding in examine(workspace, deep=True) if finding.subject}
+    subjects = _damaged(workspace)
     with writer.transaction() as tx:
-        sequences = _sequences_on(workspace, tx, {key for kind, key in subjects if kind == "sequences"})
-        versions = _versions_on(workspace, tx, sequences, {key for kind, key in subjects if kind == "version"})
-        stale = {key for kind, key in subjects if kind == "lost sequences"}
-        stale |= _spans_of(tx, sequences, versions)
-        data = {key for kind, key in subjects if kind == "data"}
-        _drop(tx, sequences, versions, data, now)
+        sequences, versions = _resting_on(workspace, tx, subjects)
+        stale = subjects["lost sequences"] | _spans_of(tx, sequences, versions)
+        _drop(tx, sequences, versions, subjects["data"], now)
         _mark_stale(tx, stale, now)
+    return _paths(sequences, versions, subjects["data"])
+
+
+def plan_discarding(workspace: Workspace) -> list[str]:
+    """The paths that `discard_damaged` would drop now. Reads only."""
+    subjects = _damaged(workspace)
+    with workspace.ledger.snapshot() as view:
+        return _paths(*_resting_on(workspace, view, subjects), subjects["data"])
+
+
+def _damaged(workspace: Workspace) -> defaultdict[str, set[str]]:
+    """What is damaged, by its kind."""
+    found = defaultdict[str, set[str]](set)
+    for finding in examine(workspace, deep=True):
+        if finding.subject:
+            found[finding.subject[0]].add(finding.subject[1])
+    return found
+
+
+def _resting_on(
+    workspace: Workspace, view: Snapshot, subjects: Mapping[str, set[str]]
+) -> tuple[set[str], dict[str, VersionRow]]:
+    """The damaged sequences and versions, with all that rests on them."""
+    sequences = _sequences_on(workspace, view, subjects["sequences"])
+    return sequences, _versions_on(workspace, view, sequences, subjects["version"])
+
+
+def _paths(sequences: set[str], versions: dict[str, VersionRow], data: set[str]) -> list[str]:
     return sorted([*sequences, *(row.path for row in versions.values()), *data])
 
 

@@ -145,6 +145,15 @@ def test_pruning_names_what_stays_and_what_goes(learnt):
     assert {item["fate"] for item in found["items"]} == {"stays"}
 
 
+def test_a_dry_run_of_a_pruning_names_what_is_damaged(learnt, copy_of):
+    workspace = copy_of(learnt)
+    with (workspace.version_folder(VERSIONS[-1]) / "interests.parquet").open("ab") as file:
+        file.write(b"x")
+    planned = asked("prune", "--damaged", "--dry-run", "-w", workspace.root)["discarded"]
+    assert planned == [f"versions/{VERSIONS[-1]}"]
+    assert asked("prune", "--damaged", "-w", workspace.root)["discarded"] == planned
+
+
 def test_ingest_and_run_say_what_they_did(ingested, copy_of, tmp_path):
     workspace = copy_of(ingested)
     found = asked("ingest", write_events(tmp_path / "a.csv", day_of_events(6)), "-w", workspace.root)
