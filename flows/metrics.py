@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 from pipelines.nights.plan import due_of, missing_nights
 from pipelines.versions.line import Line
@@ -15,7 +17,8 @@ from pipelines.workspace.states import SpanState, VersionState
 
 
 def metrics_text(workspace: Workspace, *, now: datetime) -> bytes:
-    """The gauges in Prometheus' text format, from one look at the ledger; nothing is learnt or written.
+    """The gauges in Prometheus' text format, from one look at the ledger; nothing is learnt or written. Each has
+    the label ``workspace``, the folder.
 
     An alert would watch ``imsr_seconds_since_learnt`` (the night is late), ``imsr_spans{state="failed"}``,
     ``imsr_versions_rejected`` and ``imsr_rows_quarantined``.
@@ -27,7 +30,21 @@ def metrics_text(workspace: Workspace, *, now: datetime) -> bytes:
         _scores(registry, view)
         quarantined = Gauge("imsr_rows_quarantined", "rows that were refused, of all ingests", registry=registry)
         quarantined.set(sum(batch.quarantined for batch in view.batches()))
-    return generate_latest(registry)
+    return generate_latest(_of_workspace(registry, str(workspace.root)))
+
+
+def _of_workspace(registry: CollectorRegistry, folder: str) -> CollectorRegistry:
+    """The gauges with the label ``workspace``: of a series that two files have, a node exporter takes one."""
+
+    class Labelled(Collector):
+        def collect(self) -> Iterator[Metric]:
+            for family in registry.collect():
+                family.samples = [each._replace(labels={**each.labels, "workspace": folder}) for each in family.samples]
+                yield family
+
+    labelled = CollectorRegistry()
+    labelled.register(Labelled())
+    return labelled
 
 
 def _spans(registry: CollectorRegistry, view: Snapshot, pretrain: int, now: datetime) -> None:

@@ -15,9 +15,16 @@ from pipelines.workspace.writer import writing
 
 
 def values(text: str) -> dict[tuple, float]:
-    """(name, label values) -> value."""
-    found = text_string_to_metric_families(text)
-    return {(s.name, *s.labels.values()): s.value for family in found for s in family.samples}
+    """(name, label values but the workspace) -> value."""
+    return {(name, *labels.values()): value for name, (_, labels), value in series(text)}
+
+
+def series(text: str):
+    """(name, (workspace, the other labels), value) of each."""
+    for family in text_string_to_metric_families(text):
+        for s in family.samples:
+            labels = dict(s.labels)
+            yield s.name, (labels.pop("workspace"), labels), s.value
 
 
 def test_the_gauges_are_those_of_the_ledger(learnt):
@@ -46,6 +53,12 @@ def test_a_file_for_a_node_exporter(learnt, tmp_path):
     assert imsr("metrics", "-w", learnt.root, "--out", tmp_path / "imsr.prom") == ""
     written = values((tmp_path / "imsr.prom").read_text())
     assert written.keys() == values(imsr("metrics", "-w", learnt.root)).keys()
+
+
+def test_two_workspaces_of_one_machine_have_no_series_in_common(learnt, copy_of):
+    names = [learnt.root, copy_of(learnt).root]
+    found = [{labels[0] for _, labels, _ in series(imsr("metrics", "-w", name))} for name in names]
+    assert found == [{str(name)} for name in names]
 
 
 def test_the_ledger_is_not_asked_for_each_score_whose_version_it_is(learnt, monkeypatch):
