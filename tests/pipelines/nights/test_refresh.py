@@ -175,7 +175,7 @@ class TestCompare:
         next_day(workspace)
         result = CliRunner().invoke(app, ["compare", SHADOW, HEAD, "-w", str(workspace.root)])
         assert result.exit_code == 0
-        for words in ("full_retrain", "ndcg@10", f"gate of {HEAD}", "preflight"):
+        for words in ("full_retrain", "ndcg@10", f"gate of {HEAD}", "preflight: a model that finds nothing"):
             assert words in result.output
 
     def test_versions_without_a_common_span_have_no_pairs(self, shadowed):
