@@ -124,7 +124,9 @@ def show_verdict(version_id: str, verdict: Verdict) -> None:
         as_objects=[{"version": version_id, **row} for row in objects(columns, rows)],
     )
     if any(check.name == "preflight" for check in verdict.checks):
-        console.print("  preflight: a model that finds nothing in the candidate's place; passed, if it would be rejected")
+        console.print(
+            "  preflight: a model that finds nothing in the candidate's place; passed, if it would be rejected"
+        )
     for reason in verdict.reasons:
         console.print(f"  {reason}", markup=False)
 

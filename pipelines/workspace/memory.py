@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
 import tempfile
 from contextlib import suppress
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 KEPT_AT_THE_END, KEPT_BLOCK = 256 << 20, 32 << 20
 SET_BY_HAND = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+#: Numbers are laid aside on a disk that has room for them this many times: they are written for good meanwhile.
+SPARE = 4
 
 
 def release_memory() -> None:
@@ -48,8 +51,10 @@ def keep_memory() -> bool:
 
 def laid_aside(array: NDArray[Any], folder: Path) -> NDArray[Any]:
     """The same numbers, in a file of ``folder`` without a name: they take memory again as they are read. They stay
-    where they are if there cannot be such a file, as on a full disk."""
+    where they are if there cannot be such a file, or if the disk might be full before they are written for good."""
     try:
+        if shutil.disk_usage(folder).free < SPARE * array.nbytes:
+            return array
         with tempfile.TemporaryFile(dir=folder) as file:
             array.tofile(file)
             file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -57,6 +58,14 @@ def test_no_numbers_stay(shape, tmp_path):
 def test_without_a_folder_they_stay(tmp_path):
     values = np.ones(3, dtype=np.float32)
     assert laid_aside(values, tmp_path / "nowhere") is values
+
+
+@pytest.mark.parametrize(("free", "stay"), [(4 * 12 - 1, True), (4 * 12, False)])
+def test_where_a_disk_has_hardly_room_for_what_will_be_written_they_stay(free, stay, tmp_path, monkeypatch):
+    values = np.ones(3, dtype=np.float32)
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    assert (laid_aside(values, tmp_path) is values) == stay
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks for a limit")
