@@ -44,7 +44,7 @@ def model_card(version: Version, workspace: Workspace, index: AnnFacts | None = 
         f"# imsr version {row.version_id}",
         f"Strategy `{row.strategy}`, made {row.created_at[:10]}, state {row.state}. Learnt from "
         f"{f'version `{row.parent}`' if row.parent else 'nothing'}; the window ends with span {row.span_id}; "
-        f"spans since pre-training: {len(lineage.spans) - 1}."  # the first is that of pre-training,
+        f"spans since pre-training: {len(lineage.spans) - 1}.",  # the first is that of pre-training
         "## What is in it",
         _table(["", ""], [[name, _shown(value)] for name, value in facts.items() if value is not None]),
         f"The model has {members} members; vectors of items and interests in the tables are the first one's, lists and "

@@ -44,6 +44,8 @@ def test_the_card_says_what_it_is(learnt, tmp_path):
     for word in (VERSIONS[-1], VERSIONS[-2], "hr@10", "Limits", "Verdict", "95 % interval"):
         assert word in text
     assert f"spans since pre-training: {len(VERSIONS) - 1}." in text
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings[:3] == ["## What is in it", "## Scores", "## Verdict of the gate"]
     low, value, high = (float(n) for n in re.search(r"\| hr@10 \| (\S+) \| (\S+) \.\. (\S+) \|", text).group(2, 1, 3))
     assert 0 <= low <= value <= high <= 1
 
