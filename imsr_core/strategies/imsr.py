@@ -40,6 +40,7 @@ from imsr_core.state import ModelState
 from imsr_core.strategies.merging import merge_twins
 from imsr_core.strategies.protocol import (
     History,
+    InterestChanges,
     Progress,
     SpanUpdate,
     quantiles,
@@ -96,11 +97,8 @@ def imsr(
     vectors, support = extract_interests(state, span, working, trainer.queries.weight, in_place=base)
     read = working.store.replaced(vectors=trainer.settled(vectors), support=support)
     kept, changes = settle(before, working, read, trainer.queries, detection.clarity, shrink)
-    memory, own = trainer.remembered() if seen.n_events else ({}, {})
-    state.memory, state.user_memory = state.memory | memory, state.user_memory | given_ids(before, kept, changes) | own
-    state.spans = before.spans + 1
-    state.store = before.store.updated(kept) if len(kept) else before.store
-    state.require_finite(f"span {before.spans}")
+    remembered = trainer.remembered() if seen.n_events else ({}, {})
+    _put(state, before, kept, changes, remembered)
     if base:
         kept = state.store = kept.replaced(vectors=laid_aside(kept.vectors))
     del trainer, working, read, vectors, support  # counts of a first span are as large as all of that
@@ -118,6 +116,21 @@ def imsr(
         threshold=detection.threshold,
         clarity_quantiles=quantiles(detection.clarity),
     )
+
+
+def _put(
+    state: ModelState,
+    before: ModelState,
+    kept: InterestStore,
+    changes: InterestChanges,
+    remembered: tuple[dict[str, Tensor], dict[str, Tensor]],
+) -> None:
+    """Put what a span leaves into ``state``, but for the score. Raises `NonFiniteError` if it holds NaN."""
+    memory, own = remembered
+    state.memory, state.user_memory = state.memory | memory, state.user_memory | given_ids(before, kept, changes) | own
+    state.spans = before.spans + 1
+    state.store = before.store.updated(kept) if len(kept) else before.store
+    state.require_finite(f"span {before.spans}")
 
 
 def _shrinking(trimmer: TrimmerConfig, shrink: Shrink) -> Shrink:

@@ -31,7 +31,6 @@ from typer.testing import CliRunner
 
 from flows import cli
 from flows.cli import app
-from flows.commands.recommend import item_ids_in, item_lines_of
 from imsr_core.errors import ConfigError, ImsrError, NonFiniteError
 from pipelines.interests import training
 from pipelines.interests.recommend import Recommender
@@ -250,35 +249,6 @@ def test_ids_that_are_unknown_are_counted_and_a_file_of_them_is_refused(learnt, 
     for option in ("--only", "--exclude"):
         with pytest.raises(ConfigError, match=r"typos.txt: none of its 2 item ids is known .* 'ZZ1'"):
             imsr("recommend", "-w", learnt.root, "--user", "u1", option, typos)
-
-
-class Knowing:
-    """A version that knows some items."""
-
-    def __init__(self, *items: str) -> None:
-        self.items = items
-
-    def unknown_items(self, item_ids):
-        return [each for each in dict.fromkeys(item_ids) if each not in self.items]
-
-
-@pytest.mark.parametrize(
-    ("text", "ids"),
-    [
-        (" lead\ntrail \r\n  both  \n", [" lead", "trail ", "  both  "]),  # never shown means these, too
-        ("\ufeffi1  \r\n\r\n\ti2", ["i1", "i2"]),
-        ("item_id\ni1\n", ["i1", "item_id"]),
-        ('item_id\n"a,b"\ni1\n"line\nbreak"\n"say ""hi"""\n', ["i1", "item_id", "a,b", "line\nbreak", 'say "hi"']),
-        ('"quoted"\n"half', ['"quoted"', '"half']),
-        ("one\u2028id\nand\x0canother\x85\n", ["one\u2028id", "and\x0canother\x85"]),
-        ("", []),
-    ],
-)
-def test_a_file_of_ids_means_them_as_they_are_written(tmp_path, text, ids):
-    known = Knowing(" lead", "trail ", "  both  ", "i1", "i2", "a,b", "line\nbreak", 'say "hi"', '"quoted"', '"half',
-                    "one\u2028id", "and\x0canother\x85")  # fmt: skip
-    (tmp_path / "ids.txt").write_bytes(text.encode("utf-8"))
-    assert item_ids_in(item_lines_of(tmp_path / "ids.txt"), known) == ids
 
 
 def test_lists_of_everybody_are_not_written_when_one_user_is_named(learnt):
